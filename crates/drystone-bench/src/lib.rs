@@ -1,0 +1,1 @@
+//! Benchmarks and the limit programs beside which every figure is printed.

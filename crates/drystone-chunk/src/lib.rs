@@ -1,0 +1,1 @@
+//! A chunk server: one store per disk, the chain, registration and heartbeat.

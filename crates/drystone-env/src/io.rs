@@ -1,0 +1,179 @@
+//! Disk work as data: a protocol core emits [`IoRequest`]s and takes [`IoCompletion`]s, and never blocks.
+//!
+//! The real shell executes requests on a few threads per disk; the simulator executes them at the virtual
+//! times and with the faults that its seed draws. Requests that are under way at the same time may complete in
+//! any order and a crash may keep any subset of them: a core that needs an order waits for the completion.
+
+use crate::buffer::BufferPool;
+use crate::disk::{Disk, DiskFile, OpenOptions};
+use bytes::Bytes;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+/// Names a request so that its core recognises the completion. A core that holds another core (a store its
+/// journal) tells them apart by ranges of tokens.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct IoToken(pub u64);
+
+/// One piece of disk work.
+#[derive(Clone, Debug)]
+pub struct IoRequest {
+    /// Returned in the completion.
+    pub token: IoToken,
+    /// What to do.
+    pub op: IoOp,
+}
+
+/// What to do.
+#[derive(Clone)]
+pub enum IoOp {
+    /// Write all the parts one behind another from `offset`.
+    Write {
+        /// The file.
+        file: Arc<dyn DiskFile>,
+        /// Where.
+        offset: u64,
+        /// What.
+        parts: Vec<Bytes>,
+    },
+    /// Make every write to the file that completed before this request was made durable.
+    Sync {
+        /// The file.
+        file: Arc<dyn DiskFile>,
+    },
+    /// Read `length` bytes at `offset`. Answers [`IoOutput::Bytes`].
+    Read {
+        /// The file.
+        file: Arc<dyn DiskFile>,
+        /// Where.
+        offset: u64,
+        /// How many.
+        length: u32,
+    },
+    /// Create a file of `length` bytes that reads as zeros, durably (data, length and name). Answers
+    /// [`IoOutput::File`]. Slow: it is asked for ahead of need.
+    Create {
+        /// The disk.
+        disk: Arc<dyn Disk>,
+        /// `directory/name`, or `name`.
+        name: String,
+        /// Bytes.
+        length: u64,
+        /// How to open it; `create` is implied.
+        options: OpenOptions,
+        /// Write the zeros instead of only reserving the space, so that later syncs need not touch the file
+        /// system's own records (measured: 0.17 ms instead of 0.42 ms).
+        prewrite: bool,
+    },
+}
+
+/// What a piece of work brought.
+#[derive(Clone)]
+pub enum IoOutput {
+    /// It is done.
+    Done,
+    /// What was read.
+    Bytes(Bytes),
+    /// What was created.
+    File(Arc<dyn DiskFile>),
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub struct IoCompletion {
+    /// Of the request.
+    pub token: IoToken,
+    /// What happened.
+    pub result: io::Result<IoOutput>,
+}
+
+impl fmt::Debug for IoOp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            IoOp::Write { offset, parts, .. } => {
+                write!(f, "write {} bytes at {offset}", parts.iter().map(Bytes::len).sum::<usize>())
+            }
+            IoOp::Sync { .. } => f.write_str("sync"),
+            IoOp::Read { offset, length, .. } => write!(f, "read {length} bytes at {offset}"),
+            IoOp::Create { name, length, .. } => write!(f, "create {name} of {length} bytes"),
+        }
+    }
+}
+
+impl fmt::Debug for IoOutput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            IoOutput::Done => f.write_str("done"),
+            IoOutput::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
+            IoOutput::File(_) => f.write_str("file"),
+        }
+    }
+}
+
+impl IoRequest {
+    /// Does the work, blocking.
+    pub fn execute(self, pool: &BufferPool) -> IoCompletion {
+        IoCompletion { token: self.token, result: self.op.execute(pool) }
+    }
+}
+
+impl IoOp {
+    fn execute(self, pool: &BufferPool) -> io::Result<IoOutput> {
+        match self {
+            IoOp::Write { file, mut offset, parts } => {
+                for part in &parts {
+                    file.write_at(part, offset)?;
+                    offset += part.len() as u64;
+                }
+                Ok(IoOutput::Done)
+            }
+            IoOp::Sync { file } => file.sync_data().map(|()| IoOutput::Done),
+            IoOp::Read { file, offset, length } => {
+                let mut buffer = pool.take(length as usize);
+                file.read_at(&mut buffer, offset)?;
+                Ok(IoOutput::Bytes(buffer.freeze()))
+            }
+            IoOp::Create { disk, name, length, options, prewrite } => {
+                let file = create(&*disk, &name, length, options, prewrite, pool)?;
+                Ok(IoOutput::File(file))
+            }
+        }
+    }
+}
+
+/// Creates a file as [`IoOp::Create`] does, blocking.
+///
+/// # Errors
+/// Whatever the disk says; a file that could not be completed is removed again.
+pub fn create(
+    disk: &dyn Disk,
+    name: &str,
+    length: u64,
+    options: OpenOptions,
+    prewrite: bool,
+    pool: &BufferPool,
+) -> io::Result<Arc<dyn DiskFile>> {
+    const STEP: u64 = 1 << 20;
+    let fill = || {
+        let file = disk.open(name, OpenOptions { create: true, ..options })?;
+        file.allocate(length)?;
+        if prewrite {
+            let mut zeros = pool.take(STEP as usize);
+            zeros.fill(0);
+            let mut at = 0;
+            while at < length {
+                let here = STEP.min(length - at);
+                file.write_at(&zeros[..here as usize], at)?;
+                at += here;
+            }
+        }
+        file.sync_data()?;
+        disk.sync_dir(name.rsplit_once('/').map_or("", |(directory, _)| directory))?;
+        Ok(file)
+    };
+    fill().inspect_err(|_| {
+        // The name is worth nothing without its bytes; the fault that matters is the first one.
+        let _ = disk.unlink(name);
+    })
+}

@@ -1,0 +1,29 @@
+//! The network seam: byte streams between addresses.
+
+use crate::BoxFuture;
+use futures_io::{AsyncRead, AsyncWrite};
+use std::io;
+use std::net::SocketAddr;
+
+/// A connection: both directions, ordered bytes, may be cut or fall silent at any moment.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
+
+/// A connection of whatever kind.
+pub type BoxStream = Box<dyn Stream>;
+
+/// The network seam.
+pub trait Net: Send + Sync + 'static {
+    /// Connects to `address` (`host:port`).
+    fn connect(&self, address: &str) -> BoxFuture<io::Result<BoxStream>>;
+    /// Listens on `address`; port 0 takes any free port.
+    fn bind(&self, address: SocketAddr) -> BoxFuture<io::Result<Box<dyn Listener>>>;
+}
+
+/// A listening socket.
+pub trait Listener: Send + 'static {
+    /// Where it listens.
+    fn address(&self) -> SocketAddr;
+    /// The next connection and its peer.
+    fn accept(&mut self) -> std::pin::Pin<Box<dyn Future<Output = io::Result<(BoxStream, SocketAddr)>> + Send + '_>>;
+}

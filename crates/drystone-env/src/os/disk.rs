@@ -1,0 +1,183 @@
+use crate::buffer::BufferPool;
+use crate::disk::{Disk, DiskFile, OpenOptions, Space};
+use rustix::fs::{FallocateFlags, Mode, OFlags};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const BLOCK: usize = 4096;
+/// Unaligned memory is copied through buffers of this pool before direct I/O.
+const BOUNCE_BYTES: usize = 8 << 20;
+
+/// A directory of the local file system.
+#[derive(Clone)]
+pub struct OsDisk {
+    root: PathBuf,
+    bounce: BufferPool,
+}
+
+impl OsDisk {
+    /// The directory `root`, which is created if it does not exist.
+    ///
+    /// # Errors
+    /// If it cannot be created or is not a directory.
+    pub fn new(root: &Path) -> io::Result<Self> {
+        fs::create_dir_all(root)?;
+        Ok(Self { root: root.to_owned(), bounce: BufferPool::new(BOUNCE_BYTES) })
+    }
+
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+}
+
+impl Disk for OsDisk {
+    fn open(&self, name: &str, options: OpenOptions) -> io::Result<Arc<dyn DiskFile>> {
+        let path = self.root.join(name);
+        let mut flags = OFlags::RDWR | OFlags::CLOEXEC;
+        flags.set(OFlags::CREATE, options.create);
+        flags.set(OFlags::EXCL, options.create && options.exclusive);
+        let mode = Mode::from_raw_mode(0o600);
+        let direct = if options.direct {
+            match rustix::fs::open(&path, flags | OFlags::DIRECT, mode) {
+                // The file system has no direct I/O (tmpfs before 6.6, overlays).
+                Err(rustix::io::Errno::INVAL) => None,
+                other => Some(other?),
+            }
+        } else {
+            None
+        };
+        let aligned = direct.is_some();
+        let file = match direct {
+            Some(file) => file,
+            None => rustix::fs::open(&path, flags, mode)?,
+        };
+        Ok(Arc::new(OsFile { file: File::from(file), aligned, bounce: self.bounce.clone() }))
+    }
+
+    fn create_dir(&self, name: &str) -> io::Result<()> {
+        fs::create_dir_all(self.root.join(name))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.root.join(from), self.root.join(to))
+    }
+
+    fn unlink(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.root.join(name))
+    }
+
+    fn list(&self, directory: &str) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.root.join(directory))? {
+            let entry = entry?;
+            if !entry.file_type()?.is_dir()
+                && let Ok(name) = entry.file_name().into_string()
+            {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn sync_dir(&self, directory: &str) -> io::Result<()> {
+        File::open(self.root.join(directory))?.sync_all()
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        let stat = rustix::fs::statvfs(&self.root)?;
+        Ok(Space {
+            total: stat.f_blocks * stat.f_frsize,
+            free: stat.f_bavail * stat.f_frsize,
+            device: fs::metadata(&self.root)?.dev(),
+        })
+    }
+}
+
+struct OsFile {
+    file: File,
+    aligned: bool,
+    bounce: BufferPool,
+}
+
+impl OsFile {
+    fn needs_bounce(&self, data: &[u8]) -> bool {
+        self.aligned && data.as_ptr().align_offset(BLOCK) != 0
+    }
+}
+
+impl DiskFile for OsFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        if self.needs_bounce(buffer) {
+            let mut bounce = self.bounce.take(buffer.len());
+            self.file.read_exact_at(&mut bounce, offset)?;
+            buffer.copy_from_slice(&bounce);
+            return Ok(());
+        }
+        self.file.read_exact_at(buffer, offset)
+    }
+
+    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        if self.needs_bounce(data) {
+            return self.file.write_all_at(&self.bounce.copy(data), offset);
+        }
+        self.file.write_all_at(data, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, length) {
+            // The file system cannot reserve: the length is set and space is found at the write.
+            Err(rustix::io::Errno::OPNOTSUPP) => self.file.set_len(length),
+            other => Ok(other?),
+        }
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn direct_files_take_unaligned_memory() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = OsDisk::new(directory.path()).unwrap();
+        let file = disk.open("a", OpenOptions { create: true, direct: true, ..Default::default() }).unwrap();
+        file.allocate(16384).unwrap();
+        let data = vec![5; 8192 + 1];
+        file.write_at(&data[1..], 4096).unwrap();
+        file.sync_data().unwrap();
+        let mut back = vec![0; 8192 + 1];
+        file.read_at(&mut back[1..], 4096).unwrap();
+        assert_eq!(back[1..], data[1..]);
+        assert_eq!(file.len().unwrap(), 16384);
+    }
+
+    #[test]
+    fn lists_are_sorted_and_hold_files_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = OsDisk::new(directory.path()).unwrap();
+        disk.create_dir("d").unwrap();
+        for name in ["b", "a", "d/c"] {
+            disk.open(name, OpenOptions { create: true, ..Default::default() }).unwrap();
+        }
+        assert_eq!(disk.list("").unwrap(), ["a", "b"]);
+        assert_eq!(disk.list("d").unwrap(), ["c"]);
+        assert!(disk.space().unwrap().total > 0);
+    }
+}

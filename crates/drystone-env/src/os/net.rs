@@ -1,0 +1,107 @@
+#![allow(clippy::disallowed_types, reason = "this is the real network")]
+use crate::net::{BoxStream, Listener, Net};
+use crate::BoxFuture;
+use futures_io::{AsyncRead, AsyncWrite};
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+
+/// TCP. Every socket has TCP_NODELAY and the named congestion control (the system's default may be bbr, which
+/// costs more than half of the loopback speed).
+#[derive(Clone, Debug)]
+pub struct OsNet {
+    congestion: Option<&'static str>,
+}
+
+impl Default for OsNet {
+    fn default() -> Self {
+        Self { congestion: Some("cubic") }
+    }
+}
+
+impl OsNet {
+    fn tune(&self, stream: &TcpStream) {
+        let socket = socket2::SockRef::from(stream);
+        // Both are about speed alone: a system that refuses them still works.
+        let _ = socket.set_tcp_nodelay(true);
+        if let Some(name) = self.congestion {
+            let _ = socket.set_tcp_congestion(name.as_bytes());
+        }
+    }
+}
+
+impl Net for OsNet {
+    fn connect(&self, address: &str) -> BoxFuture<io::Result<BoxStream>> {
+        let (net, address) = (self.clone(), address.to_owned());
+        Box::pin(async move {
+            let stream = TcpStream::connect(address).await?;
+            net.tune(&stream);
+            Ok(Box::new(Tcp(stream)) as BoxStream)
+        })
+    }
+
+    fn bind(&self, address: SocketAddr) -> BoxFuture<io::Result<Box<dyn Listener>>> {
+        let net = self.clone();
+        Box::pin(async move {
+            let listener = TcpListener::bind(address).await?;
+            let address = listener.local_addr()?;
+            Ok(Box::new(TcpAccept { net, listener, address }) as Box<dyn Listener>)
+        })
+    }
+}
+
+struct TcpAccept {
+    net: OsNet,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener for TcpAccept {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn accept(&mut self) -> Pin<Box<dyn Future<Output = io::Result<(BoxStream, SocketAddr)>> + Send + '_>> {
+        Box::pin(async move {
+            let (stream, peer) = self.listener.accept().await?;
+            self.net.tune(&stream);
+            Ok((Box::new(Tcp(stream)) as BoxStream, peer))
+        })
+    }
+}
+
+/// A tokio stream in the traits of futures-io.
+struct Tcp(TcpStream);
+
+impl AsyncRead for Tcp {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        Pin::new(&mut self.0).poll_read(context, &mut buffer).map_ok(|()| buffer.filled().len())
+    }
+}
+
+impl AsyncWrite for Tcp {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, data)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(context, parts)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,52 @@
+use crate::spawn::Spawn;
+use crate::BoxFuture;
+use std::sync::{Mutex, PoisonError};
+use tokio::task::JoinSet;
+
+/// Tasks on the tokio runtime in which it was made; they are aborted when it is dropped or stopped.
+pub struct OsSpawn {
+    runtime: tokio::runtime::Handle,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl OsSpawn {
+    /// Spawns on the current runtime.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn new() -> Self {
+        Self { runtime: tokio::runtime::Handle::current(), tasks: Mutex::default() }
+    }
+
+    /// Aborts every task.
+    pub fn stop(&self) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+    }
+}
+
+impl Default for OsSpawn {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Spawn for OsSpawn {
+    fn spawn(&self, _name: &str, task: BoxFuture<()>) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.spawn_on(task, &self.runtime);
+        // Finished tasks leave the set here, so that it holds no more than what runs.
+        while tasks.try_join_next().is_some() {}
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "this is the real thread")]
+    fn thread(&self, name: &str, body: Box<dyn FnOnce() + Send + 'static>) {
+        let builder = std::thread::Builder::new().name(name.chars().take(15).collect());
+        let runtime = self.runtime.clone();
+        builder
+            .spawn(move || {
+                let _entered = runtime.enter();
+                body();
+            })
+            .expect("the system refused a thread");
+    }
+}

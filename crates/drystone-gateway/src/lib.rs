@@ -1,0 +1,1 @@
+//! What the doors share: identity, limits, error kind to status and code.

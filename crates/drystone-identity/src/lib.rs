@@ -1,0 +1,1 @@
+//! Formatted directories: who a node or disk is, its boot counter and its lock.

@@ -1,0 +1,1 @@
+//! A metadata server: Raft, namespace, leader's soft state and the service in front of them.

@@ -1,0 +1,1 @@
+//! The namespace: a deterministic state machine over an ordered store.

@@ -1,0 +1,1 @@
+//! Pure planners: which disks take a chunk's replicas.

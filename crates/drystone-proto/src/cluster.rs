@@ -1,0 +1,396 @@
+//! Hello, errors, registration, heartbeat, membership and administration.
+
+use crate::data::{ChunkStatus, DeleteOrder};
+use crate::record::{ChunkRecord, NodeRecord, PolicyRecord};
+use prost::Message;
+
+/// Nothing to say.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Empty {}
+
+/// Body of every reply with the error flag.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ErrorReply {
+    /// `drystone_types::Code` number.
+    #[prost(uint32, tag = "1")]
+    pub code: u32,
+    /// For people.
+    #[prost(string, tag = "2")]
+    pub message: String,
+    /// `busy`: come back after this many milliseconds.
+    #[prost(uint32, tag = "3")]
+    pub retry_after_ms: u32,
+    /// `not_leader`: the leader's address if known.
+    #[prost(string, tag = "4")]
+    pub leader: String,
+    /// `fenced`: the epoch now.
+    #[prost(uint64, tag = "5")]
+    pub epoch: u64,
+    /// `conflict`: the length or offset that was expected.
+    #[prost(uint64, tag = "6")]
+    pub expected: u64,
+    /// `conflict` of a second final: the receipt of the first.
+    #[prost(message, optional, tag = "7")]
+    pub receipt: Option<crate::command::Receipt>,
+}
+
+/// Who speaks. The frame's history id is zero for a client that does not know it yet.
+#[derive(Clone, PartialEq, Message)]
+pub struct Hello {
+    /// 16 bytes, empty if not known.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub cluster: bytes::Bytes,
+    /// 16 bytes, empty if not known.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub history: bytes::Bytes,
+    /// Sending node; 0 for clients.
+    #[prost(uint64, tag = "3")]
+    pub node: u64,
+    /// Its incarnation.
+    #[prost(uint64, tag = "4")]
+    pub incarnation: u64,
+    /// The receiver that the sender means to reach; 0 = whoever is there.
+    #[prost(uint64, tag = "5")]
+    pub to_node: u64,
+    /// Software version, for people.
+    #[prost(string, tag = "6")]
+    pub software: String,
+}
+
+/// Who answers.
+#[derive(Clone, PartialEq, Message)]
+pub struct HelloReply {
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub cluster: bytes::Bytes,
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub history: bytes::Bytes,
+    /// Answering node.
+    #[prost(uint64, tag = "3")]
+    pub node: u64,
+    /// Its incarnation.
+    #[prost(uint64, tag = "4")]
+    pub incarnation: u64,
+    /// Software version, for people.
+    #[prost(string, tag = "5")]
+    pub software: String,
+    /// Requests that the sender may have unanswered on this connection.
+    #[prost(uint32, tag = "6")]
+    pub window: u32,
+}
+
+/// A round trip.
+#[derive(Clone, PartialEq, Message)]
+pub struct Ping {
+    /// Comes back.
+    #[prost(uint64, tag = "1")]
+    pub nonce: u64,
+}
+
+/// Asks any metadata server about the cluster.
+#[derive(Clone, PartialEq, Message)]
+pub struct ClusterInfoRequest {}
+
+/// A voter or learner.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Member {
+    /// Node.
+    #[prost(uint64, tag = "1")]
+    pub node: u64,
+    /// `host:port`.
+    #[prost(string, tag = "2")]
+    pub address: String,
+    /// It votes.
+    #[prost(bool, tag = "3")]
+    pub voter: bool,
+    /// Highest log index known to be synced there (leader's view; 0 otherwise).
+    #[prost(uint64, tag = "4")]
+    pub matched: u64,
+    /// It answered the leader lately (leader's view).
+    #[prost(bool, tag = "5")]
+    pub alive: bool,
+    /// For people.
+    #[prost(string, tag = "6")]
+    pub name: String,
+}
+
+/// What a client needs to know.
+#[derive(Clone, PartialEq, Message)]
+pub struct ClusterInfo {
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub cluster: bytes::Bytes,
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub history: bytes::Bytes,
+    /// Leader's node id; 0 = not known.
+    #[prost(uint64, tag = "3")]
+    pub leader: u64,
+    /// Term.
+    #[prost(uint64, tag = "4")]
+    pub term: u64,
+    /// Metadata servers.
+    #[prost(message, repeated, tag = "5")]
+    pub members: Vec<Member>,
+    /// Largest content that may go into a command now; 0 = none (too few live voters for the policy).
+    #[prost(uint32, tag = "6")]
+    pub inline_max: u32,
+    /// The cluster's default policy.
+    #[prost(message, optional, tag = "7")]
+    pub policy: Option<PolicyRecord>,
+    /// Applied index.
+    #[prost(uint64, tag = "8")]
+    pub applied: u64,
+}
+
+/// A chunk server introduces itself, at start and when it meets a new leader.
+#[derive(Clone, PartialEq, Message)]
+pub struct Register {
+    /// As it is now.
+    #[prost(message, optional, tag = "1")]
+    pub node: Option<NodeRecord>,
+}
+
+/// Registered.
+#[derive(Clone, PartialEq, Message)]
+pub struct RegisterReply {
+    /// Client grants for chunk ids below this are refused.
+    #[prost(uint64, tag = "1")]
+    pub grant_floor: u64,
+    /// How often to send heartbeats, milliseconds.
+    #[prost(uint32, tag = "2")]
+    pub heartbeat_ms: u32,
+    /// Leader's term.
+    #[prost(uint64, tag = "3")]
+    pub term: u64,
+}
+
+/// Load of one disk.
+#[derive(Clone, PartialEq, Message)]
+pub struct DiskLoad {
+    /// Disk.
+    #[prost(uint64, tag = "1")]
+    pub disk: u64,
+    /// Bytes of the data directory's file system, or the configured limit.
+    #[prost(uint64, tag = "2")]
+    pub total_bytes: u64,
+    /// Bytes that can still be taken.
+    #[prost(uint64, tag = "3")]
+    pub free_bytes: u64,
+    /// Replicas held.
+    #[prost(uint64, tag = "4")]
+    pub chunks: u64,
+    /// Bytes of replicas held.
+    #[prost(uint64, tag = "5")]
+    pub used_bytes: u64,
+    /// Work queued or under way.
+    #[prost(uint32, tag = "6")]
+    pub queue: u32,
+    /// p99 of the last minute's writes and syncs, microseconds.
+    #[prost(uint32, tag = "7")]
+    pub write_p99_us: u32,
+    /// Errors since the last heartbeat: of the device.
+    #[prost(uint32, tag = "8")]
+    pub io_errors: u32,
+    /// Errors since the last heartbeat: of checksums.
+    #[prost(uint32, tag = "9")]
+    pub checksum_errors: u32,
+    /// It takes no writes any more (failed sync, damaged journal, full).
+    #[prost(bool, tag = "10")]
+    pub read_only: bool,
+    /// Why, for people.
+    #[prost(string, tag = "11")]
+    pub reason: String,
+}
+
+/// Liveness and load.
+#[derive(Clone, PartialEq, Message)]
+pub struct Heartbeat {
+    /// Sender.
+    #[prost(uint64, tag = "1")]
+    pub node: u64,
+    /// Its incarnation.
+    #[prost(uint64, tag = "2")]
+    pub incarnation: u64,
+    /// Its boot.
+    #[prost(uint64, tag = "3")]
+    pub boot_counter: u64,
+    /// Its boot.
+    #[prost(uint64, tag = "4")]
+    pub boot_random: u64,
+    /// Disks.
+    #[prost(message, repeated, tag = "5")]
+    pub disks: Vec<DiskLoad>,
+    /// Replicas that are not sealed, or sealed since the last heartbeat that was answered; at most 4,096.
+    #[prost(message, repeated, tag = "6")]
+    pub open: Vec<ChunkStatus>,
+    /// Deletions done since the last heartbeat that was answered: orders, as they came.
+    #[prost(message, repeated, tag = "7")]
+    pub deleted: Vec<DeleteOrder>,
+}
+
+/// Orders for the server.
+#[derive(Clone, PartialEq, Message)]
+pub struct HeartbeatReply {
+    /// See [`RegisterReply`].
+    #[prost(uint64, tag = "1")]
+    pub grant_floor: u64,
+    /// Replicas to delete.
+    #[prost(message, repeated, tag = "2")]
+    pub delete: Vec<DeleteOrder>,
+    /// Leader's term.
+    #[prost(uint64, tag = "3")]
+    pub term: u64,
+    /// This leader does not know the server: register again.
+    #[prost(bool, tag = "4")]
+    pub register: bool,
+    /// Chunk ids of `open` that the namespace does not know and that lie below the floor are in `delete`.
+    #[prost(uint32, tag = "5")]
+    pub heartbeat_ms: u32,
+}
+
+/// A metadata server that was formatted as a joiner asks to be added as a learner.
+#[derive(Clone, PartialEq, Message)]
+pub struct Join {
+    /// As it is now.
+    #[prost(message, optional, tag = "1")]
+    pub node: Option<NodeRecord>,
+}
+
+/// It is a learner now (or was already).
+#[derive(Clone, PartialEq, Message)]
+pub struct JoinReply {
+    /// The members after.
+    #[prost(message, repeated, tag = "1")]
+    pub members: Vec<Member>,
+}
+
+/// Administration.
+#[derive(Clone, PartialEq, Message)]
+pub struct AdminRequest {
+    /// What.
+    #[prost(oneof = "AdminOp", tags = "1, 2, 3, 4, 5, 6")]
+    pub op: Option<AdminOp>,
+}
+
+/// Administration.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum AdminOp {
+    /// The whole cluster at a glance.
+    #[prost(message, tag = "1")]
+    Status(Empty),
+    /// Raft members and their progress.
+    #[prost(message, tag = "2")]
+    Raft(Empty),
+    /// Make the learner `new` a voter in the place of `old`, by one joint change.
+    #[prost(message, tag = "3")]
+    RaftReplace(RaftReplace),
+    /// Drain, fence or remove a node.
+    #[prost(message, tag = "4")]
+    UpdateNode(crate::command::UpdateNode),
+    /// One chunk's record.
+    #[prost(uint64, tag = "5")]
+    Chunk(u64),
+    /// Hand leadership to this voter.
+    #[prost(uint64, tag = "6")]
+    TransferLeader(u64),
+}
+
+/// See [`AdminOp::RaftReplace`].
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct RaftReplace {
+    /// Voter to remove.
+    #[prost(uint64, tag = "1")]
+    pub old: u64,
+    /// Learner to promote.
+    #[prost(uint64, tag = "2")]
+    pub new: u64,
+}
+
+/// State of a chunk server as the leader sees it.
+#[derive(Clone, PartialEq, Message)]
+pub struct ServerStatus {
+    /// As registered.
+    #[prost(message, optional, tag = "1")]
+    pub node: Option<NodeRecord>,
+    /// `alive`, `suspect`, `dead`, `draining`, `fenced`, `unknown`.
+    #[prost(string, tag = "2")]
+    pub state: String,
+    /// Milliseconds since its last heartbeat; `u64::MAX` = none to this leader.
+    #[prost(uint64, tag = "3")]
+    pub last_heartbeat_ms: u64,
+    /// As reported last.
+    #[prost(message, repeated, tag = "4")]
+    pub disks: Vec<DiskLoad>,
+}
+
+/// The cluster at a glance.
+#[derive(Clone, PartialEq, Message)]
+pub struct ClusterStatus {
+    /// Leader.
+    #[prost(uint64, tag = "1")]
+    pub leader: u64,
+    /// Term.
+    #[prost(uint64, tag = "2")]
+    pub term: u64,
+    /// Chunk servers.
+    #[prost(message, repeated, tag = "3")]
+    pub servers: Vec<ServerStatus>,
+    /// Chunks in the namespace (sealed).
+    #[prost(uint64, tag = "4")]
+    pub chunks_total: u64,
+    /// With fewer live replicas than their policy asks for.
+    #[prost(uint64, tag = "5")]
+    pub chunks_under_redundant: u64,
+    /// Without any live replica.
+    #[prost(uint64, tag = "6")]
+    pub chunks_lost: u64,
+    /// Bytes lost if one more disk fails, counting chunks below their policy only.
+    #[prost(uint64, tag = "7")]
+    pub exposure_bytes: u64,
+    /// Files.
+    #[prost(uint64, tag = "8")]
+    pub files: u64,
+    /// Directories.
+    #[prost(uint64, tag = "9")]
+    pub directories: u64,
+    /// Bytes of files.
+    #[prost(uint64, tag = "10")]
+    pub file_bytes: u64,
+    /// Metadata servers.
+    #[prost(message, repeated, tag = "11")]
+    pub members: Vec<Member>,
+    /// Grant floor.
+    #[prost(uint64, tag = "12")]
+    pub grant_floor: u64,
+    /// Applied index.
+    #[prost(uint64, tag = "13")]
+    pub applied: u64,
+    /// Damage reports since this leader took office.
+    #[prost(uint64, tag = "14")]
+    pub damage_reports: u64,
+    /// Leader's name.
+    #[prost(string, tag = "15")]
+    pub leader_name: String,
+    /// Doomed chunks whose replicas are not all gone yet.
+    #[prost(uint64, tag = "16")]
+    pub chunks_doomed: u64,
+    /// Warnings for people: domains that are one disk, an even number of voters, ...
+    #[prost(string, repeated, tag = "17")]
+    pub warnings: Vec<String>,
+}
+
+/// Answer.
+#[derive(Clone, PartialEq, Message)]
+pub struct AdminReply {
+    /// To status.
+    #[prost(message, optional, tag = "1")]
+    pub status: Option<ClusterStatus>,
+    /// To raft and changes of membership.
+    #[prost(message, optional, tag = "2")]
+    pub info: Option<ClusterInfo>,
+    /// To chunk.
+    #[prost(message, optional, tag = "3")]
+    pub chunk: Option<ChunkRecord>,
+}

@@ -1,0 +1,276 @@
+//! Records of the namespace's ordered store.
+//!
+//! Each stored value is a version byte ([`RECORD_VERSION`]) and the prost encoding of its record. Every record
+//! carries `since` (log index << 16 | position in the entry), on which snapshots and undelete will stand.
+
+use prost::Message;
+
+/// First byte of every stored record.
+pub const RECORD_VERSION: u8 = 1;
+
+/// Kind of an inode.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, prost::Enumeration)]
+#[repr(i32)]
+pub enum InodeKind {
+    /// Bytes.
+    File = 0,
+    /// Names.
+    Directory = 1,
+}
+
+/// How redundant, see `drystone_types::Policy`.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct PolicyRecord {
+    /// Replicas of each chunk.
+    #[prost(uint32, tag = "1")]
+    pub replicas: u32,
+    /// `AckPolicy` number.
+    #[prost(uint32, tag = "2")]
+    pub ack: u32,
+    /// Least redundancy of an acknowledged write; 0 = replicas.
+    #[prost(uint32, tag = "3")]
+    pub degraded_minimum: u32,
+    /// Chunk size in bytes.
+    #[prost(uint64, tag = "4")]
+    pub chunk_bytes: u64,
+}
+
+/// One extended attribute.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Xattr {
+    /// Name, 1 to 255 bytes.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Value, to 64 KiB.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub value: bytes::Bytes,
+}
+
+/// An inode. Times are microseconds since 1970 in log time.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct InodeRecord {
+    /// Its id.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// File or directory.
+    #[prost(enumeration = "InodeKind", tag = "2")]
+    pub kind: i32,
+    /// Permission bits, 12 low bits.
+    #[prost(uint32, tag = "3")]
+    pub mode: u32,
+    /// User name.
+    #[prost(string, tag = "4")]
+    pub owner: String,
+    /// Group name.
+    #[prost(string, tag = "5")]
+    pub group: String,
+    /// Birth.
+    #[prost(uint64, tag = "6")]
+    pub created: u64,
+    /// Last change of content (a directory's: of its entries).
+    #[prost(uint64, tag = "7")]
+    pub modified: u64,
+    /// Set by users only; reading does not change it.
+    #[prost(uint64, tag = "8")]
+    pub accessed: u64,
+    /// Last change of anything in this record.
+    #[prost(uint64, tag = "9")]
+    pub changed: u64,
+    /// Content bytes; 0 for directories.
+    #[prost(uint64, tag = "10")]
+    pub size: u64,
+    /// Content version of a file: `since` of the command that published it. For a directory: `since` of the
+    /// last change of mode, owner, policy or place.
+    #[prost(uint64, tag = "11")]
+    pub version: u64,
+    /// See the module.
+    #[prost(uint64, tag = "12")]
+    pub since: u64,
+    /// A directory's parent inode (the root's is itself; 0 when detached). For a file its present parent, 0
+    /// when unlinked or staged.
+    #[prost(uint64, tag = "13")]
+    pub parent: u64,
+    /// Own policy; absent: that of the parent.
+    #[prost(message, optional, tag = "14")]
+    pub policy: Option<PolicyRecord>,
+    /// Extended attributes, sorted by name.
+    #[prost(message, repeated, tag = "15")]
+    pub xattrs: Vec<Xattr>,
+    /// Content of a tiny file, which then has no extents.
+    #[prost(bytes = "bytes", optional, tag = "16")]
+    pub inline: Option<bytes::Bytes>,
+    /// Extents of the file.
+    #[prost(uint32, tag = "17")]
+    pub extents: u32,
+    /// Log time at which the lease of a staged inode ends; 0 otherwise.
+    #[prost(uint64, tag = "18")]
+    pub staged_until: u64,
+}
+
+/// A directory entry, under (parent, name).
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct DentryRecord {
+    /// The inode it names.
+    #[prost(uint64, tag = "1")]
+    pub inode: u64,
+    /// Its kind.
+    #[prost(enumeration = "InodeKind", tag = "2")]
+    pub kind: i32,
+    /// See the module.
+    #[prost(uint64, tag = "3")]
+    pub since: u64,
+}
+
+/// A range of a file's bytes at a place in a chunk, under (inode, file offset).
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct ExtentRecord {
+    /// Bytes.
+    #[prost(uint64, tag = "1")]
+    pub length: u64,
+    /// The chunk.
+    #[prost(uint64, tag = "2")]
+    pub chunk: u64,
+    /// Where in it.
+    #[prost(uint64, tag = "3")]
+    pub chunk_offset: u64,
+    /// See the module.
+    #[prost(uint64, tag = "4")]
+    pub since: u64,
+}
+
+/// State of a chunk in the namespace. `granted` chunks have no record.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, prost::Enumeration)]
+#[repr(i32)]
+pub enum ChunkState {
+    /// Immutable, length and checksum known.
+    Sealed = 0,
+    /// No reference is left; replicas are being deleted.
+    Doomed = 1,
+    /// Appended to through a primary (later work).
+    Open = 2,
+    /// Being sealed (later work).
+    Sealing = 3,
+    /// Erasure coded (later work).
+    Striped = 4,
+}
+
+/// A replica in a layout.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct ReplicaRecord {
+    /// Disk.
+    #[prost(uint64, tag = "1")]
+    pub disk: u64,
+    /// Formatting of the disk.
+    #[prost(uint64, tag = "2")]
+    pub incarnation: u64,
+    /// Log index of the command that placed it.
+    #[prost(uint64, tag = "3")]
+    pub placement: u64,
+}
+
+/// A chunk, under its id.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ChunkRecord {
+    /// Its id.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Highest epoch known.
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    /// See [`ChunkState`].
+    #[prost(enumeration = "ChunkState", tag = "3")]
+    pub state: i32,
+    /// Sealed length in bytes.
+    #[prost(uint64, tag = "4")]
+    pub length: u64,
+    /// CRC32C of the whole content.
+    #[prost(uint32, tag = "5")]
+    pub checksum: u32,
+    /// The policy that it was written under.
+    #[prost(message, optional, tag = "6")]
+    pub policy: Option<PolicyRecord>,
+    /// Where its replicas are.
+    #[prost(message, repeated, tag = "7")]
+    pub replicas: Vec<ReplicaRecord>,
+    /// See the module.
+    #[prost(uint64, tag = "8")]
+    pub since: u64,
+    /// Log time at which it was doomed; 0 otherwise.
+    #[prost(uint64, tag = "9")]
+    pub doomed_at: u64,
+}
+
+/// What a node does, as bits.
+pub mod role {
+    /// Metadata server.
+    pub const METADATA: u32 = 1;
+    /// Chunk server.
+    pub const CHUNK: u32 = 2;
+}
+
+/// A node that the cluster knows, under its id.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct NodeRecord {
+    /// Its id.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Drawn when it was formatted.
+    #[prost(uint64, tag = "2")]
+    pub incarnation: u64,
+    /// Bits of [`role`].
+    #[prost(uint32, tag = "3")]
+    pub roles: u32,
+    /// Name for people.
+    #[prost(string, tag = "4")]
+    pub name: String,
+    /// `host:port` of its wire.
+    #[prost(string, tag = "5")]
+    pub address: String,
+    /// Failure domains.
+    #[prost(string, tag = "6")]
+    pub rack: String,
+    /// Failure domains.
+    #[prost(string, tag = "7")]
+    pub zone: String,
+    /// Host: nodes with equal host fail together.
+    #[prost(string, tag = "8")]
+    pub host: String,
+    /// Its disks.
+    #[prost(message, repeated, tag = "9")]
+    pub disks: Vec<DiskRecord>,
+    /// Highest boot counter seen.
+    #[prost(uint64, tag = "10")]
+    pub boot_counter: u64,
+    /// The random part of that boot.
+    #[prost(uint64, tag = "11")]
+    pub boot_random: u64,
+    /// No new data (operator's drain).
+    #[prost(bool, tag = "12")]
+    pub draining: bool,
+    /// A duplicate or clone was seen: nothing of it counts until an operator decides.
+    #[prost(bool, tag = "13")]
+    pub fenced: bool,
+    /// See the module.
+    #[prost(uint64, tag = "14")]
+    pub since: u64,
+    /// `host:port` of its admin HTTP port; empty if it has none.
+    #[prost(string, tag = "15")]
+    pub admin: String,
+}
+
+/// A disk of a node.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct DiskRecord {
+    /// Its id.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Drawn when it was formatted.
+    #[prost(uint64, tag = "2")]
+    pub incarnation: u64,
+    /// Identifies the device below: equal values fail together.
+    #[prost(uint64, tag = "3")]
+    pub device: u64,
+    /// Where on the node, for people.
+    #[prost(string, tag = "4")]
+    pub path: String,
+}

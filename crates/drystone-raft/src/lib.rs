@@ -1,0 +1,1 @@
+//! The Raft driver and its log: raft-rs over drystone-wal, synchronous and deterministic.

@@ -1,0 +1,1 @@
+//! Connections over the wire: framing, deadlines, retry budget, admission control.

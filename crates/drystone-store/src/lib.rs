@@ -1,0 +1,1 @@
+//! One disk of a chunk server: journal, slots, checksums, recovery.
