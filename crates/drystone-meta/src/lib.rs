@@ -1,1 +1,17 @@
 //! A metadata server: Raft, namespace, leader's soft state and the service in front of them.
+//!
+//! Owns the threads that drive the synchronous cores (raft, I/O, apply, flush) and what only a leader knows
+//! (loads, chunk-id ranges, grants, orders to delete). Architecture invariant: what a client is told happened is in
+//! the log of a majority; nothing here decides what a command means (drystone-namespace does) or what is
+//! committed (drystone-raft does); leader's soft state can be lost at any moment without a promise breaking.
+//!
+//! Read [`server`] for the start and the threads, then `drive` (raft and its I/O), `apply`, `flush`, then
+//! `service` (what clients ask), `leader` (soft state) and `store` (fjall behind the namespace's trait).
+
+pub mod config;
+pub mod error;
+pub mod server;
+
+pub use config::{Config, ConfigFaults};
+pub use error::StartError;
+pub use server::{Handle, MetadataServer};
