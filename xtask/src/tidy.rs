@@ -1,0 +1,121 @@
+//! `cargo xtask tidy`: what the architecture forbids, checked against the manifests and the sources.
+
+use crate::root;
+use anyhow::{Context, bail};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The layer of every crate: a crate uses crates of lower layers only.
+const LAYERS: &[(&str, u32)] = &[
+    ("drystone-types", 0),
+    ("drystone-env", 1),
+    ("drystone-proto", 2),
+    ("drystone-namespace", 3),
+    ("drystone-placement", 3),
+    ("drystone-identity", 3),
+    ("drystone-wal", 3),
+    ("drystone-rpc", 3),
+    ("drystone-store", 4),
+    ("drystone-raft", 4),
+    ("drystone-meta", 5),
+    ("drystone-chunk", 5),
+    ("drystone-client", 5),
+    ("drystone-gateway", 6),
+    ("drystone-rest", 7),
+    ("drystone-bench", 8),
+    ("drystone", 9),
+    ("xtask", 9),
+];
+
+/// Words that may not stand in the sources of these crates (tests and comments aside), and why.
+const ABSENCES: &[(&[&str], &[&str], &str)] = &[
+    (
+        &["drystone-types", "drystone-proto", "drystone-namespace", "drystone-placement", "drystone-wal", "drystone-store", "drystone-raft"],
+        &["tokio::", "std::fs", "std::net", "std::thread", "Instant::now", "SystemTime"],
+        "the cores know no runtime, file, socket, thread or clock",
+    ),
+    (&["drystone-env"], &["tokio::", "std::fs", "SystemTime", "rustix::"], "only drystone-env/src/os touches the system"),
+    (&["drystone-gateway", "drystone-rest"], &["drystone_rpc", "drystone_proto"], "doors use the client library, never the wire"),
+    (&["drystone-meta", "drystone-chunk"], &["drystone_client"], "servers do not depend on the client"),
+];
+
+/// Checks everything and reports every fault.
+pub fn run() -> anyhow::Result<()> {
+    let mut faults = Vec::new();
+    layers(&mut faults)?;
+    for (crates, words, why) in ABSENCES {
+        for name in *crates {
+            for file in sources(&root().join("crates").join(name).join("src"))? {
+                absences(&file, words, why, &mut faults)?;
+            }
+        }
+    }
+    if !faults.is_empty() {
+        bail!("{} faults:\n  {}", faults.len(), faults.join("\n  "));
+    }
+    println!("tidy: {} crates, no fault", LAYERS.len());
+    Ok(())
+}
+
+fn layers(faults: &mut Vec<String>) -> anyhow::Result<()> {
+    let layers: BTreeMap<&str, u32> = LAYERS.iter().copied().collect();
+    let output = Command::new("cargo")
+        .args(["metadata", "--no-deps", "--format-version", "1", "--locked"])
+        .current_dir(root())
+        .output()
+        .context("cannot run cargo metadata")?;
+    if !output.status.success() {
+        bail!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let packages = metadata["packages"].as_array().context("cargo metadata has no packages")?;
+    for package in packages {
+        let name = package["name"].as_str().unwrap_or_default();
+        let Some(layer) = layers.get(name) else {
+            faults.push(format!("{name}: give it a layer in xtask/src/tidy.rs"));
+            continue;
+        };
+        for dependency in package["dependencies"].as_array().into_iter().flatten() {
+            let used = dependency["name"].as_str().unwrap_or_default();
+            let is_test = dependency["kind"].as_str() == Some("dev");
+            if let Some(below) = layers.get(used)
+                && below >= layer
+                && !is_test
+            {
+                faults.push(format!("{name} (layer {layer}) uses {used} (layer {below})"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn sources(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).with_context(|| directory.display().to_string())? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+        if path.is_dir() && !(name == "os" && directory.ends_with("drystone-env/src")) {
+            found.extend(sources(&path)?);
+        } else if name.ends_with(".rs") && name != "tests.rs" {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn absences(file: &Path, words: &[&str], why: &str, faults: &mut Vec<String>) -> anyhow::Result<()> {
+    let text = fs::read_to_string(file)?;
+    // Unit tests stand at the end of a file.
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    for (number, line) in code.lines().enumerate() {
+        let line = line.split("//").next().unwrap_or_default();
+        for word in words.iter().filter(|word| line.contains(**word)) {
+            let place = file.strip_prefix(root()).unwrap_or(file).display();
+            faults.push(format!("{place}:{}: {word} ({why})", number + 1));
+        }
+    }
+    Ok(())
+}
