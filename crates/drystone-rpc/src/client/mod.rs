@@ -1,0 +1,13 @@
+//! The client side: channels to addresses, each one pipelined connection that is made when it is needed.
+
+mod call;
+mod channel;
+mod channels;
+mod driver;
+mod options;
+mod state;
+
+pub use call::{CallFuture, Ready};
+pub use channel::Channel;
+pub use channels::Channels;
+pub use options::ChannelOptions;
