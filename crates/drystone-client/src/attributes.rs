@@ -1,0 +1,285 @@
+//! What files and directories are, as callers see them, and the options of namespace operations.
+
+use crate::error::{Error, ErrorKind};
+use crate::version::{ContentVersion, Precondition};
+use bytes::Bytes;
+use drystone_proto::record::{InodeKind, InodeRecord, PolicyRecord};
+use drystone_types::{AckPolicy, ByteCount, InodeId, Policy, Since};
+use std::collections::BTreeMap;
+
+/// File or directory.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Kind {
+    /// Bytes.
+    File,
+    /// Names.
+    Directory,
+}
+
+/// Attributes of a file or directory. Times are microseconds since 1970 by the cluster's log time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Attributes {
+    /// Its inode.
+    pub inode: InodeId,
+    /// File or directory.
+    pub kind: Kind,
+    /// Content bytes; 0 for directories.
+    pub size: u64,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub owner: String,
+    /// Group.
+    pub group: String,
+    /// Birth.
+    pub created: u64,
+    /// Last change of content (a directory's: of its entries).
+    pub modified: u64,
+    /// Set by users only.
+    pub accessed: u64,
+    /// Last change of anything.
+    pub changed: u64,
+    /// Content version (a directory's: of its mode, owner, policy or place).
+    pub version: Since,
+    /// Its own policy; `None`: that of the parent.
+    pub own_policy: Option<Policy>,
+    /// The policy in force for a file's next content or a directory's new files, where the answer says so (not in
+    /// listings).
+    pub policy: Option<Policy>,
+    /// Extended attributes (not in listings).
+    pub xattrs: BTreeMap<String, Bytes>,
+}
+
+impl Attributes {
+    /// What the ETag stands for.
+    pub fn content_version(&self) -> ContentVersion {
+        ContentVersion {
+            inode: self.inode,
+            version: self.version,
+        }
+    }
+
+    /// True for directories.
+    pub fn is_directory(&self) -> bool {
+        self.kind == Kind::Directory
+    }
+
+    pub(crate) fn of(inode: &InodeRecord, in_force: Option<&PolicyRecord>) -> Self {
+        Self {
+            inode: InodeId(inode.id),
+            kind: if inode.kind == InodeKind::Directory as i32 {
+                Kind::Directory
+            } else {
+                Kind::File
+            },
+            size: inode.size,
+            mode: inode.mode,
+            owner: inode.owner.clone(),
+            group: inode.group.clone(),
+            created: inode.created,
+            modified: inode.modified,
+            accessed: inode.accessed,
+            changed: inode.changed,
+            version: Since(inode.version),
+            own_policy: inode.policy.as_ref().map(policy_of),
+            policy: in_force.map(policy_of),
+            xattrs: inode
+                .xattrs
+                .iter()
+                .map(|xattr| (xattr.name.clone(), xattr.value.clone()))
+                .collect(),
+        }
+    }
+}
+
+/// A policy from its record. An acknowledgement of a newer version reads as the strictest.
+pub(crate) fn policy_of(record: &PolicyRecord) -> Policy {
+    Policy {
+        replicas: record.replicas,
+        ack: AckPolicy::from_number(record.ack).unwrap_or(AckPolicy::All),
+        degraded_minimum: record.degraded_minimum,
+        chunk_bytes: ByteCount(record.chunk_bytes),
+    }
+}
+
+/// The record of a policy.
+pub(crate) fn policy_record(policy: &Policy) -> PolicyRecord {
+    PolicyRecord {
+        replicas: policy.replicas,
+        ack: policy.ack.number(),
+        degraded_minimum: policy.degraded_minimum,
+        chunk_bytes: policy.chunk_bytes.0,
+    }
+}
+
+/// A directory entry.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// Name.
+    pub name: String,
+    /// Attributes, without xattrs and policy in force.
+    pub attributes: Attributes,
+}
+
+/// A page of a directory in byte order of names.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Page {
+    /// Entries.
+    pub entries: Vec<Entry>,
+    /// There are more: give this as `after`.
+    pub next: Option<String>,
+}
+
+/// Where a replica is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReplicaInfo {
+    /// Server's name; empty if it is not known at present.
+    pub server: String,
+    /// Server's node id; 0 if not known.
+    pub node: u64,
+    /// `host:port`.
+    pub address: String,
+    /// Rack.
+    pub rack: String,
+    /// Disk.
+    pub disk: u64,
+    /// Formatting of the disk.
+    pub incarnation: u64,
+    /// Log index of the command that placed it.
+    pub placement: u64,
+    /// The cluster suspects its server.
+    pub suspect: bool,
+}
+
+/// A piece of a file and where it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ExtentInfo {
+    /// In the file.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
+    /// Chunk.
+    pub chunk: u64,
+    /// In the chunk.
+    pub chunk_offset: u64,
+    /// `sealed`, `doomed`, `open`, `sealing` or `striped`.
+    pub state: &'static str,
+    /// Length of the whole chunk.
+    pub chunk_length: u64,
+    /// CRC32C of the whole chunk.
+    pub checksum: u32,
+    /// Where it is.
+    pub replicas: Vec<ReplicaInfo>,
+}
+
+/// A file's attributes and where its content is (no extents: inline or empty).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FileLayout {
+    /// Attributes.
+    pub attributes: Attributes,
+    /// The content is in the metadata itself.
+    pub inline: bool,
+    /// Extents in file order.
+    pub extents: Vec<ExtentInfo>,
+}
+
+/// An idempotency key of a door's caller, kept by the cluster for 24 hours with the first answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Idempotency {
+    /// The key.
+    pub key: String,
+    /// Hash of method, path and preconditions: the same key with another hash is refused.
+    pub hash: [u8; 16],
+}
+
+/// How a directory is made.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct MakeDirectoryOptions {
+    /// Make missing directories on the way, and succeed if it exists.
+    pub parents: bool,
+    /// Permission bits; 0: 0755.
+    pub mode: u32,
+    /// See [`Idempotency`].
+    pub idempotency: Option<Idempotency>,
+}
+
+/// How something is renamed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RenameOptions {
+    /// Replace a file, or an empty directory by a directory.
+    pub overwrite: bool,
+    /// Make missing directories on the way to the new place.
+    pub parents: bool,
+    /// Must hold for the source.
+    pub precondition: Precondition,
+    /// See [`Idempotency`].
+    pub idempotency: Option<Idempotency>,
+}
+
+/// What a deletion expects to find.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Expect {
+    /// Either.
+    #[default]
+    Any,
+    /// A file.
+    File,
+    /// A directory.
+    Directory,
+}
+
+/// How something is deleted.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct DeleteOptions {
+    /// A whole tree: detached at once.
+    pub recursive: bool,
+    /// Otherwise `is_a_directory` or `not_a_directory`.
+    pub expect: Expect,
+    /// Must hold.
+    pub precondition: Precondition,
+    /// See [`Idempotency`].
+    pub idempotency: Option<Idempotency>,
+}
+
+/// Changes of attributes; what is absent stays.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SetAttributes {
+    /// Permission bits.
+    pub mode: Option<u32>,
+    /// Owner; superuser only.
+    pub owner: Option<String>,
+    /// Group.
+    pub group: Option<String>,
+    /// Microseconds since 1970.
+    pub modified: Option<u64>,
+    /// Microseconds since 1970.
+    pub accessed: Option<u64>,
+    /// Set these.
+    pub set_xattrs: BTreeMap<String, Bytes>,
+    /// Remove these.
+    pub remove_xattrs: Vec<String>,
+    /// Remove all others.
+    pub replace_xattrs: bool,
+    /// Policy of new files in it (directory) or of its next content (file).
+    pub policy: Option<Policy>,
+    /// Take the parent's policy again.
+    pub inherit_policy: bool,
+    /// Must hold.
+    pub precondition: Precondition,
+    /// See [`Idempotency`].
+    pub idempotency: Option<Idempotency>,
+}
+
+impl SetAttributes {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let faults = self.policy.map(|policy| policy.faults()).unwrap_or_default();
+        match faults.is_empty() {
+            true => Ok(()),
+            false => Err(Error::new(
+                ErrorKind::Invalid,
+                "set attributes",
+                faults.join("; "),
+            )),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! How long things usually take.

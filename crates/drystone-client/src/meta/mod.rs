@@ -1,0 +1,1 @@
+//! Metadata servers: who leads, commands repeated safely, look-ups.
