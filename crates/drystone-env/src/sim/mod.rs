@@ -1,1 +1,12 @@
-//! The seeded seams.
+//! The seeded seams: a disk that loses, tears and rots what it may, and a clock that is moved by hand.
+//!
+//! Nothing here is random but by its seed: the same calls in the same order give the same disk.
+
+mod clock;
+mod disk;
+mod inode;
+#[cfg(test)]
+mod tests;
+
+pub use clock::SimClock;
+pub use disk::{SimDisk, SimDiskStats};
