@@ -2,11 +2,13 @@
 
 mod clock;
 mod disk;
+mod lock;
 mod net;
 mod spawn;
 
 pub use clock::OsClock;
 pub use disk::OsDisk;
+pub use lock::{LockedDirectory, lock_directory};
 pub use net::OsNet;
 pub use spawn::OsSpawn;
 
