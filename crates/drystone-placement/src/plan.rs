@@ -1,0 +1,175 @@
+//! Choosing disks for the replicas of one chunk.
+//!
+//! Replicas are spread over as many zones as there are, then racks, hosts, devices: of the eligible disks only
+//! those that share the fewest domains with the replicas chosen before are candidates. Among these two are drawn,
+//! each with a probability in proportion to its free space, and the one with less work relative to its space
+//! wins (power of two choices). No two replicas ever share a device.
+
+use crate::{Demand, DiskView};
+use drystone_env::Rng;
+use drystone_types::DiskRef;
+
+/// A disk takes no new data when, with it, it would be fuller than this.
+const FULL_PERCENT: u128 = 90;
+
+/// Why no disks were chosen.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum PlacementError {
+    /// Fewer independent disks than the demand's minimum can take the data.
+    #[error("{needed} replicas need as many independent disks, {found} can take data ({why})")]
+    NotEnoughDomains {
+        /// The least that will do.
+        needed: u32,
+        /// Replicas that could be placed, those that exist included.
+        found: u32,
+        /// Why the others cannot, for people.
+        why: String,
+    },
+}
+
+/// Chooses the disks that the chunk shall be on beside those that it is on: at most `replicas - have`, nearest to
+/// the writer first. Fewer than asked for are given only down to `minimum`.
+///
+/// # Errors
+/// [`PlacementError::NotEnoughDomains`].
+pub fn plan_replicas(
+    demand: &Demand,
+    disks: &[DiskView],
+    draws: &mut dyn Rng,
+) -> Result<Vec<DiskRef>, PlacementError> {
+    let mut taken: Vec<&DiskView> = disks
+        .iter()
+        .filter(|view| demand.have.contains(&view.disk))
+        .collect();
+    let held = demand.have.len() as u32;
+    let mut chosen = Vec::new();
+    let mut left: Vec<&DiskView> = disks
+        .iter()
+        .filter(|view| obstacle(demand, view).is_none())
+        .collect();
+    while held + (chosen.len() as u32) < demand.replicas {
+        left.retain(|view| !taken.iter().any(|other| same_device(view, other)));
+        let Some(pick) = pick(demand, &left, &taken, chosen.is_empty() && held == 0, draws) else {
+            break;
+        };
+        taken.push(pick);
+        chosen.push(pick.disk);
+    }
+    let found = held + chosen.len() as u32;
+    let needed = if demand.minimum == 0 {
+        demand.replicas
+    } else {
+        demand.minimum.min(demand.replicas)
+    };
+    if found < needed {
+        return Err(PlacementError::NotEnoughDomains {
+            needed,
+            found,
+            why: obstacles(demand, disks),
+        });
+    }
+    Ok(chosen)
+}
+
+/// Why a disk takes no new data; `None` if it does.
+fn obstacle(demand: &Demand, view: &DiskView) -> Option<&'static str> {
+    let used = u128::from(view.total.0.saturating_sub(view.free.0)) + u128::from(demand.bytes.0);
+    if demand.have.contains(&view.disk) {
+        Some("holding it already")
+    } else if view.read_only {
+        Some("read-only")
+    } else if view.draining {
+        Some("draining")
+    } else if view.suspect {
+        Some("suspect")
+    } else if demand.avoid.contains(&view.node) {
+        Some("avoided")
+    } else if view.free < demand.bytes || used * 100 > u128::from(view.total.0) * FULL_PERCENT {
+        Some("full")
+    } else {
+        None
+    }
+}
+
+fn obstacles(demand: &Demand, disks: &[DiskView]) -> String {
+    let mut counts = std::collections::BTreeMap::<&str, usize>::new();
+    for reason in disks.iter().filter_map(|view| obstacle(demand, view)) {
+        *counts.entry(reason).or_default() += 1;
+    }
+    let mut text = format!("{} disks known", disks.len());
+    for (reason, count) in counts {
+        text.push_str(&format!(", {count} {reason}"));
+    }
+    text
+}
+
+fn same_zone(a: &DiskView, b: &DiskView) -> bool {
+    a.zone == b.zone
+}
+
+fn same_rack(a: &DiskView, b: &DiskView) -> bool {
+    same_zone(a, b) && a.rack == b.rack
+}
+
+/// Two servers on one host, or two disks of one server.
+fn same_host(a: &DiskView, b: &DiskView) -> bool {
+    a.node == b.node || (same_rack(a, b) && a.host == b.host)
+}
+
+fn same_device(a: &DiskView, b: &DiskView) -> bool {
+    a.disk.disk == b.disk.disk
+}
+
+/// How many of `taken` share a zone, rack, host and device with `view`: the fewer the better, in this order.
+fn crowding(view: &DiskView, taken: &[&DiskView]) -> [usize; 4] {
+    let count =
+        |same: fn(&DiskView, &DiskView) -> bool| taken.iter().filter(|other| same(view, other)).count();
+    let device = |a: &DiskView, b: &DiskView| same_host(a, b) && a.device == b.device;
+    [
+        count(same_zone),
+        count(same_rack),
+        count(same_host),
+        count(device),
+    ]
+}
+
+fn pick<'a>(
+    demand: &Demand,
+    left: &[&'a DiskView],
+    taken: &[&DiskView],
+    first: bool,
+    draws: &mut dyn Rng,
+) -> Option<&'a DiskView> {
+    let least = left.iter().map(|view| crowding(view, taken)).min()?;
+    let mut candidates: Vec<&DiskView> = left
+        .iter()
+        .copied()
+        .filter(|view| crowding(view, taken) == least)
+        .collect();
+    if first && !demand.near_host.is_empty() && candidates.iter().any(|view| view.host == demand.near_host) {
+        candidates.retain(|view| view.host == demand.near_host);
+    }
+    let one = draw(&candidates, draws)?;
+    let two = draw(&candidates, draws)?;
+    // Less work per free space wins; the products compare the quotients without dividing.
+    let work = |a: &DiskView, b: &DiskView| (u128::from(a.load) + 1) * (u128::from(b.free.0) + 1);
+    Some(if work(two, one) < work(one, two) { two } else { one })
+}
+
+/// One of `candidates`, with a probability in proportion to its free space.
+fn draw<'a>(candidates: &[&'a DiskView], draws: &mut dyn Rng) -> Option<&'a DiskView> {
+    // In MiB, so that the sum of any number of disks fits.
+    let weight = |view: &DiskView| (view.free.0 >> 20) + 1;
+    let sum: u64 = candidates.iter().map(|view| weight(view)).sum();
+    let mut point = draws.below(sum.max(1));
+    candidates
+        .iter()
+        .copied()
+        .find(|view| match point.checked_sub(weight(view)) {
+            Some(rest) => {
+                point = rest;
+                false
+            }
+            None => true,
+        })
+}

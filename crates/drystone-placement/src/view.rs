@@ -1,0 +1,49 @@
+//! What a planner is told.
+
+use drystone_types::{ByteCount, DiskRef, NodeId};
+
+/// A disk as the leader sees it now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DiskView {
+    /// The disk.
+    pub disk: DiskRef,
+    /// Its server.
+    pub node: NodeId,
+    /// Servers with equal host fail together.
+    pub host: String,
+    /// Hosts with equal rack (and zone) fail together.
+    pub rack: String,
+    /// Racks with equal zone fail together.
+    pub zone: String,
+    /// Disks of one host with equal device fail together.
+    pub device: u64,
+    /// Bytes that can still be taken.
+    pub free: ByteCount,
+    /// Bytes in all.
+    pub total: ByteCount,
+    /// Work queued or under way; only comparable with other disks' figure.
+    pub load: u32,
+    /// Its server is suspect: no new data.
+    pub suspect: bool,
+    /// It, or its server, is being drained: no new data.
+    pub draining: bool,
+    /// It takes no writes.
+    pub read_only: bool,
+}
+
+/// What is asked for.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Demand {
+    /// Replicas that the chunk shall have in all, those in `have` included.
+    pub replicas: u32,
+    /// The least that will do when there are not enough domains; 0 = `replicas`.
+    pub minimum: u32,
+    /// Bytes that each disk must be able to take.
+    pub bytes: ByteCount,
+    /// The host of the writer: the first replica goes there if it can. Empty = nowhere in particular.
+    pub near_host: String,
+    /// Servers that are not to be used (the writer saw them fail).
+    pub avoid: Vec<NodeId>,
+    /// Where the chunk is already: their domains count as taken. Known disks only.
+    pub have: Vec<DiskRef>,
+}
