@@ -10,6 +10,7 @@
 //! one hop), [`runner`] (the thread of one disk), [`service`] (what each request does), [`member`] (registration,
 //! heartbeat, delete orders).
 
+pub mod chain;
 pub mod config;
 pub mod error;
 pub mod server;
