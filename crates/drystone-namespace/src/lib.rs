@@ -1,1 +1,46 @@
 //! The namespace: a deterministic state machine over an ordered store.
+//!
+//! Owns inodes, names, extents, chunks, nodes, sessions, and what a command does to them. Architecture
+//! invariant: knows nothing of Raft, sockets, threads or clocks; equal logs give equal states on every voter.
+//!
+//! Reads take `&self` and see every applied command; apply changes an overlay in memory and never waits for a
+//! write of the store. The store follows in numbered batches:
+//!
+//! ```text
+//! apply thread:   outcome = namespace.write().apply(index, &entry)?
+//! flush thread:   batch = namespace.write().freeze();  done = batch.write_to(&*store)?;
+//!                 namespace.write().flushed(done);  log.purge_below(namespace.read().synced_index())
+//! snapshot:       export(&*store.view()?, ..)          // consistent at a batch, whatever is applied meanwhile
+//! ```
+//!
+//! In order of reading: [`namespace`] (open, apply, flush), [`read`] (what readers see), [`store`] and [`key`]
+//! (what is below), then a file per noun: `resolve` and `permission` (how a command finds its files), `publish`,
+//! `extents`, `chunks`, `stage`, `directory`, `rename`, `delete`, `attributes`, `session`, `idempotency`,
+//! `nodes`, `ranges`, `housekeep`; [`snapshot`] for export and import.
+
+pub mod key;
+pub mod limits;
+pub mod memory;
+pub mod namespace;
+pub mod read;
+pub mod records;
+pub mod refusal;
+pub mod snapshot;
+pub mod store;
+
+mod chain;
+mod idempotency;
+mod nodes;
+mod pending;
+mod permission;
+mod ranges;
+mod resolve;
+mod session;
+mod tables;
+
+pub use memory::MemoryStore;
+pub use namespace::{FlushBatch, Flushed, Namespace, OpenError, Settings};
+pub use read::{Caller, ContentPage, Counters, Found, ListPage, Want};
+pub use refusal::{ReadError, Refusal};
+pub use snapshot::{ImportError, Importer, SnapshotSummary, export};
+pub use store::{Batch, Order, OrderedStore, StoreError, View};

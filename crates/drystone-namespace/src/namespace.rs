@@ -1,0 +1,437 @@
+//! Open, apply and flush.
+//!
+//! Owns the order of things: one entry after the other, all of a command or nothing of it, one batch on its way
+//! to the store at a time. What a command does is in the file of its noun.
+
+use crate::key::{local, numbers, table};
+use crate::read::Caller;
+use crate::records::{ChainRecord, RangeRecord, StateRecord, decode, decode_slice};
+use crate::refusal::{ReadError, Refusal};
+use crate::store::{Batch, Order, OrderedStore, StoreError};
+use crate::tables::{Layer, Tables};
+use crate::{chain, nodes::Nodes};
+use drystone_proto::command::{Entry, Op, Origin, Outcome};
+use drystone_proto::grant::ClusterKey;
+use drystone_types::{ChunkId, Code, HistoryId, LogIndex, ShardId, Since};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// What a namespace is of.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Shard whose ids it hands out.
+    pub shard: ShardId,
+    /// Checks receipts.
+    pub key: ClusterKey,
+    /// Must be that of the store.
+    pub history: HistoryId,
+}
+
+/// Why a store cannot be opened as a namespace. But for `Store`, the voter wipes it and takes a snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store failed or a record is damaged.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A batch is missing between others, or the state is not that of the last one.
+    #[error("the store has a hole at batch {batch}: {detail}")]
+    Hole {
+        /// Where.
+        batch: u64,
+        /// How it shows.
+        detail: String,
+    },
+    /// A snapshot was being installed when the process stopped.
+    #[error("a snapshot was not installed completely")]
+    Unfinished,
+    /// The store is of another history or shard.
+    #[error("the store is of history {history}, shard {shard}")]
+    Stranger {
+        /// Its history.
+        history: HistoryId,
+        /// Its shard.
+        shard: u32,
+    },
+}
+
+/// The namespace's state machine; see the crate's page for how it is driven.
+pub struct Namespace<S> {
+    pub(crate) tables: Tables<S>,
+    pub(crate) settings: Settings,
+    pub(crate) state: StateRecord,
+    pub(crate) nodes: Nodes,
+    /// Ranges of chunk ids that are not wholly below the floor, by first id.
+    pub(crate) ranges: BTreeMap<u64, RangeRecord>,
+    chain: ChainRecord,
+    in_flight: Option<u64>,
+}
+
+/// What all parts of one command share.
+pub(crate) struct Context {
+    pub(crate) index: u64,
+    pub(crate) since: u64,
+    pub(crate) now: u64,
+    pub(crate) caller: Caller,
+}
+
+impl<S: OrderedStore> Namespace<S> {
+    /// Opens the store: an empty one begins at index 0; otherwise the batch chain is checked.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(store: Arc<S>, settings: Settings) -> Result<Self, OpenError> {
+        if store.get(local(chain::INSTALLING).as_slice())?.is_some() {
+            return Err(OpenError::Unfinished);
+        }
+        let (high, low) = halves(settings.history);
+        let shard = u32::from(settings.shard.0);
+        let base = settings.shard.base();
+        let key = local(chain::STATE);
+        let state: StateRecord = match store.get(key.as_slice())? {
+            Some(value) => decode(key.as_slice(), &value)?,
+            None => StateRecord {
+                history_high: high,
+                history_low: low,
+                shard,
+                next_inode: base + 1,
+                next_chunk: base + 1,
+                grant_floor: base,
+                ..StateRecord::default()
+            },
+        };
+        if (state.history_high, state.history_low, state.shard) != (high, low, shard) {
+            let history = (u128::from(state.history_high) << 64) | u128::from(state.history_low);
+            return Err(OpenError::Stranger {
+                history: HistoryId(history.to_be_bytes()),
+                shard: state.shard,
+            });
+        }
+        let chain = chain::check(&*store, &state)?;
+        let nodes = Nodes::load(&*store)?;
+        let ranges = load_ranges(&*store)?;
+        Ok(Self {
+            tables: Tables::new(store),
+            settings,
+            state,
+            nodes,
+            ranges,
+            chain,
+            in_flight: None,
+        })
+    }
+
+    /// Applies one entry and answers it; a refusal is an outcome with a code and changes nothing but the
+    /// session. Deterministic. Entries come in log order; an index that was applied already is a bug.
+    ///
+    /// # Errors
+    /// The store failed: the entry is not applied, and this voter must stop.
+    pub fn apply(&mut self, index: LogIndex, entry: &Entry) -> Result<Outcome, StoreError> {
+        assert!(
+            index.0 > self.state.applied,
+            "{index} is applied already (at {})",
+            self.state.applied
+        );
+        let before = self.state;
+        self.state.time = self.state.time.max(entry.time);
+        let context = Context {
+            index: index.0,
+            since: Since::new(index, 0).0,
+            now: self.state.time,
+            caller: Caller::of(entry.origin.as_ref()),
+        };
+        let op = entry.command.as_ref().and_then(|command| command.op.as_ref());
+        match self.run(&context, entry.origin.as_ref(), op) {
+            Ok(outcome) => {
+                self.tables.commit();
+                self.state.applied = index.0;
+                Ok(outcome)
+            }
+            Err(error) => {
+                self.tables.rollback();
+                self.state = before;
+                Err(error)
+            }
+        }
+    }
+
+    /// Passes an entry that holds no command (a membership change, a leader's first entry).
+    pub fn skip(&mut self, index: LogIndex) {
+        assert!(
+            index.0 > self.state.applied,
+            "{index} is applied already (at {})",
+            self.state.applied
+        );
+        self.state.applied = index.0;
+    }
+
+    /// The session's part, the idempotency key's part, then the command itself.
+    fn run(&mut self, cx: &Context, origin: Option<&Origin>, op: Option<&Op>) -> Result<Outcome, StoreError> {
+        let Some(op) = op else {
+            return Ok(Refusal::new(Code::NotSupported, "the command is not known here").outcome());
+        };
+        let Some(origin) = origin else {
+            return self.attempt(|ns| ns.perform(cx, op));
+        };
+        match op {
+            Op::OpenSession(open) => return self.attempt(|ns| ns.open_session(cx, origin, open)),
+            Op::CloseSession(_) => return self.attempt(|ns| ns.close_session(cx, origin)),
+            _ => {}
+        }
+        let session = match self.enter_session(cx, origin) {
+            Ok(crate::session::Entered::Repeated(outcome)) => return Ok(outcome),
+            Ok(crate::session::Entered::Fresh(session)) => session,
+            Err(ReadError::Refused(refusal)) => return Ok(refusal.outcome()),
+            Err(ReadError::Store(error)) => return Err(error),
+        };
+        self.tables.commit();
+        let outcome = self.attempt(|ns| ns.with_idempotency_key(cx, origin, |ns| ns.perform(cx, op)))?;
+        self.leave_session(cx, origin, session, &outcome);
+        Ok(outcome)
+    }
+
+    /// Runs `command`; a refusal takes back everything it changed.
+    fn attempt(
+        &mut self,
+        command: impl FnOnce(&mut Self) -> Result<Outcome, ReadError>,
+    ) -> Result<Outcome, StoreError> {
+        let before = self.state;
+        match command(self) {
+            Ok(outcome) => {
+                self.tables.commit();
+                Ok(outcome)
+            }
+            Err(ReadError::Refused(refusal)) => {
+                self.tables.rollback();
+                self.state = before;
+                Ok(refusal.outcome())
+            }
+            Err(ReadError::Store(error)) => Err(error),
+        }
+    }
+
+    fn perform(&mut self, cx: &Context, op: &Op) -> Result<Outcome, ReadError> {
+        match op {
+            Op::Publish(command) => self.publish(cx, command),
+            Op::MakeDirectory(command) => self.make_directory(cx, command),
+            Op::Rename(command) => self.rename(cx, command),
+            Op::Delete(command) => self.delete(cx, command),
+            Op::SetAttributes(command) => self.set_attributes(cx, command),
+            Op::Stage(command) => self.stage(cx, command),
+            Op::StageExtend(command) => self.stage_extend(cx, command),
+            Op::StageAbandon(command) => self.stage_abandon(cx, command),
+            Op::OpenSession(_) | Op::CloseSession(_) => {
+                crate::refusal::refuse(Code::Invalid, "a session command needs an origin")
+            }
+            Op::Initialize(_)
+            | Op::AllocateRange(_)
+            | Op::RaiseGrantFloor(_)
+            | Op::Housekeep(_)
+            | Op::ForgetReplicas(_)
+            | Op::RegisterNode(_)
+            | Op::UpdateNode(_)
+                if !cx.caller.is_superuser() =>
+            {
+                crate::refusal::refuse(
+                    Code::Denied,
+                    "only the cluster itself and the superuser may do this",
+                )
+            }
+            Op::Initialize(command) => self.initialize(cx, command),
+            Op::AllocateRange(command) => self.allocate_range(cx, command),
+            Op::RaiseGrantFloor(command) => self.raise_grant_floor(command),
+            Op::Housekeep(command) => self.housekeep(cx, command),
+            Op::ForgetReplicas(command) => self.forget_replicas(cx, command),
+            Op::RegisterNode(command) => self.register_node(cx, command),
+            Op::UpdateNode(command) => self.update_node(cx, command),
+        }
+    }
+
+    /// Highest index applied; 0 = none.
+    pub fn applied(&self) -> LogIndex {
+        LogIndex(self.state.applied)
+    }
+
+    /// Log time of the last entry, microseconds since 1970. A leader proposes nothing below it.
+    pub fn log_time(&self) -> u64 {
+        self.state.time
+    }
+
+    /// Commits with chunk ids below it are refused.
+    pub fn grant_floor(&self) -> ChunkId {
+        ChunkId(self.state.grant_floor)
+    }
+
+    /// The id after the last one allocated: the highest that the floor can be raised to.
+    pub fn next_chunk(&self) -> ChunkId {
+        ChunkId(self.state.next_chunk)
+    }
+
+    /// True after the first `Initialize`.
+    pub fn initialized(&self) -> bool {
+        self.state.since != 0
+    }
+
+    /// The store below.
+    pub fn store(&self) -> &Arc<S> {
+        self.tables.store()
+    }
+
+    /// Estimated memory of changes that no batch has taken yet: the caller flushes, and stops applying while a
+    /// batch is on its way and this is above its bound.
+    pub fn overlay_bytes(&self) -> usize {
+        self.tables.overlay_bytes()
+    }
+
+    /// Number of changed records that no batch has taken yet.
+    pub fn overlay_len(&self) -> usize {
+        self.tables.overlay_len()
+    }
+
+    /// Moves the overlay into a batch for the store, in O(1); readers see it all the while. `None` while
+    /// another batch is on its way, or if nothing was applied since the last.
+    pub fn freeze(&mut self) -> Option<FlushBatch> {
+        if self.in_flight.is_some() || self.state.applied == self.chain.applied {
+            return None;
+        }
+        let layer = self.tables.freeze()?;
+        let number = self.chain.number + 1;
+        let state = StateRecord {
+            batch: number,
+            ..self.state
+        };
+        self.in_flight = Some(number);
+        Some(FlushBatch {
+            layer,
+            state,
+            previous: self.chain,
+        })
+    }
+
+    /// The batch is written and synced.
+    pub fn flushed(&mut self, flushed: Flushed) {
+        assert_eq!(
+            self.in_flight,
+            Some(flushed.link.number),
+            "the batch that is on its way"
+        );
+        self.in_flight = None;
+        self.tables.thaw();
+        self.chain = flushed.link;
+    }
+
+    /// Everything up to this index is in the store, synced: the log below it (and it) may be purged.
+    pub fn synced_index(&self) -> LogIndex {
+        LogIndex(self.chain.applied)
+    }
+
+    /// Number of the last batch in the store.
+    pub fn batch(&self) -> u64 {
+        self.chain.number
+    }
+
+    /// A hash over the whole replicated state: equal on replicas that applied the same log, whatever they
+    /// flushed. Reads every record, so it is for tests and checks by hand.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn state_hash(&self) -> Result<u64, StoreError> {
+        let state = StateRecord {
+            batch: 0,
+            ..self.state
+        };
+        let mut hash = chain::Digest::new(0);
+        hash.add(&prost::Message::encode_to_vec(&state));
+        self.tables
+            .scan(&[table::INODE], &[table::END], Order::Up, &mut |key, value| {
+                hash.add(key);
+                hash.add(value);
+                ControlFlow::Continue(())
+            })?;
+        Ok(hash.finish())
+    }
+}
+
+/// A numbered batch on its way to the store; see [`Namespace::freeze`].
+pub struct FlushBatch {
+    layer: Arc<Layer>,
+    state: StateRecord,
+    previous: ChainRecord,
+}
+
+/// Word of a batch that is in the store.
+#[derive(Debug)]
+#[must_use = "tell the namespace"]
+pub struct Flushed {
+    link: ChainRecord,
+}
+
+impl FlushBatch {
+    /// Its number; they grow by one.
+    pub fn number(&self) -> u64 {
+        self.state.batch
+    }
+
+    /// The state after this index.
+    pub fn applied(&self) -> LogIndex {
+        LogIndex(self.state.applied)
+    }
+
+    /// Number of records it changes.
+    pub fn len(&self) -> usize {
+        self.layer.len()
+    }
+
+    /// True if it only carries the applied index.
+    pub fn is_empty(&self) -> bool {
+        self.layer.is_empty()
+    }
+
+    /// Writes and syncs the batch. Blocks; call it without a lock on the namespace.
+    ///
+    /// # Errors
+    /// The store failed: this voter must stop.
+    pub fn write_to<S: OrderedStore + ?Sized>(self, store: &S) -> Result<Flushed, StoreError> {
+        let mut batch = Batch::of_layer(self.layer);
+        let link = chain::finish(&mut batch, &self.state, &self.previous);
+        store.write(&batch)?;
+        store.sync()?;
+        Ok(Flushed { link })
+    }
+}
+
+/// A history id as two numbers.
+pub(crate) fn halves(history: HistoryId) -> (u64, u64) {
+    let number = u128::from_be_bytes(history.0);
+    ((number >> 64) as u64, number as u64)
+}
+
+fn load_ranges<S: OrderedStore>(store: &S) -> Result<BTreeMap<u64, RangeRecord>, StoreError> {
+    let mut ranges = BTreeMap::new();
+    let mut fault = None;
+    store.scan(
+        &[table::RANGE],
+        &[table::RANGE + 1],
+        Order::Up,
+        &mut |key, value| match (crate::key::number_at(key, 1), decode_slice(key, value)) {
+            (Some(first), Ok(range)) => {
+                ranges.insert(first, range);
+                ControlFlow::Continue(())
+            }
+            (None, _) => {
+                fault = Some(crate::records::corrupt(key, "a first chunk id", "a shorter key"));
+                ControlFlow::Break(())
+            }
+            (_, Err(error)) => {
+                fault = Some(error);
+                ControlFlow::Break(())
+            }
+        },
+    )?;
+    fault.map_or(Ok(ranges), Err)
+}
+
+/// The key of an inode.
+pub(crate) fn inode_key(id: u64) -> crate::key::Key {
+    numbers(table::INODE, [id])
+}

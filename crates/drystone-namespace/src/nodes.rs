@@ -1,0 +1,224 @@
+//! Nodes and disks: who may join under which id, and what an operator decided about them.
+
+use crate::key::{above, numbers, table};
+use crate::limits::{MAX_DISKS, MAX_LABEL_BYTES, MAX_NODES};
+use crate::namespace::{Context, Namespace};
+use crate::records::decode_slice;
+use crate::refusal::{ReadError, Refusal, refuse};
+use crate::store::{Order, OrderedStore, StoreError, View};
+use drystone_proto::command::{Outcome, RegisterNode, UpdateNode};
+use drystone_proto::record::NodeRecord;
+use drystone_types::Code;
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+/// All nodes, decoded, and which of them holds a disk. The tables hold the same.
+#[derive(Default)]
+pub(crate) struct Nodes {
+    by_id: BTreeMap<u64, NodeRecord>,
+    /// Disk -> (incarnation, node).
+    disks: BTreeMap<u64, (u64, u64)>,
+}
+
+impl Nodes {
+    pub(crate) fn load(store: &dyn View) -> Result<Self, StoreError> {
+        let mut nodes = Self::default();
+        let mut fault = None;
+        store.scan(
+            &[table::NODE],
+            &[table::NODE + 1],
+            Order::Up,
+            &mut |key, value| match decode_slice::<NodeRecord>(key, value) {
+                Ok(node) => {
+                    nodes.insert(node);
+                    ControlFlow::Continue(())
+                }
+                Err(error) => {
+                    fault = Some(error);
+                    ControlFlow::Break(())
+                }
+            },
+        )?;
+        fault.map_or(Ok(nodes), Err)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &NodeRecord> {
+        self.by_id.values()
+    }
+
+    pub(crate) fn get(&self, id: u64) -> Option<&NodeRecord> {
+        self.by_id.get(&id)
+    }
+
+    pub(crate) fn of_disk(&self, disk: u64, incarnation: u64) -> Option<&NodeRecord> {
+        let (held, node) = self.disks.get(&disk)?;
+        if *held == incarnation {
+            self.by_id.get(node)
+        } else {
+            None
+        }
+    }
+
+    fn insert(&mut self, node: NodeRecord) {
+        self.remove(node.id);
+        for disk in &node.disks {
+            self.disks.insert(disk.id, (disk.incarnation, node.id));
+        }
+        self.by_id.insert(node.id, node);
+    }
+
+    fn remove(&mut self, id: u64) {
+        if let Some(node) = self.by_id.remove(&id) {
+            for disk in node.disks {
+                self.disks.remove(&disk.id);
+            }
+        }
+    }
+}
+
+fn check_record(node: &NodeRecord) -> Result<(), ReadError> {
+    if node.id == 0 || node.incarnation == 0 {
+        return refuse(Code::Invalid, "a node has an id and an incarnation");
+    }
+    let labels = [
+        &node.name,
+        &node.address,
+        &node.admin,
+        &node.rack,
+        &node.zone,
+        &node.host,
+    ];
+    if labels.iter().any(|label| label.len() > MAX_LABEL_BYTES) {
+        return refuse(
+            Code::TooLarge,
+            format!("a label of a node has at most {MAX_LABEL_BYTES} bytes"),
+        );
+    }
+    if node.disks.len() > MAX_DISKS || node.disks.iter().any(|disk| disk.path.len() > 4096) {
+        return refuse(
+            Code::TooLarge,
+            format!("a node has at most {MAX_DISKS} disks, with paths to 4096 bytes"),
+        );
+    }
+    let mut ids: Vec<u64> = node.disks.iter().map(|disk| disk.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.len() != node.disks.len() || ids.first() == Some(&0) {
+        return refuse(Code::Invalid, "disks have distinct ids above 0");
+    }
+    Ok(())
+}
+
+impl<S: OrderedStore> Namespace<S> {
+    fn put_node(&mut self, cx: &Context, mut node: NodeRecord) {
+        node.since = cx.since;
+        self.tables.put(numbers(table::NODE, [node.id]), &node);
+        self.nodes.insert(node);
+    }
+
+    /// Adds or updates a node.
+    ///
+    /// A lower boot counter is an old process or a clone and is refused; one counter with two randoms is a clone
+    /// for certain: the node is fenced, which stays although the command is refused.
+    pub(crate) fn register_node(
+        &mut self,
+        cx: &Context,
+        command: &RegisterNode,
+    ) -> Result<Outcome, ReadError> {
+        let Some(mut node) = command.node.clone() else {
+            return refuse(Code::Invalid, "the command names no node");
+        };
+        check_record(&node)?;
+        for disk in &node.disks {
+            if let Some(&(_, holder)) = self.nodes.disks.get(&disk.id)
+                && holder != node.id
+            {
+                return refuse(
+                    Code::Stranger,
+                    format!("disk {} is held by node {holder}", disk.id),
+                );
+            }
+        }
+        let before = self.nodes.get(node.id).cloned();
+        let Some(before) = before else {
+            if self.nodes.by_id.len() >= MAX_NODES {
+                return refuse(Code::TooLarge, format!("there are {MAX_NODES} nodes already"));
+            }
+            (node.draining, node.fenced) = (false, false);
+            self.put_node(cx, node);
+            return Ok(Outcome {
+                created: true,
+                ..Outcome::default()
+            });
+        };
+        if before.incarnation != node.incarnation {
+            return refuse(
+                Code::Stranger,
+                format!("node {} was formatted anew: it needs a new id", node.id),
+            );
+        }
+        if node.boot_counter < before.boot_counter {
+            let detail = format!(
+                "boot {} of node {} is over, {} was seen",
+                node.boot_counter, node.id, before.boot_counter
+            );
+            return refuse(Code::Stranger, detail);
+        }
+        if before.fenced {
+            return refuse(
+                Code::Stranger,
+                format!("node {} is fenced until an operator decides", node.id),
+            );
+        }
+        if node.boot_counter == before.boot_counter && node.boot_random != before.boot_random {
+            let detail = format!(
+                "two processes run as node {}: it is fenced until an operator decides",
+                node.id
+            );
+            self.put_node(
+                cx,
+                NodeRecord {
+                    fenced: true,
+                    ..before
+                },
+            );
+            return Ok(Refusal::new(Code::Stranger, detail).outcome());
+        }
+        (node.draining, node.fenced, node.since) = (before.draining, before.fenced, before.since);
+        if node != before {
+            self.put_node(cx, node);
+        }
+        Ok(Outcome::default())
+    }
+
+    /// An operator's decision.
+    pub(crate) fn update_node(&mut self, cx: &Context, command: &UpdateNode) -> Result<Outcome, ReadError> {
+        let Some(node) = self.nodes.get(command.node) else {
+            return refuse(Code::NotFound, format!("there is no node {}", command.node));
+        };
+        let mut node = node.clone();
+        if command.remove {
+            for disk in &node.disks {
+                let first = numbers(table::REPLICA, [disk.id, disk.incarnation]);
+                if self
+                    .tables
+                    .first(first.as_slice(), &above(first.as_slice()), Order::Up)?
+                    .is_some()
+                {
+                    let detail = format!(
+                        "disk {} of node {} holds replicas: drain it first",
+                        disk.id, node.id
+                    );
+                    return refuse(Code::NotEmpty, detail);
+                }
+            }
+            self.tables.delete(numbers(table::NODE, [node.id]));
+            self.nodes.remove(node.id);
+            return Ok(Outcome::default());
+        }
+        node.draining = command.draining.unwrap_or(node.draining);
+        node.fenced = command.fenced.unwrap_or(node.fenced);
+        self.put_node(cx, node);
+        Ok(Outcome::default())
+    }
+}

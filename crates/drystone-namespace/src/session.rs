@@ -1,0 +1,260 @@
+//! Sessions: each command of a client is applied at most once.
+//!
+//! A session is (client id); its commands are numbered from 1. The answer to each is kept until the client says
+//! that it has it (`acknowledged_below`), so a repeated number gets the first answer. A command of a session that
+//! is not open is refused, not applied: its answer may have been forgotten. For the same reason the id of a
+//! closed session cannot be opened again while a frame of it may be on its way: a client whose session is gone
+//! takes a new id.
+
+use crate::key;
+use crate::limits::{
+    CLOSED_SESSION_KEPT, MAX_GROUPS, MAX_LABEL_BYTES, MAX_SESSION_TTL, MAX_SESSIONS, MAX_UNACKNOWLEDGED,
+};
+use crate::namespace::{Context, Namespace};
+use crate::records::{AnswerRecord, MarkRecord, SessionRecord, corrupt};
+use crate::refusal::{ReadError, refuse};
+use crate::store::{OrderedStore, StoreError};
+use drystone_proto::command::{OpenSession, Origin, Outcome};
+use drystone_types::Code;
+
+/// What a command's number says about it.
+pub(crate) enum Entered {
+    /// It was applied before; this was the answer.
+    Repeated(Outcome),
+    /// It is new.
+    Fresh(SessionRecord),
+}
+
+/// Nothing was done, and asking again may well be answered otherwise: such an answer is not kept.
+fn is_transient(outcome: &Outcome) -> bool {
+    [Code::Busy, Code::SessionUnknown]
+        .iter()
+        .any(|code| code.number() == outcome.code)
+}
+
+fn client(origin: &Origin) -> Result<[u8; 16], ReadError> {
+    match <[u8; 16]>::try_from(&origin.client[..]) {
+        Ok(client) => Ok(client),
+        Err(_) => refuse(Code::Invalid, "a client id has 16 bytes"),
+    }
+}
+
+fn check_origin(origin: &Origin) -> Result<[u8; 16], ReadError> {
+    let longest = origin
+        .groups
+        .iter()
+        .map(String::len)
+        .max()
+        .unwrap_or(0)
+        .max(origin.user.len());
+    if longest > MAX_LABEL_BYTES || origin.groups.len() > MAX_GROUPS {
+        return refuse(
+            Code::TooLarge,
+            format!("names have at most {MAX_LABEL_BYTES} bytes, groups {MAX_GROUPS}"),
+        );
+    }
+    client(origin)
+}
+
+impl<S: OrderedStore> Namespace<S> {
+    /// Checks the origin's session and number. Changes nothing.
+    pub(crate) fn enter_session(&mut self, cx: &Context, origin: &Origin) -> Result<Entered, ReadError> {
+        let client = check_origin(origin)?;
+        if origin.sequence == 0 {
+            return refuse(Code::Invalid, "commands of a session are numbered from 1");
+        }
+        let session = self.tables.load_record::<SessionRecord>(&key::session(&client))?;
+        let Some(session) = session.filter(|session| session.is_open(cx.now)) else {
+            return refuse(
+                Code::SessionUnknown,
+                "the session is not open: the command was not applied",
+            );
+        };
+        if origin.sequence < session.acknowledged_below {
+            let below = session.acknowledged_below;
+            return refuse(
+                Code::Unknown,
+                format!("the answer was acknowledged (below {below}) and is forgotten"),
+            );
+        }
+        if let Some(answer) = self
+            .tables
+            .load_record::<AnswerRecord>(&key::answer(&client, origin.sequence))?
+        {
+            let outcome = answer.outcome;
+            return match outcome {
+                Some(outcome) => Ok(Entered::Repeated(outcome)),
+                None => {
+                    let key = key::answer(&client, origin.sequence);
+                    Err(corrupt(key.as_slice(), "an answer", "a record without it").into())
+                }
+            };
+        }
+        let lowest = session
+            .acknowledged_below
+            .max(origin.acknowledged_below.min(origin.sequence));
+        if origin.sequence - lowest >= MAX_UNACKNOWLEDGED {
+            return refuse(
+                Code::Busy,
+                format!("{MAX_UNACKNOWLEDGED} answers are not acknowledged yet"),
+            );
+        }
+        Ok(Entered::Fresh(session))
+    }
+
+    /// Keeps the answer, forgets those that the client has.
+    pub(crate) fn leave_session(
+        &mut self,
+        cx: &Context,
+        origin: &Origin,
+        before: SessionRecord,
+        outcome: &Outcome,
+    ) {
+        let Ok(client) = client(origin) else { return };
+        // Never past its own number: its answer is the one that is not there yet.
+        let below = before
+            .acknowledged_below
+            .max(origin.acknowledged_below.min(origin.sequence));
+        // Answers are kept for numbers of the window only.
+        for sequence in before.acknowledged_below..below.min(before.acknowledged_below + MAX_UNACKNOWLEDGED) {
+            self.tables.delete(key::answer(&client, sequence));
+        }
+        let session = SessionRecord {
+            used: cx.now,
+            acknowledged_below: below,
+            since: cx.since,
+            ..before
+        };
+        self.tables.put(key::session(&client), &session);
+        if !is_transient(outcome) {
+            let answer = AnswerRecord {
+                outcome: Some(outcome.clone()),
+                since: cx.since,
+            };
+            self.tables
+                .put_new(key::answer(&client, origin.sequence), &answer);
+        }
+        self.tables.commit();
+    }
+
+    /// Opens a session or keeps it open.
+    pub(crate) fn open_session(
+        &mut self,
+        cx: &Context,
+        origin: &Origin,
+        command: &OpenSession,
+    ) -> Result<Outcome, ReadError> {
+        let client = check_origin(origin)?;
+        if command.ttl == 0 {
+            return refuse(Code::Invalid, "a session lives for some time");
+        }
+        let ttl = command.ttl.min(MAX_SESSION_TTL);
+        let key = key::session(&client);
+        match self.tables.load_record::<SessionRecord>(&key)? {
+            Some(session) if session.is_open(cx.now) => {
+                self.tables.put(
+                    key,
+                    &SessionRecord {
+                        ttl,
+                        used: cx.now,
+                        since: cx.since,
+                        ..session
+                    },
+                );
+                Ok(Outcome::default())
+            }
+            Some(_) => refuse(Code::SessionUnknown, "this session is over: take a new client id"),
+            None => {
+                if self.state.sessions >= MAX_SESSIONS {
+                    return refuse(Code::Busy, format!("{MAX_SESSIONS} sessions are open"));
+                }
+                self.state.sessions += 1;
+                let session = SessionRecord {
+                    ttl,
+                    used: cx.now,
+                    acknowledged_below: 1,
+                    closed: 0,
+                    since: cx.since,
+                };
+                self.tables.put_new(key, &session);
+                let check = key::session_check(cx.now.saturating_add(ttl), &client);
+                self.tables.put_new(check, &MarkRecord { since: cx.since });
+                Ok(Outcome {
+                    created: true,
+                    ..Outcome::default()
+                })
+            }
+        }
+    }
+
+    /// Closes the origin's session. Closing one that is not open is done already.
+    pub(crate) fn close_session(&mut self, cx: &Context, origin: &Origin) -> Result<Outcome, ReadError> {
+        let client = check_origin(origin)?;
+        if let Some(session) = self.tables.load_record::<SessionRecord>(&key::session(&client))?
+            && session.closed == 0
+        {
+            self.end_session(cx, &client, session)?;
+        }
+        Ok(Outcome::default())
+    }
+
+    /// Closes an open session: answers go, the id stays for a while.
+    fn end_session(
+        &mut self,
+        cx: &Context,
+        client: &[u8; 16],
+        session: SessionRecord,
+    ) -> Result<usize, StoreError> {
+        let first = key::answer(client, 0);
+        let answers = self.tables.page(
+            first.as_slice(),
+            &key::above(&first.as_slice()[..17]),
+            3 * MAX_UNACKNOWLEDGED as usize,
+        )?;
+        for (key, _) in &answers {
+            self.tables.delete(key::Key::from_slice(key));
+        }
+        self.state.sessions -= 1;
+        let closed = SessionRecord {
+            closed: cx.now.max(1),
+            since: cx.since,
+            ..session
+        };
+        self.tables.put(key::session(client), &closed);
+        Ok(answers.len())
+    }
+
+    /// Looks at one session whose check is due; returns how many records it touched.
+    pub(crate) fn check_session(&mut self, cx: &Context, mark: &[u8]) -> Result<usize, StoreError> {
+        let client: [u8; 16] = mark
+            .get(9..)
+            .and_then(|client| client.try_into().ok())
+            .ok_or_else(|| corrupt(mark, "a client id", "a shorter key"))?;
+        self.tables.delete(key::Key::from_slice(mark));
+        let key = key::session(&client);
+        let Some(session) = self.tables.load_record::<SessionRecord>(&key)? else {
+            return Ok(1);
+        };
+        let mut touched = 2;
+        let next = if session.closed == 0 && session.is_open(cx.now) {
+            session.used.saturating_add(session.ttl)
+        } else if session.closed == 0 {
+            touched += self.end_session(cx, &client, session)?;
+            cx.now.saturating_add(CLOSED_SESSION_KEPT)
+        } else if session.closed.saturating_add(CLOSED_SESSION_KEPT) > cx.now {
+            session.closed.saturating_add(CLOSED_SESSION_KEPT)
+        } else {
+            self.tables.delete(key);
+            return Ok(touched);
+        };
+        self.tables
+            .put(key::session_check(next, &client), &MarkRecord { since: cx.since });
+        Ok(touched)
+    }
+}
+
+impl SessionRecord {
+    fn is_open(&self, now: u64) -> bool {
+        self.closed == 0 && self.used.saturating_add(self.ttl) >= now
+    }
+}

@@ -1,0 +1,340 @@
+//! Snapshots: the whole state at the applied index of a batch, as a stream of bytes.
+//!
+//! [`export`] reads a [`View`] of a store, so it needs no lock on the namespace and runs while it goes on; what
+//! it exports is the state at the last batch before the view was made (flush first for a newer one).
+//! [`Importer`] fills an empty store; until it is finished the store does not open as a namespace.
+//!
+//! ```text
+//! header   magic "DRYSNAP1" | body
+//! block*   length u32 | crc32c u32 | records: (key length u32, value length u32, key, value)*
+//! trailer  length 0xffffffff | crc32c u32 | records u64 | digest u64
+//! ```
+//! Integers are little-endian; a block is at most about 1 MiB and holds whole records; the first record is the
+//! state. The digest runs over all keys and values. Limits: a snapshot is taken whole, it is not resumed.
+
+use crate::chain::{Digest, INSTALLING, STATE};
+use crate::key::{local, table};
+use crate::namespace::{Settings, halves};
+use crate::records::{StateRecord, decode_slice, encode};
+use crate::store::{Batch, Order, OrderedStore, StoreError, View};
+use bytes::{Buf, Bytes, BytesMut};
+use drystone_types::LogIndex;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+const MAGIC: &[u8; 8] = b"DRYSNAP1";
+/// A block ends with the record that reaches this.
+const BLOCK_BYTES: usize = 1 << 20;
+/// No block is longer: a record has at most a few hundred KiB.
+const MAX_BLOCK_BYTES: usize = 8 << 20;
+const TRAILER: u32 = u32::MAX;
+
+/// What a snapshot is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotSummary {
+    /// Applied index of the state.
+    pub applied: LogIndex,
+    /// Records, the state's included.
+    pub records: u64,
+    /// Digest over all of them.
+    pub digest: u64,
+}
+
+/// Why a snapshot was not installed. The store is to be wiped.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The stream is not a snapshot, or damaged, or ended early.
+    #[error("snapshot damaged at byte {at}: {detail}")]
+    Damaged {
+        /// Where in the stream.
+        at: u64,
+        /// What was wrong.
+        detail: String,
+    },
+    /// The snapshot is of another history or shard.
+    #[error("the snapshot is of another history or shard")]
+    Stranger,
+    /// The store holds something.
+    #[error("the store is not empty")]
+    NotEmpty,
+}
+
+/// Writes the state in `view` to `sink`, part by part of about 1 MiB. `None` if the view holds no batch yet. An
+/// error of the sink ends it.
+///
+/// # Errors
+/// The store failed, or what the sink said.
+pub fn export<E: From<StoreError>>(
+    view: &dyn View,
+    sink: &mut dyn FnMut(Bytes) -> Result<(), E>,
+) -> Result<Option<SnapshotSummary>, E> {
+    let key = local(STATE);
+    let Some(value) = view.get(key.as_slice())? else {
+        return Ok(None);
+    };
+    let state: StateRecord = decode_slice(key.as_slice(), &value)?;
+    sink(Bytes::from_static(MAGIC))?;
+    let mut writer = Writer {
+        block: BytesMut::new(),
+        digest: Digest::new(0),
+        records: 0,
+    };
+    writer.add(key.as_slice(), &value);
+    let mut fault = None;
+    view.scan(&[table::INODE], &[table::END], Order::Up, &mut |key, value| {
+        writer.add(key, value);
+        if writer.block.len() < BLOCK_BYTES {
+            return ControlFlow::Continue(());
+        }
+        match sink(writer.take()) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                fault = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    })?;
+    if let Some(fault) = fault {
+        return Err(fault);
+    }
+    if !writer.block.is_empty() {
+        sink(writer.take())?;
+    }
+    let summary = SnapshotSummary {
+        applied: LogIndex(state.applied),
+        records: writer.records,
+        digest: writer.digest.finish(),
+    };
+    let mut body = Vec::with_capacity(16);
+    body.extend_from_slice(&summary.records.to_le_bytes());
+    body.extend_from_slice(&summary.digest.to_le_bytes());
+    sink(framed(TRAILER, &body))?;
+    Ok(Some(summary))
+}
+
+fn framed(length: u32, body: &[u8]) -> Bytes {
+    let mut part = Vec::with_capacity(8 + body.len());
+    part.extend_from_slice(&length.to_le_bytes());
+    part.extend_from_slice(&crc32c::crc32c(body).to_le_bytes());
+    part.extend_from_slice(body);
+    part.into()
+}
+
+struct Writer {
+    block: BytesMut,
+    digest: Digest,
+    records: u64,
+}
+
+impl Writer {
+    fn add(&mut self, key: &[u8], value: &[u8]) {
+        self.block.extend_from_slice(&(key.len() as u32).to_le_bytes());
+        self.block.extend_from_slice(&(value.len() as u32).to_le_bytes());
+        self.block.extend_from_slice(key);
+        self.block.extend_from_slice(value);
+        self.digest.add(key);
+        self.digest.add(value);
+        self.records += 1;
+    }
+
+    fn take(&mut self) -> Bytes {
+        let body = self.block.split();
+        framed(body.len() as u32, &body)
+    }
+}
+
+/// Installs a snapshot into an empty store; parts of any size, in order. Writes a batch per block.
+pub struct Importer<S> {
+    store: Arc<S>,
+    settings: Settings,
+    buffer: BytesMut,
+    /// Bytes of the stream that were consumed.
+    at: u64,
+    begun: bool,
+    state: Option<StateRecord>,
+    digest: Digest,
+    records: u64,
+    finished: Option<SnapshotSummary>,
+}
+
+impl<S: OrderedStore> Importer<S> {
+    /// Begins; the store must be empty.
+    ///
+    /// # Errors
+    /// `NotEmpty`, or the store failed.
+    pub fn begin(store: Arc<S>, settings: Settings) -> Result<Self, ImportError> {
+        let mut empty = true;
+        store.scan(&[table::LOCAL], &[table::END], Order::Up, &mut |_, _| {
+            empty = false;
+            ControlFlow::Break(())
+        })?;
+        if !empty {
+            return Err(ImportError::NotEmpty);
+        }
+        let mut batch = Batch::default();
+        batch.push(local(INSTALLING).as_slice(), Some(Bytes::from_static(&[1])));
+        store.write(&batch)?;
+        store.sync()?;
+        Ok(Self {
+            store,
+            settings,
+            buffer: BytesMut::new(),
+            at: 0,
+            begun: false,
+            state: None,
+            digest: Digest::new(0),
+            records: 0,
+            finished: None,
+        })
+    }
+
+    /// Takes the next bytes of the stream.
+    ///
+    /// # Errors
+    /// [`ImportError`]; nothing more may be added then.
+    pub fn add(&mut self, part: &[u8]) -> Result<(), ImportError> {
+        if self.finished.is_some() && !part.is_empty() {
+            return Err(self.damaged("bytes after the trailer"));
+        }
+        self.buffer.extend_from_slice(part);
+        if !self.begun && self.buffer.len() >= MAGIC.len() {
+            if !self.buffer.starts_with(MAGIC) {
+                return Err(self.damaged("not a snapshot"));
+            }
+            self.consume(MAGIC.len());
+            self.begun = true;
+        }
+        while self.begun && self.finished.is_none() && self.buffer.len() >= 8 {
+            let mut head = &self.buffer[..8];
+            let (length, sum) = (head.get_u32_le(), head.get_u32_le());
+            let body = if length == TRAILER { 16 } else { length as usize };
+            if body > MAX_BLOCK_BYTES || body == 0 {
+                return Err(self.damaged(format!("a block of {body} bytes")));
+            }
+            if self.buffer.len() < 8 + body {
+                break;
+            }
+            self.consume(8);
+            if crc32c::crc32c(&self.buffer[..body]) != sum {
+                return Err(self.damaged("the checksum of a block does not match"));
+            }
+            let block = self.buffer.split_to(body).freeze();
+            if length == TRAILER {
+                self.trailer(block)?
+            } else {
+                self.block(&block)?
+            }
+            self.at += body as u64;
+        }
+        if self.finished.is_some() && !self.buffer.is_empty() {
+            return Err(self.damaged("bytes after the trailer"));
+        }
+        Ok(())
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.buffer.advance(bytes);
+        self.at += bytes as u64;
+    }
+
+    fn damaged(&self, detail: impl Into<String>) -> ImportError {
+        ImportError::Damaged {
+            at: self.at,
+            detail: detail.into(),
+        }
+    }
+
+    fn block(&mut self, block: &Bytes) -> Result<(), ImportError> {
+        let mut batch = Batch::default();
+        let mut at = 0;
+        while at < block.len() {
+            let Some(mut head) = block.get(at..at + 8) else {
+                return Err(self.damaged("a torn record"));
+            };
+            let (key_len, value_len) = (head.get_u32_le() as usize, head.get_u32_le() as usize);
+            at += 8;
+            let end = at.saturating_add(key_len).saturating_add(value_len);
+            if end > block.len() {
+                return Err(self.damaged("a torn record"));
+            }
+            let (key, value) = (&block[at..at + key_len], block.slice(at + key_len..end));
+            at = end;
+            self.digest.add(key);
+            self.digest.add(&value);
+            self.records += 1;
+            if self.state.is_none() {
+                if key != local(STATE).as_slice() {
+                    return Err(self.damaged("the first record is not the state"));
+                }
+                self.state = Some(self.check_state(decode_slice(key, &value)?)?);
+                continue;
+            }
+            if !key
+                .first()
+                .is_some_and(|byte| (table::INODE..table::END).contains(byte))
+            {
+                return Err(self.damaged("a record of no table"));
+            }
+            batch.push(key, Some(value));
+        }
+        self.store.write(&batch)?;
+        Ok(())
+    }
+
+    fn check_state(&self, state: StateRecord) -> Result<StateRecord, ImportError> {
+        let (high, low) = halves(self.settings.history);
+        let ours = (high, low, u32::from(self.settings.shard.0));
+        if (state.history_high, state.history_low, state.shard) != ours {
+            return Err(ImportError::Stranger);
+        }
+        Ok(state)
+    }
+
+    fn trailer(&mut self, mut body: Bytes) -> Result<(), ImportError> {
+        let Some(state) = self.state else {
+            return Err(self.damaged("there is no state in it"));
+        };
+        let (records, digest) = (body.get_u64_le(), body.get_u64_le());
+        if (records, digest) != (self.records, self.digest.finish()) {
+            return Err(self.damaged(format!(
+                "{records} records expected, {} found, or others",
+                self.records
+            )));
+        }
+        self.finished = Some(SnapshotSummary {
+            applied: LogIndex(state.applied),
+            records,
+            digest,
+        });
+        Ok(())
+    }
+
+    /// Checks that all of it came, and makes the store one that opens.
+    ///
+    /// # Errors
+    /// [`ImportError`].
+    pub fn finish(self) -> Result<SnapshotSummary, ImportError> {
+        let (Some(summary), Some(state)) = (self.finished, self.state) else {
+            return Err(self.damaged("the stream ended early"));
+        };
+        self.store.sync()?;
+        let mut batch = Batch::default();
+        batch.push(
+            local(STATE).as_slice(),
+            Some(encode(&StateRecord { batch: 1, ..state })),
+        );
+        let link = crate::chain::finish(
+            &mut batch,
+            &StateRecord { batch: 1, ..state },
+            &crate::records::ChainRecord::default(),
+        );
+        assert_eq!(link.number, 1, "the chain begins anew");
+        batch.push(local(INSTALLING).as_slice(), None);
+        self.store.write(&batch)?;
+        self.store.sync()?;
+        Ok(summary)
+    }
+}

@@ -1,0 +1,130 @@
+//! The ordered store below the namespace: a narrow trait, so that the disk's store and the simulation's are one.
+//!
+//! Owns the trait and what passes through it. Must never know what a key means.
+
+use crate::key::Key;
+use crate::tables::{Layer, Slot};
+use bytes::Bytes;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// Why the store could not answer. Every one is final for this voter: it stops and takes a snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The store below failed.
+    #[error("the store failed while {what}: {reason}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// What it said.
+        reason: String,
+    },
+    /// A record does not read as what its key says it is.
+    #[error("record {key} is damaged: expected {expected}, found {found}")]
+    Corrupt {
+        /// The key in hexadecimal.
+        key: String,
+        /// What should be there.
+        expected: &'static str,
+        /// What is.
+        found: String,
+    },
+}
+
+/// Direction of a scan.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// Ascending keys.
+    Up,
+    /// Descending keys.
+    Down,
+}
+
+/// Called for each record of a scan; the scan ends early on `Break`.
+pub type Visitor<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
+
+/// What can be read: the store as it is, or as it was when [`OrderedStore::view`] was called.
+pub trait View: Send {
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// The store failed, or the record is damaged.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
+
+    /// Visits the records with `from <= key < to` in `order`.
+    ///
+    /// # Errors
+    /// The store failed, or a record is damaged; records before it have been visited.
+    fn scan(&self, from: &[u8], to: &[u8], order: Order, visit: Visitor<'_>) -> Result<(), StoreError>;
+}
+
+/// An ordered map of bytes that survives a crash up to the last [`OrderedStore::sync`].
+pub trait OrderedStore: View + Sync + 'static {
+    /// Applies the batch atomically: after a crash all of it is there, or nothing. Readers see all or nothing.
+    /// Batches become durable in the order in which they were written.
+    ///
+    /// # Errors
+    /// The store failed; whether the batch is in it is not known.
+    fn write(&self, batch: &Batch) -> Result<(), StoreError>;
+
+    /// Everything written before is on stable media when this returns.
+    ///
+    /// # Errors
+    /// The store failed; this is final.
+    fn sync(&self) -> Result<(), StoreError>;
+
+    /// The state between two batches, which later writes do not change: what a snapshot is exported from
+    /// while the namespace goes on.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn view(&self) -> Result<Box<dyn View>, StoreError>;
+}
+
+/// Changes that are written together; the last one of a key counts.
+#[derive(Clone, Default)]
+pub struct Batch {
+    layer: Arc<Layer>,
+    extra: Vec<(Key, Option<Bytes>)>,
+}
+
+impl Batch {
+    /// A batch of the layer's changes.
+    pub(crate) fn of_layer(layer: Arc<Layer>) -> Self {
+        Self {
+            layer,
+            extra: Vec::new(),
+        }
+    }
+
+    /// Sets or (with `None`) deletes a key, after the changes before it.
+    pub fn push(&mut self, key: &[u8], value: Option<Bytes>) {
+        self.extra.push((Key::from_slice(key), value));
+    }
+
+    /// The changes, in the order in which they count: key, and value or `None` to delete it.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&Bytes>)> {
+        let layer = self.layer.iter().map(|(key, slot)| {
+            let value = match slot {
+                Slot::Put(value) | Slot::New(value) => Some(value),
+                Slot::Deleted => None,
+            };
+            (key.as_slice(), value)
+        });
+        layer.chain(
+            self.extra
+                .iter()
+                .map(|(key, value)| (key.as_slice(), value.as_ref())),
+        )
+    }
+
+    /// Number of changes.
+    pub fn len(&self) -> usize {
+        self.layer.len() + self.extra.len()
+    }
+
+    /// True without changes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

@@ -1,0 +1,352 @@
+//! The tables as apply and readers see them: the overlay over the batch that is being written over the store.
+//!
+//! Owns layers, the undo of a refused command and the bounded cache of clean records. Must never know what a
+//! record means.
+
+use crate::key::Key;
+use crate::records::{decode, encode};
+use crate::store::{Order, OrderedStore, StoreError, Visitor};
+use bytes::Bytes;
+use prost::Message;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
+
+/// A change that the store does not have yet.
+#[derive(Clone, Debug)]
+pub(crate) enum Slot {
+    /// Set.
+    Put(Bytes),
+    /// Set, and the key is in no layer below: deleting it leaves nothing to write.
+    New(Bytes),
+    /// Deleted.
+    Deleted,
+}
+
+impl Slot {
+    fn value(&self) -> Option<&Bytes> {
+        match self {
+            Slot::Put(value) | Slot::New(value) => Some(value),
+            Slot::Deleted => None,
+        }
+    }
+}
+
+pub(crate) type Layer = BTreeMap<Key, Slot>;
+
+/// Clean records kept per generation of the cache: two generations of 32,768 records of about 200 bytes are
+/// 13 MiB, enough for the directories, names and sessions that a second's commands share.
+const CACHE_RECORDS: usize = 32_768;
+
+/// Estimated memory of an overlay entry beyond its value: key, slot, share of the tree node.
+const ENTRY_BYTES: usize = 128;
+
+pub(crate) struct Tables<S> {
+    store: Arc<S>,
+    overlay: Layer,
+    overlay_bytes: usize,
+    /// The batch that is being written.
+    frozen: Option<Arc<Layer>>,
+    /// The batch written last: a cache, because what was written is read again soon.
+    recent: Option<Arc<Layer>>,
+    /// Clean records and known absences, in two generations. A write removes its key here.
+    young: BTreeMap<Key, Option<Bytes>>,
+    old: BTreeMap<Key, Option<Bytes>>,
+    /// What the running command overwrote in the overlay.
+    undo: Vec<(Key, Option<Slot>)>,
+}
+
+impl<S: OrderedStore> Tables<S> {
+    pub(crate) fn new(store: Arc<S>) -> Self {
+        Self {
+            store,
+            overlay: Layer::new(),
+            overlay_bytes: 0,
+            frozen: None,
+            recent: None,
+            young: BTreeMap::new(),
+            old: BTreeMap::new(),
+            undo: Vec::new(),
+        }
+    }
+
+    pub(crate) fn store(&self) -> &Arc<S> {
+        &self.store
+    }
+
+    pub(crate) fn overlay_bytes(&self) -> usize {
+        self.overlay_bytes
+    }
+
+    pub(crate) fn overlay_len(&self) -> usize {
+        self.overlay.len()
+    }
+
+    fn layered(&self, key: &[u8]) -> Option<Option<Bytes>> {
+        let slot = self.overlay.get(key);
+        let slot = slot.or_else(|| self.frozen.as_ref().and_then(|layer| layer.get(key)));
+        let slot = slot.or_else(|| self.recent.as_ref().and_then(|layer| layer.get(key)));
+        if let Some(slot) = slot {
+            return Some(slot.value().cloned());
+        }
+        self.young.get(key).or_else(|| self.old.get(key)).cloned()
+    }
+
+    /// The value of a key, for readers: leaves no trace in the cache.
+    pub(crate) fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        match self.layered(key.as_slice()) {
+            Some(known) => Ok(known),
+            None => self.store.get(key.as_slice()),
+        }
+    }
+
+    /// The value of a key, for apply: remembered, because the next command often needs it too.
+    pub(crate) fn load(&mut self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        if let Some(known) = self.layered(key.as_slice()) {
+            return Ok(known);
+        }
+        let value = self.store.get(key.as_slice())?;
+        if self.young.len() >= CACHE_RECORDS {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(key.clone(), value.clone());
+        Ok(value)
+    }
+
+    /// The record of a key, for readers.
+    pub(crate) fn get_record<R: Message + Default>(&self, key: &Key) -> Result<Option<R>, StoreError> {
+        self.get(key)?
+            .map(|value| decode(key.as_slice(), &value))
+            .transpose()
+    }
+
+    /// The record of a key, for apply.
+    pub(crate) fn load_record<R: Message + Default>(&mut self, key: &Key) -> Result<Option<R>, StoreError> {
+        self.load(key)?
+            .map(|value| decode(key.as_slice(), &value))
+            .transpose()
+    }
+
+    /// Sets a record.
+    pub(crate) fn put<R: Message>(&mut self, key: Key, record: &R) {
+        self.set(key, encode(record), false);
+    }
+
+    /// Sets a record whose key the caller knows to be free.
+    pub(crate) fn put_new<R: Message>(&mut self, key: Key, record: &R) {
+        self.set(key, encode(record), true);
+    }
+
+    fn set(&mut self, key: Key, value: Bytes, free: bool) {
+        let fresh = match self.overlay.get(&key) {
+            Some(Slot::New(_)) => true,
+            Some(_) => false,
+            None => free,
+        };
+        self.change(key, Some(if fresh { Slot::New(value) } else { Slot::Put(value) }));
+    }
+
+    /// Deletes a key.
+    pub(crate) fn delete(&mut self, key: Key) {
+        let fresh = matches!(self.overlay.get(&key), Some(Slot::New(_)));
+        self.change(key, (!fresh).then_some(Slot::Deleted));
+    }
+
+    fn change(&mut self, key: Key, slot: Option<Slot>) {
+        if !self.young.is_empty() {
+            self.young.remove(&key);
+        }
+        if !self.old.is_empty() {
+            self.old.remove(&key);
+        }
+        let before = self.swap(key.clone(), slot);
+        self.undo.push((key, before));
+    }
+
+    fn swap(&mut self, key: Key, slot: Option<Slot>) -> Option<Slot> {
+        let size = |slot: &Slot| ENTRY_BYTES + slot.value().map_or(0, Bytes::len);
+        let before = match slot {
+            Some(slot) => {
+                self.overlay_bytes += size(&slot);
+                self.overlay.insert(key, slot)
+            }
+            None => self.overlay.remove(&key),
+        };
+        self.overlay_bytes -= before.as_ref().map_or(0, size);
+        before
+    }
+
+    /// Keeps what the running command changed.
+    pub(crate) fn commit(&mut self) {
+        self.undo.clear();
+    }
+
+    /// Takes back everything since the last [`Tables::commit`].
+    pub(crate) fn rollback(&mut self) {
+        while let Some((key, before)) = self.undo.pop() {
+            self.swap(key, before);
+        }
+    }
+
+    /// Moves the overlay into a layer for the store, unless one is on its way.
+    pub(crate) fn freeze(&mut self) -> Option<Arc<Layer>> {
+        assert!(self.undo.is_empty(), "frozen only between commands");
+        if self.frozen.is_some() {
+            return None;
+        }
+        let layer = Arc::new(std::mem::take(&mut self.overlay));
+        self.overlay_bytes = 0;
+        self.frozen = Some(Arc::clone(&layer));
+        Some(layer)
+    }
+
+    /// The frozen layer is in the store.
+    pub(crate) fn thaw(&mut self) {
+        assert!(self.frozen.is_some(), "a batch was on its way");
+        self.recent = self.frozen.take();
+    }
+
+    /// Visits the live records with `from <= key < to`.
+    pub(crate) fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        order: Order,
+        visit: Visitor<'_>,
+    ) -> Result<(), StoreError> {
+        if from >= to {
+            return Ok(());
+        }
+        let mut changes = Changes::new(&self.overlay, self.frozen.as_deref(), from, to, order);
+        let mut ended = false;
+        self.store.scan(from, to, order, &mut |key, value| {
+            loop {
+                let side = changes
+                    .peek()
+                    .map_or(Ordering::Greater, |next| direct(next.cmp(key), order));
+                if side == Ordering::Greater {
+                    break;
+                }
+                let Some((changed, slot)) = changes.next() else {
+                    break;
+                };
+                let flow = slot
+                    .value()
+                    .map_or(ControlFlow::Continue(()), |value| visit(changed, value));
+                if flow.is_break() {
+                    ended = true;
+                    return flow;
+                }
+                if side == Ordering::Equal {
+                    return ControlFlow::Continue(());
+                }
+            }
+            let flow = visit(key, value);
+            ended = flow.is_break();
+            flow
+        })?;
+        while !ended && let Some((key, slot)) = changes.next() {
+            ended = slot.value().is_some_and(|value| visit(key, value).is_break());
+        }
+        Ok(())
+    }
+
+    /// The first (or, downwards, last) live record of a range.
+    pub(crate) fn first(&self, from: &[u8], to: &[u8], order: Order) -> Result<Option<Record>, StoreError> {
+        let mut found = None;
+        self.scan(from, to, order, &mut |key, value| {
+            found = Some((key.to_vec(), Bytes::copy_from_slice(value)));
+            ControlFlow::Break(())
+        })?;
+        Ok(found)
+    }
+
+    /// At most `limit` live records of a range.
+    pub(crate) fn page(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Record>, StoreError> {
+        let mut page = Vec::new();
+        if limit == 0 {
+            return Ok(page);
+        }
+        self.scan(from, to, Order::Up, &mut |key, value| {
+            page.push((key.to_vec(), Bytes::copy_from_slice(value)));
+            if page.len() < limit {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        })?;
+        Ok(page)
+    }
+}
+
+/// A key and its stored value.
+pub(crate) type Record = (Vec<u8>, Bytes);
+
+/// `ordering` as seen in the direction of the scan: `Less` comes first.
+fn direct(ordering: Ordering, order: Order) -> Ordering {
+    match order {
+        Order::Up => ordering,
+        Order::Down => ordering.reverse(),
+    }
+}
+
+type Entry<'a> = (&'a [u8], &'a Slot);
+
+/// The changes of two layers in order; the upper layer's change of a key hides the lower's.
+struct Changes<'a> {
+    upper: Box<dyn Iterator<Item = Entry<'a>> + 'a>,
+    lower: Box<dyn Iterator<Item = Entry<'a>> + 'a>,
+    next_upper: Option<Entry<'a>>,
+    next_lower: Option<Entry<'a>>,
+    order: Order,
+}
+
+impl<'a> Changes<'a> {
+    fn new(upper: &'a Layer, lower: Option<&'a Layer>, from: &[u8], to: &[u8], order: Order) -> Self {
+        let range = |layer: &'a Layer| -> Box<dyn Iterator<Item = Entry<'a>> + 'a> {
+            let range = layer.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)));
+            let entries = range.map(|(key, slot)| (key.as_slice(), slot));
+            match order {
+                Order::Up => Box::new(entries),
+                Order::Down => Box::new(entries.rev()),
+            }
+        };
+        let mut upper = range(upper);
+        let mut lower = lower.map_or_else(|| Box::new(std::iter::empty()) as Box<_>, range);
+        let (next_upper, next_lower) = (upper.next(), lower.next());
+        Self {
+            upper,
+            lower,
+            next_upper,
+            next_lower,
+            order,
+        }
+    }
+
+    fn peek(&self) -> Option<&'a [u8]> {
+        match (self.next_upper, self.next_lower) {
+            (Some((upper, _)), Some((lower, _))) => Some(if direct(upper.cmp(lower), self.order).is_le() {
+                upper
+            } else {
+                lower
+            }),
+            (upper, lower) => upper.or(lower).map(|(key, _)| key),
+        }
+    }
+
+    fn next(&mut self) -> Option<Entry<'a>> {
+        let side = match (self.next_upper, self.next_lower) {
+            (Some((upper, _)), Some((lower, _))) => direct(upper.cmp(lower), self.order),
+            (Some(_), None) => Ordering::Less,
+            (None, _) => Ordering::Greater,
+        };
+        if side.is_ge() {
+            let lower = std::mem::replace(&mut self.next_lower, self.lower.next());
+            if side.is_gt() {
+                return lower;
+            }
+        }
+        std::mem::replace(&mut self.next_upper, self.upper.next())
+    }
+}
