@@ -1,0 +1,275 @@
+use crate::support::{DIRECTORY, Log, MARK_AFTER, open, record, small};
+use bytes::Bytes;
+use drystone_env::sim::SimDisk;
+use drystone_env::{BufferPool, Disk, IoOp, IoToken, Monotonic};
+use drystone_wal::{AppendError, Lsn, Wal, WalConfig, WalError, tools};
+use std::sync::Arc;
+
+#[test]
+fn records_come_back_in_order_and_whole() {
+    let disk = SimDisk::new(1);
+    let mut log = Log::open(&disk, small());
+    let lengths = [0, 1, 100, 4096, 9_000, small().max_record_bytes()];
+    for (index, length) in lengths.iter().enumerate() {
+        assert_eq!(log.put(&record(1, index as u64, *length)), Lsn(index as u64 + 1));
+    }
+    let parts = [Bytes::from_static(b"dry"), Bytes::new(), Bytes::from_static(b"stone")];
+    assert_eq!(log.wal.append(&parts), Ok(Lsn(7)));
+    tools::drain(&mut log.wal, Monotonic(0), &log.pool).unwrap();
+    let (wal, recovered, records) = open(&disk, small()).unwrap();
+    assert!(!recovered.fresh && recovered.torn.is_none() && recovered.segments > 1);
+    for (index, length) in lengths.iter().enumerate() {
+        assert_eq!(records[&(index as u64 + 1)], record(1, index as u64, *length));
+    }
+    assert_eq!(records[&7], b"drystone");
+    assert_eq!((wal.next_lsn(), wal.durable()), (Lsn(8), Lsn(7)));
+}
+
+#[test]
+fn large_records_and_batches_come_back() {
+    let config = WalConfig { segment_bytes: 16 << 20, batch_bytes: 4 << 20, ..small() };
+    let disk = SimDisk::new(1);
+    let mut log = Log::open(&disk, config.clone());
+    let (large, longest) = (record(1, 1, (1 << 20) + 77), record(1, 2, config.max_record_bytes()));
+    for _ in 0..3 {
+        log.append(&large);
+    }
+    assert!(log.wal.room() < 1 << 20);
+    log.flush();
+    let IoOp::Write { parts, .. } = &log.queue[0].op else { panic!("a write comes first") };
+    assert!(parts.iter().all(|part| part.as_ptr().align_offset(4096) == 0 && part.len() % 4096 == 0));
+    log.settle().unwrap();
+    log.put(&longest);
+    let (_, _, records) = open(&disk, config).unwrap();
+    assert!((1..=3).all(|lsn| records[&lsn] == large) && records[&4] == longest);
+}
+
+#[test]
+fn appended_while_a_batch_is_in_flight_goes_with_the_next_one() {
+    let disk = SimDisk::new(1);
+    let mut log = Log::open(&disk, small());
+    log.put(b"warm up, with the spare segment made");
+    let before = disk.stats();
+    log.append(b"a");
+    log.flush();
+    let (b, c) = (log.append(b"b"), log.append(b"c"));
+    log.flush();
+    assert_eq!(log.queue.len(), 1, "one batch in flight");
+    assert_eq!(log.step(0).unwrap(), None, "written is not durable");
+    assert_eq!(log.step(0).unwrap(), Some(Lsn(b.0 - 1)));
+    assert_eq!(log.wal.durable(), Lsn(b.0 - 1));
+    log.settle().unwrap();
+    assert_eq!(log.wal.durable(), c);
+    let after = disk.stats();
+    assert_eq!((after.writes - before.writes, after.syncs - before.syncs), (2, 2));
+    assert_eq!(after.written_bytes - before.written_bytes, 2 * 4096);
+}
+
+#[test]
+fn memory_is_bounded_by_two_batches() {
+    let disk = SimDisk::new(1);
+    let mut log = Log::open(&disk, small());
+    let fill = |log: &mut Log| {
+        while log.wal.room() >= 1000 {
+            log.append(&[1; 1000]);
+        }
+        let room = log.wal.room();
+        assert_eq!(log.wal.append(&[vec![1; 1000].into()]), Err(AppendError::Full { needed: 1000, room }));
+    };
+    fill(&mut log);
+    log.flush();
+    fill(&mut log);
+    log.flush();
+    let limit = small().max_record_bytes();
+    let fault = AppendError::TooLarge { length: limit + 1, limit };
+    assert_eq!(log.wal.append(&[vec![1; limit + 1].into()]), Err(fault));
+    log.settle().unwrap();
+    assert_eq!(log.wal.room(), limit);
+    let exact = log.append(&vec![1; limit]);
+    assert_eq!(log.wal.room(), 0);
+    assert!(matches!(log.wal.append(&[]), Err(AppendError::Full { needed: 0, room: 0 })));
+    log.flush();
+    log.settle().unwrap();
+    assert_eq!(log.wal.durable(), exact);
+}
+
+#[test]
+fn a_mark_is_written_alone_after_ten_milliseconds_and_once() {
+    let disk = SimDisk::new(1);
+    let mut log = Log::open(&disk, small());
+    log.now = Monotonic(500);
+    log.put(b"a");
+    let due = Monotonic(500 + MARK_AFTER.0);
+    assert_eq!(log.wal.next_wakeup(), Some(due));
+    log.wal.tick(Monotonic(due.0 - 1), &mut log.queue);
+    assert!(log.queue.is_empty());
+    let before = disk.stats();
+    log.wal.tick(due, &mut log.queue);
+    assert!(!log.wal.is_idle());
+    log.settle().unwrap();
+    assert_eq!(disk.stats().written_bytes - before.written_bytes, 4096);
+    assert_eq!((log.wal.next_wakeup(), log.wal.is_idle(), log.wal.durable()), (None, true, Lsn(1)));
+    // Records that follow in time carry the mark themselves.
+    log.put(b"b");
+    log.append(b"c");
+    log.wal.tick(Monotonic(due.0 + 2 * MARK_AFTER.0), &mut log.queue);
+    log.settle().unwrap();
+    assert_eq!(log.wal.durable(), Lsn(3));
+}
+
+#[test]
+fn the_next_segment_is_ready_before_it_is_needed() {
+    let disk = SimDisk::new(1);
+    let mut log = Log::open(&disk, small());
+    assert_eq!(log.wal.next_wakeup(), Some(Monotonic(0)), "it asks for its spare segment at once");
+    log.wal.tick(Monotonic(0), &mut log.queue);
+    assert!(matches!(&log.queue[0].op, IoOp::Create { prewrite: true, .. }));
+    log.settle().unwrap();
+    for round in 0..40 {
+        log.append(&record(1, round, 3000));
+        log.flush();
+        assert!(matches!(&log.queue[0].op, IoOp::Write { .. }), "no batch waits for a segment");
+        log.settle().unwrap();
+    }
+    assert_eq!(open(&disk, small()).unwrap().2.len(), 40);
+}
+
+#[test]
+fn released_segments_are_used_again_and_their_records_do_not_come_back() {
+    let disk = SimDisk::new(1);
+    let mut log = Log::open(&disk, small());
+    let mut most = 0;
+    for round in 0..500 {
+        let lsn = log.put(&record(1, round, (round * 37 % 9000) as usize));
+        log.wal.release(Lsn(lsn.0.saturating_sub(5)));
+        most = most.max(disk.files().len());
+        assert!(log.wal.held_bytes() <= 5 * small().segment_bytes);
+    }
+    assert!(most <= 8, "{most} files");
+    log.mark();
+    let (wal, recovered, records) = open(&disk, small()).unwrap();
+    assert_eq!((recovered.first, wal.released()), (Lsn(495), Lsn(495)));
+    for (lsn, bytes) in records {
+        assert_eq!(bytes, record(1, lsn - 1, ((lsn - 1) * 37 % 9000) as usize));
+    }
+}
+
+#[test]
+fn release_frees_nothing_that_is_not_durable() {
+    let disk = SimDisk::new(1);
+    let mut log = Log::open(&disk, small());
+    log.put(b"a");
+    log.append(b"b");
+    log.wal.release(Lsn(100));
+    assert_eq!(log.wal.released(), Lsn(2));
+    log.wal.release(Lsn(1));
+    assert_eq!(log.wal.released(), Lsn(2));
+}
+
+#[test]
+fn a_full_disk_stops_the_log_until_segments_are_released() {
+    let disk = SimDisk::with_capacity(1, 3 * small().segment_bytes);
+    let mut log = Log::open(&disk, small());
+    let mut last = Lsn(0);
+    while log.wal.starved().is_none() {
+        assert!(last.0 < 100);
+        last = log.append(&[7; 4000]);
+        log.flush();
+        log.settle().unwrap();
+    }
+    assert!(log.wal.durable() < last && log.wal.room() < 8200);
+    assert!(log.wal.starved().unwrap().contains("No space"));
+    for round in 0..20 {
+        log.wal.release(log.wal.durable());
+        log.flush();
+        log.settle().unwrap();
+        assert_eq!((log.wal.durable(), log.wal.starved()), (last, None), "round {round}");
+        while log.wal.starved().is_none() && log.wal.room() >= 4000 {
+            last = log.append(&[7; 4000]);
+            log.flush();
+            log.settle().unwrap();
+        }
+    }
+    let (_, _, records) = open(&disk, small()).unwrap();
+    assert_eq!(records.keys().last(), Some(&log.wal.durable().0));
+}
+
+#[test]
+fn a_failed_sync_or_write_is_final() {
+    for sync in [true, false] {
+        let disk = SimDisk::new(1);
+        let mut log = Log::open(&disk, small());
+        log.put(b"a");
+        log.append(b"b");
+        if sync { disk.fail_sync(1) } else { disk.fail_write(1) }
+        log.flush();
+        assert!(matches!(log.settle(), Err(WalError::Failed { .. })));
+        assert_eq!(log.wal.append(&[]), Err(AppendError::Failed));
+        log.flush();
+        log.wal.tick(Monotonic(1 << 40), &mut log.queue);
+        assert!(log.queue.is_empty());
+        assert_eq!((log.wal.room(), log.wal.next_wakeup(), log.wal.durable()), (0, None, Lsn(1)));
+    }
+}
+
+#[test]
+fn a_segment_that_cannot_be_made_is_asked_for_again_a_second_later() {
+    let disk = SimDisk::new(1);
+    let mut log = Log::open(&disk, small());
+    disk.fail_write(1);
+    log.wal.tick(Monotonic(0), &mut log.queue);
+    log.settle().unwrap();
+    assert_eq!(log.wal.next_wakeup(), Some(Monotonic(1_000_000)));
+    log.wal.tick(Monotonic(999_999), &mut log.queue);
+    assert!(log.queue.is_empty());
+    log.wal.tick(Monotonic(1_000_000), &mut log.queue);
+    log.settle().unwrap();
+    assert_eq!((log.wal.next_wakeup(), disk.list(DIRECTORY).unwrap().len()), (None, 2));
+}
+
+#[test]
+fn another_logs_segments_are_refused() {
+    let disk = SimDisk::new(1);
+    Log::open(&disk, small()).put(b"a");
+    let other = WalConfig { identity: 5, ..small() };
+    assert!(matches!(open(&disk, other), Err(WalError::OtherLog { expected: 5, .. })));
+    assert_eq!(open(&disk, small()).unwrap().2.len(), 1);
+}
+
+#[test]
+fn the_visitor_may_refuse() {
+    let disk = SimDisk::new(1);
+    Log::open(&disk, small()).put(b"a");
+    let refuse = &mut |_, _| Err("no such kind".to_owned());
+    let fault = Wal::open(Arc::new(disk), small(), BufferPool::new(0), refuse).err().unwrap();
+    let text = "log record 1 (log/00000001.seg, batch at 4096) was refused: no such kind";
+    assert_eq!(fault.to_string(), text);
+}
+
+#[test]
+fn segments_of_another_length_are_read_and_replaced() {
+    let disk = SimDisk::new(1);
+    let mut log = Log::open(&disk, small());
+    for round in 0..20 {
+        log.put(&record(1, round, 3000));
+    }
+    let larger = WalConfig { segment_bytes: 16 * 4096, batch_bytes: 8 * 4096, ..small() };
+    let mut log = Log::open(&disk, larger.clone());
+    for round in 20..60 {
+        log.put(&record(1, round, 3000));
+    }
+    let (mut wal, _, records) = open(&disk, larger.clone()).unwrap();
+    assert!((0..60).all(|round| records[&(round + 1)] == record(1, round, 3000)));
+    wal.release(Lsn(61));
+    let mut log = Log::new(wal);
+    log.mark();
+    let (_, recovered, _) = open(&disk, larger.clone()).unwrap();
+    assert_eq!(recovered.segments, 1);
+    let lengths: Vec<_> = disk.files().iter().map(|name| disk.contents(name).unwrap().len() as u64).collect();
+    assert!(lengths.iter().all(|length| *length == larger.segment_bytes), "{lengths:?}");
+}
+
+#[test]
+fn tokens_are_told_apart_by_their_top_bit() {
+    assert!(Wal::owns(IoToken(1 << 63)) && !Wal::owns(IoToken((1 << 63) - 1)));
+}

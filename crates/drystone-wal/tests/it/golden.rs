@@ -1,0 +1,96 @@
+use crate::support::{Log, small};
+use drystone_env::sim::SimDisk;
+use drystone_wal::format::{HEADER_BYTES, Header, HeaderError};
+use proptest::prelude::*;
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A disk after one opening and one batch of two records: the mark of the opening, then the batch.
+#[test]
+fn version_1_bytes_stay_as_they_are() {
+    let disk = SimDisk::new(0);
+    let mut log = Log::open(&disk, small());
+    log.append(b"drystone");
+    log.put(b"");
+    let bytes = disk.contents("log/00000001.seg").unwrap();
+    assert_eq!(hex(&bytes[..HEADER_BYTES]), GOLDEN_MARK);
+    assert!(bytes[HEADER_BYTES..4096].iter().all(|byte| *byte == 0));
+    assert_eq!(hex(&bytes[4096..4096 + HEADER_BYTES + 16]), GOLDEN_RECORDS);
+    assert!(bytes[4096 + HEADER_BYTES + 16..].iter().all(|byte| *byte == 0));
+}
+
+const GOLDEN_MARK: &str = "";
+
+const GOLDEN_RECORDS: &str = "";
+
+#[test]
+fn a_header_with_any_byte_changed_is_not_read() {
+    let header = Header {
+        generation: 3,
+        oldest: 1,
+        number: 9,
+        synced: 8,
+        first: 77,
+        released: 5,
+        records: 2,
+        body_bytes: 100,
+        place_blocks: 4,
+        segment_blocks: 8,
+        ..Header::default()
+    };
+    let (bytes, crc) = header.encode();
+    assert_eq!(Header::decode(&bytes), Ok((header, crc)));
+    for at in 0..HEADER_BYTES {
+        for bit in 0..8 {
+            let mut changed = bytes;
+            changed[at] ^= 1 << bit;
+            assert!(Header::decode(&changed).is_err(), "byte {at} bit {bit}");
+        }
+    }
+    assert_eq!(Header::decode(&bytes[1..]), Err(HeaderError::NoBatch));
+}
+
+#[test]
+fn a_later_version_is_named() {
+    let disk = SimDisk::new(0);
+    Log::open(&disk, small());
+    let mut bytes = disk.contents("log/00000001.seg").unwrap();
+    bytes[4] = 2;
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..8]), &bytes[12..HEADER_BYTES]);
+    bytes[8..12].copy_from_slice(&crc.to_le_bytes());
+    disk.set_contents("log/00000001.seg", &bytes);
+    let fault = crate::support::open(&disk, small()).err().unwrap();
+    assert_eq!(fault.to_string(), "log/00000001.seg has log format 2, this program reads up to 1");
+}
+
+proptest! {
+    #[test]
+    fn headers_come_back(number in 1u64.., generation in 1u64.., first in 1u64..1 << 60, records in 0u32..100, crc: u32, identity: u64) {
+        let header = Header {
+            body_crc: crc,
+            identity,
+            generation,
+            oldest: 1 + generation / 2,
+            number,
+            synced: number - 1,
+            first,
+            released: first / 2,
+            records,
+            body_bytes: records * 4,
+            place_blocks: 7,
+            segment_blocks: 8,
+            previous_crc: !crc,
+        };
+        prop_assume!(header.oldest <= generation);
+        let (bytes, crc) = header.encode();
+        prop_assert_eq!(Header::decode(&bytes), Ok((header, crc)));
+    }
+
+    #[test]
+    fn foreign_bytes_never_panic(bytes: Vec<u8>, count: u32) {
+        let _ = Header::decode(&bytes);
+        let _ = drystone_wal::format::records(&bytes, count);
+    }
+}

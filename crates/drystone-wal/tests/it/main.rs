@@ -1,0 +1,7 @@
+//! The log over the seeded disk: what it promises when nothing fails, when power fails, and when bytes change.
+
+mod behaviour;
+mod crash;
+mod damage;
+mod golden;
+mod support;
