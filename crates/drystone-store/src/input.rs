@@ -1,0 +1,290 @@
+//! What a store takes and gives.
+
+use crate::StoreError;
+use bytes::Bytes;
+use drystone_env::{IoCompletion, IoRequest, Monotonic};
+use drystone_types::{ChunkId, Epoch, Incarnation, PlacementIndex, SizeClass};
+
+/// Names a request; returned with its one reply. The caller chooses it, unique among unanswered requests.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct RequestId(pub u64);
+
+/// The chunk ends with this frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LastFrame {
+    /// CRC32C of the whole content as the writer knows it: checked before the chunk is sealed.
+    pub checksum: Option<u32>,
+}
+
+/// What happens to a store. Requests about one chunk take effect in the order in which they come.
+#[derive(Debug)]
+pub enum Input {
+    /// Bytes at the end of a chunk. The first (offset 0, epoch [`Epoch::FIRST`]) makes the chunk: that the sender
+    /// may do so was checked before. A range that is here already is answered as the first time if its checksums
+    /// are equal. Answer: [`Reply::Appended`], at once, or with `sync` or `last` when everything up to the end of
+    /// this frame is durable.
+    Append {
+        /// Names the request.
+        request: RequestId,
+        /// The chunk.
+        chunk: ChunkId,
+        /// Must be [`Epoch::FIRST`].
+        epoch: Epoch,
+        /// Which placement of the chunk on this disk.
+        placement: PlacementIndex,
+        /// How long the chunk can become.
+        class: SizeClass,
+        /// Where: the length so far.
+        offset: u64,
+        /// What; may be empty with `sync` or `last`. Best aligned to 4 KiB in memory.
+        data: Bytes,
+        /// CRC32C of every 4 KiB of `data`, which the caller has verified.
+        checksums: Vec<u32>,
+        /// Answer when it is durable.
+        sync: bool,
+        /// Seal the chunk after it.
+        last: Option<LastFrame>,
+    },
+    /// Seals at `length`, which must not be above what is received. Answer: [`Reply::Sealed`]; again with the same
+    /// length the same; another is a conflict that names the first.
+    Finish {
+        /// Names the request.
+        request: RequestId,
+        /// The chunk.
+        chunk: ChunkId,
+        /// Must be [`Epoch::FIRST`].
+        epoch: Epoch,
+        /// Which placement.
+        placement: PlacementIndex,
+        /// Final length.
+        length: u64,
+    },
+    /// Raises the epoch, stops appends for good and verifies what is durable. Answer: [`Reply::Fenced`].
+    Fence {
+        /// Names the request.
+        request: RequestId,
+        /// The chunk.
+        chunk: ChunkId,
+        /// Above the first and not below any seen.
+        epoch: Epoch,
+    },
+    /// Seals a fenced replica at `length`, which must not be above what is durable. Answer: [`Reply::Sealed`].
+    Seal {
+        /// Names the request.
+        request: RequestId,
+        /// The chunk.
+        chunk: ChunkId,
+        /// The fence's.
+        epoch: Epoch,
+        /// Final length.
+        length: u64,
+        /// CRC32C of the whole content.
+        checksum: u32,
+    },
+    /// Answer: [`Reply::Status`], also for chunks that are not here.
+    Status {
+        /// Names the request.
+        request: RequestId,
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// Reads durable bytes. Answer: [`Reply::Data`].
+    Read {
+        /// Names the request.
+        request: RequestId,
+        /// The chunk.
+        chunk: ChunkId,
+        /// If given, the read is about this placement only.
+        placement: Option<PlacementIndex>,
+        /// Where.
+        offset: u64,
+        /// How many, 1 to 1 MiB.
+        length: u32,
+    },
+    /// Removes the replica of this or an earlier placement. Answer: [`Reply::Deleted`] once it is durable that it
+    /// is not here; refused for a newer placement.
+    Delete {
+        /// Names the request.
+        request: RequestId,
+        /// The chunk.
+        chunk: ChunkId,
+        /// The placement that the order is about.
+        placement: PlacementIndex,
+        /// The formatting of the disk that the order is about.
+        incarnation: Incarnation,
+    },
+    /// Answer: [`Reply::Chunks`], in order of ids.
+    List {
+        /// Names the request.
+        request: RequestId,
+        /// Above this one.
+        after: ChunkId,
+        /// At most this many.
+        limit: u32,
+    },
+    /// Remembers the grant floor, see [`Store::floor`](crate::Store::floor). Never lowers it. Answer:
+    /// [`Reply::Floor`] once it is durable.
+    RaiseFloor {
+        /// Names the request.
+        request: RequestId,
+        /// The floor.
+        floor: ChunkId,
+    },
+    /// A request of this store's was executed.
+    Io(IoCompletion),
+    /// It is the time of the last [`Output::Wake`], or later.
+    Tick,
+}
+
+/// What a store wants.
+#[derive(Debug)]
+pub enum Output {
+    /// Execute this and return the completion; in any order, several at once.
+    Io(IoRequest),
+    /// The one answer to a request.
+    Reply {
+        /// Which.
+        request: RequestId,
+        /// What.
+        result: Result<Reply, StoreError>,
+    },
+    /// Give [`Input::Tick`] at this time; a later one replaces it only if it is earlier.
+    Wake(Monotonic),
+}
+
+/// An answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// To an append.
+    Appended {
+        /// Bytes in order.
+        received: u64,
+        /// Bytes durable.
+        durable: u64,
+        /// With `last`: how it is sealed.
+        sealed: Option<Sealed>,
+    },
+    /// To a finish or seal: durable.
+    Sealed(Sealed),
+    /// To a fence: durable.
+    Fenced {
+        /// The epoch now.
+        epoch: Epoch,
+        /// The longest durable prefix whose checksums were verified; `None` = unknown, which is not zero.
+        length: Option<u64>,
+    },
+    /// To a status.
+    Status(Replica),
+    /// To a read: exactly the range, verified.
+    Data {
+        /// The bytes.
+        data: Bytes,
+        /// CRC32C of every 4 KiB of it, if the range begins at a 4 KiB block and ends at one or at the end of a
+        /// sealed chunk.
+        checksums: Option<Vec<u32>>,
+        /// Bytes that can be read of this chunk.
+        chunk_length: u64,
+    },
+    /// To a delete: durably not here.
+    Deleted,
+    /// To a list.
+    Chunks {
+        /// The page.
+        chunks: Vec<Replica>,
+        /// There are more.
+        more: bool,
+    },
+    /// To a raised floor: the floor now.
+    Floor(ChunkId),
+}
+
+/// What a receipt says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sealed {
+    /// Epoch in which it was sealed or that was seen since.
+    pub epoch: Epoch,
+    /// Placement.
+    pub placement: PlacementIndex,
+    /// Final length.
+    pub length: u64,
+    /// CRC32C of the whole content.
+    pub checksum: u32,
+}
+
+/// State of a replica.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReplicaState {
+    /// Not here (the epoch may still be known from a fence).
+    Absent,
+    /// Takes appends.
+    Open,
+    /// Takes a seal only.
+    Fenced,
+    /// Immutable.
+    Sealed,
+}
+
+/// What is here of a chunk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Replica {
+    /// The chunk.
+    pub chunk: ChunkId,
+    /// Its state.
+    pub state: ReplicaState,
+    /// Highest epoch seen.
+    pub epoch: Epoch,
+    /// Placement.
+    pub placement: PlacementIndex,
+    /// Bytes in order.
+    pub received: u64,
+    /// Bytes durable.
+    pub durable: u64,
+    /// When sealed: CRC32C of the whole content.
+    pub checksum: u32,
+}
+
+/// The disk at a glance, for heartbeats.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Status {
+    /// Bytes that slot files can take in all.
+    pub capacity_bytes: u64,
+    /// Bytes that can still be taken: not yet made or free slots.
+    pub free_bytes: u64,
+    /// Bytes of content held, durable.
+    pub used_bytes: u64,
+    /// Replicas held.
+    pub chunks: u64,
+    /// Replicas that are not sealed.
+    pub open_chunks: u64,
+    /// Disk work under way.
+    pub queue: u32,
+    /// Bytes of appends in memory.
+    pub memory_bytes: u64,
+    /// Failures of the device since it was opened.
+    pub io_errors: u64,
+    /// Checksums that did not match since it was opened.
+    pub checksum_errors: u64,
+    /// It takes no writes any more: why.
+    pub read_only: Option<String>,
+}
+
+/// What opening found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RecoveryReport {
+    /// The store was made just now.
+    pub fresh: bool,
+    /// Generation of the checkpoint that was used.
+    pub checkpoint: u64,
+    /// The other copy of the checkpoint was missing or damaged, in words.
+    pub checkpoint_damage: Option<String>,
+    /// Journal records replayed.
+    pub records: u64,
+    /// A journal batch whose write had not completed was cut off, in words.
+    pub torn: Option<String>,
+    /// Replicas held.
+    pub chunks: u64,
+    /// Of these, not sealed.
+    pub open_chunks: u64,
+    /// Slots, used and free.
+    pub slots: u64,
+}
