@@ -93,8 +93,11 @@ impl Wal {
         config.check();
         disk.create_dir(&config.directory)
             .map_err(io_error(format!("make {}", config.directory)))?;
+        // A process that was killed may have left names that are not durable yet.
         disk.sync_dir("")
             .map_err(io_error("sync the data directory".into()))?;
+        disk.sync_dir(&config.directory)
+            .map_err(io_error(format!("sync {}", config.directory)))?;
         let Image {
             mut chain,
             spare,
@@ -432,7 +435,9 @@ impl Wal {
 
     /// True if there are segments that could be reused if the disk knew that they are released.
     fn frees(&self) -> bool {
-        self.full.front().is_some_and(|full| full.generation < self.oldest_needed())
+        self.full
+            .front()
+            .is_some_and(|full| full.generation < self.oldest_needed())
     }
 
     /// Where a mark would go now. The reserve is given up only for segments that are gained, and only if no other
@@ -463,7 +468,9 @@ impl Wal {
     /// reused.
     fn mark_at(&self) -> Option<Monotonic> {
         let news = self.frees().then_some(Monotonic(0));
-        news.or(self.unmarked_since.map(|since| since.plus(self.config.mark_after)))
+        news.or(self
+            .unmarked_since
+            .map(|since| since.plus(self.config.mark_after)))
     }
 
     /// The generation of the first segment that holds a record which is not released.
@@ -557,10 +564,20 @@ impl Wal {
         (self.tail.number, self.tail.crc) = (number, crc);
         self.current.next_block += blocks;
         let token = self.token();
-        self.in_flight = Some(InFlight { token, syncing: false, number, oldest, last, is_mark });
+        self.in_flight = Some(InFlight {
+            token,
+            syncing: false,
+            number,
+            oldest,
+            last,
+            is_mark,
+        });
         let offset = u64::from(place_blocks) * BLOCK_BYTES as u64;
         let file = Arc::clone(&self.current.segment.file);
-        out.push(IoRequest { token, op: IoOp::Write { file, offset, parts } });
+        out.push(IoRequest {
+            token,
+            op: IoOp::Write { file, offset, parts },
+        });
     }
 
     fn token(&mut self) -> IoToken {

@@ -13,7 +13,11 @@ fn records_come_back_in_order_and_whole() {
     for (index, length) in lengths.iter().enumerate() {
         assert_eq!(log.put(&record(1, index as u64, *length)), Lsn(index as u64 + 1));
     }
-    let parts = [Bytes::from_static(b"dry"), Bytes::new(), Bytes::from_static(b"stone")];
+    let parts = [
+        Bytes::from_static(b"dry"),
+        Bytes::new(),
+        Bytes::from_static(b"stone"),
+    ];
     assert_eq!(log.wal.append(&parts), Ok(Lsn(7)));
     tools::drain(&mut log.wal, Monotonic(0), &log.pool).unwrap();
     let (wal, recovered, records) = open(&disk, small()).unwrap();
@@ -27,17 +31,30 @@ fn records_come_back_in_order_and_whole() {
 
 #[test]
 fn large_records_and_batches_come_back() {
-    let config = WalConfig { segment_bytes: 16 << 20, batch_bytes: 4 << 20, ..small() };
+    let config = WalConfig {
+        segment_bytes: 16 << 20,
+        batch_bytes: 4 << 20,
+        ..small()
+    };
     let disk = SimDisk::new(1);
     let mut log = Log::open(&disk, config.clone());
-    let (large, longest) = (record(1, 1, (1 << 20) + 77), record(1, 2, config.max_record_bytes()));
+    let (large, longest) = (
+        record(1, 1, (1 << 20) + 77),
+        record(1, 2, config.max_record_bytes()),
+    );
     for _ in 0..3 {
         log.append(&large);
     }
     assert!(log.wal.room() < 1 << 20);
     log.flush();
-    let IoOp::Write { parts, .. } = &log.queue[0].op else { panic!("a write comes first") };
-    assert!(parts.iter().all(|part| part.as_ptr().align_offset(4096) == 0 && part.len() % 4096 == 0));
+    let IoOp::Write { parts, .. } = &log.queue[0].op else {
+        panic!("a write comes first")
+    };
+    assert!(
+        parts
+            .iter()
+            .all(|part| part.as_ptr().align_offset(4096) == 0 && part.len() % 4096 == 0)
+    );
     log.settle().unwrap();
     log.put(&longest);
     let (_, _, records) = open(&disk, config).unwrap();
@@ -74,20 +91,29 @@ fn memory_is_bounded_by_two_batches() {
             log.append(&[1; 1000]);
         }
         let room = log.wal.room();
-        assert_eq!(log.wal.append(&[vec![1; 1000].into()]), Err(AppendError::Full { needed: 1000, room }));
+        assert_eq!(
+            log.wal.append(&[vec![1; 1000].into()]),
+            Err(AppendError::Full { needed: 1000, room })
+        );
     };
     fill(&mut log);
     log.flush();
     fill(&mut log);
     log.flush();
     let limit = small().max_record_bytes();
-    let fault = AppendError::TooLarge { length: limit + 1, limit };
+    let fault = AppendError::TooLarge {
+        length: limit + 1,
+        limit,
+    };
     assert_eq!(log.wal.append(&[vec![1; limit + 1].into()]), Err(fault));
     log.settle().unwrap();
     assert_eq!(log.wal.room(), limit);
     let exact = log.append(&vec![1; limit]);
     assert_eq!(log.wal.room(), 0);
-    assert!(matches!(log.wal.append(&[]), Err(AppendError::Full { needed: 0, room: 0 })));
+    assert!(matches!(
+        log.wal.append(&[]),
+        Err(AppendError::Full { needed: 0, room: 0 })
+    ));
     log.flush();
     log.settle().unwrap();
     assert_eq!(log.wal.durable(), exact);
@@ -108,7 +134,10 @@ fn a_mark_is_written_alone_after_ten_milliseconds_and_once() {
     assert!(!log.wal.is_idle());
     log.settle().unwrap();
     assert_eq!(disk.stats().written_bytes - before.written_bytes, 4096);
-    assert_eq!((log.wal.next_wakeup(), log.wal.is_idle(), log.wal.durable()), (None, true, Lsn(1)));
+    assert_eq!(
+        (log.wal.next_wakeup(), log.wal.is_idle(), log.wal.durable()),
+        (None, true, Lsn(1))
+    );
     // Records that follow in time carry the mark themselves.
     log.put(b"b");
     log.append(b"c");
@@ -121,17 +150,28 @@ fn a_mark_is_written_alone_after_ten_milliseconds_and_once() {
 fn the_next_segment_is_ready_before_it_is_needed() {
     let disk = SimDisk::new(1);
     let mut log = Log::open(&disk, small());
-    assert_eq!(log.wal.next_wakeup(), Some(Monotonic(0)), "it asks for its spare segment at once");
-    log.wal.tick(Monotonic(0), &mut log.queue);
-    assert!(matches!(&log.queue[0].op, IoOp::Create { prewrite: true, .. }));
+    assert_eq!(
+        (log.wal.next_wakeup(), disk.files().len()),
+        (None, 2),
+        "the opening has made it"
+    );
+    log.put(&record(2, 0, 8000));
+    log.put(&record(2, 1, 8000));
+    log.put(&record(2, 2, 8000));
+    log.append(&record(2, 3, 8000));
+    log.flush();
+    assert!(matches!(&log.queue[1].op, IoOp::Create { prewrite: true, .. }));
     log.settle().unwrap();
     for round in 0..40 {
         log.append(&record(1, round, 3000));
         log.flush();
-        assert!(matches!(&log.queue[0].op, IoOp::Write { .. }), "no batch waits for a segment");
+        assert!(
+            matches!(&log.queue[0].op, IoOp::Write { .. }),
+            "no batch waits for a segment"
+        );
         log.settle().unwrap();
     }
-    assert_eq!(open(&disk, small()).unwrap().2.len(), 40);
+    assert_eq!(open(&disk, small()).unwrap().2.len(), 44);
 }
 
 #[test]
@@ -183,7 +223,11 @@ fn a_full_disk_stops_the_log_until_segments_are_released() {
         log.wal.release(log.wal.durable());
         log.flush();
         log.settle().unwrap();
-        assert_eq!((log.wal.durable(), log.wal.starved()), (last, None), "round {round}");
+        assert_eq!(
+            (log.wal.durable(), log.wal.starved()),
+            (last, None),
+            "round {round}"
+        );
         while log.wal.starved().is_none() && log.wal.room() >= 4000 {
             last = log.append(&[7; 4000]);
             log.flush();
@@ -201,38 +245,54 @@ fn a_failed_sync_or_write_is_final() {
         let mut log = Log::open(&disk, small());
         log.put(b"a");
         log.append(b"b");
-        if sync { disk.fail_sync(1) } else { disk.fail_write(1) }
+        if sync {
+            disk.fail_sync(1)
+        } else {
+            disk.fail_write(1)
+        }
         log.flush();
         assert!(matches!(log.settle(), Err(WalError::Failed { .. })));
         assert_eq!(log.wal.append(&[]), Err(AppendError::Failed));
         log.flush();
         log.wal.tick(Monotonic(1 << 40), &mut log.queue);
         assert!(log.queue.is_empty());
-        assert_eq!((log.wal.room(), log.wal.next_wakeup(), log.wal.durable()), (0, None, Lsn(1)));
+        assert_eq!(
+            (log.wal.room(), log.wal.next_wakeup(), log.wal.durable()),
+            (0, None, Lsn(1))
+        );
     }
 }
 
 #[test]
 fn a_segment_that_cannot_be_made_is_asked_for_again_a_second_later() {
     let disk = SimDisk::new(1);
+    // The first file and the mark in it take one write each.
+    disk.fail_write(3);
     let mut log = Log::open(&disk, small());
-    disk.fail_write(1);
-    log.wal.tick(Monotonic(0), &mut log.queue);
-    log.settle().unwrap();
+    assert_eq!(disk.stats().faults, 1);
     assert_eq!(log.wal.next_wakeup(), Some(Monotonic(1_000_000)));
     log.wal.tick(Monotonic(999_999), &mut log.queue);
     assert!(log.queue.is_empty());
     log.wal.tick(Monotonic(1_000_000), &mut log.queue);
     log.settle().unwrap();
-    assert_eq!((log.wal.next_wakeup(), disk.list(DIRECTORY).unwrap().len()), (None, 2));
+    assert_eq!(
+        (log.wal.next_wakeup(), disk.list(DIRECTORY).unwrap().len()),
+        (None, 2)
+    );
 }
 
 #[test]
 fn another_logs_segments_are_refused() {
     let disk = SimDisk::new(1);
     Log::open(&disk, small()).put(b"a");
-    let other = WalConfig { identity: 5, ..small() };
-    assert!(matches!(open(&disk, other), Err(WalError::OtherLog { expected: 5, .. })));
+    let other = WalConfig {
+        identity: 5,
+        ..small()
+    };
+    assert!(matches!(
+        open(&disk, other),
+        Err(WalError::OtherLog { expected: 5, .. })
+    ));
     assert_eq!(open(&disk, small()).unwrap().2.len(), 1);
 }
 
@@ -241,7 +301,9 @@ fn the_visitor_may_refuse() {
     let disk = SimDisk::new(1);
     Log::open(&disk, small()).put(b"a");
     let refuse = &mut |_, _| Err("no such kind".to_owned());
-    let fault = Wal::open(Arc::new(disk), small(), BufferPool::new(0), refuse).err().unwrap();
+    let fault = Wal::open(Arc::new(disk), small(), BufferPool::new(0), refuse)
+        .err()
+        .unwrap();
     let text = "log record 1 (log/00000001.seg, batch at 4096) was refused: no such kind";
     assert_eq!(fault.to_string(), text);
 }
@@ -253,7 +315,11 @@ fn segments_of_another_length_are_read_and_replaced() {
     for round in 0..20 {
         log.put(&record(1, round, 3000));
     }
-    let larger = WalConfig { segment_bytes: 16 * 4096, batch_bytes: 8 * 4096, ..small() };
+    let larger = WalConfig {
+        segment_bytes: 16 * 4096,
+        batch_bytes: 8 * 4096,
+        ..small()
+    };
     let mut log = Log::open(&disk, larger.clone());
     for round in 20..60 {
         log.put(&record(1, round, 3000));
@@ -265,8 +331,15 @@ fn segments_of_another_length_are_read_and_replaced() {
     log.mark();
     let (_, recovered, _) = open(&disk, larger.clone()).unwrap();
     assert_eq!(recovered.segments, 1);
-    let lengths: Vec<_> = disk.files().iter().map(|name| disk.contents(name).unwrap().len() as u64).collect();
-    assert!(lengths.iter().all(|length| *length == larger.segment_bytes), "{lengths:?}");
+    let lengths: Vec<_> = disk
+        .files()
+        .iter()
+        .map(|name| disk.contents(name).unwrap().len() as u64)
+        .collect();
+    assert!(
+        lengths.iter().all(|length| *length == larger.segment_bytes),
+        "{lengths:?}"
+    );
 }
 
 #[test]

@@ -38,13 +38,18 @@ fn batch_at(bytes: &[u8], generation: u64, offset: u64) -> Option<u64> {
 #[test]
 fn a_changed_byte_anywhere_is_named_or_is_in_no_use() {
     let (disk, expected) = marked_log(7);
-    let newest = |name: &String| Header::decode(&disk.contents(name).unwrap()).map_or(0, |(header, _)| header.generation);
+    let newest = |name: &String| {
+        Header::decode(&disk.contents(name).unwrap()).map_or(0, |(header, _)| header.generation)
+    };
     let last = disk.files().iter().map(newest).max().unwrap();
     let oldest = disk.files().iter().find(|name| newest(name) == last).map(|name| {
         let bytes = disk.contents(name).unwrap();
         let mut oldest = 0;
         let mut at = 0;
-        while let Some(block) = bytes.get(at..) && let Ok((header, _)) = Header::decode(block) && header.generation == last {
+        while let Some(block) = bytes.get(at..)
+            && let Ok((header, _)) = Header::decode(block)
+            && header.generation == last
+        {
             oldest = header.oldest;
             at += header.batch_bytes() as usize;
         }
@@ -59,7 +64,12 @@ fn a_changed_byte_anywhere_is_named_or_is_in_no_use() {
             copy.flip(&name, offset, (offset % 8) as u8);
             let batch = batch_at(&bytes, generation, offset).filter(|_| Some(generation) >= oldest);
             match (open(&copy, small()), batch) {
-                (Err(WalError::Damaged { file, offset: found, .. }), Some(batch)) => {
+                (
+                    Err(WalError::Damaged {
+                        file, offset: found, ..
+                    }),
+                    Some(batch),
+                ) => {
                     named += 1;
                     if batch > 0 {
                         assert_eq!((file, found), (name.clone(), batch), "byte {offset} of {name}");
@@ -71,7 +81,10 @@ fn a_changed_byte_anywhere_is_named_or_is_in_no_use() {
                 }
                 // The lone mark at the end is covered by nothing; it holds no record.
                 (Ok((_, recovered, records)), Some(_)) => {
-                    assert!(records == expected && generation == last, "byte {offset} of {name}: {recovered:?}");
+                    assert!(
+                        records == expected && generation == last,
+                        "byte {offset} of {name}: {recovered:?}"
+                    );
                 }
                 (Err(fault), _) => panic!("byte {offset} of {name}: {fault}"),
             }
@@ -101,6 +114,9 @@ fn damage_in_the_last_batch_is_named_once_its_mark_is_written() {
 fn a_missing_or_shortened_segment_is_named() {
     let (disk, expected) = marked_log(9);
     let mut refused = 0;
+    let generation =
+        |name: &String| Header::decode(&disk.contents(name).unwrap()).map_or(0, |found| found.0.generation);
+    let newest = disk.files().into_iter().max_by_key(generation).unwrap();
     for name in disk.files() {
         let without = disk.fork(1);
         without.unlink(&name).unwrap();
@@ -110,7 +126,8 @@ fn a_missing_or_shortened_segment_is_named() {
         for copy in [without, shortened] {
             match open(&copy, small()) {
                 Err(WalError::Damaged { .. }) => refused += 1,
-                Ok((_, _, records)) => assert!(records == expected, "{name}"),
+                // Nothing is left to tell that there was a newer segment.
+                Ok((_, _, records)) => assert!(records == expected || name == newest, "{name}"),
                 Err(fault) => panic!("{name}: {fault}"),
             }
         }
@@ -145,7 +162,11 @@ fn lost_and_misdirected_writes_are_found() {
         for round in 0..30 {
             if round == 5 {
                 let nth = 1 + rng.below(20);
-                if rng.chance(1, 2) { disk.lose_write(nth) } else { disk.misdirect_write(nth) }
+                if rng.chance(1, 2) {
+                    disk.lose_write(nth)
+                } else {
+                    disk.misdirect_write(nth)
+                }
             }
             let bytes = record(seed, round, rng.below(9000) as usize);
             expected.insert(log.put(&bytes).0, bytes);
@@ -160,7 +181,10 @@ fn lost_and_misdirected_writes_are_found() {
             Err(fault) => panic!("seed {seed}: {fault}"),
         }
     }
-    assert!(found > 1000 && harmless > 10, "{found} found, {harmless} harmless");
+    assert!(
+        found > 1000 && harmless > 10,
+        "{found} found, {harmless} harmless"
+    );
 }
 
 #[test]
@@ -174,7 +198,9 @@ fn an_unreadable_block_is_an_error_of_the_disk() {
 #[test]
 fn opening_a_mutated_image_never_panics_and_never_invents() {
     let (disk, expected) = marked_log(5);
-    let all: Records = (0..40).map(|round| (round + 1, record(5, round, (round * 977 % 9000) as usize))).collect();
+    let all: Records = (0..40)
+        .map(|round| (round + 1, record(5, round, (round * 977 % 9000) as usize)))
+        .collect();
     let (mut opened, mut refused) = (0, 0);
     for seed in 0..3_000 {
         let mut rng = SeededRng::new(seed).split("mutate");
@@ -197,7 +223,10 @@ fn opening_a_mutated_image_never_panics_and_never_invents() {
             Err(_) => refused += 1,
         }
     }
-    assert!(opened > 300 && refused > 300, "{opened} opened, {refused} refused");
+    assert!(
+        opened > 300 && refused > 300,
+        "{opened} opened, {refused} refused"
+    );
     assert!(!expected.is_empty());
 }
 

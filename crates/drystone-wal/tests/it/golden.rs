@@ -21,9 +21,12 @@ fn version_1_bytes_stay_as_they_are() {
     assert!(bytes[4096 + HEADER_BYTES + 16..].iter().all(|byte| *byte == 0));
 }
 
-const GOLDEN_MARK: &str = "";
+const GOLDEN_MARK: &str = "4457414c01000200ab733c47740691ea8877665544332211010000000000000001000000000000000000000000000000010000000000000001000000000000000100000000000000000000000000000000000000080000000000000000000000";
 
-const GOLDEN_RECORDS: &str = "";
+const GOLDEN_RECORDS: &str = concat!(
+    "4457414c010001005a834e72e84a8545887766554433221101000000000000000200000000000000010000000000000001000000000000000100000000000000010000000000000002000000100000000100000008000000ab733c4700000000",
+    "0800000064727973746f6e6500000000",
+);
 
 #[test]
 fn a_header_with_any_byte_changed_is_not_read() {
@@ -62,7 +65,10 @@ fn a_later_version_is_named() {
     bytes[8..12].copy_from_slice(&crc.to_le_bytes());
     disk.set_contents("log/00000001.seg", &bytes);
     let fault = crate::support::open(&disk, small()).err().unwrap();
-    assert_eq!(fault.to_string(), "log/00000001.seg has log format 2, this program reads up to 1");
+    assert_eq!(
+        fault.to_string(),
+        "log/00000001.seg has log format 2, this program reads up to 1"
+    );
 }
 
 proptest! {

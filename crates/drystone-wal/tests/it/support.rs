@@ -37,7 +37,10 @@ pub fn open(disk: &SimDisk, config: WalConfig) -> Result<(Wal, Recovered, Record
     assert_eq!(recovered.records, records.len() as u64);
     assert_eq!(recovered.last, wal.durable());
     if let Some((last, _)) = records.last_key_value() {
-        assert_eq!((records.keys().next(), *last), (Some(&recovered.first.0), recovered.last.0));
+        assert_eq!(
+            (records.keys().next(), *last),
+            (Some(&recovered.first.0), recovered.last.0)
+        );
     } else {
         assert_eq!(recovered.first, recovered.last.next());
     }
@@ -59,7 +62,12 @@ pub struct Log {
 
 impl Log {
     pub fn new(wal: Wal) -> Self {
-        Self { wal, pool: BufferPool::new(4 << 20), now: Monotonic(0), queue: Vec::new() }
+        Self {
+            wal,
+            pool: BufferPool::new(4 << 20),
+            now: Monotonic(0),
+            queue: Vec::new(),
+        }
     }
 
     pub fn open(disk: &SimDisk, config: WalConfig) -> Self {
