@@ -81,6 +81,8 @@ pub enum Input {
     },
     /// Hand the leadership to this voter.
     TransferLeader(NodeId),
+    /// Messages to this member are known to be lost: probe before sending more.
+    Unreachable(NodeId),
     /// Campaign now (tests, and a first voter that need not wait).
     Campaign,
 }

@@ -16,12 +16,11 @@
 //!
 //! Read `event.rs` for the inputs and outputs, then `node.rs`, then `log/` for what is on disk.
 
-// mod codec;
+mod codec;
 mod config;
 mod error;
 mod event;
-// mod log;
-// mod logger;
+mod log;
 mod node;
 mod status;
 

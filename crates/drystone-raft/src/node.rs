@@ -1,31 +1,69 @@
-//! One member of the group.
+//! One member of the group: the driver around raft-rs.
+//!
+//! Owns the order of things: time, inputs, what raft-rs makes of them, records to the log, messages that wait for
+//! their sync, delivery. Read `open.rs`, then `drive.rs`, then the others by noun.
 
-use crate::{Input, OpenError, Opened, Output, RaftConfig, Status};
-use drystone_env::{BufferPool, Disk, Monotonic, SeededRng};
-use drystone_types::{LogIndex, NodeId};
-use std::sync::Arc;
+mod delivery;
+mod drive;
+mod inputs;
+mod members;
+mod open;
+mod proposals;
+mod reads;
+mod snapshots;
+mod view;
+
+use crate::log::{LogStore, LogWriter};
+use crate::{FatalError, Input, Output, RaftConfig};
+use delivery::Delivery;
+use drive::Outstanding;
+use drystone_env::{IoRequest, Monotonic, Rng, SeededRng};
+use drystone_proto::raft::{RaftHardState, RaftMessage};
+use drystone_types::{LogIndex, NodeId, Term};
+use drystone_wal::Lsn;
+use proposals::Proposals;
+use raft::{RawNode, StateRole};
+use reads::Reads;
+use snapshots::Snapshots;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Ticks that are made up for when time has jumped: enough for a late call, too few to make a process that slept
+/// campaign before it has read its mail.
+const MAX_TICKS_AT_ONCE: u32 = 3;
 
 /// One member of the group. See the crate's page for what it promises.
 pub struct RaftNode {
-    _private: (),
+    config: RaftConfig,
+    raw: RawNode<LogStore>,
+    log: LogWriter,
+    rng: SeededRng,
+    next_tick: Option<Monotonic>,
+    ticks: u64,
+    /// Our draw of the election timeout; raft-rs's own is overwritten after every call.
+    election_timeout: usize,
+    /// Term, role and leader after the last call.
+    seen: (u64, StateRole, u64),
+    /// Who was reported as leader, in which term.
+    told: (Option<NodeId>, Term),
+    /// What the log was told last.
+    hard: RaftHardState,
+    /// The last record that must be synced.
+    urgent: Lsn,
+    /// What raft-rs handed over and the log has not synced, in order.
+    outstanding: VecDeque<Outstanding>,
+    delivery: Delivery,
+    snapshots: Snapshots,
+    proposals: Proposals,
+    reads: Reads,
+    /// When a purge was asked for last, in ticks.
+    purge_asked: Option<u64>,
+    mail: BTreeMap<u64, Vec<RaftMessage>>,
+    io: Vec<IoRequest>,
+    out: Vec<Output>,
+    failed: bool,
 }
 
 impl RaftNode {
-    /// Opens or begins the log, blocking, and stands ready; the first call of [`RaftNode::on_batch`] delivers what
-    /// is committed.
-    ///
-    /// # Errors
-    /// See [`OpenError`].
-    pub fn open(
-        disk: Arc<dyn Disk>,
-        config: RaftConfig,
-        rng: SeededRng,
-        pool: BufferPool,
-    ) -> Result<(RaftNode, Opened), OpenError> {
-        let _ = (disk, config, rng, pool);
-        unimplemented!()
-    }
-
     /// Takes one input; see [`RaftNode::on_batch`], which costs less for many.
     pub fn on(&mut self, now: Monotonic, input: Input, out: &mut Vec<Output>) {
         self.on_batch(now, [input], out);
@@ -38,39 +76,151 @@ impl RaftNode {
         inputs: impl IntoIterator<Item = Input>,
         out: &mut Vec<Output>,
     ) {
-        let _ = (now, inputs.into_iter().count(), out);
-        unimplemented!()
+        if self.failed {
+            return;
+        }
+        if let Err(error) = self.try_batch(now, inputs) {
+            tracing::error!(node = self.config.id.0, %error, "raft member stops");
+            self.failed = true;
+            // Whatever was about to leave stays: nothing is promised any more.
+            self.mail.clear();
+            self.io.clear();
+            self.out.push(Output::Fatal(error));
+        }
+        out.append(&mut self.out);
     }
 
-    /// A moment of it.
-    pub fn status(&self) -> Status {
-        unimplemented!()
+    fn try_batch(
+        &mut self,
+        now: Monotonic,
+        inputs: impl IntoIterator<Item = Input>,
+    ) -> Result<(), FatalError> {
+        let ticked = self.pass_time(now)?;
+        for input in inputs {
+            self.take_input(now, input)?;
+        }
+        self.drive()?;
+        self.ask_for_purge();
+        if ticked {
+            self.log.tick(now, &mut self.io);
+        } else {
+            self.log.flush(now, &mut self.io);
+        }
+        for (to, messages) in std::mem::take(&mut self.mail) {
+            self.out.push(Output::Send {
+                to: NodeId(to),
+                messages,
+            });
+        }
+        self.out.extend(self.io.drain(..).map(Output::Io));
+        let tick = self.next_tick.unwrap_or(now);
+        let wake = self.log.next_wakeup().map_or(tick, |at| at.min(tick));
+        self.out.push(Output::Wake(wake));
+        Ok(())
     }
 
-    /// True if it leads.
-    pub fn is_leader(&self) -> bool {
-        unimplemented!()
+    // Runs the ticks that are due; true if there were any.
+    fn pass_time(&mut self, now: Monotonic) -> Result<bool, FatalError> {
+        let period = self.config.tick;
+        let mut next = self.next_tick.unwrap_or(now.plus(period));
+        let mut ran = 0;
+        while now >= next && ran < MAX_TICKS_AT_ONCE {
+            self.tick()?;
+            next = next.plus(period);
+            ran += 1;
+        }
+        if now >= next {
+            next = now.plus(period);
+        }
+        self.next_tick = Some(next);
+        Ok(ran > 0)
     }
 
-    /// True if it leads and has committed in its term: what it knows is complete.
-    pub fn leads_surely(&self) -> bool {
-        unimplemented!()
+    fn tick(&mut self) -> Result<(), FatalError> {
+        self.ticks += 1;
+        // A member whose state lacks entries could not serve, one with unsynced entries could not win: it lets
+        // time pass (so that it votes for others) and does not campaign.
+        let log = &self.raw.raft.raft_log;
+        let waits = self.delivery.gap || log.persisted < log.last_index();
+        if waits && !self.is_leader() {
+            self.raw.raft.election_elapsed += 1;
+        } else {
+            self.raw.tick();
+            if self.raw.raft.election_elapsed == 0 && !self.is_leader() {
+                self.draw_election_timeout();
+            }
+        }
+        self.after_call();
+        self.leave_joint_if_due()?;
+        self.request_state_if_due();
+        self.proposals.expire(self.ticks, &mut self.out);
+        self.reads.tick(self.ticks, &mut self.out);
+        // Ticks that are made up for are separate moments.
+        self.drive()
     }
 
-    /// The voters of the present configuration that have synced the log up to `index`, as far as this leader
-    /// knows, itself included, sorted; empty at any other member.
-    pub fn synced_voters(&self, index: LogIndex) -> Vec<NodeId> {
-        let _ = index;
-        unimplemented!()
+    fn draw_election_timeout(&mut self) {
+        let least = self.config.election_ticks as usize;
+        self.election_timeout = least + self.rng.below(least as u64) as usize;
     }
 
-    /// How many [`RaftNode::synced_voters`] there are.
-    pub fn voters_synced(&self, index: LogIndex) -> usize {
-        self.synced_voters(index).len()
+    // After every call into raft-rs that may change term, role or leader.
+    fn after_call(&mut self) {
+        let raft = &self.raw.raft;
+        let (before, seen) = (self.seen, (raft.term, raft.state, raft.leader_id));
+        if seen != before {
+            self.seen = seen;
+            self.draw_election_timeout();
+            let was_leader = before.1 == StateRole::Leader;
+            let same_reign = was_leader && seen == (before.0, StateRole::Leader, before.2);
+            if was_leader && !same_reign {
+                self.proposals.deposed(self.ticks);
+                self.snapshots.deposed();
+            }
+            if (seen.0, seen.2) != (before.0, before.2) {
+                self.reads.ask_again();
+                self.tell_leader(seen);
+            }
+        }
+        // raft-rs may have drawn one of its own from a generator that is not ours.
+        self.raw
+            .raft
+            .set_randomized_election_timeout(self.election_timeout);
     }
 
-    /// True after [`Output::Fatal`].
-    pub fn has_failed(&self) -> bool {
-        unimplemented!()
+    fn tell_leader(&mut self, (term, role, leader): (u64, StateRole, u64)) {
+        let leader = (leader != 0).then_some(NodeId(leader));
+        let term = Term(term);
+        if self.told == (leader, term) || (leader.is_none() && self.told.0.is_none()) {
+            return;
+        }
+        self.told = (leader, term);
+        let is_me = role == StateRole::Leader;
+        tracing::info!(
+            node = self.config.id.0,
+            leader = leader.map(|id| id.0),
+            term = term.0,
+            "leader changed"
+        );
+        self.out.push(Output::LeaderChanged { leader, term, is_me });
+    }
+
+    fn ask_for_purge(&mut self) {
+        // While the bound is exceeded, once a second at most: the shell needs time to sync.
+        const EVERY_TICKS: u64 = 40;
+        let store = self.raw.store();
+        let recently = self
+            .purge_asked
+            .is_some_and(|asked| self.ticks < asked + EVERY_TICKS);
+        if store.bytes() <= self.config.log_memory_bytes || recently {
+            return;
+        }
+        let below = store
+            .purge_point(self.config.log_memory_bytes / 2)
+            .min(LogIndex(self.delivery.applied + 1));
+        if below.0 > store.base().0 + 1 {
+            self.purge_asked = Some(self.ticks);
+            self.out.push(Output::PurgeWanted { below });
+        }
     }
 }

@@ -1,0 +1,16 @@
+//! The Raft log: what its records look like, what is kept in memory, how it is found again.
+//!
+//! Owns: the form of the records in drystone-wal, the entries in memory since the purge point, and which records
+//! the log on disk may forget. Never: decides what is appended or purged.
+//!
+//! Read `record.rs`, then `store.rs`, then `replay.rs`, then `writer.rs`.
+
+mod record;
+mod replay;
+mod store;
+mod writer;
+
+pub(crate) use record::{Base, Record};
+pub(crate) use replay::{Replay, reaches};
+pub(crate) use store::LogStore;
+pub(crate) use writer::LogWriter;

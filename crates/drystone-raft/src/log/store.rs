@@ -1,0 +1,259 @@
+//! The entries in memory since the purge point: raft-rs's view of the log, synced or not.
+
+use crate::SnapshotMeta;
+use crate::codec::{conf_from_proto, conf_to_proto, snapshot_from_meta};
+use drystone_proto::raft::RaftConfState;
+use drystone_types::{LogIndex, NodeId};
+use drystone_wal::Lsn;
+use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
+use std::cell::Cell;
+use std::collections::VecDeque;
+
+// What an entry costs beside its data: the structs here and in the queues around.
+const ENTRY_OVERHEAD: u64 = 128;
+
+struct Kept {
+    entry: Entry,
+    lsn: Lsn,
+}
+
+/// The entries in memory.
+pub(crate) struct LogStore {
+    initial: RaftState,
+    /// Index and term of what the log begins after.
+    base: (u64, u64),
+    entries: VecDeque<Kept>,
+    bytes: u64,
+    /// Memberships by the index of the entry that made them, the one as of the base first; never empty.
+    confs: VecDeque<(u64, RaftConfState)>,
+    /// The newest snapshot that can be streamed.
+    made: Option<SnapshotMeta>,
+    /// The least index of a snapshot that some member waits for.
+    wanted: Cell<Option<u64>>,
+}
+
+fn cost(entry: &Entry) -> u64 {
+    (entry.data.len() + entry.context.len()) as u64 + ENTRY_OVERHEAD
+}
+
+impl LogStore {
+    pub(crate) fn new(base: (u64, u64), conf: RaftConfState, hard: HardState) -> Self {
+        let initial = RaftState {
+            hard_state: hard,
+            conf_state: conf_from_proto(&conf),
+        };
+        Self {
+            initial,
+            base,
+            entries: VecDeque::new(),
+            bytes: 0,
+            confs: VecDeque::from([(base.0, conf)]),
+            made: None,
+            wanted: Cell::new(None),
+        }
+    }
+
+    pub(crate) fn base(&self) -> (u64, u64) {
+        self.base
+    }
+
+    pub(crate) fn last(&self) -> u64 {
+        self.base.0 + self.entries.len() as u64
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn term_at(&self, index: u64) -> Option<u64> {
+        if index == self.base.0 {
+            Some(self.base.1)
+        } else {
+            self.get(index).map(|entry| entry.term)
+        }
+    }
+
+    pub(crate) fn get(&self, index: u64) -> Option<&Entry> {
+        Some(&self.kept(index)?.entry)
+    }
+
+    fn kept(&self, index: u64) -> Option<&Kept> {
+        self.entries.get(index.checked_sub(self.base.0 + 1)? as usize)
+    }
+
+    pub(crate) fn lsn_of(&self, index: u64) -> Option<Lsn> {
+        Some(self.kept(index)?.lsn)
+    }
+
+    /// Puts one entry at its index; what was there and behind it goes.
+    pub(crate) fn put(&mut self, entry: Entry, lsn: Lsn) {
+        assert!(
+            entry.index > self.base.0 && entry.index <= self.last() + 1,
+            "entry {} does not follow {}",
+            entry.index,
+            self.last()
+        );
+        let keep = (entry.index - self.base.0 - 1) as usize;
+        while self.entries.len() > keep {
+            if let Some(gone) = self.entries.pop_back() {
+                self.bytes -= cost(&gone.entry);
+            }
+        }
+        self.bytes += cost(&entry);
+        self.entries.push_back(Kept { entry, lsn });
+    }
+
+    /// Forgets entries up to `index`, which the log holds.
+    pub(crate) fn purge(&mut self, index: u64) {
+        let term = self.term_at(index).expect("the purge point is in the log");
+        while self.base.0 < index {
+            let gone = self.entries.pop_front().expect("the purge point is in the log");
+            self.bytes -= cost(&gone.entry);
+            self.base = (gone.entry.index, gone.entry.term);
+        }
+        self.base = (index, term);
+        while self.confs.get(1).is_some_and(|(at, _)| *at <= index) {
+            self.confs.pop_front();
+        }
+        if let Some((at, _)) = self.confs.front_mut() {
+            *at = (*at).max(index);
+        }
+    }
+
+    /// Replaces everything by a snapshot.
+    pub(crate) fn reset(&mut self, meta: &SnapshotMeta) {
+        self.base = (meta.index.0, meta.term.0);
+        self.entries.clear();
+        self.bytes = 0;
+        self.confs = VecDeque::from([(meta.index.0, meta.conf.clone())]);
+        self.made = None;
+    }
+
+    /// The membership as of `index`, which is not below the base.
+    pub(crate) fn conf_at(&self, index: u64) -> &RaftConfState {
+        let after = self.confs.partition_point(|(at, _)| *at <= index);
+        &self.confs[after.saturating_sub(1)].1
+    }
+
+    /// The membership that the entry at exactly `index` made, if it made one.
+    pub(crate) fn conf_made_by(&self, index: u64) -> Option<&RaftConfState> {
+        let at = self.confs.binary_search_by_key(&index, |(at, _)| *at).ok()?;
+        (index > self.base.0).then(|| &self.confs[at].1)
+    }
+
+    pub(crate) fn latest_conf(&self) -> &RaftConfState {
+        self.conf_at(u64::MAX)
+    }
+
+    pub(crate) fn push_conf(&mut self, index: u64, conf: &ConfState) {
+        self.confs.push_back((index, conf_to_proto(conf)));
+    }
+
+    pub(crate) fn set_made(&mut self, meta: Option<SnapshotMeta>) {
+        self.made = meta;
+    }
+
+    pub(crate) fn made(&self) -> Option<&SnapshotMeta> {
+        self.made.as_ref()
+    }
+
+    /// Takes the wish for a newer snapshot.
+    pub(crate) fn take_wanted(&self) -> Option<u64> {
+        self.wanted.take()
+    }
+
+    /// The snapshot that serves `to`, not older than `at_least`; or the wish for one is noted.
+    pub(crate) fn snapshot_for(&self, at_least: u64, to: NodeId) -> Option<&SnapshotMeta> {
+        let names = |conf: &RaftConfState| {
+            [&conf.voters, &conf.learners, &conf.voters_outgoing]
+                .iter()
+                .any(|ids| ids.contains(&to.0))
+        };
+        let at_least = at_least.max(self.base.0);
+        if let Some(made) = &self.made
+            && made.index.0 >= at_least
+            && names(&made.conf)
+        {
+            return Some(made);
+        }
+        // A member must find itself in its snapshot's membership.
+        let named = self
+            .confs
+            .iter()
+            .find(|(_, conf)| names(conf))
+            .map_or(0, |(at, _)| *at);
+        let at_least = at_least.max(named).max(self.wanted.get().unwrap_or(0));
+        self.wanted.set(Some(at_least));
+        None
+    }
+
+    /// The index to purge below so that about `keep` bytes stay.
+    pub(crate) fn purge_point(&self, keep: u64) -> LogIndex {
+        let mut bytes = 0;
+        let kept = self.entries.iter().rev().take_while(|kept| {
+            bytes += cost(&kept.entry);
+            bytes <= keep
+        });
+        LogIndex(self.last() + 1 - kept.count() as u64)
+    }
+}
+
+impl Storage for LogStore {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        Ok(self.initial.clone())
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        _context: GetEntriesContext,
+    ) -> raft::Result<Vec<Entry>> {
+        if low <= self.base.0 {
+            return Err(Error::Store(StorageError::Compacted));
+        }
+        if high > self.last() + 1 {
+            return Err(Error::Store(StorageError::Unavailable));
+        }
+        let limit = max_size.into().unwrap_or(u64::MAX);
+        let (from, to) = (
+            (low - self.base.0 - 1) as usize,
+            (high - self.base.0 - 1) as usize,
+        );
+        let mut bytes = 0;
+        let mut taken = Vec::new();
+        for kept in self.entries.range(from..to) {
+            bytes += cost(&kept.entry);
+            if !taken.is_empty() && bytes > limit {
+                break;
+            }
+            taken.push(kept.entry.clone());
+        }
+        Ok(taken)
+    }
+
+    fn term(&self, index: u64) -> raft::Result<u64> {
+        self.term_at(index).ok_or(Error::Store(if index < self.base.0 {
+            StorageError::Compacted
+        } else {
+            StorageError::Unavailable
+        }))
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        Ok(self.base.0 + 1)
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        Ok(self.last())
+    }
+
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        match self.snapshot_for(request_index, NodeId(to)) {
+            Some(meta) => Ok(snapshot_from_meta(meta)),
+            None => Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable)),
+        }
+    }
+}

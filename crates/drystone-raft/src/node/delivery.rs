@@ -1,0 +1,159 @@
+//! From committed entries to the shell.
+
+use super::RaftNode;
+use crate::codec::{change_to_raft, decode_change};
+use crate::{CommittedEntry, EntryKind, FatalError, Output};
+use drystone_proto::raft::ConfChange;
+use drystone_types::{LogIndex, Term};
+use raft::eraftpb::{Entry, EntryType};
+
+/// How far delivery is.
+pub(super) struct Delivery {
+    /// What raft-rs has handed over as committed.
+    pub emitted: u64,
+    /// What the shell was given.
+    pub delivered: u64,
+    /// What the shell has applied.
+    pub applied: u64,
+    /// The state machine lacks purged entries: nothing is delivered before a snapshot is installed.
+    pub gap: bool,
+}
+
+impl Delivery {
+    pub(super) fn new(base: u64, applied: u64, gap: bool) -> Self {
+        let delivered = if gap { applied } else { applied.max(base) };
+        Self {
+            emitted: base,
+            delivered,
+            applied: delivered,
+            gap,
+        }
+    }
+
+    /// The log begins after a snapshot; the state follows when it is installed.
+    pub(super) fn log_replaced(&mut self, index: u64) {
+        self.emitted = index;
+    }
+
+    pub(super) fn installed(&mut self, index: u64) {
+        self.emitted = self.emitted.max(index);
+        self.delivered = index;
+        self.applied = index;
+        self.gap = false;
+    }
+}
+
+impl RaftNode {
+    /// Membership changes take effect here, in the order of the log and before they are delivered.
+    pub(super) fn take_committed(&mut self, committed: &[Entry]) -> Result<(), FatalError> {
+        for entry in committed {
+            if entry.get_entry_type() != EntryType::EntryNormal {
+                let change = read_change(entry)?;
+                self.apply_change(entry.index, &change);
+            }
+            self.delivery.emitted = entry.index;
+        }
+        Ok(())
+    }
+
+    fn apply_change(&mut self, index: u64, change: &ConfChange) {
+        self.step_down_if_removed_by(change);
+        let applied = change_to_raft(change).and_then(|change| {
+            self.raw
+                .apply_conf_change(&change)
+                .map_err(|error| error.to_string())
+        });
+        match applied {
+            Ok(conf) => {
+                self.raw.mut_store().push_conf(index, &conf);
+                let conf = self.raw.store().latest_conf().clone();
+                tracing::info!(node = self.config.id.0, index, ?conf, "membership changed");
+                self.out.push(Output::ConfChanged(conf));
+            }
+            // Every member comes to the same verdict from the same membership: the entry counts as empty.
+            Err(reason) => tracing::warn!(
+                node = self.config.id.0,
+                index,
+                reason,
+                "membership change is void"
+            ),
+        }
+        self.after_call();
+    }
+
+    /// Gives the shell what it may apply.
+    pub(super) fn deliver(&mut self) -> Result<(), FatalError> {
+        if self.delivery.gap || self.snapshots.is_installing() {
+            return Ok(());
+        }
+        let mut bytes = 0;
+        let mut entries = Vec::new();
+        while self.delivery.delivered < self.delivery.emitted {
+            let index = self.delivery.delivered + 1;
+            let Some(entry) = self.raw.store().get(index) else {
+                return Err(FatalError::Raft(format!(
+                    "committed entry {index} is not in the log"
+                )));
+            };
+            bytes += entry.data.len() as u64;
+            let (term, kind) = (Term(entry.term), self.kind_of(entry)?);
+            let token = self.proposals.committed(LogIndex(index), term, &mut self.out);
+            entries.push(CommittedEntry {
+                index: LogIndex(index),
+                term,
+                kind,
+                token,
+            });
+            self.delivery.delivered = index;
+            if bytes >= self.config.max_committed_bytes {
+                self.out.push(Output::Committed(std::mem::take(&mut entries)));
+                bytes = 0;
+            }
+        }
+        if !entries.is_empty() {
+            self.out.push(Output::Committed(entries));
+        }
+        Ok(())
+    }
+
+    fn kind_of(&self, entry: &Entry) -> Result<EntryKind, FatalError> {
+        if entry.get_entry_type() != EntryType::EntryNormal {
+            return Ok(match self.raw.store().conf_made_by(entry.index) {
+                Some(conf) => EntryKind::Membership {
+                    change: read_change(entry)?,
+                    conf: conf.clone(),
+                },
+                None => EntryKind::Empty,
+            });
+        }
+        Ok(if entry.data.is_empty() {
+            EntryKind::Empty
+        } else {
+            EntryKind::Command(entry.data.clone())
+        })
+    }
+
+    /// Passes on to raft-rs what the shell has applied, as far as raft-rs can follow.
+    pub(super) fn tell_applied(&mut self) {
+        if self.delivery.gap || self.snapshots.is_installing() {
+            return;
+        }
+        let log = &self.raw.raft.raft_log;
+        let to = self
+            .delivery
+            .applied
+            .min(self.delivery.emitted)
+            .min(log.committed)
+            .min(log.persisted);
+        if to > log.applied {
+            self.raw.advance_apply_to(to);
+        }
+    }
+}
+
+fn read_change(entry: &Entry) -> Result<ConfChange, FatalError> {
+    decode_change(&entry.data).map_err(|reason| FatalError::Membership {
+        index: LogIndex(entry.index),
+        reason,
+    })
+}

@@ -1,0 +1,263 @@
+//! Snapshots: making, sending, receiving, installing; and the purge of what the state machine holds.
+
+use super::RaftNode;
+use super::inputs::tolerate;
+use crate::codec::snapshot_from_meta;
+use crate::log::{Base, Record};
+use crate::{FatalError, Output, SnapshotMeta};
+use bytes::Bytes;
+use drystone_proto::raft::RaftMessage;
+use drystone_types::{LogIndex, NodeId, Term};
+use raft::SnapshotStatus;
+use raft::eraftpb::{Message, MessageType};
+use std::collections::BTreeSet;
+
+// A member whose state lacks entries repeats its request as often: the answer takes long, a lost request little.
+const REQUEST_EVERY_TICKS: u64 = 20;
+// raft-rs's number of an append response, which carries the request.
+const APPEND_RESPONSE: u32 = 4;
+
+enum Installing {
+    /// The log was replaced too; raft-rs learns of the rounds since then up to this one when it is done.
+    Log {
+        index: LogIndex,
+        persisted: u64,
+        held: Vec<Message>,
+    },
+    /// Only the state machine: the log goes on.
+    State { index: LogIndex },
+}
+
+/// Snapshots under way.
+#[derive(Default)]
+pub(super) struct Snapshots {
+    making: bool,
+    installing: Option<Installing>,
+    /// Members that are being sent one.
+    sending: BTreeSet<u64>,
+}
+
+impl Snapshots {
+    pub(super) fn deposed(&mut self) {
+        self.sending.clear();
+    }
+
+    pub(super) fn not_made(&mut self) {
+        self.making = false;
+    }
+
+    pub(super) fn is_installing(&self) -> bool {
+        self.installing.is_some()
+    }
+
+    pub(super) fn installs_log(&self) -> bool {
+        matches!(self.installing, Some(Installing::Log { .. }))
+    }
+
+    pub(super) fn install_log(&mut self, meta: SnapshotMeta, round: u64) {
+        self.installing = Some(Installing::Log {
+            index: meta.index,
+            persisted: round,
+            held: Vec::new(),
+        });
+    }
+
+    pub(super) fn hold(&mut self, message: Message) {
+        if let Some(Installing::Log { held, .. }) = &mut self.installing {
+            // Bounded by what a leader sends to a member that does not acknowledge: one probe a heartbeat. Only
+            // the last acknowledgement counts.
+            held.retain(|old| old.to != message.to || old.term != message.term);
+            held.push(message);
+        }
+    }
+
+    /// True if raft-rs learns of this round only when the snapshot is installed.
+    pub(super) fn defer_persisted(&mut self, round: u64) -> bool {
+        let Some(Installing::Log { persisted, .. }) = &mut self.installing else {
+            return false;
+        };
+        *persisted = round;
+        true
+    }
+
+    pub(super) fn send(&mut self, to: u64, term: u64, meta: SnapshotMeta, out: &mut Vec<Output>) {
+        self.sending.insert(to);
+        out.push(Output::SendSnapshot {
+            to: NodeId(to),
+            term: Term(term),
+            meta,
+        });
+    }
+}
+
+impl RaftNode {
+    /// Passes on the wish for a snapshot.
+    pub(super) fn poll_snapshots(&mut self) {
+        if self.snapshots.making {
+            return;
+        }
+        if let Some(at_least) = self.raw.store().take_wanted() {
+            self.snapshots.making = true;
+            self.out.push(Output::MakeSnapshot {
+                at_least: LogIndex(at_least),
+            });
+        }
+    }
+
+    pub(super) fn snapshot_made(&mut self, index: LogIndex, id: Bytes) {
+        self.snapshots.making = false;
+        let store = self.raw.store();
+        if index.0 > self.delivery.applied || self.delivery.gap {
+            return;
+        }
+        // One that the log has outrun is of no use: the wish comes again.
+        let Some(term) = store.term_at(index.0) else {
+            return;
+        };
+        let meta = SnapshotMeta {
+            index,
+            term: Term(term),
+            conf: store.conf_at(index.0).clone(),
+            data: id,
+        };
+        if term != 0 {
+            self.raw.mut_store().set_made(Some(meta));
+        }
+    }
+
+    pub(super) fn snapshot_sent(&mut self, to: NodeId, ok: bool) {
+        self.snapshots.sending.remove(&to.0);
+        if !ok {
+            // Perhaps it is the snapshot that is no good: the next try gets a fresh one.
+            self.raw.mut_store().set_made(None);
+        }
+        let status = if ok {
+            SnapshotStatus::Finish
+        } else {
+            SnapshotStatus::Failure
+        };
+        self.raw.report_snapshot(to.0, status);
+    }
+
+    pub(super) fn snapshot_received(
+        &mut self,
+        from: NodeId,
+        term: Term,
+        meta: SnapshotMeta,
+    ) -> Result<(), FatalError> {
+        if self.snapshots.is_installing()
+            || self.raw.snap().is_some()
+            || term.0 == 0
+            || from == self.config.id
+        {
+            return Ok(());
+        }
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgSnapshot);
+        message.from = from.0;
+        message.to = self.config.id.0;
+        message.term = term.0;
+        message.set_snapshot(snapshot_from_meta(&meta));
+        self.raw.step(message).or_else(tolerate)?;
+        self.after_call();
+        // Inside the log of a member whose state lacks entries before it: the state alone is replaced.
+        let log = &self.raw.raft.raft_log;
+        let inside = self.raw.snap().is_none() && meta.index.0 <= log.committed.min(log.persisted);
+        if self.delivery.gap && inside && self.raw.store().term_at(meta.index.0) == Some(meta.term.0) {
+            self.snapshots.installing = Some(Installing::State { index: meta.index });
+            self.out.push(Output::InstallSnapshot { meta });
+        }
+        self.drive()
+    }
+
+    pub(super) fn snapshot_installed(&mut self, installed: LogIndex) -> Result<(), FatalError> {
+        let (Some(Installing::Log {
+            index, synced: true, ..
+        })
+        | Some(Installing::State { index })) = &self.snapshots.installing
+        else {
+            return Ok(());
+        };
+        if *index != installed {
+            return Ok(());
+        }
+        self.delivery.installed(installed.0);
+        if let Some(Installing::Log { persisted, held, .. }) = self.snapshots.installing.take() {
+            self.raw.on_persist_ready(persisted);
+            for message in &held {
+                self.post(message);
+            }
+        }
+        self.drive()
+    }
+
+    /// A member says that its state lacks entries up to `index`.
+    pub(super) fn state_requested(&mut self, from: NodeId, index: LogIndex) {
+        if !self.is_leader() || self.snapshots.sending.contains(&from.0) {
+            return;
+        }
+        let term = self.raw.raft.term;
+        if let Some(meta) = self.raw.store().snapshot_for(index.0, from).cloned() {
+            self.snapshots.send(from.0, term, meta, &mut self.out);
+        }
+    }
+
+    pub(super) fn request_state_if_due(&mut self) {
+        let leader = self.raw.raft.leader_id;
+        let due = self.delivery.gap
+            && !self.snapshots.is_installing()
+            && leader != 0
+            && self.ticks.is_multiple_of(REQUEST_EVERY_TICKS);
+        if !due {
+            return;
+        }
+        let request = RaftMessage {
+            kind: APPEND_RESPONSE,
+            to: leader,
+            from: self.config.id.0,
+            term: self.raw.raft.term,
+            reject: true,
+            request_snapshot: self.raw.store().base().0,
+            ..RaftMessage::default()
+        };
+        self.mail.entry(leader).or_default().push(request);
+    }
+
+    /// Forgets what the state machine holds.
+    pub(super) fn purge(&mut self, below: LogIndex) {
+        if self.delivery.gap || self.snapshots.is_installing() {
+            return;
+        }
+        let store = self.raw.store();
+        // A member that is being sent a snapshot needs what follows it, unless that grows beyond measure.
+        let spare = store.bytes() <= 2 * self.config.log_memory_bytes && !self.snapshots.sending.is_empty();
+        let sent = store
+            .made()
+            .filter(|_| spare)
+            .map_or(u64::MAX, |made| made.index.0);
+        let index = below
+            .0
+            .saturating_sub(1)
+            .min(self.raw.raft.raft_log.applied)
+            .min(sent);
+        let Some(term) = store.term_at(index).filter(|_| index > store.base().0) else {
+            return;
+        };
+        let conf = store.conf_at(index).clone();
+        let base = Base {
+            node: self.config.id,
+            index: LogIndex(index),
+            term: Term(term),
+            conf,
+            reset: false,
+        };
+        let kept = store.lsn_of(index + 1);
+        let at = self.log.push(&Record::Base(base), true);
+        // What is not said again would go with the records before.
+        self.urgent = self.log.push(&Record::State(self.hard), true);
+        self.log
+            .release_after(self.urgent, kept.map_or(at, |kept| kept.min(at)));
+        self.raw.mut_store().purge(index);
+        self.purge_asked = None;
+    }
+}
