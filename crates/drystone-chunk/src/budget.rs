@@ -21,17 +21,34 @@ struct Shared {
 
 impl Budget {
     pub(crate) fn new(limit: u64) -> Self {
-        Self { shared: Arc::new(Shared { limit, bytes: AtomicU64::new(0), below: Notify::new() }) }
+        Self {
+            shared: Arc::new(Shared {
+                limit,
+                bytes: AtomicU64::new(0),
+                below: Notify::new(),
+            }),
+        }
     }
 
     /// Counts `bytes` until the answer is dropped.
     pub(crate) fn count(&self, bytes: u64) -> Counted {
         self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
-        Counted { budget: self.clone(), bytes }
+        Counted {
+            budget: self.clone(),
+            bytes,
+        }
     }
 
     pub(crate) fn used(&self) -> u64 {
         self.shared.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Says how many there are, where somebody else counts.
+    pub(crate) fn set(&self, bytes: u64) {
+        let before = self.shared.bytes.swap(bytes, Ordering::Relaxed);
+        if before > self.shared.limit && bytes <= self.shared.limit {
+            self.shared.below.notify_waiters();
+        }
     }
 
     fn is_full(&self) -> bool {
@@ -83,20 +100,30 @@ pub(crate) struct ReadBudget {
 
 impl ReadBudget {
     pub(crate) fn new(limit: u64) -> Self {
-        let most = u32::try_from(limit >> 10).unwrap_or(u32::MAX >> 4).min(u32::MAX >> 4);
-        Self { kib: Arc::new(Semaphore::new(most as usize)), most }
+        let most = u32::try_from(limit >> 10)
+            .unwrap_or(u32::MAX >> 4)
+            .min(u32::MAX >> 4);
+        Self {
+            kib: Arc::new(Semaphore::new(most as usize)),
+            most,
+        }
     }
 
     /// Room for `bytes`, in turn.
     pub(crate) async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(self.most).clamp(1, self.most);
+        let kib = u32::try_from(bytes.div_ceil(1024))
+            .unwrap_or(self.most)
+            .clamp(1, self.most);
         Arc::clone(&self.kib).acquire_many_owned(kib).await.ok()
     }
 }
 
 /// `bytes` that give `permit` back when the last slice of them is dropped.
 pub(crate) fn hold(bytes: Bytes, permit: Option<OwnedSemaphorePermit>) -> Bytes {
-    struct Held(Bytes, #[allow(dead_code, reason = "its drop gives the room back")] OwnedSemaphorePermit);
+    struct Held(
+        Bytes,
+        #[allow(dead_code, reason = "its drop gives the room back")] OwnedSemaphorePermit,
+    );
     impl AsRef<[u8]> for Held {
         fn as_ref(&self) -> &[u8] {
             &self.0

@@ -26,7 +26,11 @@ pub(crate) struct ReplicaKey {
 
 impl ReplicaKey {
     pub(crate) fn new(chunk: u64, replica: &ReplicaRecord) -> Self {
-        Self { disk: replica.disk, chunk, placement: replica.placement }
+        Self {
+            disk: replica.disk,
+            chunk,
+            placement: replica.placement,
+        }
     }
 }
 
@@ -47,8 +51,13 @@ impl Block {
         let end = offset.checked_add(length).filter(|end| *end <= self.data.len())?;
         let whole = offset.is_multiple_of(CHECKSUM_BLOCK)
             && (end.is_multiple_of(CHECKSUM_BLOCK) || end == self.data.len());
-        let sums = self.checksums.get(offset / CHECKSUM_BLOCK..end.div_ceil(CHECKSUM_BLOCK));
-        Some((self.data.slice(offset..end), sums.filter(|_| whole).map(<[u32]>::to_vec)))
+        let sums = self
+            .checksums
+            .get(offset / CHECKSUM_BLOCK..end.div_ceil(CHECKSUM_BLOCK));
+        Some((
+            self.data.slice(offset..end),
+            sums.filter(|_| whole).map(<[u32]>::to_vec),
+        ))
     }
 }
 
@@ -66,12 +75,17 @@ struct Inner {
     by_age: BTreeMap<u64, (ReplicaKey, u64)>,
     /// Where the last read of a replica ended.
     ends: BTreeMap<ReplicaKey, u64>,
+    /// Sealed lengths.
+    lengths: BTreeMap<ReplicaKey, u64>,
 }
 
 impl Cache {
     /// A cache of at most `limit` bytes; 0 keeps nothing.
     pub(crate) fn new(limit: u64) -> Self {
-        Self { limit, inner: Mutex::default() }
+        Self {
+            limit,
+            inner: Mutex::default(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -105,7 +119,9 @@ impl Cache {
         inner.blocks.insert((key, number), (stamp, block));
         inner.by_age.insert(stamp, (key, number));
         while inner.bytes > self.limit {
-            let Some((_, (key, number))) = inner.by_age.pop_first() else { break };
+            let Some((_, (key, number))) = inner.by_age.pop_first() else {
+                break;
+            };
             inner.remove(key, number);
         }
     }
@@ -123,12 +139,30 @@ impl Cache {
         before == Some(offset) || (offset.is_multiple_of(BLOCK) && length >= BLOCK / 4)
     }
 
+    /// The sealed length of a replica, if it was noted.
+    pub(crate) fn chunk_length(&self, key: ReplicaKey) -> Option<u64> {
+        self.lock().lengths.get(&key).copied()
+    }
+
+    /// Notes the sealed length of a replica.
+    pub(crate) fn note_length(&self, key: ReplicaKey, length: u64) {
+        let mut inner = self.lock();
+        if inner.lengths.len() >= TRACKED {
+            inner.lengths.clear();
+        }
+        inner.lengths.insert(key, length);
+    }
+
     /// Drops every block of a replica.
     pub(crate) fn forget(&self, key: ReplicaKey) {
         let mut inner = self.lock();
         inner.ends.remove(&key);
-        let numbers: Vec<u64> =
-            inner.blocks.range((key, 0)..=(key, u64::MAX)).map(|((_, number), _)| *number).collect();
+        inner.lengths.remove(&key);
+        let numbers: Vec<u64> = inner
+            .blocks
+            .range((key, 0)..=(key, u64::MAX))
+            .map(|((_, number), _)| *number)
+            .collect();
         numbers.into_iter().for_each(|number| inner.remove(key, number));
     }
 
@@ -151,12 +185,20 @@ impl Inner {
 mod tests {
     use super::*;
 
-    const KEY: ReplicaKey = ReplicaKey { disk: 1, chunk: 2, placement: 3 };
+    const KEY: ReplicaKey = ReplicaKey {
+        disk: 1,
+        chunk: 2,
+        placement: 3,
+    };
 
     fn block(fill: u8, length: usize) -> Block {
         let data = Bytes::from(vec![fill; length]);
         let checksums = drystone_proto::checksum::block_checksums(&data);
-        Block { data, checksums, chunk_length: 9 << 20 }
+        Block {
+            data,
+            checksums,
+            chunk_length: 9 << 20,
+        }
     }
 
     #[test]
@@ -196,7 +238,10 @@ mod tests {
     fn a_part_has_checksums_only_when_it_falls_on_blocks() {
         let block = block(7, 10_000);
         let (data, sums) = block.part(4096, 10_000 - 4096).unwrap();
-        assert_eq!(drystone_proto::checksum::first_mismatch(&data, &sums.unwrap()), None);
+        assert_eq!(
+            drystone_proto::checksum::first_mismatch(&data, &sums.unwrap()),
+            None
+        );
         assert!(block.part(4096, 100).unwrap().1.is_none());
         assert!(block.part(10, 4096).unwrap().1.is_none());
         assert!(block.part(9_000, 1_001).is_none());

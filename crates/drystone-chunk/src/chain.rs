@@ -85,8 +85,8 @@ pub enum Input {
     Below(FrameId, Result<Vec<HopState>, ErrorReply>),
     /// Nobody waits for this frame any more.
     Dropped(FrameId),
-    /// Time has passed.
-    Tick,
+    /// The time has come that [`Output::Wake`] named for this frame.
+    Tick(FrameId),
 }
 
 /// What is to be done.
@@ -98,8 +98,8 @@ pub enum Output {
     Forward(FrameId, Monotonic),
     /// Answer it.
     Reply(FrameId, Result<Vec<HopState>, ErrorReply>),
-    /// Come back with [`Input::Tick`] at this time.
-    Wake(Monotonic),
+    /// Come back with [`Input::Tick`] for this frame at this time, unless it is answered before.
+    Wake(FrameId, Monotonic),
 }
 
 /// The time by which a hop answers, and the deadline that it gives to the next.
@@ -201,7 +201,7 @@ impl Chain {
             Input::Dropped(id) => {
                 self.pending.remove(&id);
             }
-            Input::Tick => self.on_tick(now, out),
+            Input::Tick(id) => self.on_tick(now, id, out),
         }
     }
 
@@ -226,7 +226,7 @@ impl Chain {
         if waits_below {
             out.push(Output::Forward(id, forward_by));
         }
-        out.push(Output::Wake(answer_by));
+        out.push(Output::Wake(id, answer_by));
         let pending = Pending {
             frame,
             since: now,
@@ -343,29 +343,24 @@ impl Chain {
         }
     }
 
-    fn on_tick(&mut self, now: Monotonic, out: &mut Vec<Output>) {
-        let due: Vec<FrameId> = self
-            .pending
-            .iter()
-            .filter(|(_, p)| p.answer_by <= now)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in due {
-            let Some(pending) = self.pending.remove(&id) else {
-                continue;
-            };
-            let waited = now.since(pending.since);
-            // A disk that is silent says nothing about the hop below; one that has answered makes that hop the one
-            // we wait for.
-            if pending.own.is_some() && pending.waits_below {
-                self.blame_next(waited, refusal(Code::Unknown, "it has not answered in time"));
-            }
-            let own = own_state(self.me, pending.own.as_ref(), waited);
-            out.push(Output::Reply(id, Ok(self.with_below(own))));
+    fn on_tick(&mut self, now: Monotonic, id: FrameId, out: &mut Vec<Output>) {
+        let Some(pending) = self.pending.get(&id) else {
+            return;
+        };
+        if pending.answer_by > now {
+            out.push(Output::Wake(id, pending.answer_by));
+            return;
         }
-        if let Some(at) = self.pending.values().map(|p| p.answer_by).min() {
-            out.push(Output::Wake(at));
+        let waited = now.since(pending.since);
+        let own = own_state(self.me, pending.own.as_ref(), waited);
+        // A disk that is silent says nothing about the hop below; one that has answered makes that hop the one
+        // we wait for.
+        let blame_below = pending.own.is_some() && pending.waits_below;
+        self.pending.remove(&id);
+        if blame_below {
+            self.blame_next(waited, refusal(Code::Unknown, "it has not answered in time"));
         }
+        out.push(Output::Reply(id, Ok(self.with_below(own))));
     }
 
     fn with_below(&self, own: HopState) -> Vec<HopState> {

@@ -7,14 +7,34 @@
 //! files, names or the namespace's commands; a disk fails alone.
 //!
 //! Read [`config`], then [`server`] (how the parts are put together), [`chain`] (the protocol core of one chunk at
-//! one hop), [`runner`] (the thread of one disk), [`service`] (what each request does), [`member`] (registration,
-//! heartbeat, delete orders).
+//! one hop), `append` (the shell around it), `runner` (the thread of one disk), `service` (what each request does),
+//! `member` (registration, heartbeat, delete orders).
 
+mod append;
+mod budget;
+mod cache;
 pub mod chain;
+mod changes;
 pub mod config;
+mod copy;
+mod directory;
 pub mod error;
+mod grants;
+mod load;
+mod member;
+mod metrics;
+mod node;
+mod ops;
+mod orders;
+mod read;
+mod runner;
 pub mod server;
+mod service;
 
 pub use config::{Config, ConfigFaults};
+pub use directory::DataDirectory;
 pub use error::{DiskFault, StartError, StopReason};
-pub use server::{ChunkServer, DataDirectory, DiskReport, Handle};
+pub use server::{ChunkServer, DiskReport, Handle};
+
+/// What this build calls itself in a hello.
+const SOFTWARE: &str = concat!("drystone/", env!("CARGO_PKG_VERSION"));

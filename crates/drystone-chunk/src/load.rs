@@ -19,7 +19,10 @@ pub(crate) struct Latencies {
 impl Default for Latencies {
     fn default() -> Self {
         let windows = [(); 2].map(|()| [(); BUCKETS].map(|()| AtomicU32::new(0)));
-        Self { windows, at: AtomicU64::new(0) }
+        Self {
+            windows,
+            at: AtomicU64::new(0),
+        }
     }
 }
 
@@ -33,7 +36,12 @@ impl Latencies {
     /// The upper edge of the bucket that holds the 99th percentile; zero without samples.
     pub(crate) fn p99(&self, now: Monotonic) -> Duration {
         self.turn(now);
-        let count = |at: usize| self.windows.iter().map(|window| u64::from(window[at].load(Relaxed))).sum::<u64>();
+        let count = |at: usize| {
+            self.windows
+                .iter()
+                .map(|window| u64::from(window[at].load(Relaxed)))
+                .sum::<u64>()
+        };
         let all: u64 = (0..BUCKETS).map(count).sum();
         let mut above = all / 100;
         for at in (0..BUCKETS).rev() {
@@ -50,7 +58,11 @@ impl Latencies {
         let number = now.0 / WINDOW.as_micros() as u64;
         let before = self.at.load(Relaxed);
         if number > before && self.at.compare_exchange(before, number, Relaxed, Relaxed).is_ok() {
-            let clear = |window: u64| self.windows[(window & 1) as usize].iter().for_each(|b| b.store(0, Relaxed));
+            let clear = |window: u64| {
+                self.windows[(window & 1) as usize]
+                    .iter()
+                    .for_each(|b| b.store(0, Relaxed))
+            };
             clear(number);
             if number > before + 1 {
                 clear(number + 1);
@@ -68,18 +80,18 @@ fn bucket(micros: u64) -> usize {
 }
 
 fn upper_edge(bucket: usize) -> u64 {
-    if bucket < 4 { bucket as u64 } else { (5 + bucket as u64 % 4) << (bucket / 4 - 1) }
+    if bucket < 4 {
+        bucket as u64
+    } else {
+        (5 + bucket as u64 % 4) << (bucket / 4 - 1)
+    }
 }
 
-/// What one disk has done; counters since the start but for those that a heartbeat takes.
+/// What one disk has done; counted since the start.
 #[derive(Default)]
 pub(crate) struct Load {
     /// Of writes and syncs.
     pub(crate) writes: Latencies,
-    /// Errors of the device since the last heartbeat took them.
-    pub(crate) io_errors: AtomicU32,
-    /// Checksum errors since the last heartbeat took them.
-    pub(crate) checksum_errors: AtomicU32,
     /// Requests and disk operations that are queued or under way.
     pub(crate) queue: AtomicU32,
     /// Bytes written.

@@ -318,7 +318,7 @@ impl World {
                         self.at(self.now + delay, Event::Answer { hop, id, reply });
                     }
                 }
-                Output::Wake(at) => self.at(at.0.max(self.now), Event::Tick { hop }),
+                Output::Wake(id, at) => self.at(at.0.max(self.now), Event::Tick { hop, id }),
             }
         }
     }
@@ -333,7 +333,7 @@ impl World {
             Event::Stored { hop, id, held } if !self.is_silent(hop) => {
                 self.feed(hop, Input::Stored(id, held))
             }
-            Event::Tick { hop } if !self.is_silent(hop) => self.feed(hop, Input::Tick),
+            Event::Tick { hop, id } if !self.is_silent(hop) => self.feed(hop, Input::Tick(id)),
             // What `hop` answers is heard by the hop before it, or by the writer.
             Event::Answer { hop: 0, id, reply } => {
                 self.check(id, &reply);

@@ -1,0 +1,152 @@
+//! Which replicas the next heartbeat tells of.
+//!
+//! Owns the names of replicas that are not sealed, of those sealed since the leader last heard, and of deletions
+//! done; and a slow sweep over all the others, so that also a leader that has just taken office meets every
+//! replica in time and finds the orphans among them.
+
+use drystone_proto::data::DeleteOrder;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The heartbeat's limit on replicas, and on deletions.
+pub(crate) const MOST_TOLD: usize = 4096;
+/// Sealed replicas that the sweep adds to a heartbeat: a million of them pass in some six hours at 3 s.
+pub(crate) const SWEEP: usize = 128;
+/// Deletions that wait to be told; beyond it the oldest is forgotten, and the leader orders it again.
+const MOST_DELETED: usize = 4 * MOST_TOLD;
+
+/// (disk, chunk).
+pub(crate) type Name = (u64, u64);
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Changes {
+    /// With the number of the change, to tell whether it changed again while the heartbeat was under way.
+    changed: BTreeMap<Name, u64>,
+    number: u64,
+    /// Where the last heartbeat stopped when there was more than one can take.
+    cursor: Option<Name>,
+    deleted: BTreeMap<u64, DeleteOrder>,
+    sweep: Name,
+}
+
+/// What one heartbeat tells, to be settled when it was answered.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) names: Vec<(Name, u64)>,
+    pub(crate) deleted: Vec<DeleteOrder>,
+    last_deleted: u64,
+}
+
+impl Changes {
+    /// A replica was opened, fenced or sealed.
+    pub(crate) fn note(&mut self, name: Name) {
+        self.number += 1;
+        self.changed.insert(name, self.number);
+    }
+
+    /// A deletion was done.
+    pub(crate) fn note_deleted(&mut self, name: Name, order: DeleteOrder) {
+        self.changed.remove(&name);
+        self.number += 1;
+        self.deleted.insert(self.number, order);
+        if self.deleted.len() > MOST_DELETED {
+            self.deleted.pop_first();
+        }
+    }
+
+    /// What to tell now, in turn if it is more than fits.
+    pub(crate) fn tell(&mut self) -> Told {
+        let after = self.cursor.filter(|_| self.changed.len() > MOST_TOLD);
+        let beyond = self
+            .changed
+            .iter()
+            .filter(|(name, _)| after.is_none_or(|after| **name > after));
+        let before = self
+            .changed
+            .iter()
+            .take_while(|(name, _)| after.is_some_and(|after| **name <= after));
+        let names: Vec<(Name, u64)> = beyond
+            .chain(before)
+            .take(MOST_TOLD)
+            .map(|(name, number)| (*name, *number))
+            .collect();
+        self.cursor = names.last().map(|(name, _)| *name);
+        let deleted = self.deleted.iter().take(MOST_TOLD);
+        Told {
+            names,
+            last_deleted: deleted.clone().last().map_or(0, |(number, _)| *number),
+            deleted: deleted.map(|(_, order)| order.clone()).collect(),
+        }
+    }
+
+    /// The leader has heard it. `open` are the replicas among it that are still to be told of.
+    pub(crate) fn heard(&mut self, told: &Told, open: &BTreeSet<Name>) {
+        for (name, number) in &told.names {
+            if !open.contains(name) && self.changed.get(name) == Some(number) {
+                self.changed.remove(name);
+            }
+        }
+        self.deleted = self.deleted.split_off(&(told.last_deleted + 1));
+    }
+
+    /// Where the sweep goes on: disk and the chunk after which.
+    pub(crate) fn sweep(&self) -> Name {
+        self.sweep
+    }
+
+    pub(crate) fn set_sweep(&mut self, at: Name) {
+        self.sweep = at;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(told: &Told) -> Vec<u64> {
+        told.names.iter().map(|((_, chunk), _)| *chunk).collect()
+    }
+
+    #[test]
+    fn what_was_told_is_forgotten_unless_it_is_open_or_changed_again() {
+        let mut changes = Changes::default();
+        (1..=3).for_each(|chunk| changes.note((1, chunk)));
+        changes.note_deleted(
+            (1, 9),
+            DeleteOrder {
+                chunk: 9,
+                ..DeleteOrder::default()
+            },
+        );
+        let told = changes.tell();
+        assert_eq!((names(&told), told.deleted.len()), (vec![1, 2, 3], 1));
+        changes.note((1, 2));
+        changes.note_deleted(
+            (1, 8),
+            DeleteOrder {
+                chunk: 8,
+                ..DeleteOrder::default()
+            },
+        );
+        changes.heard(&told, &BTreeSet::from([(1, 3)]));
+        let told = changes.tell();
+        assert_eq!(names(&told), [2, 3]);
+        assert_eq!(
+            told.deleted.iter().map(|order| order.chunk).collect::<Vec<_>>(),
+            [8]
+        );
+    }
+
+    #[test]
+    fn more_than_a_heartbeat_holds_is_told_in_turn() {
+        let mut changes = Changes::default();
+        let all = MOST_TOLD as u64 + 10;
+        (0..all).for_each(|chunk| changes.note((1, chunk)));
+        let first = changes.tell();
+        assert_eq!(first.names.len(), MOST_TOLD);
+        let open: BTreeSet<Name> = first.names.iter().map(|(name, _)| *name).collect();
+        changes.heard(&first, &open);
+        let second = names(&changes.tell());
+        assert_eq!(second[..11], (all - 10..all).chain([0]).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,137 @@
+//! A survivor copies its sealed prefix of a private chunk to a replacement.
+
+use crate::chain::refusal;
+use crate::grants::Permit;
+use crate::node::SharedNode;
+use drystone_env::Monotonic;
+use drystone_proto::Kind;
+use drystone_proto::cluster::ErrorReply;
+use drystone_proto::command::Receipt;
+use drystone_proto::data::{Append, AppendReply, CopyPrefix, FinishReply, ReplicaState};
+use drystone_proto::record::ReplicaRecord;
+use drystone_rpc::{CallFuture, CallOptions, Channel, Payload, Request};
+use drystone_types::{Code, MAX_PAYLOAD_BYTES};
+use std::collections::VecDeque;
+
+/// Frames on their way to the replacement: enough to keep disk and network busy, 4 MiB of memory.
+const WINDOW: usize = 4;
+
+/// Copies, and answers with the replacement's receipt.
+pub(crate) async fn copy_prefix(node: SharedNode, request: Request) -> Result<FinishReply, ErrorReply> {
+    let copy: CopyPrefix = request.decode()?;
+    let (disk, replica) = node.disk(copy.replica)?;
+    let to = copy
+        .to
+        .clone()
+        .ok_or_else(|| refusal(Code::Invalid, "no replacement is named"))?;
+    let target = to
+        .replica
+        .ok_or_else(|| refusal(Code::Invalid, "the replacement names no disk"))?;
+    let permit = Permit::verify(&node.identity.key, node.identity.history, &copy.grant)?;
+    if !permit.grant.replacement {
+        return Err(refusal(Code::Denied, "the grant is not for a replacement"));
+    }
+    permit.admit(node.gate(), (copy.chunk, copy.epoch), &target, &[])?;
+    let status = disk.status(copy.chunk).await?;
+    if status.state != ReplicaState::Sealed as i32 || status.durable != copy.length {
+        let mut error = refusal(Code::Conflict, "this replica is not sealed at that length");
+        error.expected = status.durable;
+        return Err(error);
+    }
+    let job = Job {
+        channel: node.channels.to(&to.address),
+        node,
+        options: CallOptions::until(request.deadline)
+            .priority(request.priority)
+            .client(request.client),
+        deadline: request.deadline,
+        target,
+        replica,
+        checksum: status.checksum,
+        copy,
+    };
+    let receipt = job.run().await?;
+    Ok(FinishReply {
+        receipt: Some(receipt),
+    })
+}
+
+struct Job {
+    node: SharedNode,
+    channel: Channel,
+    options: CallOptions,
+    deadline: Monotonic,
+    target: ReplicaRecord,
+    replica: ReplicaRecord,
+    checksum: u32,
+    copy: CopyPrefix,
+}
+
+impl Job {
+    async fn run(&self) -> Result<Receipt, ErrorReply> {
+        let mut window: VecDeque<CallFuture<AppendReply>> = VecDeque::new();
+        let (step, length) = (MAX_PAYLOAD_BYTES as u64, self.copy.length);
+        let mut offset = 0;
+        loop {
+            let here = step.min(length - offset);
+            let last = offset + here == length;
+            let payload = if here == 0 {
+                None
+            } else {
+                Some(self.read(offset, here as u32).await?)
+            };
+            window.push_back(self.send(offset, last, payload));
+            offset += here;
+            while window.len() >= WINDOW || (last && !window.is_empty()) {
+                let Some(call) = window.pop_front() else { break };
+                let receipt = self.answer(call).await?;
+                if last && window.is_empty() {
+                    return receipt.ok_or_else(|| refusal(Code::Unknown, "the replacement gave no receipt"));
+                }
+            }
+        }
+    }
+
+    /// A range of the own replica, verified by the store as it is read.
+    async fn read(&self, offset: u64, length: u32) -> Result<Payload, ErrorReply> {
+        let permit = self.node.reads.take(length as usize).await;
+        let (disk, _) = self.node.disk(Some(self.replica))?;
+        let done = disk.read(self.copy.chunk, self.replica, offset, length).await?;
+        Ok(Payload::with_checksums(
+            crate::budget::hold(done.data, permit),
+            done.checksums,
+        ))
+    }
+
+    fn send(&self, offset: u64, last: bool, payload: Option<Payload>) -> CallFuture<AppendReply> {
+        let append = Append {
+            chunk: self.copy.chunk,
+            epoch: self.copy.epoch,
+            offset,
+            grant: self.copy.grant.clone(),
+            replica: Some(self.target),
+            chain: Vec::new(),
+            sync: last,
+            last,
+            checksum: last.then_some(self.checksum),
+        };
+        self.channel.call(Kind::Append, &append, payload, self.options)
+    }
+
+    async fn answer(&self, call: CallFuture<AppendReply>) -> Result<Option<Receipt>, ErrorReply> {
+        let answer = self.node.env.clock.until(self.deadline, call).await;
+        let answer =
+            answer.ok_or_else(|| refusal(Code::Unknown, "the replacement did not answer in time"))?;
+        let answer = answer.map_err(|error| match error.reply() {
+            Some(reply) => reply.clone(),
+            None => refusal(error.code(), format!("the replacement: {error}")),
+        })?;
+        let hop = answer.body.hops.into_iter().next();
+        let hop = hop.ok_or_else(|| refusal(Code::Unknown, "the replacement answered nothing"))?;
+        if hop.code != 0 {
+            let code = Code::from_number(hop.code).unwrap_or(Code::Unknown);
+            return Err(refusal(code, format!("the replacement: {}", hop.message)));
+        }
+        Ok(hop.receipt)
+    }
+}

@@ -1,0 +1,183 @@
+//! Data directories: who they are, whether they belong together, and the boot of the node that they are.
+
+use crate::error::{DiskFault, StartError};
+use drystone_env::os::{OsDisk, lock_directory};
+use drystone_env::{Disk, Env, Rng};
+use drystone_identity::{Identity, IdentityError, Role};
+use drystone_types::{BootId, DiskRef};
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Directories that were left out of some starts are behind by that many boots; more than this is not caught up
+/// in a start, and the highest counter counts anyway.
+const MOST_CATCH_UP: u64 = 1000;
+
+/// A data directory as it is handed to [`crate::ChunkServer::start`]: locked, formatted, not yet opened.
+pub struct DataDirectory {
+    /// For people and for the cluster's records.
+    pub path: String,
+    /// Its files.
+    pub disk: Arc<dyn Disk>,
+    /// What keeps others out while the server runs, if anything; dropped when it has stopped.
+    pub lock: Option<Box<dyn Send + Sync>>,
+}
+
+impl DataDirectory {
+    /// The directory at `path` of the real file system, locked.
+    ///
+    /// # Errors
+    /// If it is not there or another process has it.
+    pub fn open(path: &Path) -> Result<Self, DiskFault> {
+        let name = path.display().to_string();
+        let fault = |error: std::io::Error| DiskFault {
+            path: name.clone(),
+            reason: error.to_string(),
+        };
+        let lock = lock_directory(path).map_err(fault)?;
+        let disk = OsDisk::new(path).map_err(fault)?;
+        Ok(Self {
+            disk: Arc::new(disk),
+            lock: Some(Box::new(lock)),
+            path: name,
+        })
+    }
+}
+
+/// A directory that knows who it is and has counted this boot.
+pub(crate) struct Member {
+    pub(crate) directory: DataDirectory,
+    pub(crate) identity: Identity,
+    pub(crate) me: DiskRef,
+    pub(crate) device: u64,
+    boot: BootId,
+}
+
+/// The directories that can be used, the node that they are, and the others' faults.
+pub(crate) struct Crew {
+    pub(crate) identity: Identity,
+    pub(crate) boot: BootId,
+    pub(crate) members: Vec<Member>,
+    pub(crate) faults: Vec<DiskFault>,
+}
+
+/// Runs `work` on a thread of its own. `None` if it panicked.
+pub(crate) async fn blocking<T, F>(env: &Env, name: &str, work: F) -> Option<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    let (sender, receiver) = oneshot::channel();
+    env.spawn
+        .thread(name, Box::new(move || drop(sender.send(work()))));
+    receiver.await.ok()
+}
+
+/// Reads who the directories are, and counts a boot in each.
+pub(crate) async fn muster(env: &Env, directories: Vec<DataDirectory>) -> Result<Crew, StartError> {
+    let mut faults = Vec::new();
+    let mut members: Vec<Member> = Vec::new();
+    for directory in directories {
+        let mut rng = env.rng(&format!("boot-{}", directory.path));
+        let path = directory.path.clone();
+        let read = blocking(env, "identity", move || identify(directory, &mut rng)).await;
+        match read {
+            Some(Ok(member)) => members.push(member),
+            Some(Err(reason)) => faults.push(DiskFault {
+                path,
+                reason: reason.to_string(),
+            }),
+            None => faults.push(DiskFault {
+                path,
+                reason: "reading its identity failed".into(),
+            }),
+        }
+    }
+    let Some(first) = members.first() else {
+        return Err(StartError::NoDisk(faults));
+    };
+    let identity = first.identity.clone();
+    for (at, member) in members.iter().enumerate() {
+        if let Some(what) = contradiction(&members[..at], member) {
+            let (first, second) = (first.directory.path.clone(), member.directory.path.clone());
+            return Err(StartError::Mixed {
+                first,
+                second,
+                what: what.into(),
+            });
+        }
+    }
+    let boot = members
+        .iter()
+        .map(|member| member.boot)
+        .max_by_key(|boot| boot.counter)
+        .unwrap_or_default();
+    for member in members.iter().filter(|member| member.boot.counter < boot.counter) {
+        let (disk, behind) = (
+            Arc::clone(&member.directory.disk),
+            boot.counter - member.boot.counter,
+        );
+        let mut rng = env.rng("boot-catch-up");
+        let caught_up = blocking(env, "boot", move || catch_up(&*disk, behind, &mut rng)).await;
+        if !matches!(caught_up, Some(Ok(()))) {
+            tracing::warn!(path = %member.directory.path, "the boot counter could not be brought up to the others'");
+        }
+    }
+    Ok(Crew {
+        identity,
+        boot,
+        members,
+        faults,
+    })
+}
+
+fn identify(directory: DataDirectory, rng: &mut dyn Rng) -> Result<Member, IdentityError> {
+    let disk = &*directory.disk;
+    let identity = drystone_identity::load(disk)?;
+    let me = match (identity.role, identity.disk) {
+        (Role::Chunk, Some(me)) => me,
+        _ => {
+            let reason = "it was formatted for another role than chunk server".into();
+            return Err(IdentityError::Malformed {
+                file: "identity",
+                reason,
+            });
+        }
+    };
+    let device = disk
+        .space()
+        .map_err(|source| IdentityError::Io {
+            operation: "asking for its space",
+            source,
+        })?
+        .device;
+    let boot = drystone_identity::boot(disk, rng)?;
+    Ok(Member {
+        identity,
+        me,
+        device,
+        boot,
+        directory,
+    })
+}
+
+/// Counters only grow by one: a directory that missed starts is started again for each.
+fn catch_up(disk: &dyn Disk, behind: u64, rng: &mut dyn Rng) -> Result<(), IdentityError> {
+    (0..behind.min(MOST_CATCH_UP)).try_for_each(|_| drystone_identity::boot(disk, rng).map(drop))
+}
+
+fn contradiction(before: &[Member], member: &Member) -> Option<&'static str> {
+    let first = before.first()?;
+    let (a, b) = (&first.identity, &member.identity);
+    if a.cluster != b.cluster {
+        Some("they belong to different clusters")
+    } else if a.history != b.history || a.key != b.key {
+        Some("they live in different histories")
+    } else if a.node != b.node || a.node_incarnation != b.node_incarnation {
+        Some("they belong to different nodes")
+    } else if before.iter().any(|other| other.me.disk == member.me.disk) {
+        Some("they are the same disk")
+    } else {
+        None
+    }
+}

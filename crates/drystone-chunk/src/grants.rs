@@ -1,0 +1,186 @@
+//! Who may write what: checks of the leader's signed permissions. Pure.
+
+use crate::chain::refusal;
+use bytes::Bytes;
+use drystone_env::WallTime;
+use drystone_proto::cluster::ErrorReply;
+use drystone_proto::data::Hop;
+use drystone_proto::grant::{ClusterKey, WriteGrant, verify_grant};
+use drystone_proto::record::ReplicaRecord;
+use drystone_types::{Code, HistoryId, SizeClass};
+
+/// Members of a chain; a policy asks for 8 replicas at most.
+pub(crate) const MOST_HOPS: usize = 8;
+
+/// A verified grant as it is used.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Permit {
+    /// As it came, to recognise it again and to send it on.
+    pub(crate) token: Bytes,
+    pub(crate) grant: WriteGrant,
+    pub(crate) class: SizeClass,
+}
+
+/// What the server knows when it is asked to let a write in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Gate {
+    /// Chunk ids below it are refused; `None` until the cluster has told it.
+    pub(crate) floor: Option<u64>,
+    pub(crate) now: WallTime,
+}
+
+impl Permit {
+    /// The permission in `token`, if it is the cluster's.
+    pub(crate) fn verify(key: &ClusterKey, history: HistoryId, token: &Bytes) -> Result<Self, ErrorReply> {
+        let grant = verify_grant(key, history, token).ok_or_else(|| {
+            refusal(
+                Code::Denied,
+                "the grant was not signed by this cluster in this history",
+            )
+        })?;
+        let class = SizeClass::from_number(grant.class).ok_or_else(|| {
+            refusal(
+                Code::Invalid,
+                format!("the grant names size class {}", grant.class),
+            )
+        })?;
+        Ok(Self {
+            token: token.clone(),
+            grant,
+            class,
+        })
+    }
+
+    /// True if it lets `replica` be written.
+    fn lists(&self, replica: &ReplicaRecord) -> bool {
+        self.grant.replicas.contains(replica)
+    }
+
+    /// Lets `chunk` in `epoch` be written to `replica` and sent on to `chain`, now.
+    pub(crate) fn admit(
+        &self,
+        gate: Gate,
+        (chunk, epoch): (u64, u64),
+        replica: &ReplicaRecord,
+        chain: &[Hop],
+    ) -> Result<(), ErrorReply> {
+        let grant = &self.grant;
+        if grant.chunk != chunk || grant.epoch != epoch {
+            let message = format!("the grant is for chunk {} in epoch {}", grant.chunk, grant.epoch);
+            return Err(refusal(Code::Denied, message));
+        }
+        if chain.len() >= MOST_HOPS {
+            return Err(refusal(
+                Code::Invalid,
+                format!("a chain has at most {MOST_HOPS} members"),
+            ));
+        }
+        let mut members = std::iter::once(Some(replica)).chain(chain.iter().map(|hop| hop.replica.as_ref()));
+        if !members.all(|member| member.is_some_and(|member| self.lists(member))) {
+            return Err(refusal(
+                Code::Denied,
+                "the grant does not list every member of the chain",
+            ));
+        }
+        if grant.expires != 0 && grant.expires < gate.now.0 {
+            return Err(refusal(Code::GrantExpired, "the grant's time is over"));
+        }
+        match gate.floor {
+            None => Err(refusal(
+                Code::Unavailable,
+                "this server has not heard from the cluster yet",
+            )),
+            Some(floor) if chunk < floor && !grant.replacement => Err(refusal(
+                Code::GrantExpired,
+                format!("chunk {chunk} is below the grant floor {floor}"),
+            )),
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use drystone_proto::grant::sign_grant;
+
+    const KEY: ClusterKey = ClusterKey([1; 32]);
+    const HISTORY: HistoryId = HistoryId([2; 16]);
+    const MINE: ReplicaRecord = ReplicaRecord {
+        disk: 1,
+        incarnation: 2,
+        placement: 3,
+    };
+    const NEXT: ReplicaRecord = ReplicaRecord {
+        disk: 4,
+        incarnation: 5,
+        placement: 3,
+    };
+    const GATE: Gate = Gate {
+        floor: Some(50),
+        now: WallTime(1_000),
+    };
+
+    fn check(change: impl FnOnce(&mut WriteGrant), gate: Gate, chain: &[Hop], expected: Option<Code>) {
+        let mut grant = WriteGrant {
+            chunk: 70,
+            epoch: 1,
+            replicas: vec![MINE, NEXT],
+            class: 3,
+            ..WriteGrant::default()
+        };
+        change(&mut grant);
+        let token = sign_grant(&KEY, HISTORY, grant);
+        let result = Permit::verify(&KEY, HISTORY, &token)
+            .and_then(|permit| permit.admit(gate, (70, 1), &MINE, chain));
+        assert_eq!(result.err().map(|error| error.code), expected.map(Code::number));
+    }
+
+    #[test]
+    fn only_what_the_grant_says_is_let_in() {
+        let hop = |replica| Hop {
+            address: "a:1".into(),
+            replica,
+        };
+        check(|_| (), GATE, &[], None);
+        check(|_| (), GATE, &[hop(Some(NEXT))], None);
+        check(|_| (), GATE, &[hop(None)], Some(Code::Denied));
+        check(
+            |_| (),
+            GATE,
+            &[hop(Some(ReplicaRecord { placement: 4, ..NEXT }))],
+            Some(Code::Denied),
+        );
+        check(|_| (), GATE, &vec![hop(Some(NEXT)); 8], Some(Code::Invalid));
+        check(|grant| grant.chunk = 71, GATE, &[], Some(Code::Denied));
+        check(|grant| grant.epoch = 2, GATE, &[], Some(Code::Denied));
+        check(
+            |grant| grant.replicas[0].incarnation = 9,
+            GATE,
+            &[],
+            Some(Code::Denied),
+        );
+        check(|grant| grant.class = 9, GATE, &[], Some(Code::Invalid));
+        check(|grant| grant.expires = 999, GATE, &[], Some(Code::GrantExpired));
+        check(|grant| grant.expires = 1_001, GATE, &[], None);
+    }
+
+    #[test]
+    fn below_the_floor_only_replacements_are_written() {
+        let gate = |floor| Gate { floor, ..GATE };
+        check(|_| (), gate(None), &[], Some(Code::Unavailable));
+        check(|_| (), gate(Some(70)), &[], None);
+        check(|_| (), gate(Some(71)), &[], Some(Code::GrantExpired));
+        check(|grant| grant.replacement = true, gate(Some(71)), &[], None);
+    }
+
+    #[test]
+    fn a_forged_or_foreign_token_is_denied() {
+        let token = sign_grant(&ClusterKey([9; 32]), HISTORY, WriteGrant::default());
+        let foreign = sign_grant(&KEY, HistoryId([9; 16]), WriteGrant::default());
+        for token in [token, foreign, Bytes::from_static(b"nonsense")] {
+            let error = Permit::verify(&KEY, HISTORY, &token).unwrap_err();
+            assert_eq!(error.code, Code::Denied.number());
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! Membership: registration with the metadata leader, heartbeats, and the orders that come back.
+//!
+//! Any metadata server is asked; it forwards to the leader. What is learned here is soft: the grant floor starts
+//! unknown at each start, and until the first registration no client's grant is accepted. A leader that does not
+//! know this server, or has a new term, is registered with at once. A cluster that calls this node a stranger
+//! ends it.
+
+use crate::changes::{Name, SWEEP, Told};
+use crate::error::StopReason;
+use crate::node::SharedNode;
+use crate::orders;
+use drystone_env::{Monotonic, Rng};
+use drystone_proto::cluster::{DiskLoad, Heartbeat, HeartbeatReply, Register, RegisterReply};
+use drystone_proto::data::{ChunkStatus, DeleteOrder, ReplicaState};
+use drystone_proto::record::{DiskRecord, NodeRecord, role};
+use drystone_proto::{Kind, Message, Priority};
+use drystone_rpc::{CallError, CallOptions};
+use drystone_types::Code;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// The leader may ask for heartbeats within these bounds.
+const INTERVALS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(30));
+/// After a failure the next metadata server is asked this soon, more slowly each time.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// A disk that does not tell its usage by then is reported with what it told last.
+const USAGE_PATIENCE: Duration = Duration::from_millis(300);
+/// Heartbeats that may go unanswered before the server calls itself not ready.
+const MISSES: u32 = 10;
+
+/// When a leader last answered.
+#[derive(Default)]
+pub(crate) struct Pulse {
+    answered: AtomicU64,
+    interval_us: AtomicU64,
+}
+
+impl Pulse {
+    fn beat(&self, now: Monotonic, interval: Duration) {
+        self.answered.store(now.0.max(1), Relaxed);
+        self.interval_us.store(interval.as_micros() as u64, Relaxed);
+    }
+
+    /// True if a leader has answered lately.
+    pub(crate) fn is_alive(&self, now: Monotonic) -> bool {
+        let answered = self.answered.load(Relaxed);
+        let patience = self.interval_us.load(Relaxed).saturating_mul(u64::from(MISSES));
+        answered != 0 && now.0.saturating_sub(answered) <= patience
+    }
+}
+
+/// Why a call to the leader brought nothing.
+enum Failure {
+    Again,
+    Stop(StopReason),
+}
+
+/// The state of the conversation with the leader.
+pub(crate) struct Member {
+    node: SharedNode,
+    addresses: Vec<String>,
+    at: usize,
+    /// Where the last refusal said that the leader is; asked once.
+    hint: Option<String>,
+    term: u64,
+    interval: Duration,
+    loads: BTreeMap<u64, DiskLoad>,
+    /// Errors of device and checksums by disk since the start: now, and as the leader has heard.
+    errors: BTreeMap<u64, (u64, u64)>,
+    told_errors: BTreeMap<u64, (u64, u64)>,
+    deleting: Arc<AtomicBool>,
+    failures: u32,
+    /// Connections refused as a stranger's in a row.
+    strangers: usize,
+}
+
+impl Member {
+    pub(crate) fn new(node: SharedNode) -> Self {
+        let addresses = node.config.metadata.clone();
+        let mut rng = node.env.rng("chunk-member");
+        let at = rng.below(addresses.len().max(1) as u64) as usize;
+        let interval = node.config.heartbeat;
+        Self {
+            node,
+            addresses,
+            at,
+            hint: None,
+            term: 0,
+            interval,
+            loads: BTreeMap::new(),
+            errors: BTreeMap::new(),
+            told_errors: BTreeMap::new(),
+            deleting: Arc::default(),
+            failures: 0,
+            strangers: 0,
+        }
+    }
+
+    /// Runs until the node is called a stranger.
+    pub(crate) async fn run(mut self) -> StopReason {
+        self.find_open().await;
+        loop {
+            match self.round().await {
+                Ok(()) => self.failures = 0,
+                Err(Failure::Again) => self.failures += 1,
+                Err(Failure::Stop(reason)) => return reason,
+            }
+            let wait = if self.failures == 0 {
+                self.interval
+            } else {
+                self.retry_wait()
+            };
+            self.node.env.clock.sleep(wait).await;
+        }
+    }
+
+    fn retry_wait(&self) -> Duration {
+        (RETRY.0 * 2u32.saturating_pow(self.failures.min(10) - 1))
+            .min(RETRY.1)
+            .min(self.interval)
+    }
+
+    /// Registers if need be, otherwise tells the leader how things stand.
+    async fn round(&mut self) -> Result<(), Failure> {
+        if self.term == 0 {
+            self.register().await?;
+        }
+        let told = self.node.changes().tell();
+        let (statuses, open) = self.statuses(&told).await;
+        let disks = self.loads().await;
+        let node = &self.node;
+        let heartbeat = Heartbeat {
+            node: node.identity.node.0,
+            incarnation: node.identity.node_incarnation.0,
+            boot_counter: node.boot.counter,
+            boot_random: node.boot.random,
+            disks,
+            open: statuses,
+            deleted: told.deleted.clone(),
+        };
+        let reply: HeartbeatReply = self.call(Kind::Heartbeat, &heartbeat).await?;
+        self.node.changes().heard(&told, &open);
+        self.told_errors.clone_from(&self.errors);
+        self.taken();
+        self.set_interval(reply.heartbeat_ms);
+        self.node.learn_floor(reply.grant_floor);
+        self.execute(reply.delete);
+        self.node.chains.sweep(self.node.env.clock.now());
+        if reply.register || reply.term > self.term {
+            self.term = 0;
+            return self.register().await;
+        }
+        Ok(())
+    }
+
+    /// Finds the replicas that are not sealed, of which the leader is to hear first.
+    async fn find_open(&self) {
+        for (disk, entry) in &self.node.disks {
+            let mut after = 0;
+            while let Ok((chunks, more)) = entry.runner.list(after, 10_000).await {
+                let mut changes = self.node.changes();
+                for status in chunks
+                    .iter()
+                    .filter(|status| status.state != ReplicaState::Sealed as i32)
+                {
+                    changes.note((*disk, status.chunk));
+                }
+                match chunks.last() {
+                    Some(last) if more => after = last.chunk,
+                    _ => break,
+                }
+            }
+        }
+    }
+
+    async fn register(&mut self) -> Result<(), Failure> {
+        let node = &self.node;
+        let disks = node.disks.iter().map(|(id, entry)| DiskRecord {
+            id: *id,
+            incarnation: entry.runner.me.incarnation.0,
+            device: entry.device,
+            path: entry.runner.path.clone(),
+        });
+        let name = &node.identity.name;
+        let record = NodeRecord {
+            id: node.identity.node.0,
+            incarnation: node.identity.node_incarnation.0,
+            roles: role::CHUNK,
+            name: name.clone(),
+            address: node.address.clone(),
+            rack: node.config.rack.clone(),
+            zone: node.config.zone.clone(),
+            host: if node.config.host.is_empty() {
+                name.clone()
+            } else {
+                node.config.host.clone()
+            },
+            disks: disks.collect(),
+            boot_counter: node.boot.counter,
+            boot_random: node.boot.random,
+            admin: node.config.admin.clone(),
+            ..NodeRecord::default()
+        };
+        let reply: RegisterReply = self
+            .call(Kind::Register, &Register { node: Some(record) })
+            .await?;
+        self.term = reply.term.max(1);
+        self.set_interval(reply.heartbeat_ms);
+        self.node.learn_floor(reply.grant_floor);
+        self.taken();
+        self.node
+            .standing
+            .send_if_modified(|standing| !std::mem::replace(&mut standing.registered, true));
+        tracing::info!(
+            node = self.node.identity.node.0,
+            term = reply.term,
+            "registered with the metadata leader"
+        );
+        Ok(())
+    }
+
+    fn taken(&self) {
+        self.node.pulse.beat(self.node.env.clock.now(), self.interval);
+        self.node.metrics.registered.set(1);
+    }
+
+    fn set_interval(&mut self, told_ms: u32) {
+        if told_ms != 0 {
+            self.interval = Duration::from_millis(u64::from(told_ms)).clamp(INTERVALS.0, INTERVALS.1);
+        }
+    }
+
+    async fn call<Req: Message, Rep: Message + Default>(
+        &mut self,
+        kind: Kind,
+        request: &Req,
+    ) -> Result<Rep, Failure> {
+        let address = self
+            .hint
+            .take()
+            .unwrap_or_else(|| self.addresses[self.at % self.addresses.len()].clone());
+        let clock = &self.node.env.clock;
+        let deadline = clock.now().plus(self.node.config.heartbeat_timeout);
+        let options = CallOptions::until(deadline).priority(Priority::Control);
+        let error = match self
+            .node
+            .channels
+            .to(&address)
+            .call::<Req, Rep>(kind, request, None, options)
+            .await
+        {
+            Ok(answer) => {
+                self.strangers = 0;
+                return Ok(answer.body);
+            }
+            Err(error) => error,
+        };
+        let code = error.code();
+        if code == Code::Stranger {
+            // One address that leads elsewhere is a mistake in a list; all of them are a verdict.
+            self.strangers += 1;
+            let verdict =
+                matches!(error, CallError::Refused(_)) || self.strangers >= self.addresses.len().max(3);
+            if verdict {
+                let message = error
+                    .reply()
+                    .map_or_else(|| error.to_string(), |reply| reply.message.clone());
+                return Err(Failure::Stop(StopReason::Stranger(message)));
+            }
+        } else {
+            self.strangers = 0;
+        }
+        if let CallError::Refused(reply) = &error
+            && code == Code::NotLeader
+            && !reply.leader.is_empty()
+            && reply.leader != address
+        {
+            self.hint = Some(reply.leader.clone());
+        } else {
+            self.at = (self.at + 1) % self.addresses.len();
+        }
+        if self.failures == MISSES {
+            self.node.metrics.registered.set(0);
+            tracing::warn!(%address, %error, "no metadata leader has answered for a while");
+        }
+        Err(Failure::Again)
+    }
+
+    /// How the replicas stand of which the leader is to hear, some others in turn, and those to tell again.
+    async fn statuses(&self, told: &Told) -> (Vec<ChunkStatus>, BTreeSet<Name>) {
+        let mut open = BTreeSet::new();
+        let mut asked = Vec::with_capacity(told.names.len());
+        for ((disk, chunk), _) in &told.names {
+            if let Ok(runner) = self.node.disk_by_id(*disk) {
+                asked.push(((*disk, *chunk), runner.status(*chunk)));
+            }
+        }
+        let mut statuses = Vec::with_capacity(asked.len());
+        for (name, answer) in asked {
+            match answer.await {
+                Ok(status) if status.state != ReplicaState::Absent as i32 => {
+                    if status.state != ReplicaState::Sealed as i32 {
+                        open.insert(name);
+                    }
+                    statuses.push(status);
+                }
+                Ok(_) => {}
+                // The disk is busy or gone: again with the next heartbeat.
+                Err(_) => {
+                    open.insert(name);
+                }
+            }
+        }
+        let swept = self.sweep().await;
+        let room = crate::changes::MOST_TOLD.saturating_sub(statuses.len());
+        statuses.extend(swept.into_iter().take(room));
+        (statuses, open)
+    }
+
+    /// The next replicas of the slow sweep over all disks. Those that are not sealed are noted for the next time:
+    /// after a start that is how they are found.
+    async fn sweep(&self) -> Vec<ChunkStatus> {
+        let (disk, after) = self.node.changes().sweep();
+        let Some((&disk, entry)) = self
+            .node
+            .disks
+            .range(disk..)
+            .next()
+            .or_else(|| self.node.disks.first_key_value())
+        else {
+            return Vec::new();
+        };
+        let Ok((chunks, more)) = entry.runner.list(after, SWEEP as u32).await else {
+            self.node.changes().set_sweep((disk + 1, 0));
+            return Vec::new();
+        };
+        let mut changes = self.node.changes();
+        match chunks.last() {
+            Some(last) if more => changes.set_sweep((disk, last.chunk)),
+            _ => changes.set_sweep((disk.wrapping_add(1), 0)),
+        }
+        for status in chunks
+            .iter()
+            .filter(|status| status.state != ReplicaState::Sealed as i32)
+        {
+            changes.note((disk, status.chunk));
+        }
+        chunks
+            .into_iter()
+            .filter(|status| status.state == ReplicaState::Sealed as i32)
+            .collect()
+    }
+
+    async fn loads(&mut self) -> Vec<DiskLoad> {
+        let node = SharedNode::clone(&self.node);
+        let now = node.env.clock.now();
+        for (id, entry) in &node.disks {
+            let usage = entry.runner.usage(USAGE_PATIENCE).await;
+            let counted = entry.runner.load();
+            let load = self.loads.entry(*id).or_insert_with(|| DiskLoad {
+                disk: *id,
+                ..DiskLoad::default()
+            });
+            if let Some(usage) = usage {
+                usage.fill(load, self.told_errors.get(id).copied().unwrap_or_default());
+                self.errors
+                    .insert(*id, (usage.0.io_errors, usage.0.checksum_errors));
+            }
+            if entry.runner.is_closed() {
+                load.read_only = true;
+                load.reason = "the disk is not served any more".into();
+            }
+            load.queue = counted.queue.load(Relaxed);
+            load.write_p99_us = counted.writes.p99(now).as_micros().min(u128::from(u32::MAX)) as u32;
+            node.metrics.disk(load);
+        }
+        node.metrics.cached.set(node.cache.bytes() as i64);
+        node.metrics.in_flight.set(node.heads.used() as i64);
+        self.loads.values().cloned().collect()
+    }
+
+    /// Executes orders beside the heartbeats, one batch at a time: the leader repeats what was not done.
+    fn execute(&self, orders: Vec<DeleteOrder>) {
+        if orders.is_empty() || self.deleting.swap(true, Relaxed) {
+            return;
+        }
+        let (node, deleting) = (SharedNode::clone(&self.node), Arc::clone(&self.deleting));
+        self.node.env.spawn.spawn(
+            "chunk-delete",
+            Box::pin(async move {
+                let codes = orders::execute(&node, orders).await;
+                let refused = codes.iter().filter(|code| **code != 0).count();
+                if refused > 0 {
+                    tracing::warn!(refused, of = codes.len(), "orders to delete were refused");
+                }
+                deleting.store(false, Relaxed);
+            }),
+        );
+    }
+}

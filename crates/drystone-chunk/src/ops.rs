@@ -1,0 +1,360 @@
+//! The words of the wire in the words of the store, and back.
+
+use crate::chain::refusal;
+use crate::config::Config;
+use crate::runner::{Answer, DiskRunner, NotTaken, Usage};
+use bytes::Bytes;
+use drystone_proto::cluster::{DiskLoad, ErrorReply};
+use drystone_proto::command::Receipt;
+use drystone_proto::data::{ChunkStatus, FenceReply, ReplicaState};
+use drystone_proto::record::ReplicaRecord;
+use drystone_store::{Input, LastFrame, Replica, Reply, RequestId, StoreConfig, StoreError};
+use drystone_types::{ChunkId, Code, DiskRef, Epoch, PlacementIndex, SizeClass};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// The store refuses what is beyond this much memory. Senders are held up long before (`in-flight`), so that is
+/// the last resort against those who do not wait.
+const LEAST_STORE_MEMORY: u64 = 256 << 20;
+
+/// The store's settings under ours.
+pub(crate) fn store_config(config: &Config) -> StoreConfig {
+    StoreConfig {
+        capacity: config.capacity.map(|capacity| capacity.0),
+        memory_bytes: LEAST_STORE_MEMORY.max(config.in_flight.0.saturating_mul(2)),
+        ..StoreConfig::default()
+    }
+}
+
+/// How a replica is sealed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Sealed {
+    pub(crate) epoch: u64,
+    pub(crate) length: u64,
+    pub(crate) checksum: u32,
+}
+
+impl From<drystone_store::Sealed> for Sealed {
+    fn from(sealed: drystone_store::Sealed) -> Self {
+        Self {
+            epoch: sealed.epoch.0,
+            length: sealed.length,
+            checksum: sealed.checksum,
+        }
+    }
+}
+
+/// A frame for the store. Grant and checksums have been verified.
+pub(crate) struct AppendOp {
+    pub(crate) chunk: u64,
+    pub(crate) epoch: u64,
+    pub(crate) replica: ReplicaRecord,
+    pub(crate) class: SizeClass,
+    pub(crate) offset: u64,
+    pub(crate) data: Bytes,
+    pub(crate) checksums: Vec<u32>,
+    pub(crate) sync: bool,
+    /// The chunk ends here, with this checksum if it is known.
+    pub(crate) last: Option<Option<u32>>,
+}
+
+/// What an append brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Appended {
+    pub(crate) received: u64,
+    pub(crate) durable: u64,
+    pub(crate) sealed: Option<Sealed>,
+}
+
+/// Verified bytes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct ReadDone {
+    pub(crate) data: Bytes,
+    pub(crate) checksums: Option<Vec<u32>>,
+    pub(crate) chunk_length: u64,
+}
+
+/// A request that is queued: what is asked stands in the disk's order whether or not this is waited for.
+pub(crate) struct Pending<T> {
+    state: State,
+    me: DiskRef,
+    /// The answer in our words; `None` for an answer of another kind.
+    take: fn(Reply, DiskRef) -> Option<T>,
+}
+
+enum State {
+    Failed(Option<ErrorReply>),
+    Waiting(Answer),
+}
+
+impl<T> Pending<T> {
+    /// Not queued at all.
+    pub(crate) fn failed(error: ErrorReply) -> Self {
+        Self {
+            state: State::Failed(Some(error)),
+            me: DiskRef::default(),
+            take: |_, _| None,
+        }
+    }
+}
+
+impl<T> Future for Pending<T> {
+    type Output = Result<T, ErrorReply>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let gone = || {
+            refusal(
+                Code::Unavailable,
+                "the disk is not served any more; the outcome is not known",
+            )
+        };
+        let (me, take) = (self.me, self.take);
+        match &mut self.state {
+            State::Failed(error) => Poll::Ready(Err(error.take().unwrap_or_else(gone))),
+            State::Waiting(answer) => Pin::new(answer).poll(context).map(|answer| match answer {
+                Ok(Ok(reply)) => {
+                    take(reply, me).ok_or_else(|| refusal(Code::Unknown, "an answer of another kind"))
+                }
+                Ok(Err(error)) => Err(in_words(error, me)),
+                Err(_) => {
+                    let mut error = gone();
+                    error.code = Code::Unknown.number();
+                    Err(error)
+                }
+            }),
+        }
+    }
+}
+
+fn in_words(error: StoreError, me: DiskRef) -> ErrorReply {
+    let mut reply = refusal(error.code(), error.to_string());
+    match error {
+        StoreError::Fenced { current, .. } => reply.epoch = current.0,
+        StoreError::Conflict {
+            chunk,
+            expected,
+            sealed,
+            ..
+        } => {
+            reply.expected = expected;
+            reply.receipt = sealed.map(|sealed| Receipt {
+                chunk: chunk.0,
+                epoch: sealed.epoch.0,
+                length: sealed.length,
+                checksum: sealed.checksum,
+                replica: Some(record(me, sealed.placement)),
+                signature: Bytes::new(),
+            });
+        }
+        StoreError::Range { length, .. } => reply.expected = length,
+        StoreError::Busy => reply.retry_after_ms = 50,
+        _ => {}
+    }
+    reply
+}
+
+fn record(me: DiskRef, placement: PlacementIndex) -> ReplicaRecord {
+    ReplicaRecord {
+        disk: me.disk.0,
+        incarnation: me.incarnation.0,
+        placement: placement.0,
+    }
+}
+
+fn status(replica: Replica, me: DiskRef) -> ChunkStatus {
+    let state = match replica.state {
+        drystone_store::ReplicaState::Absent => ReplicaState::Absent,
+        drystone_store::ReplicaState::Open => ReplicaState::Open,
+        drystone_store::ReplicaState::Fenced => ReplicaState::Fenced,
+        drystone_store::ReplicaState::Sealed => ReplicaState::Sealed,
+    };
+    ChunkStatus {
+        chunk: replica.chunk.0,
+        state: state as i32,
+        epoch: replica.epoch.0,
+        received: replica.received,
+        durable: replica.durable,
+        checksum: replica.checksum,
+        replica: Some(record(me, replica.placement)),
+    }
+}
+
+impl DiskRunner {
+    fn ask<T>(
+        &self,
+        take: fn(Reply, DiskRef) -> Option<T>,
+        make: impl FnOnce(RequestId) -> Input + Send + 'static,
+    ) -> Pending<T> {
+        match self.submit(Box::new(make)) {
+            Ok(answer) => Pending {
+                state: State::Waiting(answer),
+                me: self.me,
+                take,
+            },
+            Err(NotTaken::Full) => {
+                let mut error = refusal(Code::Busy, NotTaken::Full.to_string());
+                error.retry_after_ms = 50;
+                Pending::failed(error)
+            }
+            Err(NotTaken::Closed) => {
+                Pending::failed(refusal(Code::Unavailable, NotTaken::Closed.to_string()))
+            }
+        }
+    }
+
+    pub(crate) fn append(&self, op: AppendOp) -> Pending<Appended> {
+        let take = |reply, _| match reply {
+            Reply::Appended {
+                received,
+                durable,
+                sealed,
+            } => Some(Appended {
+                received,
+                durable,
+                sealed: sealed.map(Sealed::from),
+            }),
+            _ => None,
+        };
+        self.ask(take, move |request| Input::Append {
+            request,
+            chunk: ChunkId(op.chunk),
+            epoch: Epoch(op.epoch),
+            placement: PlacementIndex(op.replica.placement),
+            class: op.class,
+            offset: op.offset,
+            data: op.data,
+            checksums: op.checksums,
+            sync: op.sync,
+            last: op.last.map(|checksum| LastFrame { checksum }),
+        })
+    }
+
+    pub(crate) fn finish(
+        &self,
+        chunk: u64,
+        epoch: u64,
+        replica: ReplicaRecord,
+        length: u64,
+    ) -> Pending<Sealed> {
+        self.ask(sealed, move |request| Input::Finish {
+            request,
+            chunk: ChunkId(chunk),
+            epoch: Epoch(epoch),
+            placement: PlacementIndex(replica.placement),
+            length,
+        })
+    }
+
+    pub(crate) fn fence(&self, chunk: u64, epoch: u64) -> Pending<FenceReply> {
+        let take = |reply, _| match reply {
+            Reply::Fenced { epoch, length } => Some(FenceReply {
+                length,
+                epoch: epoch.0,
+            }),
+            _ => None,
+        };
+        self.ask(take, move |request| Input::Fence {
+            request,
+            chunk: ChunkId(chunk),
+            epoch: Epoch(epoch),
+        })
+    }
+
+    pub(crate) fn seal(&self, chunk: u64, (epoch, length, checksum): (u64, u64, u32)) -> Pending<Sealed> {
+        self.ask(sealed, move |request| Input::Seal {
+            request,
+            chunk: ChunkId(chunk),
+            epoch: Epoch(epoch),
+            length,
+            checksum,
+        })
+    }
+
+    pub(crate) fn status(&self, chunk: u64) -> Pending<ChunkStatus> {
+        let take = |reply, me| match reply {
+            Reply::Status(replica) => Some(status(replica, me)),
+            _ => None,
+        };
+        self.ask(take, move |request| Input::Status {
+            request,
+            chunk: ChunkId(chunk),
+        })
+    }
+
+    pub(crate) fn read(
+        &self,
+        chunk: u64,
+        replica: ReplicaRecord,
+        offset: u64,
+        length: u32,
+    ) -> Pending<ReadDone> {
+        let take = |reply, _| match reply {
+            Reply::Data {
+                data,
+                checksums,
+                chunk_length,
+            } => Some(ReadDone {
+                data,
+                checksums,
+                chunk_length,
+            }),
+            _ => None,
+        };
+        self.ask(take, move |request| Input::Read {
+            request,
+            chunk: ChunkId(chunk),
+            placement: Some(PlacementIndex(replica.placement)),
+            offset,
+            length,
+        })
+    }
+
+    pub(crate) fn delete(&self, chunk: u64, replica: ReplicaRecord) -> Pending<()> {
+        let take = |reply, _| matches!(reply, Reply::Deleted).then_some(());
+        let incarnation = self.me.incarnation;
+        self.ask(take, move |request| Input::Delete {
+            request,
+            chunk: ChunkId(chunk),
+            placement: PlacementIndex(replica.placement),
+            incarnation,
+        })
+    }
+
+    pub(crate) fn list(&self, after: u64, limit: u32) -> Pending<(Vec<ChunkStatus>, bool)> {
+        let take = |reply, me| match reply {
+            Reply::Chunks { chunks, more } => {
+                Some((chunks.into_iter().map(|chunk| status(chunk, me)).collect(), more))
+            }
+            _ => None,
+        };
+        self.ask(take, move |request| Input::List {
+            request,
+            after: ChunkId(after),
+            limit,
+        })
+    }
+}
+
+fn sealed(reply: Reply, _: DiskRef) -> Option<Sealed> {
+    match reply {
+        Reply::Sealed(sealed) => Some(sealed.into()),
+        _ => None,
+    }
+}
+
+impl Usage {
+    /// What the heartbeat tells of it; errors since `told` errors of each kind were told.
+    pub(crate) fn fill(&self, load: &mut DiskLoad, told: (u64, u64)) {
+        let status = &self.0;
+        let since = |now: u64, told: u64| now.saturating_sub(told).min(u64::from(u32::MAX)) as u32;
+        load.total_bytes = status.capacity_bytes;
+        load.free_bytes = status.free_bytes;
+        load.chunks = status.chunks;
+        load.used_bytes = status.used_bytes;
+        load.io_errors = since(status.io_errors, told.0);
+        load.checksum_errors = since(status.checksum_errors, told.1);
+        load.read_only = status.read_only.is_some();
+        load.reason = status.read_only.clone().unwrap_or_default();
+    }
+}

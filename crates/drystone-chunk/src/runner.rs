@@ -1,0 +1,395 @@
+//! The thread of one disk: it owns the store, takes requests and disk completions from one inbox, and hands disk
+//! work to a few threads that may block.
+//!
+//! Never blocks but on its inbox, so a slow disk holds up its own requests alone. Requests are bounded and refused
+//! beyond that (`busy`); completions are bounded by what the store has asked for. When the store thread ends, by
+//! closing or by a programmer's error, everything queued is dropped and every waiting request learns it.
+
+use crate::budget::Budget;
+use crate::load::Load;
+use bytes::Bytes;
+use drystone_env::{BufferPool, Clock, Env, IoCompletion, IoOp, IoRequest, Monotonic};
+use drystone_store::{Input, Output, Reply, RequestId, Store, StoreError};
+use drystone_types::DiskRef;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Requests that wait for one disk. Their payloads are bounded elsewhere; this bounds a flood of small ones to
+/// some tens of milliseconds of work.
+const MOST_REQUESTS: usize = 8192;
+/// Without a wake-up of the store the thread looks up this often, so that a clock that jumps delays it no longer.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// How long a closing disk waits for work under way: what is acknowledged is durable already.
+const CLOSING: Duration = Duration::from_secs(10);
+
+/// Makes the store's input for the request with this id.
+pub(crate) type MakeInput = Box<dyn FnOnce(RequestId) -> Input + Send>;
+
+/// The answer to a request; dropped without one when the disk's thread has ended.
+pub(crate) type Answer = oneshot::Receiver<Result<Reply, StoreError>>;
+
+/// Why a request was not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum NotTaken {
+    #[error("too many requests wait for this disk")]
+    Full,
+    #[error("this disk is not served any more")]
+    Closed,
+}
+
+/// What the heartbeat asks of a disk.
+#[derive(Clone, Debug)]
+pub(crate) struct Usage(pub(crate) drystone_store::Status);
+
+enum Message {
+    Request(MakeInput, oneshot::Sender<Result<Reply, StoreError>>),
+    Usage(oneshot::Sender<Usage>),
+}
+
+#[derive(Default)]
+struct Inbox {
+    messages: VecDeque<Message>,
+    completions: VecDeque<IoCompletion>,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Work {
+    queue: VecDeque<IoRequest>,
+    closed: bool,
+}
+
+struct Shared {
+    clock: Arc<dyn Clock>,
+    pool: BufferPool,
+    inbox: Mutex<Inbox>,
+    inbox_changed: Condvar,
+    work: Mutex<Work>,
+    work_changed: Condvar,
+    load: Load,
+    /// Bytes of appends that the store still has in memory.
+    backlog: Budget,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A disk in service. Dropping it closes it.
+pub(crate) struct DiskRunner {
+    pub(crate) me: DiskRef,
+    pub(crate) path: String,
+    shared: Arc<Shared>,
+    ended: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+impl DiskRunner {
+    /// Starts the threads of an opened store. `backlog` is how many bytes may wait to be written before those
+    /// who send more wait too.
+    pub(crate) fn start(
+        env: &Env,
+        path: String,
+        me: DiskRef,
+        store: Store,
+        pool: BufferPool,
+        (io_threads, backlog): (usize, u64),
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            clock: Arc::clone(&env.clock),
+            pool,
+            inbox: Mutex::default(),
+            inbox_changed: Condvar::new(),
+            work: Mutex::default(),
+            work_changed: Condvar::new(),
+            load: Load::default(),
+            backlog: Budget::new(backlog),
+        });
+        for number in 0..io_threads {
+            let shared = Arc::clone(&shared);
+            env.spawn.thread(
+                &format!("io-{}-{number}", me.disk),
+                Box::new(move || run_io(&shared)),
+            );
+        }
+        let (ended, end) = oneshot::channel();
+        let core = Core {
+            shared: Arc::clone(&shared),
+            store,
+            waiting: BTreeMap::new(),
+            next_request: 1,
+            wake: None,
+            under_way: 0,
+        };
+        let body = move || {
+            let guard = CloseAtEnd(Arc::clone(&core.shared));
+            core.run();
+            drop(guard);
+            let _ = ended.send(());
+        };
+        env.spawn.thread(&format!("disk-{}", me.disk), Box::new(body));
+        Self {
+            me,
+            path,
+            shared,
+            ended: Mutex::new(Some(end)),
+        }
+    }
+
+    /// Queues a request, in order. Never blocks.
+    ///
+    /// # Errors
+    /// [`NotTaken`]: nothing was done.
+    pub(crate) fn submit(&self, input: MakeInput) -> Result<Answer, NotTaken> {
+        let (sender, receiver) = oneshot::channel();
+        self.push(Message::Request(input, sender))?;
+        Ok(receiver)
+    }
+
+    /// What the disk holds now; `None` if it does not say so in time or has ended.
+    pub(crate) async fn usage(&self, patience: Duration) -> Option<Usage> {
+        let (sender, receiver) = oneshot::channel();
+        self.push(Message::Usage(sender)).ok()?;
+        let clock = &self.shared.clock;
+        clock.until(clock.now().plus(patience), receiver).await?.ok()
+    }
+
+    fn push(&self, message: Message) -> Result<(), NotTaken> {
+        let mut inbox = lock(&self.shared.inbox);
+        if inbox.closed {
+            return Err(NotTaken::Closed);
+        }
+        if inbox.messages.len() >= MOST_REQUESTS {
+            return Err(NotTaken::Full);
+        }
+        let wake = inbox.messages.is_empty() && inbox.completions.is_empty();
+        inbox.messages.push_back(message);
+        drop(inbox);
+        self.shared.load.queue.fetch_add(1, Relaxed);
+        if wake {
+            self.shared.inbox_changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// What it has done.
+    pub(crate) fn load(&self) -> &Load {
+        &self.shared.load
+    }
+
+    /// Bytes of appends that are still in memory.
+    pub(crate) fn backlog(&self) -> &Budget {
+        &self.shared.backlog
+    }
+
+    /// True once its thread has ended, wished or not.
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.shared.inbox).closed
+    }
+
+    /// Takes no more requests, and completes when what was under way is done.
+    pub(crate) async fn close(&self) {
+        close_inbox(&self.shared);
+        let end = lock(&self.ended).take();
+        if let Some(end) = end {
+            let _ = end.await;
+        }
+    }
+}
+
+impl Drop for DiskRunner {
+    fn drop(&mut self) {
+        close_inbox(&self.shared);
+    }
+}
+
+fn close_inbox(shared: &Shared) {
+    lock(&shared.inbox).closed = true;
+    shared.inbox_changed.notify_all();
+}
+
+/// Runs when the store's thread ends, also by a panic: nobody may wait for it then.
+struct CloseAtEnd(Arc<Shared>);
+
+impl Drop for CloseAtEnd {
+    fn drop(&mut self) {
+        let dropped = {
+            let mut inbox = lock(&self.0.inbox);
+            inbox.closed = true;
+            inbox.completions.clear();
+            std::mem::take(&mut inbox.messages)
+        };
+        drop(dropped);
+        lock(&self.0.work).closed = true;
+        self.0.work_changed.notify_all();
+    }
+}
+
+/// What the store's thread owns.
+struct Core {
+    shared: Arc<Shared>,
+    store: Store,
+    waiting: BTreeMap<RequestId, oneshot::Sender<Result<Reply, StoreError>>>,
+    next_request: u64,
+    wake: Option<Monotonic>,
+    /// Disk work that has not come back.
+    under_way: usize,
+}
+
+impl Core {
+    fn run(mut self) {
+        let (mut messages, mut completions, mut out) = (VecDeque::new(), VecDeque::new(), Vec::new());
+        let mut give_up = None;
+        loop {
+            let closed = self.take_inbox(&mut messages, &mut completions);
+            let now = self.shared.clock.now();
+            for completion in completions.drain(..) {
+                self.under_way -= 1;
+                self.store.on(now, Input::Io(completion), &mut out);
+            }
+            for message in messages.drain(..) {
+                self.shared.load.queue.fetch_sub(1, Relaxed);
+                self.on_message(now, message, &mut out);
+            }
+            if self.wake.is_some_and(|at| at <= now) {
+                self.wake = None;
+                self.store.on(now, Input::Tick, &mut out);
+            }
+            self.dispatch(&mut out);
+            self.shared.backlog.set(self.store.status().memory_bytes);
+            if closed {
+                let until = *give_up.get_or_insert(now.plus(CLOSING));
+                if self.under_way == 0 || now >= until {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Waits for something to do and takes all of it. True once closed.
+    fn take_inbox(&self, messages: &mut VecDeque<Message>, completions: &mut VecDeque<IoCompletion>) -> bool {
+        let mut inbox = lock(&self.shared.inbox);
+        loop {
+            let idle = inbox.messages.is_empty() && inbox.completions.is_empty();
+            let now = self.shared.clock.now();
+            let due = self.wake.is_some_and(|at| at <= now);
+            if !idle || due || (inbox.closed && self.under_way == 0) {
+                std::mem::swap(&mut inbox.messages, messages);
+                std::mem::swap(&mut inbox.completions, completions);
+                return inbox.closed;
+            }
+            let sleep = self
+                .wake
+                .map_or(LONGEST_SLEEP, |at| at.since(now))
+                .min(LONGEST_SLEEP);
+            let (guard, timeout) = self
+                .shared
+                .inbox_changed
+                .wait_timeout(inbox, sleep)
+                .unwrap_or_else(PoisonError::into_inner);
+            inbox = guard;
+            if timeout.timed_out() && inbox.closed {
+                return true;
+            }
+        }
+    }
+
+    fn on_message(&mut self, now: Monotonic, message: Message, out: &mut Vec<Output>) {
+        match message {
+            Message::Request(make, sender) => {
+                // Nobody waits: an append must be done all the same, because the frames behind it build on it.
+                let request = RequestId(self.next_request);
+                self.next_request += 1;
+                self.waiting.insert(request, sender);
+                self.store.on(now, make(request), out);
+            }
+            Message::Usage(sender) => {
+                let _ = sender.send(Usage(self.store.status()));
+            }
+        }
+    }
+
+    fn dispatch(&mut self, out: &mut Vec<Output>) {
+        let mut work = Vec::new();
+        for output in out.drain(..) {
+            match output {
+                Output::Io(request) => work.push(request),
+                Output::Reply { request, result } => {
+                    if let Some(sender) = self.waiting.remove(&request) {
+                        let _ = sender.send(result);
+                    }
+                }
+                Output::Wake(at) => self.wake = Some(self.wake.map_or(at, |before| before.min(at))),
+            }
+        }
+        if work.is_empty() {
+            return;
+        }
+        self.under_way += work.len();
+        self.shared.load.queue.fetch_add(work.len() as u32, Relaxed);
+        let many = work.len() > 1;
+        lock(&self.shared.work).queue.extend(work);
+        if many {
+            self.shared.work_changed.notify_all();
+        } else {
+            self.shared.work_changed.notify_one();
+        }
+    }
+}
+
+fn write_bytes(request: &IoRequest) -> Option<u64> {
+    match &request.op {
+        IoOp::Write { parts, .. } => Some(parts.iter().map(Bytes::len).sum::<usize>() as u64),
+        _ => None,
+    }
+}
+
+/// A thread that does disk work, one piece at a time.
+fn run_io(shared: &Shared) {
+    loop {
+        let request = {
+            let mut work = lock(&shared.work);
+            loop {
+                if let Some(next) = work.queue.pop_front() {
+                    break next;
+                }
+                if work.closed {
+                    return;
+                }
+                work = shared
+                    .work_changed
+                    .wait(work)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+        };
+        let begun = shared.clock.now();
+        let timed = matches!(request.op, IoOp::Write { .. } | IoOp::Sync { .. });
+        match &request.op {
+            IoOp::Write { .. } => {
+                shared
+                    .load
+                    .written
+                    .fetch_add(write_bytes(&request).unwrap_or(0), Relaxed);
+            }
+            IoOp::Read { length, .. } => {
+                shared.load.read.fetch_add(u64::from(*length), Relaxed);
+            }
+            _ => {}
+        }
+        let completion = request.execute(&shared.pool);
+        if timed {
+            let now = shared.clock.now();
+            shared.load.writes.record(now, now.since(begun));
+        }
+        shared.load.queue.fetch_sub(1, Relaxed);
+        let mut inbox = lock(&shared.inbox);
+        let wake = inbox.messages.is_empty() && inbox.completions.is_empty();
+        inbox.completions.push_back(completion);
+        drop(inbox);
+        if wake {
+            shared.inbox_changed.notify_one();
+        }
+    }
+}
