@@ -1,4 +1,5 @@
 //! The log over the seeded disk: what it promises when nothing fails, when power fails, and when bytes change.
+#![allow(clippy::unwrap_used)]
 
 mod behaviour;
 mod crash;
