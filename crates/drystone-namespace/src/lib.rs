@@ -28,14 +28,22 @@ pub mod refusal;
 pub mod snapshot;
 pub mod store;
 
+mod attributes;
 mod chain;
+mod chunks;
+mod delete;
+mod directory;
+mod extents;
+mod housekeep;
 mod idempotency;
 mod nodes;
-mod pending;
 mod permission;
+mod publish;
 mod ranges;
+mod rename;
 mod resolve;
 mod session;
+mod stage;
 mod tables;
 
 pub use memory::MemoryStore;

@@ -19,7 +19,6 @@ impl<S: OrderedStore> Namespace<S> {
         if !(1..=MAX_RANGE).contains(&command.count) {
             return refuse(Code::Invalid, format!("a range has 1 to {MAX_RANGE} ids"));
         }
-        self.prune_ranges();
         if self.ranges.len() >= MAX_RANGES {
             return refuse(
                 Code::Busy,
@@ -45,7 +44,8 @@ impl<S: OrderedStore> Namespace<S> {
         })
     }
 
-    /// Raises the floor; it is never lowered, and never above the ids that were taken.
+    /// Raises the floor; it is never lowered, and never above the ids that were taken. Forgets ranges below it, some
+    /// at a time; a floor that is no higher goes on with that.
     pub(crate) fn raise_grant_floor(&mut self, command: &RaiseGrantFloor) -> Result<Outcome, ReadError> {
         if command.floor > self.state.next_chunk {
             return refuse(Code::Invalid, format!("ids end at {}", self.state.next_chunk));

@@ -1,6 +1,6 @@
 //! What readers see: every applied command, never half of one.
 
-use crate::key::{above, after, dentry, hex, number_at, numbers, table};
+use crate::key::{above, dentry, hex, number_at, numbers, table};
 use crate::limits::{MAX_EXTENT_PAGE, MAX_PAGE};
 use crate::namespace::{Namespace, inode_key};
 use crate::records::{ReplicaIndexRecord, corrupt, decode};
@@ -452,9 +452,4 @@ fn reference(key: &[u8]) -> Result<Reference, StoreError> {
         }),
         _ => Err(corrupt(key, "a reference", "a shorter key")),
     }
-}
-
-/// The key above a name in its directory, where a scan goes on.
-pub(crate) fn beyond(parent: u64, name: &str) -> Vec<u8> {
-    after(dentry(parent, name).as_slice())
 }

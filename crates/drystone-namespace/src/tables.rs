@@ -139,6 +139,7 @@ impl<S: OrderedStore> Tables<S> {
     }
 
     fn set(&mut self, key: Key, value: Bytes, free: bool) {
+        debug_assert!(!free || matches!(self.get(&key), Ok(None)), "{key:?} is not free");
         let fresh = match self.overlay.get(&key) {
             Some(Slot::New(_)) => true,
             Some(_) => false,

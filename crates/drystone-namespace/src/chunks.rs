@@ -1,0 +1,219 @@
+//! Chunk records: a commit with receipts makes one, the loss of the last reference dooms it, word of its
+//! replicas' deletion ends it.
+
+use crate::directory::checked_policy;
+use crate::key::{above, numbers, table};
+use crate::limits::{MAX_CHUNKS_PER_COMMAND, MAX_FORGOTTEN};
+use crate::namespace::{Context, Namespace};
+use crate::records::{MarkRecord, ReplicaIndexRecord, corrupt};
+use crate::refusal::{ReadError, refuse};
+use crate::store::{Order, OrderedStore, StoreError};
+use drystone_proto::command::{ForgetReplicas, NewChunk, Outcome};
+use drystone_proto::grant::verify_receipt;
+use drystone_proto::record::{ChunkRecord, ChunkState, ReplicaRecord};
+use drystone_types::{Code, MAX_CHUNK_BYTES};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The chunks that a command recorded: id to sealed length, and the least number of replicas among them.
+#[derive(Default)]
+pub(crate) struct Recorded {
+    pub(crate) lengths: BTreeMap<u64, u64>,
+    pub(crate) redundancy: u32,
+}
+
+impl<S: OrderedStore> Namespace<S> {
+    /// Records sealed chunks by their receipts.
+    pub(crate) fn record_chunks(&mut self, cx: &Context, chunks: &[NewChunk]) -> Result<Recorded, ReadError> {
+        if chunks.len() > MAX_CHUNKS_PER_COMMAND {
+            return refuse(
+                Code::TooLarge,
+                format!("a command records at most {MAX_CHUNKS_PER_COMMAND} chunks: stage"),
+            );
+        }
+        let mut recorded = Recorded::default();
+        for new in chunks {
+            let chunk = self.check_new_chunk(cx, new)?;
+            let replicas = chunk.replicas.len() as u32;
+            let least = recorded.redundancy;
+            recorded.redundancy = if least == 0 { replicas } else { least.min(replicas) };
+            recorded.lengths.insert(chunk.id, chunk.length);
+            self.state.chunks += 1;
+            self.state.chunk_bytes += chunk.length;
+            for replica in &chunk.replicas {
+                let record = ReplicaIndexRecord {
+                    placement: replica.placement,
+                    since: cx.since,
+                };
+                self.tables.put_new(
+                    numbers(table::REPLICA, [replica.disk, replica.incarnation, chunk.id]),
+                    &record,
+                );
+            }
+            self.tables.put_new(numbers(table::CHUNK, [chunk.id]), &chunk);
+        }
+        Ok(recorded)
+    }
+
+    fn check_new_chunk(&mut self, cx: &Context, new: &NewChunk) -> Result<ChunkRecord, ReadError> {
+        let id = new.chunk;
+        if id < self.state.grant_floor {
+            return refuse(
+                Code::GrantExpired,
+                format!("chunk {id} is below the floor {}", self.state.grant_floor),
+            );
+        }
+        let Some(placement) = self.placement_of(id) else {
+            return refuse(Code::Invalid, format!("chunk id {id} was never allocated"));
+        };
+        if self
+            .tables
+            .load_record::<ChunkRecord>(&numbers(table::CHUNK, [id]))?
+            .is_some()
+        {
+            return refuse(Code::Conflict, format!("chunk {id} is recorded already"));
+        }
+        let Some(record) = new.policy else {
+            return refuse(Code::Invalid, format!("chunk {id} names no policy"));
+        };
+        let policy = checked_policy(&record)?;
+        let Some(first) = new.receipts.first() else {
+            return refuse(Code::NotEnoughDomains, format!("chunk {id} has no receipt"));
+        };
+        if first.epoch == 0 || first.length == 0 || first.length > MAX_CHUNK_BYTES || new.receipts.len() > 8 {
+            return refuse(
+                Code::Invalid,
+                format!("chunk {id}: 1 byte to 64 MiB, epochs from 1, at most 8 receipts"),
+            );
+        }
+        let mut replicas: Vec<ReplicaRecord> = Vec::with_capacity(new.receipts.len());
+        for receipt in &new.receipts {
+            let same = (receipt.epoch, receipt.length, receipt.checksum)
+                == (first.epoch, first.length, first.checksum);
+            let Some(replica) = receipt.replica.filter(|_| receipt.chunk == id && same) else {
+                return refuse(
+                    Code::Invalid,
+                    format!("the receipts of chunk {id} are not of one content"),
+                );
+            };
+            if replica.placement != placement {
+                return refuse(
+                    Code::Invalid,
+                    format!("chunk {id} was placed by {placement}, not {}", replica.placement),
+                );
+            }
+            if replicas.iter().any(|other| other.disk == replica.disk) {
+                return refuse(
+                    Code::Invalid,
+                    format!("two receipts of chunk {id} are of disk {}", replica.disk),
+                );
+            }
+            if !verify_receipt(&self.settings.key, self.settings.history, receipt) {
+                return refuse(
+                    Code::Denied,
+                    format!("a receipt of chunk {id} is not signed with the cluster key"),
+                );
+            }
+            // A replica on a disk that is gone, wiped or fenced counts for nothing; it becomes an orphan there.
+            if self
+                .nodes
+                .of_disk(replica.disk, replica.incarnation)
+                .is_some_and(|node| !node.fenced)
+            {
+                replicas.push(replica);
+            }
+        }
+        let needed = policy.minimum().min(policy.ack.required(policy.replicas)).max(1);
+        if (replicas.len() as u32) < needed {
+            let detail = format!(
+                "chunk {id} has {} valid receipts, its policy wants {needed}",
+                replicas.len()
+            );
+            return refuse(Code::NotEnoughDomains, detail);
+        }
+        Ok(ChunkRecord {
+            id,
+            epoch: first.epoch,
+            state: ChunkState::Sealed as i32,
+            length: first.length,
+            checksum: first.checksum,
+            policy: new.policy,
+            replicas,
+            since: cx.since,
+            doomed_at: 0,
+        })
+    }
+
+    /// Dooms those of `chunks` to which nothing refers any more.
+    pub(crate) fn doom_unreferenced(
+        &mut self,
+        cx: &Context,
+        chunks: &BTreeSet<u64>,
+    ) -> Result<(), StoreError> {
+        for &id in chunks {
+            let first = numbers(table::REFERENCE, [id]);
+            if self
+                .tables
+                .first(first.as_slice(), &above(first.as_slice()), Order::Up)?
+                .is_some()
+            {
+                continue;
+            }
+            let key = numbers(table::CHUNK, [id]);
+            let chunk = self.tables.load_record::<ChunkRecord>(&key)?;
+            let mut chunk =
+                chunk.ok_or_else(|| corrupt(key.as_slice(), "the chunk of an extent", "nothing"))?;
+            (chunk.state, chunk.doomed_at, chunk.since) = (ChunkState::Doomed as i32, cx.now, cx.since);
+            self.state.chunks -= 1;
+            self.state.chunk_bytes -= chunk.length;
+            self.state.doomed += 1;
+            self.tables.put(key, &chunk);
+            self.tables
+                .put_new(numbers(table::DOOMED, [id]), &MarkRecord { since: cx.since });
+        }
+        Ok(())
+    }
+
+    /// Replicas of doomed chunks are gone. Those that a chunk does not have (late or repeated word), or whose
+    /// chunk is not doomed, are passed over.
+    pub(crate) fn forget_replicas(
+        &mut self,
+        cx: &Context,
+        command: &ForgetReplicas,
+    ) -> Result<Outcome, ReadError> {
+        if command.replicas.len() > MAX_FORGOTTEN {
+            return refuse(
+                Code::TooLarge,
+                format!("at most {MAX_FORGOTTEN} replicas at once"),
+            );
+        }
+        for gone in &command.replicas {
+            let key = numbers(table::CHUNK, [gone.chunk]);
+            let (Some(mut chunk), Some(replica)) =
+                (self.tables.load_record::<ChunkRecord>(&key)?, gone.replica)
+            else {
+                continue;
+            };
+            let before = chunk.replicas.len();
+            if chunk.state() != ChunkState::Doomed {
+                continue;
+            }
+            chunk.replicas.retain(|held| *held != replica);
+            if chunk.replicas.len() == before {
+                continue;
+            }
+            self.tables.delete(numbers(
+                table::REPLICA,
+                [replica.disk, replica.incarnation, gone.chunk],
+            ));
+            if chunk.replicas.is_empty() {
+                self.tables.delete(key);
+                self.tables.delete(numbers(table::DOOMED, [gone.chunk]));
+                self.state.doomed -= 1;
+            } else {
+                chunk.since = cx.since;
+                self.tables.put(key, &chunk);
+            }
+        }
+        Ok(Outcome::default())
+    }
+}
