@@ -105,7 +105,7 @@ impl RaftNode {
                 break;
             };
             if let Some(meta) = round.snapshot {
-                self.snapshots.install_log();
+                self.snapshots.log_replaced_durably();
                 self.out.push(Output::InstallSnapshot { meta });
             }
             for message in round.messages {

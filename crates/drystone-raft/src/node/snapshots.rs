@@ -19,8 +19,10 @@ const APPEND_RESPONSE: u32 = 4;
 
 enum Installing {
     /// The log was replaced too; raft-rs learns of the rounds since then up to this one when it is done.
+    /// `synced`: the log's new beginning is durable, and the state machine was asked to follow.
     Log {
         index: LogIndex,
+        synced: bool,
         persisted: u64,
         held: Vec<Message>,
     },
@@ -51,15 +53,24 @@ impl Snapshots {
     }
 
     pub(super) fn installs_log(&self) -> bool {
-        matches!(self.installing, Some(Installing::Log { .. }))
+        matches!(self.installing, Some(Installing::Log { synced: true, .. }))
     }
 
-    pub(super) fn install_log(&mut self, meta: SnapshotMeta, round: u64) {
+    /// The log has been replaced, in memory.
+    pub(super) fn log_replaced(&mut self, index: LogIndex) {
         self.installing = Some(Installing::Log {
-            index: meta.index,
-            persisted: round,
+            index,
+            synced: false,
+            persisted: 0,
             held: Vec::new(),
         });
+    }
+
+    /// The log has been replaced, durably.
+    pub(super) fn log_replaced_durably(&mut self) {
+        if let Some(Installing::Log { synced, .. }) = &mut self.installing {
+            *synced = true;
+        }
     }
 
     pub(super) fn hold(&mut self, message: Message) {
@@ -73,7 +84,12 @@ impl Snapshots {
 
     /// True if raft-rs learns of this round only when the snapshot is installed.
     pub(super) fn defer_persisted(&mut self, round: u64) -> bool {
-        let Some(Installing::Log { persisted, .. }) = &mut self.installing else {
+        let Some(Installing::Log {
+            synced: true,
+            persisted,
+            ..
+        }) = &mut self.installing
+        else {
             return false;
         };
         *persisted = round;
