@@ -35,6 +35,7 @@ mod metrics;
 mod namespace;
 mod options;
 mod read;
+mod suspects;
 mod version;
 mod write;
 

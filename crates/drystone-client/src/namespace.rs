@@ -1,18 +1,31 @@
 //! Namespace operations: each is one command or one look-up.
 
 use crate::attributes::{
-    Attributes, DeleteOptions, FileLayout, MakeDirectoryOptions, Page, RenameOptions, SetAttributes,
+    Attributes, DeleteOptions, Entry, Expect, ExtentInfo, FileLayout, MakeDirectoryOptions, Page,
+    RenameOptions, ReplicaInfo, SetAttributes, policy_record,
 };
-use crate::client::Client;
-use crate::error::Error;
+use crate::client::{Client, target};
+use crate::error::{Error, ErrorKind};
+use crate::meta::Repeat;
+use crate::read::Consistency;
+use drystone_proto::Kind;
+use drystone_proto::command::{self, Op, Target};
+use drystone_proto::meta::{DiskLocation, ListReply, ListRequest, LookupReply, LookupRequest};
+use drystone_proto::record::{ChunkRecord, ChunkState, Xattr};
+use drystone_types::Code;
+use std::collections::BTreeMap;
 
 impl Client {
     /// Attributes of a file or directory.
     ///
     /// # Errors
     /// `not_found`, `not_a_directory`, `denied`, `invalid`, `unavailable`.
-    pub async fn stat(&self, _path: &str) -> Result<Attributes, Error> {
-        unreachable!("written next")
+    pub async fn stat(&self, path: &str) -> Result<Attributes, Error> {
+        let place = target("stat", path)?;
+        let reply = self
+            .look_up("stat", place, Consistency::Linearizable, LookupRequest::default())
+            .await;
+        attributes("stat", path, &reply.map_err(|failed| failed.error.about(path))?)
     }
 
     /// Entries of a directory with names above `after` (empty: from the first) in byte order, `limit` (1 to 10,000)
@@ -20,24 +33,106 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::stat`], and `not_a_directory`.
-    pub async fn list(&self, _path: &str, _after: &str, _limit: u32) -> Result<Page, Error> {
-        unreachable!("written next")
+    pub async fn list(&self, path: &str, after: &str, limit: u32) -> Result<Page, Error> {
+        if !(1..=10_000).contains(&limit) {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "list",
+                format!("limit is {limit}, must be 1 to 10000"),
+            ));
+        }
+        let request = ListRequest {
+            target: Some(target("list", path)?),
+            after: after.to_owned(),
+            limit,
+            min_index: self.seen(),
+            user: self.caller().user.clone(),
+            groups: self.caller().groups.clone(),
+            ..ListRequest::default()
+        };
+        let reply: Result<ListReply, _> = self.ask("list", Kind::List, Repeat::Read, &request).await;
+        let reply = reply.map_err(|failed| failed.error.about(path))?;
+        self.saw(reply.index);
+        let entries: Vec<Entry> = reply
+            .entries
+            .into_iter()
+            .filter_map(|entry| {
+                let attributes = Attributes::of(entry.inode.as_ref()?, None);
+                Some(Entry {
+                    name: entry.name,
+                    attributes,
+                })
+            })
+            .collect();
+        let next = entries
+            .last()
+            .filter(|_| reply.more)
+            .map(|last| last.name.clone());
+        Ok(Page { entries, next })
     }
 
     /// Attributes of a file and where every byte of it is, on which replicas.
     ///
     /// # Errors
     /// As [`Client::stat`]; `changed` if it was replaced while its pages were read.
-    pub async fn extents(&self, _path: &str) -> Result<FileLayout, Error> {
-        unreachable!("written next")
+    pub async fn extents(&self, path: &str) -> Result<FileLayout, Error> {
+        let mut place = target("extents", path)?;
+        let mut request = LookupRequest {
+            content: true,
+            ..LookupRequest::default()
+        };
+        let mut layout: Option<FileLayout> = None;
+        loop {
+            let reply = self
+                .look_up(
+                    "extents",
+                    place.clone(),
+                    Consistency::Linearizable,
+                    request.clone(),
+                )
+                .await;
+            let reply = reply.map_err(|failed| failed.error.about(path))?;
+            let page = layout.get_or_insert(FileLayout {
+                attributes: attributes("extents", path, &reply)?,
+                inline: reply.inode.as_ref().is_some_and(|inode| inode.inline.is_some()),
+                extents: Vec::new(),
+            });
+            page.extents.extend(extents(&reply));
+            let done = reply.next_offset <= request.offset;
+            if done && let Some(layout) = layout {
+                return Ok(layout);
+            }
+            if let Some(layout) = &layout {
+                place = Target {
+                    base: layout.attributes.inode.0,
+                    path: String::new(),
+                };
+                request.pinned = Some(layout.attributes.content_version().tag());
+            }
+            request.offset = reply.next_offset;
+        }
     }
 
     /// Makes a directory; true if it was not there before. Atomic, durable, exactly once.
     ///
     /// # Errors
     /// `exists` (without `parents`), `not_found`, `not_a_directory`, `denied`, `unknown`, `unavailable`.
-    pub async fn make_directory(&self, _path: &str, _options: MakeDirectoryOptions) -> Result<bool, Error> {
-        unreachable!("written next")
+    pub async fn make_directory(&self, path: &str, options: MakeDirectoryOptions) -> Result<bool, Error> {
+        let target = Some(target("make directory", path)?);
+        let op = Op::MakeDirectory(command::MakeDirectory {
+            target,
+            parents: options.parents,
+            mode: options.mode,
+        });
+        let outcome = self
+            .mutate(
+                "make directory",
+                options.idempotency.as_ref(),
+                op,
+                self.deadline(),
+            )
+            .await;
+        Ok(outcome.map_err(|failed| failed.error.about(path))?.created)
     }
 
     /// Renames a file or directory; atomic: at every moment it has exactly one of the names.
@@ -45,8 +140,19 @@ impl Client {
     /// # Errors
     /// `not_found`, `exists`, `not_empty`, `invalid` (below itself), `precondition_failed`, `denied`, `unknown`,
     /// `unavailable`.
-    pub async fn rename(&self, _from: &str, _to: &str, _options: RenameOptions) -> Result<(), Error> {
-        unreachable!("written next")
+    pub async fn rename(&self, from: &str, to: &str, options: RenameOptions) -> Result<(), Error> {
+        let op = Op::Rename(command::Rename {
+            from: Some(target("rename", from)?),
+            to: Some(target("rename", to)?),
+            overwrite: options.overwrite,
+            precondition: options.precondition.message(),
+            parents: options.parents,
+        });
+        let outcome = self
+            .mutate("rename", options.idempotency.as_ref(), op, self.deadline())
+            .await;
+        outcome.map_err(|failed| failed.error.about(&format!("{from} to {to}")))?;
+        Ok(())
     }
 
     /// Deletes a file or directory; with `recursive` a whole tree at once.
@@ -54,15 +160,116 @@ impl Client {
     /// # Errors
     /// `not_found`, `not_empty`, `is_a_directory`, `not_a_directory`, `precondition_failed`, `denied`, `unknown`,
     /// `unavailable`.
-    pub async fn delete(&self, _path: &str, _options: DeleteOptions) -> Result<(), Error> {
-        unreachable!("written next")
+    pub async fn delete(&self, path: &str, options: DeleteOptions) -> Result<(), Error> {
+        let op = Op::Delete(command::Delete {
+            target: Some(target("delete", path)?),
+            recursive: options.recursive,
+            precondition: options.precondition.message(),
+            expect: match options.expect {
+                Expect::Any => 0,
+                Expect::File => 1,
+                Expect::Directory => 2,
+            },
+        });
+        let outcome = self
+            .mutate("delete", options.idempotency.as_ref(), op, self.deadline())
+            .await;
+        outcome.map_err(|failed| failed.error.about(path))?;
+        Ok(())
     }
 
     /// Changes attributes in one step.
     ///
     /// # Errors
     /// `not_found`, `denied`, `invalid`, `precondition_failed`, `unknown`, `unavailable`.
-    pub async fn set_attributes(&self, _path: &str, _changes: SetAttributes) -> Result<(), Error> {
-        unreachable!("written next")
+    pub async fn set_attributes(&self, path: &str, changes: SetAttributes) -> Result<(), Error> {
+        changes.check()?;
+        let xattr = |(name, value)| Xattr { name, value };
+        let op = Op::SetAttributes(command::SetAttributes {
+            target: Some(target("set attributes", path)?),
+            mode: changes.mode,
+            owner: changes.owner,
+            group: changes.group,
+            modified: changes.modified,
+            accessed: changes.accessed,
+            set_xattrs: changes.set_xattrs.into_iter().map(xattr).collect(),
+            remove_xattrs: changes.remove_xattrs,
+            replace_xattrs: changes.replace_xattrs,
+            policy: changes.policy.as_ref().map(policy_record),
+            inherit_policy: changes.inherit_policy,
+            precondition: changes.precondition.message(),
+        });
+        let outcome = self
+            .mutate(
+                "set attributes",
+                changes.idempotency.as_ref(),
+                op,
+                self.deadline(),
+            )
+            .await;
+        outcome.map_err(|failed| failed.error.about(path))?;
+        self.shared.writes.forget_policies();
+        Ok(())
+    }
+}
+
+fn attributes(operation: &'static str, path: &str, reply: &LookupReply) -> Result<Attributes, Error> {
+    let missing = || {
+        Error::of_code(
+            Code::Unavailable,
+            operation,
+            format!("{path}: the answer holds no inode"),
+        )
+    };
+    Ok(Attributes::of(
+        reply.inode.as_ref().ok_or_else(missing)?,
+        reply.policy.as_ref(),
+    ))
+}
+
+/// The extents of one page with their replicas, as people see them.
+fn extents(reply: &LookupReply) -> Vec<ExtentInfo> {
+    let chunks: BTreeMap<u64, &ChunkRecord> = reply.chunks.iter().map(|chunk| (chunk.id, chunk)).collect();
+    let disks: BTreeMap<u64, &DiskLocation> = reply.disks.iter().map(|disk| (disk.disk, disk)).collect();
+    let info = |extent: &drystone_proto::meta::LocatedExtent| {
+        let chunk = chunks.get(&extent.chunk).copied();
+        let replicas = chunk.map(|chunk| chunk.replicas.as_slice()).unwrap_or_default();
+        ExtentInfo {
+            offset: extent.offset,
+            length: extent.length,
+            chunk: extent.chunk,
+            chunk_offset: extent.chunk_offset,
+            state: chunk.map_or("unknown", |chunk| state_name(chunk.state)),
+            chunk_length: chunk.map_or(0, |chunk| chunk.length),
+            checksum: chunk.map_or(0, |chunk| chunk.checksum),
+            replicas: replicas
+                .iter()
+                .map(|replica| {
+                    let place = disks.get(&replica.disk).copied().cloned().unwrap_or_default();
+                    ReplicaInfo {
+                        server: place.server,
+                        node: place.node,
+                        address: place.address,
+                        rack: place.rack,
+                        disk: replica.disk,
+                        incarnation: replica.incarnation,
+                        placement: replica.placement,
+                        suspect: place.suspect,
+                    }
+                })
+                .collect(),
+        }
+    };
+    reply.extents.iter().map(info).collect()
+}
+
+fn state_name(state: i32) -> &'static str {
+    match ChunkState::try_from(state) {
+        Ok(ChunkState::Sealed) => "sealed",
+        Ok(ChunkState::Doomed) => "doomed",
+        Ok(ChunkState::Open) => "open",
+        Ok(ChunkState::Sealing) => "sealing",
+        Ok(ChunkState::Striped) => "striped",
+        Err(_) => "unknown",
     }
 }

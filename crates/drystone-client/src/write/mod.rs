@@ -1,9 +1,19 @@
 //! Writing: chunks streamed down chains in parallel, then one command that makes the content visible.
+//!
+//! [`chunk`] is the synchronous core of one stretch, [`buffer`] what it may have to send again, [`run`] its shell,
+//! [`shared`] what the writers of a process share, [`writer`] cuts the stream and publishes.
+
+mod buffer;
+mod chunk;
+mod run;
+mod shared;
+mod writer;
+
+pub(crate) use shared::WritePath;
+pub use writer::Writer;
 
 use crate::attributes::Idempotency;
-use crate::error::Error;
 use crate::version::{ContentVersion, Precondition};
-use bytes::Bytes;
 use drystone_types::{ByteCount, InodeId, Since};
 use std::time::Duration;
 
@@ -36,7 +46,7 @@ pub struct WriteOptions {
     pub size_hint: Option<u64>,
     /// Overrides the directory's chunk size.
     pub chunk_bytes: Option<ByteCount>,
-    /// Overrides the client's deadline: for each step, and for the publication.
+    /// Overrides the client's deadline for the publication.
     pub deadline: Option<Duration>,
 }
 
@@ -67,31 +77,4 @@ impl Published {
             version: self.version,
         }
     }
-}
-
-/// A file being written. Dropping it before [`Writer::finish`] leaves nothing visible; the space is reclaimed.
-pub struct Writer {}
-
-impl Writer {
-    /// Takes the next bytes. Returns when they are buffered or on their way, waiting while the budget of
-    /// unacknowledged bytes is used up. Failures of chunk servers are dealt with behind it.
-    ///
-    /// # Errors
-    /// What makes the whole write impossible: `not_found`, `denied`, `not_enough_domains`, `no_space`,
-    /// `unavailable`... Every later call returns the same.
-    pub async fn write(&mut self, _data: Bytes) -> Result<(), Error> {
-        unreachable!("written next")
-    }
-
-    /// Waits until everything is durable on the replicas that the policy names, then publishes it with one command.
-    ///
-    /// # Errors
-    /// `unknown` if the answer to that command did not come in time: then it may have happened. All others mean that
-    /// nothing was published.
-    pub async fn finish(self) -> Result<Published, Error> {
-        unreachable!("written next")
-    }
-
-    /// Gives it up. The same as dropping it.
-    pub fn abort(self) {}
 }

@@ -1,0 +1,110 @@
+//! The idempotency session: which sequence number a command gets, and which answers may be forgotten. A synchronous
+//! core.
+
+use drystone_types::ClientId;
+use std::collections::BTreeSet;
+
+/// One session of this process. When the cluster has forgotten it, another begins under another id.
+#[derive(Debug)]
+pub(crate) struct Session {
+    client: ClientId,
+    generation: u64,
+    open: bool,
+    next: u64,
+    outstanding: BTreeSet<u64>,
+}
+
+/// A command's place in a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Ticket {
+    pub(crate) client: ClientId,
+    pub(crate) generation: u64,
+    pub(crate) sequence: u64,
+    pub(crate) acknowledged_below: u64,
+}
+
+impl Session {
+    /// A session that must be opened before it is used.
+    pub(crate) fn new(client: ClientId) -> Self {
+        Self {
+            client,
+            generation: 0,
+            open: false,
+            next: 1,
+            outstanding: BTreeSet::new(),
+        }
+    }
+
+    /// The id to open, with its generation, unless it is open.
+    pub(crate) fn to_open(&self) -> Option<(ClientId, u64)> {
+        (!self.open).then_some((self.client, self.generation))
+    }
+
+    /// The cluster knows the session of `generation` now.
+    pub(crate) fn opened(&mut self, generation: u64) {
+        self.open |= generation == self.generation;
+    }
+
+    /// The cluster does not know the session of `generation`: go on as `client`.
+    pub(crate) fn forgotten(&mut self, generation: u64, client: ClientId) {
+        if generation == self.generation {
+            *self = Self {
+                generation: generation + 1,
+                ..Self::new(client)
+            };
+        }
+    }
+
+    /// The next command's place.
+    pub(crate) fn begin(&mut self) -> Ticket {
+        let sequence = self.next;
+        self.next += 1;
+        self.outstanding.insert(sequence);
+        let acknowledged_below = self.outstanding.first().copied().unwrap_or(sequence);
+        Ticket {
+            client: self.client,
+            generation: self.generation,
+            sequence,
+            acknowledged_below,
+        }
+    }
+
+    /// Nobody waits for this command any more.
+    pub(crate) fn end(&mut self, ticket: Ticket) {
+        if ticket.generation == self.generation {
+            self.outstanding.remove(&ticket.sequence);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_kept_for_the_oldest_outstanding_command() {
+        let mut session = Session::new(ClientId([1; 16]));
+        let (one, two) = (session.begin(), session.begin());
+        assert_eq!((one.sequence, one.acknowledged_below), (1, 1));
+        session.end(two);
+        assert_eq!(session.begin().acknowledged_below, 1);
+        session.end(one);
+        assert_eq!(session.begin().acknowledged_below, 3);
+    }
+
+    #[test]
+    fn a_forgotten_session_goes_on_under_another_id_once() {
+        let mut session = Session::new(ClientId([1; 16]));
+        session.opened(0);
+        assert_eq!(session.to_open(), None);
+        let old = session.begin();
+        session.forgotten(0, ClientId([2; 16]));
+        session.forgotten(0, ClientId([3; 16]));
+        assert_eq!(session.to_open(), Some((ClientId([2; 16]), 1)));
+        session.opened(0);
+        assert!(session.to_open().is_some());
+        let new = session.begin();
+        session.end(old);
+        assert_eq!((new.sequence, session.begin().acknowledged_below), (1, 1));
+    }
+}

@@ -1,0 +1,28 @@
+//! Servers that failed this process lately.
+
+use drystone_env::Monotonic;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// A server that failed is avoided for this long: about what the cluster needs to suspect it by itself.
+const AVOID_FOR: Duration = Duration::from_secs(10);
+
+/// Node ids with the time until which they are avoided; as many as a cluster has servers.
+#[derive(Debug, Default)]
+pub(crate) struct Suspects(Mutex<BTreeMap<u64, Monotonic>>);
+
+impl Suspects {
+    pub(crate) fn add(&self, node: u64, now: Monotonic) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(node, now.plus(AVOID_FOR));
+    }
+
+    pub(crate) fn now(&self, now: Monotonic) -> Vec<u64> {
+        let mut suspects = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        suspects.retain(|_, until| *until > now);
+        suspects.keys().copied().collect()
+    }
+}

@@ -1,0 +1,563 @@
+//! Cuts a stream into stretches of a chunk each, keeps several under way, publishes.
+
+use super::buffer::Frame;
+use super::chunk::{Part, Trouble};
+use super::run::{Job, Stretch, run};
+use super::{Published, WriteMode, WriteOptions};
+use crate::client::{Client, target};
+use crate::error::{Error, ErrorKind};
+use crate::meta::Failed;
+use crate::metrics::Metrics;
+use bytes::Bytes;
+use drystone_env::{BufferMut, Monotonic};
+use drystone_proto::command::{
+    Content, NewExtent, Op, Outcome, Publish, PublishMode, Stage, StageExtend, Target,
+};
+use drystone_proto::record::PolicyRecord;
+use drystone_types::{Code, InodeId, MAX_CHUNK_BYTES, MAX_PAYLOAD_BYTES, Since};
+use std::collections::VecDeque;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+const WRITE: &str = "write";
+/// A stream of unknown length begins with a chunk of this size, so that a file that turns out small does not take
+/// a large slot.
+const FIRST_UNKNOWN: u64 = 8 << 20;
+/// Chunks that one command records at most.
+const MAX_CHUNKS: usize = 256;
+/// Chunks after which a replacement is staged: half of what a command takes.
+const STAGE_CHUNKS: usize = 128;
+/// Chunks that have waited this long for their commit are staged, before their grants expire.
+const STAGE_AGE: Duration = Duration::from_secs(600);
+/// A staged file is given up by the cluster this long after its writer's last word: longer than any pause that a
+/// writer survives, and it costs space only.
+const STAGE_LEASE: Duration = Duration::from_secs(6 * 3600);
+
+/// A file being written. Dropping it before [`Writer::finish`] leaves nothing visible; the space is reclaimed.
+pub struct Writer {
+    client: Client,
+    path: String,
+    options: WriteOptions,
+    policy: Option<PolicyRecord>,
+    gather: Option<(BufferMut, usize)>,
+    pending: Option<Bytes>,
+    taken: u64,
+    open: Option<OpenStretch>,
+    running: VecDeque<oneshot::Receiver<Result<Vec<Part>, Trouble>>>,
+    parts: Vec<Part>,
+    first_part_at: Option<Monotonic>,
+    staged: Option<(u64, u64)>,
+    error: Option<Error>,
+}
+
+/// The stretch that takes the next bytes.
+struct OpenStretch {
+    jobs: mpsc::UnboundedSender<Job>,
+    room: u64,
+    taken: u64,
+}
+
+impl Writer {
+    pub(crate) fn new(client: Client, path: &str, options: WriteOptions) -> Self {
+        Self {
+            client,
+            path: path.to_owned(),
+            options,
+            policy: None,
+            gather: None,
+            pending: None,
+            taken: 0,
+            open: None,
+            running: VecDeque::new(),
+            parts: Vec::new(),
+            first_part_at: None,
+            staged: None,
+            error: None,
+        }
+    }
+
+    /// Bytes taken so far.
+    pub fn position(&self) -> u64 {
+        let pending = self.pending.as_ref().map_or(0, Bytes::len);
+        let gathered = self.gather.as_ref().map_or(0, |(_, filled)| *filled);
+        self.taken + (pending + gathered) as u64
+    }
+
+    /// Takes the next bytes. Returns when they are buffered or on their way, waiting while the budget of
+    /// unacknowledged bytes is used up. Failures of chunk servers are dealt with behind it. Not cancel safe: a writer
+    /// whose `write` was dropped must be dropped too.
+    ///
+    /// # Errors
+    /// What makes the whole write impossible: `not_found`, `denied`, `not_enough_domains`, `no_space`,
+    /// `unavailable`... Every later call returns the same.
+    pub async fn write(&mut self, data: Bytes) -> Result<(), Error> {
+        if let Some(error) = &self.error {
+            return Err(error.clone());
+        }
+        let result = self.take(data).await;
+        if let Err(error) = &result {
+            self.error = Some(error.clone());
+            self.open = None;
+        }
+        result
+    }
+
+    async fn take(&mut self, mut data: Bytes) -> Result<(), Error> {
+        while !data.is_empty() {
+            if let Some(full) = self.pending.take() {
+                self.push(full, false).await?;
+            }
+            let frame = self.frame_bytes();
+            match self.gather.take() {
+                None if data.len() >= frame => self.pending = Some(data.split_to(frame)),
+                gather => {
+                    let (mut buffer, filled) =
+                        gather.unwrap_or_else(|| (self.client.shared.pool.take(frame), 0));
+                    let room = frame.min(buffer.len()).saturating_sub(filled);
+                    let piece = data.split_to(room.min(data.len()));
+                    buffer[filled..filled + piece.len()].copy_from_slice(&piece);
+                    let filled = filled + piece.len();
+                    if filled == buffer.len() {
+                        self.pending = Some(buffer.freeze());
+                    } else {
+                        self.gather = Some((buffer, filled));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of the next frame: up to 1 MiB, and no more than the stretch has room for.
+    fn frame_bytes(&self) -> usize {
+        let room = self
+            .open
+            .as_ref()
+            .map(|open| open.room - open.taken)
+            .filter(|&room| room > 0);
+        let first = self
+            .options
+            .chunk_bytes
+            .or(self.client.shared.options.chunk_bytes);
+        let policy = self.policy.map(|policy| policy.chunk_bytes);
+        let room = room
+            .or(policy)
+            .or(first.map(|bytes| bytes.0))
+            .unwrap_or(MAX_CHUNK_BYTES);
+        room.clamp(1, MAX_PAYLOAD_BYTES as u64) as usize
+    }
+
+    async fn policy(&mut self) -> Result<PolicyRecord, Error> {
+        if let Some(policy) = self.policy {
+            return Ok(policy);
+        }
+        target(WRITE, &self.path)?;
+        let mut policy = self
+            .client
+            .shared
+            .writes
+            .policy(&self.client, &self.path, self.options.parents)
+            .await?;
+        if let Some(bytes) = self
+            .options
+            .chunk_bytes
+            .or(self.client.shared.options.chunk_bytes)
+        {
+            policy.chunk_bytes = bytes.0;
+        }
+        let faults = crate::attributes::policy_of(&policy).faults();
+        if !faults.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                WRITE,
+                format!("{}: {}", self.path, faults.join("; ")),
+            ));
+        }
+        self.policy = Some(policy);
+        Ok(policy)
+    }
+
+    /// Most bytes of the stretch that begins now.
+    fn stretch_bytes(&self, policy: &PolicyRecord, exact: Option<u64>) -> u64 {
+        let left = self
+            .options
+            .size_hint
+            .and_then(|hint| hint.checked_sub(self.taken))
+            .filter(|&left| left > 0);
+        let guess = if self.taken == 0 {
+            FIRST_UNKNOWN
+        } else {
+            policy.chunk_bytes
+        };
+        exact.or(left).unwrap_or(guess).min(policy.chunk_bytes)
+    }
+
+    /// Hands one frame to the open stretch, opening it if need be.
+    async fn push(&mut self, data: Bytes, end: bool) -> Result<(), Error> {
+        let policy = self.policy().await?;
+        let mut data = data;
+        while !data.is_empty() {
+            if self.open.is_none() {
+                let exact = end.then_some(data.len() as u64);
+                self.start(policy, self.stretch_bytes(&policy, exact)).await?;
+            }
+            let Some(open) = &self.open else { continue };
+            let now = data.split_to(((open.room - open.taken).min(data.len() as u64)) as usize);
+            let length = now.len() as u64;
+            let permit = self.permit(now.len()).await?;
+            let frame = Frame::new(now);
+            self.taken += length;
+            Metrics::add(&self.client.shared.metrics.bytes_written, length);
+            let Some(open) = &mut self.open else { continue };
+            open.taken += length;
+            let sent = open.jobs.send(Job::Frame(frame, permit)).is_ok();
+            if !sent || open.taken == open.room || end && data.is_empty() {
+                let _ = open.jobs.send(Job::End);
+                self.open = None;
+            }
+            if !sent {
+                self.collect(0).await?;
+                return Err(Error::new(ErrorKind::Unavailable, WRITE, self.path.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    async fn start(&mut self, policy: PolicyRecord, max_bytes: u64) -> Result<(), Error> {
+        self.collect(self.client.shared.options.streams.saturating_sub(1))
+            .await?;
+        self.stage_if_due().await?;
+        let (jobs, inbox) = mpsc::unbounded_channel();
+        let (done, result) = oneshot::channel();
+        let stretch = Stretch {
+            policy,
+            max_bytes,
+            fresh: false,
+        };
+        let client = self.client.clone();
+        let task = async move {
+            let _ = done.send(run(client, stretch, inbox).await);
+        };
+        self.client.shared.env.spawn.spawn("chunk writer", Box::pin(task));
+        self.running.push_back(result);
+        self.open = Some(OpenStretch {
+            jobs,
+            room: max_bytes,
+            taken: 0,
+        });
+        Ok(())
+    }
+
+    /// A part of the process's budget. When it is used up, what this writer has sent is made durable first, so that
+    /// writers never wait for each other in a circle.
+    async fn permit(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Error> {
+        let budget = &self.client.shared.writes.budget;
+        let wanted = u32::try_from(bytes).unwrap_or(u32::MAX);
+        if let Ok(permit) = budget.clone().try_acquire_many_owned(wanted) {
+            return Ok(permit);
+        }
+        if let Some(open) = &self.open {
+            let _ = open.jobs.send(Job::Flush);
+        }
+        let wait = budget.clone().acquire_many_owned(wanted);
+        let deadline = self.client.deadline();
+        match self.client.shared.env.clock.until(deadline, wait).await {
+            Some(Ok(permit)) => Ok(permit),
+            _ => Err(Error::new(
+                ErrorKind::Busy,
+                WRITE,
+                "the budget of unacknowledged bytes stayed used up",
+            )),
+        }
+    }
+
+    /// Takes the results of the oldest stretches until at most `left` are under way.
+    async fn collect(&mut self, left: usize) -> Result<(), Error> {
+        while self.running.len() > left {
+            let Some(oldest) = self.running.pop_front() else {
+                break;
+            };
+            let result = oldest
+                .await
+                .unwrap_or_else(|_| Err(Trouble::new(Code::Unavailable, "the client stopped")));
+            let parts = result.map_err(|trouble| self.impossible(trouble))?;
+            self.first_part_at
+                .get_or_insert(self.client.shared.env.clock.now());
+            self.parts.extend(parts);
+        }
+        Ok(())
+    }
+
+    /// Nothing is visible yet, so whatever a server left unknown certainly did not happen.
+    fn impossible(&self, trouble: Trouble) -> Error {
+        let code = if trouble.code == Code::Unknown {
+            Code::Unavailable
+        } else {
+            trouble.code
+        };
+        let code = match code {
+            Code::Conflict | Code::NotFound | Code::Corrupt | Code::Invalid => Code::Unavailable,
+            code => code,
+        };
+        Error::of_code(code, WRITE, format!("{}: {}", self.path, trouble.message))
+    }
+
+    /// Waits until everything is durable on the replicas that the policy names, then publishes it with one command.
+    ///
+    /// # Errors
+    /// `unknown` if the answer to that command did not come in time: then it may have happened. All others mean that
+    /// nothing was published.
+    pub async fn finish(mut self) -> Result<Published, Error> {
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        let rest = match (self.pending.take(), self.gather.take()) {
+            (Some(full), _) => full,
+            (None, Some((mut buffer, filled))) => {
+                buffer.set_len(filled);
+                buffer.freeze()
+            }
+            (None, None) => Bytes::new(),
+        };
+        let untouched = self.open.is_none() && self.running.is_empty() && self.parts.is_empty();
+        if untouched
+            && self.staged.is_none()
+            && let Some(published) = self.finish_small(&rest).await?
+        {
+            return Ok(published);
+        }
+        self.push(rest, true).await?;
+        if let Some(open) = self.open.take() {
+            let _ = open.jobs.send(Job::End);
+        }
+        self.collect(0).await?;
+        if self.parts.len() > MAX_CHUNKS || self.staged.is_some() {
+            self.stage().await?;
+        }
+        let content = content(&std::mem::take(&mut self.parts));
+        let outcome = self.publish(content).await.map_err(|failed| match failed.code {
+            Code::GrantExpired => {
+                self.client.shared.writes.forget_grants();
+                failed.error.about("the write took longer than its grants live")
+            }
+            _ => failed.error,
+        })?;
+        Ok(self.published(&outcome))
+    }
+
+    /// The whole content is one frame in memory: inline, or a chunk of its own. `None` if it needs several chunks.
+    async fn finish_small(&mut self, data: &Bytes) -> Result<Option<Published>, Error> {
+        if data.is_empty() {
+            let outcome = self
+                .publish(Content::default())
+                .await
+                .map_err(|failed| failed.error)?;
+            return Ok(Some(self.published(&outcome)));
+        }
+        if let Some(published) = self.finish_inline(data).await? {
+            return Ok(Some(published));
+        }
+        if data.len() as u64 > self.policy().await?.chunk_bytes {
+            return Ok(None);
+        }
+        let mut fresh = false;
+        loop {
+            let parts = self.write_single(data, fresh).await?;
+            match self.publish(content(&parts)).await {
+                Ok(outcome) => {
+                    Metrics::add(&self.client.shared.metrics.bytes_written, data.len() as u64);
+                    return Ok(Some(self.published(&outcome)));
+                }
+                // Everything is still here: once more, with a grant that was not fetched ahead.
+                Err(failed) if failed.code == Code::GrantExpired && !fresh => {
+                    self.client.shared.writes.forget_grants();
+                    fresh = true;
+                }
+                Err(failed) => return Err(failed.error),
+            }
+        }
+    }
+
+    /// Puts the content into the command itself, if the cluster takes so much now.
+    async fn finish_inline(&mut self, data: &Bytes) -> Result<Option<Published>, Error> {
+        if !self.client.shared.options.inline {
+            return Ok(None);
+        }
+        let info = self
+            .client
+            .shared
+            .meta
+            .recent_info(self.client.deadline())
+            .await?;
+        if data.len() as u64 > u64::from(info.inline_max) {
+            return Ok(None);
+        }
+        let inline = Content {
+            inline: Some(data.clone()),
+            ..Content::default()
+        };
+        match self.publish(inline).await {
+            Ok(outcome) => {
+                Metrics::add(&self.client.shared.metrics.bytes_written, data.len() as u64);
+                Ok(Some(self.published(&outcome)))
+            }
+            Err(failed) if matches!(failed.code, Code::InlineRefused | Code::TooLarge) => Ok(None),
+            Err(failed) => Err(failed.error),
+        }
+    }
+
+    /// One frame, one append, run here: no task of its own.
+    async fn write_single(&mut self, data: &Bytes, fresh: bool) -> Result<Vec<Part>, Error> {
+        let policy = self.policy().await?;
+        let (jobs, inbox) = mpsc::unbounded_channel();
+        let max_bytes = data.len() as u64;
+        let permit = self.permit(data.len()).await?;
+        let _ = jobs.send(Job::Frame(Frame::new(data.clone()), permit));
+        let _ = jobs.send(Job::End);
+        let stretch = Stretch {
+            policy,
+            max_bytes,
+            fresh,
+        };
+        run(self.client.clone(), stretch, inbox)
+            .await
+            .map_err(|trouble| self.impossible(trouble))
+    }
+
+    async fn stage_if_due(&mut self) -> Result<(), Error> {
+        let now = self.client.shared.env.clock.now();
+        let old = self.first_part_at.is_some_and(|at| now.since(at) >= STAGE_AGE);
+        if self.options.mode == WriteMode::Replace && (self.parts.len() >= STAGE_CHUNKS || old) {
+            self.stage().await?;
+        }
+        Ok(())
+    }
+
+    /// Adds the parts that are sealed to an unlinked inode, which the publication will link.
+    async fn stage(&mut self) -> Result<(), Error> {
+        if self.options.mode != WriteMode::Replace {
+            let message = format!(
+                "{}: more than {MAX_CHUNKS} chunks in one append or range",
+                self.path
+            );
+            return Err(Error::new(ErrorKind::TooLarge, WRITE, message));
+        }
+        let lease = STAGE_LEASE.as_micros() as u64;
+        let mut staged = match self.staged {
+            Some(staged) => staged,
+            None => {
+                let op = Op::Stage(Stage {
+                    target: Some(self.stage_target()),
+                    lease,
+                });
+                let outcome = self.client.mutate(WRITE, None, op, self.client.deadline()).await;
+                (
+                    outcome.map_err(|failed| not_visible(failed, &self.path))?.inode,
+                    0,
+                )
+            }
+        };
+        self.staged = Some(staged);
+        while !self.parts.is_empty() {
+            let parts: Vec<Part> = self.parts.drain(..self.parts.len().min(STAGE_CHUNKS)).collect();
+            let length: u64 = parts.iter().map(|part| part.length).sum();
+            let (inode, offset) = staged;
+            let op = Op::StageExtend(StageExtend {
+                inode,
+                offset,
+                content: Some(content(&parts)),
+                lease,
+            });
+            let outcome = self.client.mutate(WRITE, None, op, self.client.deadline()).await;
+            outcome.map_err(|failed| not_visible(failed, &self.path))?;
+            staged.1 += length;
+            self.staged = Some(staged);
+        }
+        self.first_part_at = None;
+        Ok(())
+    }
+
+    fn stage_target(&self) -> Target {
+        Target {
+            base: 0,
+            path: self.path.clone(),
+        }
+    }
+
+    async fn publish(&self, content: Content) -> Result<Outcome, Failed> {
+        let place = target(WRITE, &self.path).map_err(|error| Failed {
+            code: error.code(),
+            error,
+        })?;
+        let (mode, offset) = match self.options.mode {
+            WriteMode::Replace => (PublishMode::Replace, 0),
+            WriteMode::Append => (PublishMode::Append, 0),
+            WriteMode::Range(offset) => (PublishMode::Range, offset),
+        };
+        let op = Op::Publish(Publish {
+            target: Some(place),
+            precondition: self.options.precondition.message(),
+            mode: mode as i32,
+            offset,
+            content: Some(content),
+            parents: self.options.parents,
+            file_mode: self.options.file_mode,
+            staged: self.staged.map_or(0, |(inode, _)| inode),
+        });
+        let clock = &self.client.shared.env.clock;
+        let deadline = clock.now().plus(
+            self.options
+                .deadline
+                .unwrap_or(self.client.shared.options.deadline),
+        );
+        let outcome = self
+            .client
+            .mutate(WRITE, self.options.idempotency.as_ref(), op, deadline)
+            .await;
+        outcome.map_err(|failed| Failed {
+            error: failed.error.about(&self.path),
+            ..failed
+        })
+    }
+
+    fn published(&self, outcome: &Outcome) -> Published {
+        let version = crate::ContentVersion {
+            inode: InodeId(outcome.inode),
+            version: Since(outcome.version),
+        };
+        Published {
+            inode: version.inode,
+            version: version.version,
+            created: outcome.created,
+            size: outcome.size,
+            offset: outcome.offset,
+            redundancy: outcome.redundancy,
+            etag: self.client.etag(version),
+        }
+    }
+
+    /// Gives it up. The same as dropping it.
+    pub fn abort(self) {}
+}
+
+/// A step before the publication whose outcome is unknown has published nothing.
+fn not_visible(failed: Failed, path: &str) -> Error {
+    match failed.error.kind() {
+        ErrorKind::Unknown => Error::new(ErrorKind::Unavailable, WRITE, failed.error.context()).about(path),
+        _ => failed.error.about(path),
+    }
+}
+
+/// Sealed parts as a command records them.
+fn content(parts: &[Part]) -> Content {
+    let extent = |part: &Part| NewExtent {
+        length: part.length,
+        chunk: part.chunk.chunk,
+        chunk_offset: 0,
+    };
+    Content {
+        inline: None,
+        extents: parts.iter().map(extent).collect(),
+        chunks: parts.iter().map(|part| part.chunk.clone()).collect(),
+    }
+}
