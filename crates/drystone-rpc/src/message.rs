@@ -23,6 +23,14 @@ pub trait Service: Send + Sync + 'static {
     /// is dropped when its deadline passes or its connection ends: work that must be finished belongs to a task
     /// or thread of the service. The reply to a one-way request is thrown away.
     fn handle(&self, request: Request) -> BoxFuture<Reply>;
+
+    /// Asked before more is read from a peer that has requests under way: `None` to go on, or what completes when
+    /// to ask again. Until then the peer waits and nothing fails; answers go on. This is how a service bounds what
+    /// it holds by making senders wait. Whoever says so must be sure that it ends: answering what is under way
+    /// may not depend on reading more from the same peers. Default: never.
+    fn hold_back(&self, _peer: &Peer) -> Option<BoxFuture<()>> {
+        None
+    }
 }
 
 /// Who is at the other end of a connection.

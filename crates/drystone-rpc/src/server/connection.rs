@@ -91,6 +91,8 @@ pub(super) struct Connection {
     running: FuturesUnordered<Running>,
     frames: Vec<Frame>,
     sweep: BoxFuture<()>,
+    /// The service wants nothing more from this peer until then.
+    held_back: Option<BoxFuture<()>>,
     /// Bytes written and read when they last changed, and when that was.
     last_written: (u64, Monotonic),
     last_read: (u64, Monotonic),
@@ -112,6 +114,7 @@ impl Connection {
             running: FuturesUnordered::new(),
             frames: Vec::new(),
             sweep,
+            held_back: None,
             last_written: (0, now),
             last_read: (0, now),
             server,
@@ -147,7 +150,8 @@ impl Connection {
         }
         let full = self.wire.outbox.bytes() >= queue_bytes;
         let refusing = matches!(self.phase, Phase::Refusing { .. });
-        if !full && !refusing && self.running.len() < self.server.options.window as usize {
+        let room = !full && !refusing && self.running.len() < self.server.options.window as usize;
+        if room && !self.is_held_back(context) {
             let mut frames = std::mem::take(&mut self.frames);
             if let Poll::Ready(read) = self.wire.poll_read(context, &mut frames) {
                 // What came whole before the fault is still served: it may be what the peer waits for.
@@ -168,6 +172,29 @@ impl Connection {
             }
         }
         Ok(progress)
+    }
+
+    /// True while the service wants this peer to wait. A peer with nothing under way is always read.
+    fn is_held_back(&mut self, context: &mut Context<'_>) -> bool {
+        loop {
+            if self.running.is_empty() {
+                self.held_back = None;
+                return false;
+            }
+            if let Some(held_back) = &mut self.held_back {
+                if held_back.as_mut().poll(context).is_pending() {
+                    return true;
+                }
+                self.held_back = None;
+            }
+            let Phase::Serving { peer } = &self.phase else {
+                return false;
+            };
+            self.held_back = self.server.service.hold_back(peer);
+            if self.held_back.is_none() {
+                return false;
+            }
+        }
     }
 
     /// The peer has been told; it is given time to read it, because closing with unread bytes would reset the
