@@ -4,7 +4,10 @@
 
 mod clock;
 mod disk;
+mod faults;
+mod file;
 mod inode;
+mod state;
 #[cfg(test)]
 mod tests;
 
