@@ -3,7 +3,8 @@
 //! Replicas are spread over as many zones as there are, then racks, hosts, devices: of the eligible disks only
 //! those that share the fewest domains with the replicas chosen before are candidates. Among these two are drawn,
 //! each with a probability in proportion to its free space, and the one with less work relative to its space
-//! wins (power of two choices). No two replicas ever share a device.
+//! wins (power of two choices). No two replicas ever share a disk; sharing a
+//! device is allowed, because a cluster on one machine has but one (and says so).
 
 use crate::{Demand, DiskView};
 use drystone_env::Rng;
@@ -15,8 +16,8 @@ const FULL_PERCENT: u128 = 90;
 /// Why no disks were chosen.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum PlacementError {
-    /// Fewer independent disks than the demand's minimum can take the data.
-    #[error("{needed} replicas need as many independent disks, {found} can take data ({why})")]
+    /// Fewer disks than the demand's minimum can take the data.
+    #[error("{needed} replicas are needed, {found} can be placed ({why})")]
     NotEnoughDomains {
         /// The least that will do.
         needed: u32,
@@ -48,7 +49,7 @@ pub fn plan_replicas(
         .filter(|view| obstacle(demand, view).is_none())
         .collect();
     while held + (chosen.len() as u32) < demand.replicas {
-        left.retain(|view| !taken.iter().any(|other| same_device(view, other)));
+        left.retain(|view| !taken.iter().any(|other| same_disk(view, other)));
         let Some(pick) = pick(demand, &left, &taken, chosen.is_empty() && held == 0, draws) else {
             break;
         };
@@ -74,7 +75,7 @@ pub fn plan_replicas(
 /// Why a disk takes no new data; `None` if it does.
 fn obstacle(demand: &Demand, view: &DiskView) -> Option<&'static str> {
     let used = u128::from(view.total.0.saturating_sub(view.free.0)) + u128::from(demand.bytes.0);
-    if demand.have.contains(&view.disk) {
+    if holds(demand, view) {
         Some("holding it already")
     } else if view.read_only {
         Some("read-only")
@@ -89,6 +90,11 @@ fn obstacle(demand: &Demand, view: &DiskView) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// Also if it has been formatted since: what it held is for repair to say, not for a plan to guess.
+fn holds(demand: &Demand, view: &DiskView) -> bool {
+    demand.have.iter().any(|held| held.disk == view.disk.disk)
 }
 
 fn obstacles(demand: &Demand, disks: &[DiskView]) -> String {
@@ -116,7 +122,8 @@ fn same_host(a: &DiskView, b: &DiskView) -> bool {
     a.node == b.node || (same_rack(a, b) && a.host == b.host)
 }
 
-fn same_device(a: &DiskView, b: &DiskView) -> bool {
+/// Another incarnation of a disk is the same disk.
+fn same_disk(a: &DiskView, b: &DiskView) -> bool {
     a.disk.disk == b.disk.disk
 }
 

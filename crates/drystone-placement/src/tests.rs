@@ -1,1 +1,323 @@
+use super::*;
+use drystone_env::SeededRng;
+use drystone_types::{ByteCount, DiskId, DiskRef, Incarnation, NodeId};
+use proptest::prelude::*;
+use std::collections::BTreeSet;
 
+const GIB: u64 = 1 << 30;
+
+fn reference(disk: u64) -> DiskRef {
+    DiskRef {
+        disk: DiskId(disk),
+        incarnation: Incarnation(disk + 100),
+    }
+}
+
+/// One line per disk: `id node host rack zone` and any of `free=GiB load=N suspect draining read-only`; every disk
+/// has 100 GiB.
+fn disks(text: &str) -> Vec<DiskView> {
+    let line = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [id, node, host, rack, zone, flags @ ..] = &words[..] else {
+            panic!("short line {line:?}")
+        };
+        let value = |name: &str| {
+            flags
+                .iter()
+                .find_map(|flag| flag.strip_prefix(name))
+                .map(|v| v.parse().unwrap())
+        };
+        DiskView {
+            disk: reference(id.parse().unwrap()),
+            node: NodeId(node.parse().unwrap()),
+            host: (*host).to_owned(),
+            rack: (*rack).to_owned(),
+            zone: (*zone).to_owned(),
+            device: value("device=").unwrap_or_else(|| id.parse().unwrap()),
+            free: ByteCount(value("free=").unwrap_or(80) * GIB),
+            total: ByteCount(100 * GIB),
+            load: value("load=").unwrap_or(0) as u32,
+            suspect: flags.contains(&"suspect"),
+            draining: flags.contains(&"draining"),
+            read_only: flags.contains(&"read-only"),
+        }
+    };
+    text.lines()
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
+        .map(line)
+        .collect()
+}
+
+fn demand(replicas: u32) -> Demand {
+    Demand {
+        replicas,
+        bytes: ByteCount(64 << 20),
+        ..Demand::default()
+    }
+}
+
+/// Every set of disks that any of many draws chooses, each as sorted ids; or the one refusal.
+fn check(demand: &Demand, text: &str, expected: Result<&[&[u64]], (u32, u32)>) {
+    let disks = disks(text);
+    let plans: BTreeSet<_> = (0..400)
+        .map(
+            |seed| match plan_replicas(demand, &disks, &mut SeededRng::new(seed)) {
+                Ok(chosen) => {
+                    let mut ids: Vec<u64> = chosen.iter().map(|disk| disk.disk.0).collect();
+                    ids.sort_unstable();
+                    Ok(ids)
+                }
+                Err(PlacementError::NotEnoughDomains { needed, found, .. }) => Err((needed, found)),
+            },
+        )
+        .collect();
+    let expected: BTreeSet<_> = match expected {
+        Ok(sets) => sets.iter().map(|set| Ok(set.to_vec())).collect(),
+        Err(refusal) => BTreeSet::from([Err(refusal)]),
+    };
+    assert_eq!(plans, expected, "{text}");
+}
+
+#[test]
+fn replicas_spread_over_racks_before_hosts() {
+    let text = "1 1 a r1 z
+                2 2 b r1 z
+                3 3 c r2 z
+                4 4 d r3 z";
+    check(&demand(3), text, Ok(&[&[1, 3, 4], &[2, 3, 4]]));
+    check(&demand(4), text, Ok(&[&[1, 2, 3, 4]]));
+}
+
+#[test]
+fn zones_come_before_racks() {
+    let text = "1 1 a r1 z1
+                2 2 b r2 z1
+                3 3 c r1 z2";
+    check(&demand(2), text, Ok(&[&[1, 3], &[2, 3]]));
+}
+
+#[test]
+fn with_two_racks_the_third_goes_to_another_host() {
+    let text = "1 1 a r1 z
+                2 1 a r1 z
+                3 2 b r2 z
+                4 3 c r2 z";
+    check(&demand(3), text, Ok(&[&[1, 3, 4], &[2, 3, 4]]));
+}
+
+#[test]
+fn two_servers_on_one_host_are_one_domain() {
+    let text = "1 1 a r z
+                2 2 a r z
+                3 3 b r z";
+    check(&demand(2), text, Ok(&[&[1, 3], &[2, 3]]));
+}
+
+#[test]
+fn three_servers_of_one_machine_take_three_replicas() {
+    let text = "1 1 me r1 z device=1
+                2 2 me r2 z device=1
+                3 3 me r3 z device=1";
+    check(&demand(3), text, Ok(&[&[1, 2, 3]]));
+}
+
+#[test]
+fn what_is_full_suspect_draining_read_only_or_avoided_takes_nothing() {
+    let text = "1 1 a r1 z
+                2 2 b r2 z free=10
+                3 3 c r3 z suspect
+                4 4 d r4 z draining
+                5 5 e r5 z read-only
+                6 6 f r6 z
+                7 7 g r7 z free=11";
+    let demand = Demand {
+        avoid: vec![NodeId(6)],
+        ..demand(2)
+    };
+    check(&demand, text, Ok(&[&[1, 7]]));
+    check(
+        &Demand {
+            replicas: 3,
+            ..demand.clone()
+        },
+        text,
+        Err((3, 2)),
+    );
+    let error = plan_replicas(
+        &Demand {
+            replicas: 3,
+            ..demand
+        },
+        &disks(text),
+        &mut SeededRng::new(1),
+    )
+    .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "3 replicas are needed, 2 can be placed (7 disks known, 1 avoided, 1 draining, 1 full, 1 read-only, 1 suspect)"
+    );
+}
+
+#[test]
+fn fewer_replicas_are_given_only_down_to_the_minimum() {
+    let text = "1 1 a r1 z
+                2 2 b r2 z";
+    check(
+        &Demand {
+            minimum: 2,
+            ..demand(3)
+        },
+        text,
+        Ok(&[&[1, 2]]),
+    );
+    check(
+        &Demand {
+            minimum: 3,
+            ..demand(3)
+        },
+        text,
+        Err((3, 2)),
+    );
+    check(
+        &Demand {
+            minimum: 9,
+            ..demand(3)
+        },
+        text,
+        Err((3, 2)),
+    );
+    check(&demand(1), "", Err((1, 0)));
+}
+
+#[test]
+fn existing_replicas_count_and_their_domains_are_taken() {
+    let text = "1 1 a r1 z
+                2 2 b r1 z
+                3 3 c r2 z
+                4 4 d r3 z suspect";
+    check(
+        &Demand {
+            have: vec![reference(1)],
+            ..demand(2)
+        },
+        text,
+        Ok(&[&[3]]),
+    );
+    check(
+        &Demand {
+            have: vec![reference(1), reference(4)],
+            ..demand(3)
+        },
+        text,
+        Ok(&[&[3]]),
+    );
+    check(
+        &Demand {
+            have: vec![reference(1), reference(3)],
+            ..demand(2)
+        },
+        text,
+        Ok(&[&[]]),
+    );
+    // Another incarnation of the disk is the same device: it gets no second replica of its own chunk.
+    let old = DiskRef {
+        incarnation: Incarnation(1),
+        ..reference(1)
+    };
+    let two = "1 1 a r1 z
+               3 3 c r2 z";
+    check(
+        &Demand {
+            have: vec![old],
+            ..demand(2)
+        },
+        two,
+        Ok(&[&[3]]),
+    );
+}
+
+#[test]
+fn the_first_replica_is_near_the_writer() {
+    let text = "1 1 a r1 z
+                2 2 b r2 z
+                3 3 c r3 z
+                4 4 d r4 z";
+    for seed in 0..200 {
+        let near = Demand {
+            near_host: "c".to_owned(),
+            ..demand(3)
+        };
+        let chosen = plan_replicas(&near, &disks(text), &mut SeededRng::new(seed)).unwrap();
+        assert_eq!(chosen.first(), Some(&reference(3)));
+    }
+    check(
+        &Demand {
+            near_host: "nowhere".to_owned(),
+            ..demand(4)
+        },
+        text,
+        Ok(&[&[1, 2, 3, 4]]),
+    );
+}
+
+fn shares(text: &str) -> Vec<u32> {
+    let disks = disks(text);
+    let mut counts = vec![0; disks.len()];
+    let mut rng = SeededRng::new(5);
+    for _ in 0..10_000 {
+        let chosen = plan_replicas(&demand(1), &disks, &mut rng).unwrap();
+        let at = disks.iter().position(|view| view.disk == chosen[0]).unwrap();
+        counts[at] += 1;
+    }
+    counts
+}
+
+#[test]
+fn space_and_idleness_attract() {
+    let even = shares("1 1 a r1 z\n2 2 b r2 z\n3 3 c r3 z\n4 4 d r4 z");
+    assert!(
+        even.iter().all(|&count| (1_500..4_500).contains(&count)),
+        "{even:?}"
+    );
+    let space = shares("1 1 a r1 z free=80\n2 2 b r2 z free=20");
+    assert!(space[0] > 2 * space[1] && space[1] > 100, "{space:?}");
+    let load = shares("1 1 a r1 z load=50\n2 2 b r2 z load=1\n3 3 c r3 z load=1");
+    assert!(load[0] * 2 < load[1] && load[0] > 0, "{load:?}");
+}
+
+proptest! {
+    #[test]
+    fn plans_are_distinct_eligible_and_as_spread_as_the_racks_allow(
+        racks in prop::collection::vec((0u64..5, any::<[bool; 3]>(), 0u64..100, 0u64..9), 0..20),
+        replicas in 1u32..6,
+        seed in any::<u64>(),
+    ) {
+        let disks: Vec<DiskView> = racks.iter().enumerate().map(|(i, &(rack, [suspect, draining, read_only], free, load))| DiskView {
+            disk: reference(i as u64),
+            node: NodeId(i as u64),
+            host: format!("h{i}"),
+            rack: format!("r{rack}"),
+            zone: "z".to_owned(),
+            device: i as u64,
+            free: ByteCount(free * GIB),
+            total: ByteCount(100 * GIB),
+            load: load as u32,
+            suspect: suspect && draining,
+            draining: draining && read_only,
+            read_only: read_only && suspect,
+        }).collect();
+        let demand = Demand { minimum: 1, ..demand(replicas) };
+        let Ok(chosen) = plan_replicas(&demand, &disks, &mut SeededRng::new(seed)) else { return Ok(()) };
+        let again = plan_replicas(&demand, &disks, &mut SeededRng::new(seed)).unwrap();
+        prop_assert_eq!(&chosen, &again);
+        let views: Vec<&DiskView> = chosen.iter().map(|disk| disks.iter().find(|view| view.disk == *disk).unwrap()).collect();
+        prop_assert!(views.iter().all(|view| !view.suspect && !view.draining && !view.read_only && view.free.0 >= 10 * GIB));
+        prop_assert_eq!(views.iter().map(|view| view.disk).collect::<BTreeSet<_>>().len(), views.len());
+        let eligible: BTreeSet<&str> = disks.iter()
+            .filter(|view| !view.suspect && !view.draining && !view.read_only && view.free.0 > 10 * GIB)
+            .map(|view| view.rack.as_str()).collect();
+        let used: BTreeSet<&str> = views.iter().map(|view| view.rack.as_str()).collect();
+        prop_assert!(used.len() >= eligible.len().min(views.len()));
+    }
+}
