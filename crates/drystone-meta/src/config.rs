@@ -185,7 +185,11 @@ impl Config {
         within("grant-age", self.grant_age, ms(1000), day * 30);
         let mut sized = |name: &str, value: ByteCount, low: u64, high: u64| {
             if !(low..=high).contains(&value.0) {
-                faults.push(format!("{name} is {value}, must be {} to {}", ByteCount(low), ByteCount(high)));
+                faults.push(format!(
+                    "{name} is {value}, must be {} to {}",
+                    ByteCount(low),
+                    ByteCount(high)
+                ));
             }
         };
         sized("log-segment", self.log_segment, 64 << 10, 1 << 30);
@@ -194,12 +198,20 @@ impl Config {
         sized("disk-reserve", self.disk_reserve, 0, 1 << 40);
         sized("inline-max", self.inline_max, 0, 64 << 10);
         if !self.log_segment.0.is_multiple_of(4096) {
-            faults.push(format!("log-segment is {}, must be a multiple of 4KiB", self.log_segment));
+            faults.push(format!(
+                "log-segment is {}, must be a multiple of 4KiB",
+                self.log_segment
+            ));
         }
         if self.data.as_os_str().is_empty() {
             faults.push("data is empty".to_owned());
         }
-        for (name, text) in [("rack", &self.rack), ("zone", &self.zone), ("host", &self.host), ("owner", &self.owner)] {
+        for (name, text) in [
+            ("rack", &self.rack),
+            ("zone", &self.zone),
+            ("host", &self.host),
+            ("owner", &self.owner),
+        ] {
             if text.is_empty() || text.len() > 255 {
                 faults.push(format!("{name} has {} bytes, must have 1 to 255", text.len()));
             }
@@ -212,12 +224,17 @@ impl Config {
         if self.listen.ip().is_unspecified() && self.advertise.is_none() {
             faults.push("listen is a wildcard address: set advertise".to_owned());
         }
-        if faults.is_empty() { Ok(()) } else { Err(ConfigFaults(faults)) }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(ConfigFaults(faults))
+        }
     }
 }
 
 fn is_address(text: &str) -> bool {
-    text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    text.rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
 fn duration<'de, D: serde::Deserializer<'de>>(source: D) -> Result<Duration, D::Error> {
@@ -225,11 +242,15 @@ fn duration<'de, D: serde::Deserializer<'de>>(source: D) -> Result<Duration, D::
 }
 
 fn bytes<'de, D: serde::Deserializer<'de>>(source: D) -> Result<ByteCount, D::Error> {
-    String::deserialize(source)?.parse().map_err(serde::de::Error::custom)
+    String::deserialize(source)?
+        .parse()
+        .map_err(serde::de::Error::custom)
 }
 
 fn ack<'de, D: serde::Deserializer<'de>>(source: D) -> Result<AckPolicy, D::Error> {
-    String::deserialize(source)?.parse().map_err(serde::de::Error::custom)
+    String::deserialize(source)?
+        .parse()
+        .map_err(serde::de::Error::custom)
 }
 
 fn default_domain() -> String {

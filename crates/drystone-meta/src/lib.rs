@@ -11,6 +11,23 @@
 pub mod config;
 pub mod error;
 pub mod server;
+pub mod store;
+
+mod apply;
+mod disk_io;
+mod drive;
+mod flush;
+mod gate;
+mod layout;
+mod leader;
+mod log_time;
+mod message;
+mod metrics;
+mod peers;
+mod service;
+mod shared;
+mod snapshot;
+mod steward;
 
 pub use config::{Config, ConfigFaults};
 pub use error::StartError;

@@ -1,15 +1,50 @@
 //! Start and stop of a metadata server, and the handle that the process keeps.
 
 use crate::config::Config;
+use crate::drive::{Driver, ReadQueue};
 use crate::error::StartError;
-use drystone_env::Env;
-use drystone_types::{ClusterId, HistoryId, NodeId};
+use crate::gate::Gate;
+use crate::message::{RaftView, ToFlush, ToRaft};
+use crate::metrics::Metrics;
+use crate::peers::{Peers, Transport};
+use crate::service::{Front, MetaService};
+use crate::shared::{Shared, State, Threads, lock};
+use crate::snapshot::{Snapshots, settings_of, store_options};
+use crate::store::FjallStore;
+use crate::{apply, disk_io, flush, layout, steward};
+use drystone_env::os::{LockedDirectory, OsDisk, lock_directory, random_bytes};
+use drystone_env::{BufferPool, Disk, Env};
+use drystone_identity::{Identity, Role};
+use drystone_namespace::Namespace;
+use drystone_raft::{Input, OpenError, Opened, RaftConfig, RaftNode, Start};
+use drystone_rpc::{ChannelOptions, Channels, ServerHandle, ServerOptions, serve};
+use drystone_types::{BootId, ClientId, ClusterId, HistoryId, NodeId};
+use drystone_wal::WalConfig;
 use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+
+/// Unused buffers kept: some batches of the log and some bulk frames.
+const POOL_BYTES: usize = 64 << 20;
+/// How long a shutdown tries to hand leadership over.
+const HAND_OVER: Duration = Duration::from_secs(1);
 
 /// A metadata server; see [`MetadataServer::start`].
 pub struct MetadataServer(());
+
+struct Ground {
+    disk: Arc<dyn Disk>,
+    lock: LockedDirectory,
+    identity: Identity,
+    boot: BootId,
+    state: State,
+    node: RaftNode,
+    opened: Opened,
+}
 
 impl MetadataServer {
     /// Starts the server on the formatted directory `config.data`, which stays locked until the handle is shut
@@ -21,18 +56,240 @@ impl MetadataServer {
     /// [`StartError`]; nothing runs then.
     pub async fn start(env: Env, config: Config) -> Result<Handle, StartError> {
         config.validate()?;
-        let _ = env;
-        Err(StartError::Raft("not built yet".to_owned()))
+        let pool = BufferPool::new(POOL_BYTES);
+        let (reply, answer) = oneshot::channel();
+        let inner = (env.clone(), config.clone(), pool.clone());
+        env.spawn.thread(
+            "meta-open",
+            Box::new(move || {
+                let (env, config, pool) = inner;
+                let _ = reply.send(open(&env, &config, pool));
+            }),
+        );
+        let ground = answer
+            .await
+            .map_err(|_| StartError::Store("opening panicked".to_owned()))??;
+        let listen_error = |source| StartError::Listen {
+            address: config.listen,
+            source,
+        };
+        let listener = env.net.bind(config.listen).await.map_err(listen_error)?;
+        let address = listener.address();
+        let advertised = config.advertise.clone().unwrap_or_else(|| address.to_string());
+        tracing::info!(node = %ground.identity.node, %address, boot = ground.boot.counter, applied = ground.state.applied().0,
+            log_last = ground.opened.last.0, "metadata server starts");
+        let (shared, registry) = run(env.clone(), config, advertised, ground, pool.clone());
+        let (shared, directory_lock) = shared;
+        let service = Arc::new(MetaService::new(Arc::clone(&shared)));
+        let front = Arc::new(Front(Arc::clone(&service)));
+        let server = serve(env, listener, front, ServerOptions::new(pool));
+        steward::start(&shared, &service);
+        Ok(Handle {
+            shared,
+            server,
+            registry: Arc::new(Mutex::new(registry)),
+            address,
+            directory_lock: Some(directory_lock),
+        })
     }
+}
+
+/// Everything that blocks: identity, state, log.
+fn open(env: &Env, config: &Config, pool: BufferPool) -> Result<Ground, StartError> {
+    let refuse = |reason: String| StartError::Directory {
+        directory: config.data.clone(),
+        reason,
+    };
+    if !config.data.is_dir() {
+        return Err(refuse("does not exist: run `drystone format`".to_owned()));
+    }
+    let lock = lock_directory(&config.data).map_err(|error| refuse(error.to_string()))?;
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk::new(&config.data).map_err(|error| refuse(error.to_string()))?);
+    let identity = drystone_identity::load(&*disk).map_err(|error| refuse(error.to_string()))?;
+    if identity.role != Role::Metadata {
+        return Err(refuse(format!(
+            "was formatted for role {:?}, not for a metadata server",
+            identity.role
+        )));
+    }
+    let boot =
+        drystone_identity::boot(&*disk, &mut env.rng("boot")).map_err(|error| refuse(error.to_string()))?;
+    layout::prepare(&config.data).map_err(|error| refuse(error.to_string()))?;
+    let (state, damage) = open_state(config, &identity)?;
+    let raft = raft_config(config, &identity, boot, &state);
+    let rng = env.rng(&format!("raft {} {}", identity.node, boot.random));
+    let (node, opened) = RaftNode::open(Arc::clone(&disk), raft, rng, pool).map_err(|error| match error {
+        OpenError::StateBehindLog { .. } => {
+            let reason = damage.clone().unwrap_or_else(|| error.to_string());
+            StartError::StateDamaged {
+                directory: config.data.clone(),
+                reason,
+            }
+        }
+        OpenError::Log(_)
+        | OpenError::Record { .. }
+        | OpenError::NoLog { .. }
+        | OpenError::LogBehindState { .. }
+        | OpenError::OfAnother { .. } => StartError::LogDamaged {
+            directory: config.data.clone(),
+            reason: error.to_string(),
+        },
+        other => StartError::Raft(other.to_string()),
+    })?;
+    layout::set_begun(&config.data).map_err(|error| refuse(error.to_string()))?;
+    if let Some(torn) = &opened.torn {
+        tracing::warn!(node = %identity.node, file = torn.file, offset = torn.offset, reason = torn.reason, "log: torn tail cut");
+    }
+    if damage.is_none() {
+        layout::remove_old_states(&config.data).map_err(|error| refuse(error.to_string()))?;
+    }
+    Ok(Ground {
+        disk,
+        lock,
+        identity,
+        boot,
+        state,
+        node,
+        opened,
+    })
+}
+
+/// The state that counts, or an empty one (and what was wrong) if it is damaged: the log or a snapshot fills it.
+fn open_state(config: &Config, identity: &Identity) -> Result<(State, Option<String>), StartError> {
+    let io = |error: std::io::Error| StartError::Store(error.to_string());
+    let options = store_options(config.store_cache.0);
+    let directory = layout::current_state(&config.data).map_err(io)?;
+    let attempt = |directory: &std::path::Path| -> Result<State, String> {
+        let store = FjallStore::open(directory, options).map_err(|error| error.to_string())?;
+        Namespace::open(Arc::new(store), settings_of(identity)).map_err(|error| error.to_string())
+    };
+    match attempt(&directory) {
+        Ok(state) => Ok((state, None)),
+        Err(reason) => {
+            tracing::error!(node = %identity.node, reason, "the state store is damaged; it is set aside");
+            let directory = layout::abandon_state(&config.data).map_err(io)?;
+            Ok((attempt(&directory).map_err(StartError::Store)?, Some(reason)))
+        }
+    }
+}
+
+fn raft_config(config: &Config, identity: &Identity, boot: BootId, state: &State) -> RaftConfig {
+    let start = match (layout::has_begun(&config.data), identity.joining) {
+        (true, _) => Start::Existing,
+        (false, true) => Start::Join,
+        (false, false) => Start::FirstBoot {
+            voters: identity.voters.iter().map(|(node, _)| *node).collect(),
+        },
+    };
+    let segment = config.log_segment.0;
+    let wal = WalConfig {
+        directory: layout::LOG.to_owned(),
+        identity: identity.node_incarnation.0 ^ identity.node.0.rotate_left(32),
+        segment_bytes: segment,
+        // A quarter of a segment, so that small segments of tests still hold some batches.
+        batch_bytes: (segment / 4).clamp(4096, 4 << 20) as u32 / 4096 * 4096,
+        ..WalConfig::default()
+    };
+    RaftConfig {
+        tick: config.raft_tick / 2,
+        ..RaftConfig::new(identity.node, boot, start, state.applied(), wal)
+    }
+}
+
+type Running = ((Arc<Shared>, LockedDirectory), Registry);
+
+/// Starts the threads.
+fn run(env: Env, config: Config, address: String, ground: Ground, pool: BufferPool) -> Running {
+    let Ground {
+        disk,
+        lock: directory_lock,
+        identity,
+        boot,
+        state,
+        node,
+        ..
+    } = ground;
+    let (metrics, registry) = Metrics::registered();
+    let mut client = [0; 16];
+    random_bytes(&mut client);
+    let channels = Channels::new(
+        env.clone(),
+        ChannelOptions {
+            cluster: Some(identity.cluster),
+            history: Some(identity.history),
+            node: identity.node,
+            incarnation: identity.node_incarnation,
+            software: crate::service::SOFTWARE.to_owned(),
+            ..ChannelOptions::new(pool.clone(), ClientId(client))
+        },
+    );
+    let peers = Arc::new(Peers::default());
+    for (node, address) in &identity.voters {
+        peers.learn(*node, address);
+    }
+    state.nodes().for_each(|node| peers.learn_from_record(node));
+    peers.learn(identity.node, &address);
+    let (to_raft, raft_inbox) = channel();
+    let (to_apply, apply_inbox) = channel();
+    let (to_flush, flush_inbox) = channel();
+    let applied = (state.applied().0, state.log_time());
+    let alone = identity.voters.len() == 1 && !identity.joining;
+    let shared = Arc::new(Shared {
+        transport: Transport::new(channels.clone(), Arc::clone(&peers), metrics.clone()),
+        env,
+        config,
+        identity,
+        boot,
+        address,
+        disk,
+        channels,
+        peers,
+        reads: ReadQueue::default(),
+        gate: Gate::default(),
+        view: watch::Sender::new(RaftView::default()),
+        snapshots: Snapshots::default(),
+        metrics,
+        stopped: watch::Sender::new(false),
+        threads: Threads::default(),
+        disk_full: AtomicBool::new(false),
+        flushing: Mutex::new(()),
+        state: RwLock::new(state),
+        raft: Mutex::new(to_raft),
+        flush: Mutex::new(to_flush.clone()),
+        failure: Mutex::new(None),
+    });
+    shared.gate.publish(applied.0);
+    let lanes = (
+        disk_io::start(&shared, "meta-log", pool.clone()),
+        disk_io::start(&shared, "meta-log-new", pool),
+    );
+    let inner = Arc::clone(&shared);
+    shared.thread("meta-apply", move || apply::run(&inner, &apply_inbox));
+    let inner = Arc::clone(&shared);
+    shared.thread("meta-flush", move || flush::run(&inner, &flush_inbox));
+    let driver = Driver::new(
+        Arc::clone(&shared),
+        node,
+        raft_inbox,
+        lanes,
+        (to_apply, to_flush),
+        applied,
+    );
+    shared.thread("meta-raft", move || driver.run());
+    if alone {
+        // Nobody else could win: no need to wait for an election timeout.
+        shared.to_raft(ToRaft::Input(Input::Campaign));
+    }
+    ((shared, directory_lock), registry)
 }
 
 /// A running metadata server. Dropping it stops it as [`Handle::shutdown`] does, without waiting.
 pub struct Handle {
-    address: SocketAddr,
-    node: NodeId,
-    cluster: ClusterId,
-    history: HistoryId,
+    shared: Arc<Shared>,
+    server: ServerHandle,
     registry: Arc<Mutex<Registry>>,
+    address: SocketAddr,
+    directory_lock: Option<LockedDirectory>,
 }
 
 impl Handle {
@@ -40,39 +297,126 @@ impl Handle {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+
     /// This node.
     pub fn node(&self) -> NodeId {
-        self.node
+        self.shared.identity.node
     }
+
     /// The cluster that it was formatted for.
     pub fn cluster(&self) -> ClusterId {
-        self.cluster
+        self.shared.identity.cluster
     }
+
     /// The history that it serves.
     pub fn history(&self) -> HistoryId {
-        self.history
+        self.shared.identity.history
     }
-    /// True while a leader is known and this server has caught up with what was committed when it last heard.
+
+    /// True while a leader is known and this server holds a state that is not known to be incomplete.
     pub fn is_ready(&self) -> bool {
-        false
+        let view = self.shared.view.borrow();
+        !self.shared.is_stopped() && is_ready(&view, self.node())
     }
-    /// True while this server leads.
+
+    /// True while this server leads and takes commands.
     pub fn is_leader(&self) -> bool {
-        false
+        !self.shared.is_stopped() && self.shared.office().is_some()
     }
-    /// Completes when [`Handle::is_ready`] first holds, or the server has failed (false).
+
+    /// The leader, as far as this server knows.
+    pub fn leader(&self) -> Option<NodeId> {
+        self.shared.view.borrow().leader
+    }
+
+    /// The log index applied here.
+    pub fn applied(&self) -> u64 {
+        self.shared.gate.applied()
+    }
+
+    /// Completes when [`Handle::is_ready`] first holds, or the server has ended (false).
     pub async fn ready(&self) -> bool {
-        false
+        let (mut view, mut stopped) = (self.shared.view.subscribe(), self.shared.stopped.subscribe());
+        let node = self.node();
+        tokio::select! {
+            biased;
+            _ = stopped.wait_for(|stopped| *stopped) => false,
+            ready = view.wait_for(|view| is_ready(view, node)) => ready.is_ok(),
+        }
     }
+
     /// Why the server stopped by itself (a failed disk), if it did.
     pub fn failure(&self) -> Option<String> {
-        None
+        lock(&self.shared.failure).clone()
     }
+
+    /// Completes when the server has stopped, by itself or by [`Handle::shutdown`].
+    pub async fn stopped(&self) {
+        let _ = self.shared.stopped.subscribe().wait_for(|stopped| *stopped).await;
+    }
+
     /// Metrics, to be encoded by the admin port.
     pub fn registry(&self) -> Arc<Mutex<Registry>> {
         Arc::clone(&self.registry)
     }
+
     /// Stops: hands leadership over if it can within a second, flushes the state, ends every thread and unlocks
     /// the directory.
-    pub async fn shutdown(self) {}
+    pub async fn shutdown(mut self) {
+        self.hand_over().await;
+        self.stop();
+        self.shared.threads.ended().await;
+        self.directory_lock = None;
+    }
+
+    /// Stops without handing leadership over, as if the process had been asked to leave at once.
+    pub async fn abandon(mut self) {
+        self.stop();
+        self.shared.threads.ended().await;
+        self.directory_lock = None;
+    }
+
+    async fn hand_over(&self) {
+        let view = self.shared.raft_view();
+        let best = view
+            .members
+            .iter()
+            .filter(|member| member.voter && member.recent_active && member.id != self.node())
+            .max_by_key(|member| member.matched);
+        if let (Some(_), Some(best)) = (view.office, best) {
+            self.shared.to_raft(ToRaft::Input(Input::TransferLeader(best.id)));
+            let deadline = self.shared.env.clock.now().plus(HAND_OVER);
+            let mut watch = self.shared.view.subscribe();
+            let node = self.node();
+            let clock = Arc::clone(&self.shared.env.clock);
+            let _ = clock
+                .until(
+                    deadline,
+                    watch.wait_for(|view| view.leader.is_some_and(|leader| leader != node)),
+                )
+                .await;
+        }
+    }
+
+    fn stop(&self) {
+        self.server.shutdown();
+        self.shared.stopped.send_replace(true);
+        self.shared.channels.close();
+        self.shared.to_raft(ToRaft::Stop);
+        self.shared.to_flush(ToFlush::Stop);
+    }
+}
+
+fn is_ready(view: &RaftView, me: NodeId) -> bool {
+    match view.leader {
+        Some(leader) if leader == me => view.office.is_some(),
+        Some(_) => !view.needs_snapshot,
+        None => false,
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.stop();
+    }
 }

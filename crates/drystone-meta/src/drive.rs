@@ -1,0 +1,392 @@
+//! The raft thread: feeds the synchronous core and carries out what it says.
+//!
+//! Owns the core, the order of proposals and their times, and who waits for which token. It never blocks on
+//! anything but its own inbox, so that heartbeats leave in time whatever disk and apply do.
+
+use crate::log_time::{LogTime, stamp};
+use crate::message::{ProposalReply, RaftView, ReadReply, ToApply, ToFlush, ToRaft};
+use crate::shared::Shared;
+use drystone_env::{IoRequest, Monotonic};
+use drystone_raft::{CommittedEntry, DropReason, EntryKind, Input, Output, RaftNode, ReadFailure};
+use drystone_types::NodeId;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Inputs taken in one round: some milliseconds of work at the measured rates, so that a heartbeat is not late.
+const ROUND_INPUTS: usize = 4_096;
+/// Commands that wait for a leader that was just elected to begin its office; more are refused as busy.
+const WAITING_COMMANDS: usize = 16_384;
+/// How often members are looked at while leading: a fraction of an election timeout.
+const VIEW_INTERVAL: Duration = Duration::from_millis(200);
+
+enum Waiting {
+    Proposal(ProposalReply),
+    Reads(Vec<ReadReply>),
+}
+
+struct SyncedWait {
+    index: u64,
+    need: u32,
+    reply: oneshot::Sender<u32>,
+}
+
+/// See the module.
+pub(crate) struct Driver {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) node: RaftNode,
+    pub(crate) inbox: Receiver<ToRaft>,
+    pub(crate) io: Sender<IoRequest>,
+    pub(crate) slow_io: Sender<IoRequest>,
+    pub(crate) apply: Sender<ToApply>,
+    pub(crate) flush: Sender<ToFlush>,
+    state: State,
+}
+
+struct State {
+    view: RaftView,
+    tokens: u64,
+    waiting: BTreeMap<u64, Waiting>,
+    early: VecDeque<(bytes::Bytes, ProposalReply)>,
+    synced: Vec<SyncedWait>,
+    /// While leading: the index of the first entry of our own term, once it is delivered.
+    first_own: Option<u64>,
+    clock: Option<LogTime>,
+    applied: (u64, u64),
+    /// Inputs of our own for the next round.
+    due: Vec<Input>,
+    wake: Monotonic,
+    looked: Monotonic,
+    stop: bool,
+}
+
+impl Driver {
+    /// A driver that has done nothing yet; `applied` is where the state machine stands.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        node: RaftNode,
+        inbox: Receiver<ToRaft>,
+        (io, slow_io): (Sender<IoRequest>, Sender<IoRequest>),
+        (apply, flush): (Sender<ToApply>, Sender<ToFlush>),
+        applied: (u64, u64),
+    ) -> Self {
+        let now = shared.env.clock.now();
+        let status = node.status();
+        let view = RaftView {
+            conf: status.conf,
+            term: status.term.0,
+            needs_snapshot: status.needs_snapshot,
+            ..RaftView::default()
+        };
+        let state = State {
+            view,
+            tokens: 0,
+            waiting: BTreeMap::new(),
+            early: VecDeque::new(),
+            synced: Vec::new(),
+            first_own: None,
+            clock: None,
+            applied,
+            due: Vec::new(),
+            wake: now,
+            looked: now,
+            stop: false,
+        };
+        Self {
+            shared,
+            node,
+            inbox,
+            io,
+            slow_io,
+            apply,
+            flush,
+            state,
+        }
+    }
+
+    /// Runs until told to stop or until the core fails.
+    pub(crate) fn run(mut self) {
+        let mut out = Vec::new();
+        let mut inputs = vec![Input::Tick];
+        while !self.state.stop && !self.node.has_failed() {
+            let now = self.shared.env.clock.now();
+            self.node.on_batch(now, inputs.drain(..), &mut out);
+            for output in out.drain(..) {
+                self.carry_out(output);
+            }
+            self.after_round(now);
+            self.gather(&mut inputs);
+        }
+        // Whoever still waits learns it from the dropped senders.
+        let _ = self.apply.send(ToApply::Stop);
+    }
+
+    fn gather(&mut self, inputs: &mut Vec<Input>) {
+        inputs.append(&mut self.state.due);
+        let wait = self.state.wake.since(self.shared.env.clock.now());
+        let wait = if inputs.is_empty() { wait } else { Duration::ZERO };
+        match self.inbox.recv_timeout(wait) {
+            Ok(message) => self.take(message, inputs),
+            Err(RecvTimeoutError::Timeout) => inputs.push(Input::Tick),
+            Err(RecvTimeoutError::Disconnected) => self.state.stop = true,
+        }
+        for _ in 0..ROUND_INPUTS {
+            let Ok(message) = self.inbox.try_recv() else { break };
+            self.take(message, inputs);
+        }
+    }
+
+    fn token(&mut self, waiting: Waiting) -> u64 {
+        self.state.tokens += 1;
+        self.state.waiting.insert(self.state.tokens, waiting);
+        self.state.tokens
+    }
+
+    fn take(&mut self, message: ToRaft, inputs: &mut Vec<Input>) {
+        match message {
+            ToRaft::Propose { rest, reply } => self.propose(rest, reply, inputs),
+            ToRaft::ProposeConf { change, reply } => {
+                let token = self.token(Waiting::Proposal(reply));
+                inputs.push(Input::ProposeConf { token, change });
+            }
+            ToRaft::Reads => {
+                let reads = self.shared.reads.take();
+                if !reads.is_empty() {
+                    let token = self.token(Waiting::Reads(reads));
+                    inputs.push(Input::ReadIndex { token });
+                }
+            }
+            ToRaft::Messages(messages) => {
+                self.shared.transport.received(&messages);
+                inputs.push(Input::Messages(messages));
+            }
+            ToRaft::Io(completion) => inputs.push(Input::Io(completion)),
+            ToRaft::Input(input) => inputs.push(input),
+            ToRaft::Applied { index, time } => {
+                self.state.applied = (index, time);
+                inputs.push(Input::Applied { index: index.into() });
+            }
+            ToRaft::Synced { index, need, reply } => {
+                if self.node.is_leader() {
+                    self.state.synced.push(SyncedWait { index, need, reply });
+                }
+            }
+            ToRaft::Stop => self.state.stop = true,
+        }
+    }
+
+    fn propose(&mut self, rest: bytes::Bytes, reply: ProposalReply, inputs: &mut Vec<Input>) {
+        let now = self.shared.env.clock.now();
+        if let Some(clock) = &mut self.state.clock {
+            let data = stamp(clock.next(now), &rest);
+            let token = self.token(Waiting::Proposal(reply));
+            inputs.push(Input::Propose { token, data });
+        } else if !self.node.is_leader() {
+            let _ = reply.send(Err(DropReason::NotLeader {
+                leader: self.state.view.leader,
+            }));
+        } else if self.state.early.len() < WAITING_COMMANDS {
+            self.state.early.push_back((rest, reply));
+        } else {
+            let _ = reply.send(Err(DropReason::Busy));
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Io(request) => {
+                let lane = if matches!(request.op, drystone_env::IoOp::Create { .. }) {
+                    &self.slow_io
+                } else {
+                    &self.io
+                };
+                let _ = lane.send(request);
+            }
+            Output::Send { to, messages } => self.shared.transport.send(to, messages),
+            Output::Committed(entries) => self.committed(entries),
+            Output::ReadReady { token, index } => {
+                if let Some(Waiting::Reads(reads)) = self.state.waiting.remove(&token) {
+                    answer_reads(reads, Ok(index.0));
+                }
+            }
+            Output::ReadFailed { token, reason } => {
+                if let Some(Waiting::Reads(reads)) = self.state.waiting.remove(&token) {
+                    answer_reads(reads, Err(reason));
+                }
+            }
+            Output::ProposalDropped { token, reason } => {
+                if let Some(Waiting::Proposal(reply)) = self.state.waiting.remove(&token) {
+                    let _ = reply.send(Err(reason));
+                }
+            }
+            Output::MakeSnapshot { at_least } => drop(self.flush.send(ToFlush::Snapshot(at_least.0))),
+            Output::SendSnapshot { to, term, meta } => {
+                self.shared.snapshots.send(&self.shared, to, term.0, meta)
+            }
+            Output::InstallSnapshot { meta } => drop(self.apply.send(ToApply::Install(meta))),
+            Output::LeaderChanged { leader, term, is_me } => self.leader_changed(leader, term.0, is_me),
+            Output::ConfChanged(conf) => {
+                self.state.view.conf = conf;
+                self.look(self.shared.env.clock.now());
+            }
+            Output::PurgeWanted { below } => drop(self.flush.send(ToFlush::Purge(below.0))),
+            Output::Fatal(error) => self.shared.fail(format!("raft stopped: {error}")),
+            Output::Wake(at) => self.state.wake = at,
+        }
+    }
+
+    fn committed(&mut self, entries: Vec<CommittedEntry>) {
+        let leading = self.node.is_leader().then_some(self.state.view.term);
+        let mut work = Vec::with_capacity(entries.len());
+        for entry in entries {
+            if self.state.first_own.is_none() && leading == Some(entry.term.0) {
+                self.state.first_own = Some(entry.index.0);
+            }
+            let waiting = entry.token.and_then(|token| self.state.waiting.remove(&token));
+            let reply = match waiting {
+                Some(Waiting::Proposal(reply)) => Some(reply),
+                _ => None,
+            };
+            if let EntryKind::Membership { change, .. } = &entry.kind {
+                self.shared.peers.learn_from_change(change);
+            }
+            work.push((entry, reply));
+        }
+        let _ = self.apply.send(ToApply::Entries(work));
+    }
+
+    fn leader_changed(&mut self, leader: Option<NodeId>, term: u64, is_me: bool) {
+        let state = &mut self.state;
+        if state.view.leader != leader {
+            tracing::info!(node = %self.shared.identity.node, leader = leader.map_or(0, |leader| leader.0), term, "leader changed");
+        }
+        state.view.leader = leader;
+        state.view.term = term;
+        state.view.office = None;
+        state.clock = None;
+        state.first_own = None;
+        state.synced.clear();
+        if !is_me {
+            state.view.members.clear();
+            for (_, reply) in state.early.drain(..) {
+                let _ = reply.send(Err(DropReason::NotLeader { leader }));
+            }
+        }
+        self.publish();
+    }
+
+    fn after_round(&mut self, now: Monotonic) {
+        if self.node.is_leader() {
+            self.begin_office(now);
+            if now.since(self.state.looked) >= VIEW_INTERVAL {
+                self.look(now);
+            }
+        }
+        if !self.state.synced.is_empty() {
+            let node = &self.node;
+            self.state.synced.retain_mut(|wait| {
+                let voters = node.voters_synced(wait.index.into()) as u32;
+                let done = voters >= wait.need;
+                if done {
+                    let (unused, _) = oneshot::channel();
+                    let _ = std::mem::replace(&mut wait.reply, unused).send(voters);
+                }
+                !done && !wait.reply.is_closed()
+            });
+        }
+    }
+
+    /// The office begins when everything of earlier terms is applied here: only then are log time, the floor and
+    /// the id counters those that every entry before has left.
+    fn begin_office(&mut self, now: Monotonic) {
+        if self.state.clock.is_some() || !self.node.leads_surely() {
+            return;
+        }
+        if self
+            .state
+            .first_own
+            .is_none_or(|first| self.state.applied.0 < first)
+        {
+            return;
+        }
+        self.state.clock = Some(LogTime::resume(
+            self.state.applied.1,
+            now,
+            self.shared.env.clock.wall(),
+        ));
+        self.state.view.office = Some(self.state.view.term);
+        self.look(now);
+        let early: Vec<_> = self.state.early.drain(..).collect();
+        let mut inputs = Vec::new();
+        for (rest, reply) in early {
+            self.propose(rest, reply, &mut inputs);
+        }
+        self.state.due = inputs;
+    }
+
+    fn look(&mut self, now: Monotonic) {
+        self.state.looked = now;
+        let status = self.node.status();
+        self.state.view.members = status.members;
+        self.state.view.needs_snapshot = status.needs_snapshot;
+        self.publish();
+    }
+
+    fn publish(&self) {
+        let next = &self.state.view;
+        self.shared.view.send_if_modified(|view| {
+            let changed = view != next;
+            if changed {
+                view.clone_from(next);
+            }
+            changed
+        });
+    }
+}
+
+/// Reads that wait for one confirmation of leadership together.
+#[derive(Default)]
+pub(crate) struct ReadQueue {
+    waiting: std::sync::Mutex<Vec<ReadReply>>,
+}
+
+impl ReadQueue {
+    /// Adds a read; true if the raft thread must be told.
+    pub(crate) fn push(&self, reply: ReadReply) -> bool {
+        let mut waiting = self
+            .waiting
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        waiting.push(reply);
+        waiting.len() == 1
+    }
+
+    fn take(&self) -> Vec<ReadReply> {
+        std::mem::take(
+            &mut self
+                .waiting
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        )
+    }
+}
+
+fn answer_reads(reads: Vec<ReadReply>, answer: Result<u64, ReadFailure>) {
+    for reply in reads {
+        // Whoever gave up has dropped the receiver.
+        let _ = reply.send(answer);
+    }
+}
+
+/// The word for a read that failed.
+pub(crate) fn read_failure(reason: ReadFailure) -> (drystone_types::Code, &'static str) {
+    match reason {
+        ReadFailure::Busy => (drystone_types::Code::Busy, "too many reads are under way"),
+        ReadFailure::Timeout => (
+            drystone_types::Code::Unavailable,
+            "no majority of voters confirmed the leader in time",
+        ),
+    }
+}

@@ -1,0 +1,168 @@
+//! The flush thread: the store follows the namespace in batches, tables follow the store, the log is cut behind.
+//!
+//! Nothing waits for it but memory: the log is the durability. A batch goes to the store every interval; a
+//! checkpoint makes tables of what was written, and only below a checkpoint is the log purged.
+
+use crate::message::{ToFlush, ToRaft};
+use crate::shared::{Shared, lock};
+use crate::store::{Deferred, FjallStore};
+use drystone_env::Monotonic;
+use drystone_namespace::OrderedStore;
+use drystone_raft::Input;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+/// At the latest after this time a checkpoint makes what was written durable: it bounds the log that a restart
+/// applies again to some seconds' worth.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+/// Records written since the last checkpoint that ask for one earlier: about 50 MB of log and a second of replay.
+const CHECKPOINT_RECORDS: usize = 250_000;
+/// How often free space is looked at.
+const SPACE_INTERVAL: Duration = Duration::from_secs(1);
+
+struct Flusher {
+    shared: Arc<Shared>,
+    store: Arc<FjallStore>,
+    /// Applied index of the last batch written, and of the last that a checkpoint covered.
+    written: u64,
+    checked: u64,
+    records: usize,
+    checkpointed: Monotonic,
+    looked: Option<Monotonic>,
+    purged: u64,
+}
+
+/// Runs until told to stop, or until the store fails.
+pub(crate) fn run(shared: &Arc<Shared>, inbox: &Receiver<ToFlush>) {
+    let store = Arc::clone(shared.read().store());
+    let index = shared.read().synced_index().0;
+    let now = shared.env.clock.now();
+    let mut flusher = Flusher {
+        shared: Arc::clone(shared),
+        store,
+        written: index,
+        checked: index,
+        records: 0,
+        checkpointed: now,
+        looked: None,
+        purged: 0,
+    };
+    loop {
+        let message = match inbox.recv_timeout(shared.config.flush_interval) {
+            Ok(message) => Some(message),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(ToFlush::Stop),
+        };
+        let stop = matches!(message, Some(ToFlush::Stop));
+        if let Err(reason) = flusher.step(message) {
+            shared.fail(format!("state store: {reason}"));
+            break;
+        }
+        if stop {
+            break;
+        }
+    }
+}
+
+impl Flusher {
+    fn step(&mut self, message: Option<ToFlush>) -> Result<(), String> {
+        let shared = Arc::clone(&self.shared);
+        // Keeps the state from being replaced.
+        let flushing = lock(&shared.flushing);
+        self.follow();
+        self.flush()?;
+        match message {
+            Some(ToFlush::Purge(below)) => {
+                self.checkpoint()?;
+                self.purge(below);
+            }
+            Some(ToFlush::Snapshot(at_least)) => self.snapshot(at_least)?,
+            Some(ToFlush::Stop) => self.checkpoint()?,
+            Some(ToFlush::Now) | None => {
+                let due = shared.env.clock.now().since(self.checkpointed) >= CHECKPOINT_INTERVAL;
+                if (due && self.written > self.checked) || self.records >= CHECKPOINT_RECORDS {
+                    self.checkpoint()?;
+                    self.purge(self.checked.saturating_sub(shared.config.log_keep_entries));
+                }
+            }
+        }
+        drop(flushing);
+        self.look_at_space();
+        Ok(())
+    }
+
+    /// The state may have been replaced by a snapshot since the last step.
+    fn follow(&mut self) {
+        let state = self.shared.read();
+        if !Arc::ptr_eq(state.store(), &self.store) {
+            self.store = Arc::clone(state.store());
+            self.written = state.synced_index().0;
+            self.checked = self.written;
+            self.records = 0;
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), String> {
+        let Some(batch) = self.shared.write().freeze() else {
+            return Ok(());
+        };
+        let (index, records) = (batch.applied().0, batch.len());
+        let done = batch
+            .write_to(&Deferred(Arc::clone(&self.store)))
+            .map_err(|error| error.to_string())?;
+        self.shared.write().flushed(done);
+        self.written = index;
+        self.records += records;
+        Ok(())
+    }
+
+    fn checkpoint(&mut self) -> Result<(), String> {
+        self.checkpointed = self.shared.env.clock.now();
+        if self.written > self.checked {
+            self.store.checkpoint().map_err(|error| error.to_string())?;
+            self.checked = self.written;
+            self.records = 0;
+            self.shared.metrics.synced_index.set(self.checked as i64);
+        }
+        Ok(())
+    }
+
+    fn purge(&mut self, below: u64) {
+        let below = below.min(self.checked + 1);
+        if below > self.purged {
+            self.purged = below;
+            self.shared
+                .to_raft(ToRaft::Input(Input::Purge { below: below.into() }));
+        }
+    }
+
+    fn snapshot(&mut self, at_least: u64) -> Result<(), String> {
+        if self.written < at_least {
+            // Apply is behind what Raft has seen: Raft asks again.
+            self.shared.to_raft(ToRaft::Input(Input::SnapshotNotMade));
+            return Ok(());
+        }
+        let view = self.store.view().map_err(|error| error.to_string())?;
+        self.shared.snapshots.make(&self.shared, view);
+        Ok(())
+    }
+
+    fn look_at_space(&mut self) {
+        let now = self.shared.env.clock.now();
+        if self
+            .looked
+            .is_some_and(|looked| now.since(looked) < SPACE_INTERVAL)
+        {
+            return;
+        }
+        self.looked = Some(now);
+        if let Ok(space) = self.shared.disk.space() {
+            let full = space.free < self.shared.config.disk_reserve.0;
+            if self.shared.disk_full.swap(full, Ordering::Relaxed) != full {
+                tracing::warn!(node = %self.shared.identity.node, free = space.free, full, "disk reserve");
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Names in the data directory of a metadata server, and which of them counts.
+//!
+//! ```text
+//! identity, boot-a, boot-b   drystone-identity
+//! begun                      empty; the log has been opened once and must exist from now on
+//! log/                       the Raft log, drystone-wal
+//! state/N                    the state store; the highest N counts, others are remains
+//! state/new                  a snapshot that is being installed; does not count
+//! snapshots/out-*, in-*      snapshots on their way; removed at start
+//! ```
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The Raft log's directory, as the log's own configuration names it.
+pub(crate) const LOG: &str = "log";
+const STATE: &str = "state";
+const SNAPSHOTS: &str = "snapshots";
+const BEGUN: &str = "begun";
+
+/// Makes the directories and removes remains of snapshots.
+pub(crate) fn prepare(data: &Path) -> io::Result<()> {
+    fs::create_dir_all(data.join(STATE))?;
+    let snapshots = data.join(SNAPSHOTS);
+    let _ = fs::remove_dir_all(&snapshots);
+    fs::create_dir_all(snapshots)?;
+    sync(data)
+}
+
+fn sync(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// True if the log has been opened before.
+pub(crate) fn has_begun(data: &Path) -> bool {
+    data.join(BEGUN).exists()
+}
+
+/// Remembers, durably, that the log has been opened.
+pub(crate) fn set_begun(data: &Path) -> io::Result<()> {
+    File::create(data.join(BEGUN))?.sync_all()?;
+    sync(data)
+}
+
+fn numbers(data: &Path) -> io::Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(data.join(STATE))? {
+        let name = entry?.file_name();
+        numbers.extend(name.to_str().and_then(|name| name.parse::<u64>().ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// The directory of the state that counts; it may not exist yet.
+pub(crate) fn current_state(data: &Path) -> io::Result<PathBuf> {
+    let number = numbers(data)?.last().copied().unwrap_or(1);
+    Ok(data.join(STATE).join(number.to_string()))
+}
+
+/// An empty directory for a snapshot that is to be installed.
+pub(crate) fn new_state(data: &Path) -> io::Result<PathBuf> {
+    let path = data.join(STATE).join("new");
+    match fs::remove_dir_all(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    Ok(path)
+}
+
+/// Makes the state in [`new_state`] the one that counts, atomically and durably.
+pub(crate) fn adopt_new_state(data: &Path) -> io::Result<PathBuf> {
+    let state = data.join(STATE);
+    let number = numbers(data)?.last().map_or(1, |last| last + 1);
+    let path = state.join(number.to_string());
+    fs::rename(state.join("new"), &path)?;
+    sync(&state)?;
+    Ok(path)
+}
+
+/// Removes every state but the one that counts.
+pub(crate) fn remove_old_states(data: &Path) -> io::Result<()> {
+    let mut numbers = numbers(data)?;
+    numbers.pop();
+    for number in numbers {
+        fs::remove_dir_all(data.join(STATE).join(number.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Sets a damaged state aside by making an empty one count.
+pub(crate) fn abandon_state(data: &Path) -> io::Result<PathBuf> {
+    let number = numbers(data)?.last().map_or(1, |last| last + 1);
+    let path = data.join(STATE).join(number.to_string());
+    fs::create_dir_all(&path)?;
+    sync(&data.join(STATE))?;
+    Ok(path)
+}
+
+/// Where a snapshot's file lies.
+pub(crate) fn snapshot_file(data: &Path, name: &str) -> PathBuf {
+    data.join(SNAPSHOTS).join(name)
+}

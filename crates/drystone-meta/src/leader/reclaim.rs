@@ -1,0 +1,221 @@
+//! Replicas to delete: of doomed chunks, and orphans that can never be committed.
+//!
+//! An order is given only for a state that is committed and cannot be undone (a doomed record, or an id below the
+//! grant floor without a record that names the replica), and names the placement it is about.
+
+use drystone_proto::command::ChunkReplica;
+use drystone_proto::data::DeleteOrder;
+use drystone_proto::record::{ChunkRecord, ReplicaRecord};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A replica to delete.
+pub(crate) type Order = (u64, ReplicaRecord);
+
+/// Doomed replicas kept per disk: more are read when these are gone.
+const PER_DISK: usize = 8_192;
+/// Replicas without a record that wait for the floor; more are forgotten and found by a later comparison.
+const SUSPECTS: usize = 65_536;
+/// Deletions that wait to be logged; beyond it they are reported again by the next scan.
+const CONFIRMED: usize = 65_536;
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    disk: u64,
+    incarnation: u64,
+    chunk: u64,
+    placement: u64,
+}
+
+impl Key {
+    fn new(chunk: u64, replica: &ReplicaRecord) -> Self {
+        Self {
+            disk: replica.disk,
+            incarnation: replica.incarnation,
+            chunk,
+            placement: replica.placement,
+        }
+    }
+
+    fn order(self) -> Order {
+        let Self {
+            disk,
+            incarnation,
+            chunk,
+            placement,
+        } = self;
+        (
+            chunk,
+            ReplicaRecord {
+                disk,
+                incarnation,
+                placement,
+            },
+        )
+    }
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Reclaim {
+    doomed: BTreeMap<(u64, u64), BTreeSet<(u64, u64)>>,
+    suspects: BTreeSet<Key>,
+    confirmed: BTreeSet<Key>,
+}
+
+impl Reclaim {
+    /// Doomed chunks as the namespace has them; replicas on disks that nobody holds any more are gone.
+    pub(crate) fn doom(&mut self, chunks: &[ChunkRecord], held: impl Fn(u64, u64) -> bool) {
+        for chunk in chunks {
+            for replica in &chunk.replicas {
+                let key = Key::new(chunk.id, replica);
+                if !held(replica.disk, replica.incarnation) {
+                    self.add_confirmed(key);
+                } else if !self.confirmed.contains(&key) {
+                    let disk = self.doomed.entry((key.disk, key.incarnation)).or_default();
+                    if disk.len() < PER_DISK {
+                        disk.insert((key.chunk, key.placement));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Replicas that a server reported without a record: looked at again when they are below the floor.
+    pub(crate) fn suspect(&mut self, replicas: Vec<Order>) {
+        for (chunk, replica) in replicas {
+            if self.suspects.len() < SUSPECTS {
+                self.suspects.insert(Key::new(chunk, &replica));
+            }
+        }
+    }
+
+    /// Takes the suspects on these disks whose chunks are below the floor now.
+    pub(crate) fn due_suspects(&mut self, disks: &[(u64, u64)], floor: u64) -> Vec<Order> {
+        let mut due = Vec::new();
+        for &(disk, incarnation) in disks {
+            let from = Key {
+                disk,
+                incarnation,
+                chunk: 0,
+                placement: 0,
+            };
+            let to = Key {
+                disk,
+                incarnation,
+                chunk: floor,
+                placement: 0,
+            };
+            due.extend(self.suspects.range(from..to).copied());
+        }
+        for key in &due {
+            self.suspects.remove(key);
+        }
+        due.into_iter().map(Key::order).collect()
+    }
+
+    /// What is to be deleted on these disks. It is repeated until it is confirmed.
+    pub(crate) fn orders_for(&self, disks: &[(u64, u64)], limit: usize) -> Vec<Order> {
+        let orders = disks
+            .iter()
+            .filter_map(|disk| Some((disk, self.doomed.get(disk)?)))
+            .flat_map(|(disk, chunks)| {
+                chunks.iter().map(|&(chunk, placement)| {
+                    Key {
+                        disk: disk.0,
+                        incarnation: disk.1,
+                        chunk,
+                        placement,
+                    }
+                    .order()
+                })
+            });
+        orders.take(limit).collect()
+    }
+
+    /// A server has carried these out.
+    pub(crate) fn confirm(&mut self, orders: &[DeleteOrder]) {
+        for order in orders {
+            let Some(replica) = &order.replica else { continue };
+            let key = Key::new(order.chunk, replica);
+            let doomed = self.doomed.get_mut(&(key.disk, key.incarnation));
+            // An orphan has no record that would have to forget it.
+            if doomed.is_some_and(|disk| disk.remove(&(key.chunk, key.placement))) {
+                self.add_confirmed(key);
+            }
+        }
+    }
+
+    fn add_confirmed(&mut self, key: Key) {
+        if self.confirmed.len() < CONFIRMED {
+            self.confirmed.insert(key);
+        }
+    }
+
+    /// At most `limit` confirmed deletions, to be logged; they stay until [`Reclaim::logged`].
+    pub(crate) fn to_log(&self, limit: usize) -> Vec<ChunkReplica> {
+        let orders = self.confirmed.iter().take(limit).map(|key| key.order());
+        orders
+            .map(|(chunk, replica)| ChunkReplica {
+                chunk,
+                replica: Some(replica),
+            })
+            .collect()
+    }
+
+    /// These have been logged.
+    pub(crate) fn logged(&mut self, replicas: &[ChunkReplica]) {
+        for replica in replicas {
+            if let Some(record) = &replica.replica {
+                self.confirmed.remove(&Key::new(replica.chunk, record));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replica(disk: u64) -> ReplicaRecord {
+        ReplicaRecord {
+            disk,
+            incarnation: 1,
+            placement: 9,
+        }
+    }
+
+    #[test]
+    fn an_order_is_repeated_until_it_is_confirmed_and_then_logged_once() {
+        let mut reclaim = Reclaim::default();
+        let chunk = ChunkRecord {
+            id: 5,
+            replicas: vec![replica(1), replica(2), replica(3)],
+            ..ChunkRecord::default()
+        };
+        reclaim.doom(std::slice::from_ref(&chunk), |disk, _| disk != 3);
+        assert_eq!(reclaim.orders_for(&[(1, 1), (3, 1)], 10), [(5, replica(1))]);
+        assert_eq!(reclaim.orders_for(&[(1, 1)], 10).len(), 1);
+        let order = DeleteOrder {
+            chunk: 5,
+            replica: Some(replica(1)),
+            order: bytes::Bytes::new(),
+        };
+        reclaim.confirm(&[order.clone(), order]);
+        assert_eq!(reclaim.orders_for(&[(1, 1)], 10), []);
+        let log = reclaim.to_log(10);
+        assert_eq!(log.len(), 2);
+        reclaim.doom(std::slice::from_ref(&chunk), |disk, _| disk != 3);
+        assert_eq!(reclaim.orders_for(&[(1, 1)], 10), []);
+        reclaim.logged(&log);
+        assert_eq!(reclaim.to_log(10), []);
+    }
+
+    #[test]
+    fn a_replica_without_a_record_waits_for_the_floor() {
+        let mut reclaim = Reclaim::default();
+        reclaim.suspect(vec![(5, replica(1)), (9, replica(1)), (5, replica(2))]);
+        assert_eq!(reclaim.due_suspects(&[(1, 1)], 5), []);
+        assert_eq!(reclaim.due_suspects(&[(1, 1)], 6), [(5, replica(1))]);
+        assert_eq!(reclaim.due_suspects(&[(1, 1)], 6), []);
+    }
+}

@@ -1,0 +1,138 @@
+//! Chunk servers as this leader has heard them. Suspicion never deletes and never grants.
+
+use crate::config::Config;
+use drystone_env::Monotonic;
+use drystone_placement::DiskView;
+use drystone_proto::cluster::DiskLoad;
+use drystone_proto::record::{NodeRecord, role};
+use drystone_types::{ByteCount, DiskId, DiskRef, Incarnation, NodeId};
+use std::collections::BTreeMap;
+
+/// What a server said last.
+#[derive(Default)]
+pub(crate) struct Server {
+    /// Its last heartbeat; none since it registered.
+    pub(crate) last: Option<Monotonic>,
+    /// Loads of its disks.
+    pub(crate) loads: Vec<DiskLoad>,
+    registered: Monotonic,
+}
+
+/// Servers that reported to this leader, by node. Bounded by the nodes that the namespace knows.
+#[derive(Default)]
+pub(crate) struct Servers {
+    servers: BTreeMap<u64, Server>,
+}
+
+impl Servers {
+    /// A server introduced itself to this leader.
+    pub(crate) fn register(&mut self, node: u64, now: Monotonic) {
+        self.servers.entry(node).or_default().registered = now;
+    }
+
+    /// A heartbeat; false if the server must introduce itself first.
+    pub(crate) fn heartbeat(&mut self, node: u64, loads: Vec<DiskLoad>, now: Monotonic) -> bool {
+        let Some(server) = self.servers.get_mut(&node) else {
+            return false;
+        };
+        server.last = Some(now);
+        server.loads = loads;
+        true
+    }
+
+    /// What the server said last.
+    pub(crate) fn get(&self, node: u64) -> Option<&Server> {
+        self.servers.get(&node)
+    }
+
+    fn silence(&self, node: u64, now: Monotonic) -> Option<std::time::Duration> {
+        self.servers
+            .get(&node)
+            .map(|server| now.since(server.last.unwrap_or(server.registered)))
+    }
+
+    /// It reported to this leader and then missed some heartbeats.
+    pub(crate) fn is_suspect(&self, node: u64, now: Monotonic, config: &Config) -> bool {
+        self.silence(node, now)
+            .is_some_and(|silence| silence >= config.suspect_after)
+    }
+
+    /// It reported to this leader lately enough to count for redundancy.
+    pub(crate) fn is_live(&self, node: u64, now: Monotonic, config: &Config) -> bool {
+        self.silence(node, now)
+            .is_some_and(|silence| silence < config.dead_after)
+    }
+
+    /// The state for people.
+    pub(crate) fn state(&self, node: &NodeRecord, now: Monotonic, config: &Config) -> &'static str {
+        match self.silence(node.id, now) {
+            _ if node.fenced => "fenced",
+            None => "unknown",
+            Some(silence) if silence >= config.dead_after => "dead",
+            Some(silence) if silence >= config.suspect_after => "suspect",
+            Some(_) if node.draining => "draining",
+            Some(_) => "alive",
+        }
+    }
+
+    /// The disks that reported in a heartbeat, as placement sees them.
+    pub(crate) fn disk_views<'a>(
+        &self,
+        nodes: impl Iterator<Item = &'a NodeRecord>,
+        now: Monotonic,
+        config: &Config,
+    ) -> Vec<DiskView> {
+        let mut views = Vec::new();
+        for node in nodes.filter(|node| node.roles & role::CHUNK != 0 && !node.fenced) {
+            let Some(server) = self.servers.get(&node.id) else {
+                continue;
+            };
+            let suspect = self.is_suspect(node.id, now, config);
+            for disk in &node.disks {
+                let Some(load) = server.loads.iter().find(|load| load.disk == disk.id) else {
+                    continue;
+                };
+                views.push(DiskView {
+                    disk: DiskRef {
+                        disk: DiskId(disk.id),
+                        incarnation: Incarnation(disk.incarnation),
+                    },
+                    node: NodeId(node.id),
+                    host: node.host.clone(),
+                    rack: node.rack.clone(),
+                    zone: node.zone.clone(),
+                    device: disk.device,
+                    free: ByteCount(load.free_bytes),
+                    total: ByteCount(load.total_bytes),
+                    load: load.queue,
+                    suspect,
+                    draining: node.draining,
+                    read_only: load.read_only,
+                });
+            }
+        }
+        views
+    }
+
+    /// Disks that hold live replicas: (disk, incarnation), in order.
+    pub(crate) fn live_disks<'a>(
+        &self,
+        nodes: impl Iterator<Item = &'a NodeRecord>,
+        now: Monotonic,
+        config: &Config,
+    ) -> std::collections::BTreeSet<(u64, u64)> {
+        let mut live = std::collections::BTreeSet::new();
+        for node in nodes.filter(|node| !node.fenced && self.is_live(node.id, now, config)) {
+            let server = self.servers.get(&node.id);
+            for disk in &node.disks {
+                let load = server.and_then(|server| server.loads.iter().find(|load| load.disk == disk.id));
+                // After a failed sync a disk serves reads as a last resort and counts for no redundancy; a full
+                // one still counts.
+                if load.is_some_and(|load| !load.read_only || load.free_bytes == 0) {
+                    live.insert((disk.id, disk.incarnation));
+                }
+            }
+        }
+        live
+    }
+}

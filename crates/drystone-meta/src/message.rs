@@ -1,0 +1,103 @@
+//! What the threads of a metadata server tell each other.
+
+use bytes::Bytes;
+use drystone_env::IoCompletion;
+use drystone_proto::command::Outcome;
+use drystone_proto::raft::{ConfChange, RaftConfState, RaftMessage};
+use drystone_raft::{CommittedEntry, DropReason, Input, ReadFailure, SnapshotMeta};
+use drystone_types::NodeId;
+use tokio::sync::oneshot;
+
+/// A proposal that was committed and applied.
+#[derive(Clone, Debug)]
+pub(crate) struct Applied {
+    /// Its index.
+    pub(crate) index: u64,
+    /// What apply said; default for a membership change.
+    pub(crate) outcome: Outcome,
+}
+
+/// Answers a proposal.
+pub(crate) type ProposalReply = oneshot::Sender<Result<Applied, DropReason>>;
+
+/// For the raft thread.
+pub(crate) enum ToRaft {
+    /// A command: the encoding of an `Entry` without its time.
+    Propose { rest: Bytes, reply: ProposalReply },
+    /// A membership change.
+    ProposeConf {
+        change: ConfChange,
+        reply: ProposalReply,
+    },
+    /// Something waits in the read queue.
+    Reads,
+    /// From other members.
+    Messages(Vec<RaftMessage>),
+    /// Disk work is done.
+    Io(IoCompletion),
+    /// Anything else that goes to Raft as it is.
+    Input(Input),
+    /// The state machine has applied up to here; log time is that of this index.
+    Applied { index: u64, time: u64 },
+    /// Answer when `need` voters have synced `index`, with their number; dropped when this member stops leading.
+    Synced {
+        index: u64,
+        need: u32,
+        reply: oneshot::Sender<u32>,
+    },
+    /// End.
+    Stop,
+}
+
+/// For the apply thread.
+pub(crate) enum ToApply {
+    /// In order, without gaps.
+    Entries(Vec<(CommittedEntry, Option<ProposalReply>)>),
+    /// Replace the state machine by a received snapshot.
+    Install(SnapshotMeta),
+    /// End.
+    Stop,
+}
+
+/// For the flush thread.
+pub(crate) enum ToFlush {
+    /// The overlay is large: do not wait for the interval.
+    Now,
+    /// Raft's memory is large: make the state durable and purge the log up to here.
+    Purge(u64),
+    /// Make a snapshot that holds at least this index.
+    Snapshot(u64),
+    /// Write and sync everything, then end.
+    Stop,
+}
+
+/// What everybody may know about Raft at a moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct RaftView {
+    /// Who leads.
+    pub(crate) leader: Option<NodeId>,
+    /// In which term.
+    pub(crate) term: u64,
+    /// This member leads in this term, has committed in it and applied everything before it: it may propose, and
+    /// what it reads at a confirmed index is complete.
+    pub(crate) office: Option<u64>,
+    /// Membership.
+    pub(crate) conf: RaftConfState,
+    /// Members as the leader sees them; empty elsewhere.
+    pub(crate) members: Vec<drystone_raft::MemberStatus>,
+    /// This member lacks what the others have purged and waits for a snapshot.
+    pub(crate) needs_snapshot: bool,
+}
+
+impl RaftView {
+    /// Voters that answered this leader lately, itself included.
+    pub(crate) fn live_voters(&self) -> u32 {
+        self.members
+            .iter()
+            .filter(|member| member.voter && member.recent_active)
+            .count() as u32
+    }
+}
+
+/// Why a read failed; see the read queue.
+pub(crate) type ReadReply = oneshot::Sender<Result<u64, ReadFailure>>;

@@ -1,0 +1,98 @@
+//! Metrics of a metadata server. Names are stable; labels are closed sets (there are none yet).
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// The metrics; all of them are registered at start.
+#[derive(Clone, Default)]
+pub(crate) struct Metrics {
+    /// Commands proposed by this server, background work included.
+    pub(crate) proposals: Counter,
+    /// Entries applied since start.
+    pub(crate) applied_entries: Counter,
+    /// Log index applied.
+    pub(crate) applied_index: Gauge,
+    /// Log index up to which the state is durable in tables.
+    pub(crate) synced_index: Gauge,
+    /// Bytes of changes that no batch has taken.
+    pub(crate) overlay_bytes: Gauge,
+    /// 1 while this server leads.
+    pub(crate) leading: Gauge,
+    /// Look-ups and listings answered here.
+    pub(crate) reads: Counter,
+    /// Requests handed on to the leader.
+    pub(crate) forwarded: Counter,
+    /// Chunks granted since this server started.
+    pub(crate) grants: Counter,
+    /// Raft messages that were not sent because a queue was full or a peer could not be reached.
+    pub(crate) raft_dropped: Counter,
+    /// Snapshots received and installed.
+    pub(crate) snapshots_installed: Counter,
+    /// Chunks with fewer live replicas than their policy asks for, as of the last whole scan (leader only).
+    pub(crate) chunks_under_redundant: Gauge,
+    /// Bytes lost if one more disk fails, counting chunks below their policy only (leader only).
+    pub(crate) exposure_bytes: Gauge,
+}
+
+impl Metrics {
+    /// The metrics, and a registry that holds them.
+    pub(crate) fn registered() -> (Self, Registry) {
+        let metrics = Metrics::default();
+        let mut registry = Registry::with_prefix("drystone_meta");
+        let mut counter =
+            |name: &str, help: &str, metric: &Counter| registry.register(name, help, metric.clone());
+        counter(
+            "proposals",
+            "Commands proposed by this server",
+            &metrics.proposals,
+        );
+        counter(
+            "applied_entries",
+            "Log entries applied since start",
+            &metrics.applied_entries,
+        );
+        counter("reads", "Look-ups and listings answered here", &metrics.reads);
+        counter(
+            "forwarded",
+            "Requests handed on to the leader",
+            &metrics.forwarded,
+        );
+        counter("grants", "Chunks granted since start", &metrics.grants);
+        counter(
+            "raft_dropped",
+            "Raft messages that were not sent",
+            &metrics.raft_dropped,
+        );
+        counter(
+            "snapshots_installed",
+            "Snapshots received and installed",
+            &metrics.snapshots_installed,
+        );
+        let mut gauge =
+            |name: &str, help: &str, metric: &Gauge| registry.register(name, help, metric.clone());
+        gauge("applied_index", "Log index applied", &metrics.applied_index);
+        gauge(
+            "synced_index",
+            "Log index up to which the state is durable",
+            &metrics.synced_index,
+        );
+        gauge(
+            "overlay_bytes",
+            "Bytes of changes that no batch has taken",
+            &metrics.overlay_bytes,
+        );
+        gauge("leading", "1 while this server leads", &metrics.leading);
+        gauge(
+            "chunks_under_redundant",
+            "Chunks below their policy",
+            &metrics.chunks_under_redundant,
+        );
+        gauge(
+            "exposure_bytes",
+            "Bytes lost if one more disk fails",
+            &metrics.exposure_bytes,
+        );
+        (metrics, registry)
+    }
+}

@@ -1,0 +1,135 @@
+//! Where the other metadata servers are, and how Raft's messages get there.
+
+use crate::message::ToRaft;
+use crate::metrics::Metrics;
+use crate::shared::{Shared, lock};
+use drystone_proto::raft::{ConfChange, RaftMessage, RaftMessages};
+use drystone_proto::record::{NodeRecord, role};
+use drystone_proto::{Kind, Message, Priority};
+use drystone_rpc::Channels;
+use drystone_types::NodeId;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A batch of messages for one frame ends here: half of what a body may hold.
+const FRAME_BYTES: usize = 4 << 20;
+/// Bytes of messages that wait for the raft thread; more are dropped, which Raft expects of a network. Some
+/// round trips of the largest windows.
+const INBOX_BYTES: usize = 128 << 20;
+
+/// Addresses of metadata servers by node.
+#[derive(Default)]
+pub(crate) struct Peers {
+    addresses: Mutex<BTreeMap<NodeId, String>>,
+}
+
+impl Peers {
+    /// The address of `node`, if it is known.
+    pub(crate) fn address(&self, node: NodeId) -> Option<String> {
+        lock(&self.addresses).get(&node).cloned()
+    }
+
+    /// Every address known, by node.
+    pub(crate) fn all(&self) -> BTreeMap<NodeId, String> {
+        lock(&self.addresses).clone()
+    }
+
+    /// `node` is at `address` from now on.
+    pub(crate) fn learn(&self, node: NodeId, address: &str) {
+        if node.0 != 0 && !address.is_empty() {
+            lock(&self.addresses).insert(node, address.to_owned());
+        }
+    }
+
+    /// Takes the address from a node's record, if it is a metadata server.
+    pub(crate) fn learn_from_record(&self, node: &NodeRecord) {
+        if node.roles & role::METADATA != 0 {
+            self.learn(NodeId(node.id), &node.address);
+        }
+    }
+
+    /// A membership change carries the record of the member that it adds.
+    pub(crate) fn learn_from_change(&self, change: &ConfChange) {
+        if let Ok(node) = NodeRecord::decode(change.context.clone()) {
+            self.learn_from_record(&node);
+        }
+    }
+}
+
+/// Carries Raft's messages, best effort, in order per peer.
+pub(crate) struct Transport {
+    channels: Channels,
+    metrics: Metrics,
+    inbox_bytes: AtomicUsize,
+    addresses: std::sync::Arc<Peers>,
+}
+
+impl Transport {
+    /// Sends over `channels` to where `addresses` says.
+    pub(crate) fn new(channels: Channels, addresses: std::sync::Arc<Peers>, metrics: Metrics) -> Self {
+        Self {
+            channels,
+            metrics,
+            inbox_bytes: AtomicUsize::new(0),
+            addresses,
+        }
+    }
+
+    /// Queues messages for `to`; what does not fit into the queue is lost.
+    pub(crate) fn send(&self, to: NodeId, messages: Vec<RaftMessage>) {
+        let Some(address) = self.addresses.address(to) else {
+            self.metrics.raft_dropped.inc_by(messages.len() as u64);
+            return;
+        };
+        let channel = self.channels.to_node(&address, to);
+        let mut batch = RaftMessages::default();
+        let mut bytes = 0;
+        for message in messages {
+            let size = message.encoded_len() + 8;
+            if bytes + size > FRAME_BYTES && !batch.messages.is_empty() {
+                self.flush(&channel, &mut batch);
+                bytes = 0;
+            }
+            bytes += size;
+            batch.messages.push(message);
+        }
+        self.flush(&channel, &mut batch);
+    }
+
+    fn flush(&self, channel: &drystone_rpc::Channel, batch: &mut RaftMessages) {
+        if batch.messages.is_empty() {
+            return;
+        }
+        if channel.send(Kind::Raft, batch, None, Priority::Control).is_err() {
+            self.metrics.raft_dropped.inc_by(batch.messages.len() as u64);
+        }
+        batch.messages.clear();
+    }
+
+    /// Hands messages that arrived to the raft thread, unless too much waits there.
+    pub(crate) fn deliver(&self, shared: &Shared, messages: RaftMessages) {
+        let bytes = size(&messages.messages);
+        if self.inbox_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > INBOX_BYTES {
+            self.inbox_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.metrics.raft_dropped.inc_by(messages.messages.len() as u64);
+            return;
+        }
+        shared.to_raft(ToRaft::Messages(messages.messages));
+    }
+
+    /// The raft thread has taken these.
+    pub(crate) fn received(&self, messages: &[RaftMessage]) {
+        self.inbox_bytes.fetch_sub(size(messages), Ordering::Relaxed);
+    }
+}
+
+/// Bytes that matter: entries carry them.
+fn size(messages: &[RaftMessage]) -> usize {
+    messages
+        .iter()
+        .flat_map(|message| &message.entries)
+        .map(|entry| entry.data.len() + 64)
+        .sum::<usize>()
+        + messages.len() * 128
+}

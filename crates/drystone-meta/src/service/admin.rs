@@ -1,0 +1,254 @@
+//! The cluster at a glance, and operators' decisions.
+
+use super::forward::{Place, came_from_metadata};
+use super::join::{ADD_VOTER, REMOVE, members};
+use super::mutate::{inline_voters, policy_of};
+use super::{MetaService, Refused};
+use crate::message::ToRaft;
+use bytes::Bytes;
+use drystone_proto::Message;
+use drystone_proto::cluster::{
+    AdminOp, AdminReply, AdminRequest, ClusterInfo, ClusterInfoRequest, ClusterStatus, RaftReplace,
+    ServerStatus,
+};
+use drystone_proto::command::{Op, UpdateNode};
+use drystone_proto::raft::{ConfChange, ConfChangeStep};
+use drystone_proto::record::role;
+use drystone_raft::{DropReason, Input};
+use drystone_rpc::{Reply, Request, refusal};
+use drystone_types::{Code, NodeId};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A learner this far behind the leader may become a voter: it catches up within a second.
+const PROMOTE_LAG: u64 = 10_000;
+/// How long an answer about the cluster may wait for the leader before it is given from here.
+const INFO_WAIT: Duration = Duration::from_millis(500);
+
+impl MetaService {
+    pub(super) async fn cluster_info(&self, request: &Request) -> Reply {
+        let wait = self.shared.env.clock.now().plus(INFO_WAIT).min(request.deadline);
+        if let Ok(Place::There { node, address }) = self.place(wait).await
+            && !came_from_metadata(request)
+        {
+            let asked = self.forward::<_, ClusterInfo>(request, &ClusterInfoRequest {}, node, &address);
+            if let Some(Ok(info)) = self.until(wait, asked).await {
+                return Reply::ok(&info);
+            }
+        }
+        Reply::ok(&self.info())
+    }
+
+    fn info(&self) -> ClusterInfo {
+        let view = self.shared.raft_view();
+        let policy = self.shared.read().default_policy();
+        let inline = view.office.is_some()
+            && policy_of(&policy).is_ok_and(|policy| inline_voters(&policy, view.live_voters()).is_some());
+        ClusterInfo {
+            cluster: Bytes::copy_from_slice(&self.shared.identity.cluster.0),
+            history: Bytes::copy_from_slice(&self.shared.identity.history.0),
+            leader: view.leader.map_or(0, |leader| leader.0),
+            term: view.term,
+            members: members(&self.shared),
+            inline_max: if inline {
+                self.shared.config.inline_max.0 as u32
+            } else {
+                0
+            },
+            policy: Some(policy),
+            applied: self.shared.gate.applied(),
+        }
+    }
+
+    pub(super) async fn admin(
+        self: Arc<Self>,
+        admin: AdminRequest,
+        request: Request,
+    ) -> Result<AdminReply, Refused> {
+        let op = admin
+            .op
+            .ok_or_else(|| refusal(Code::Invalid, "the operation is not known here"))?;
+        let mut reply = AdminReply::default();
+        match op {
+            AdminOp::Status(_) => {
+                self.confirmed(request.deadline).await?;
+                reply.status = Some(self.cluster_status()?);
+            }
+            AdminOp::Raft(_) => reply.info = Some(self.info()),
+            AdminOp::RaftReplace(replace) => {
+                let done = self.until(request.deadline, self.replace(replace)).await;
+                done.unwrap_or(Err(DropReason::Unknown.into()))?;
+                reply.info = Some(self.info());
+            }
+            AdminOp::UpdateNode(update) => {
+                let done = self.until(request.deadline, self.update_node(update)).await;
+                done.unwrap_or(Err(DropReason::Unknown.into()))?;
+            }
+            AdminOp::Chunk(id) => {
+                self.confirmed(request.deadline).await?;
+                let record = self
+                    .shared
+                    .read()
+                    .chunk(id)
+                    .map_err(|error| self.store_error(&error))?;
+                reply.chunk =
+                    Some(record.ok_or_else(|| refusal(Code::NotFound, format!("there is no chunk {id}")))?);
+            }
+            AdminOp::TransferLeader(to) => {
+                if !self.shared.raft_view().conf.voters.contains(&to) {
+                    return Err(refusal(Code::Invalid, format!("node {to} is no voter")).into());
+                }
+                self.shared
+                    .to_raft(ToRaft::Input(Input::TransferLeader(NodeId(to))));
+                reply.info = Some(self.info());
+            }
+        }
+        Ok(reply)
+    }
+
+    async fn update_node(&self, update: UpdateNode) -> Result<(), Refused> {
+        let applied = self.shared.propose(Op::UpdateNode(update), None).await?;
+        match Code::from_number(applied.outcome.code) {
+            Some(code) => Err(refusal(code, applied.outcome.message).into()),
+            None => Ok(()),
+        }
+    }
+
+    async fn replace(&self, replace: RaftReplace) -> Result<(), Refused> {
+        let view = self.shared.raft_view();
+        let refuse = |code: Code, message: String| Err(Refused::Error(refusal(code, message)));
+        if view.conf.voters.contains(&replace.new) && !view.conf.voters.contains(&replace.old) {
+            return Ok(());
+        }
+        if !view.conf.voters.contains(&replace.old) {
+            return refuse(Code::NotFound, format!("node {} is no voter", replace.old));
+        }
+        if !view.conf.learners.contains(&replace.new) {
+            return refuse(
+                Code::NotFound,
+                format!("node {} is no learner: it must join first", replace.new),
+            );
+        }
+        let applied = self.shared.gate.applied();
+        let matched = view.members.iter().find(|member| member.id.0 == replace.new);
+        let matched = matched
+            .filter(|member| member.recent_active)
+            .map_or(0, |member| member.matched.0);
+        if matched + PROMOTE_LAG < applied || matched == 0 {
+            return refuse(
+                Code::Unavailable,
+                format!(
+                    "learner {} has {matched} of {applied} entries: try again when it has caught up",
+                    replace.new
+                ),
+            );
+        }
+        let steps = vec![
+            ConfChangeStep {
+                kind: ADD_VOTER,
+                node: replace.new,
+            },
+            ConfChangeStep {
+                kind: REMOVE,
+                node: replace.old,
+            },
+        ];
+        let context = self
+            .shared
+            .read()
+            .node(replace.new)
+            .map(|node| node.encode_to_vec())
+            .unwrap_or_default();
+        self.shared
+            .propose_conf(ConfChange {
+                steps,
+                context: context.into(),
+                transition: 0,
+            })
+            .await?;
+        tracing::info!(old = replace.old, new = replace.new, "voter replaced");
+        Ok(())
+    }
+
+    fn cluster_status(&self) -> Result<ClusterStatus, Refused> {
+        let view = self.shared.raft_view();
+        let now = self.shared.env.clock.now();
+        let config = &self.shared.config;
+        let state = self.shared.read();
+        let counters = state.counters();
+        let nodes: Vec<_> = state
+            .nodes()
+            .filter(|node| node.roles & role::CHUNK != 0)
+            .cloned()
+            .collect();
+        let (floor, applied) = (state.grant_floor().0, state.applied().0);
+        drop(state);
+        let warnings = warnings(&nodes, &view.conf.voters);
+        self.leader
+            .with(&self.shared, |office| {
+                let servers = nodes.into_iter().map(|node| {
+                    let server = office.servers.get(node.id);
+                    ServerStatus {
+                        state: office.servers.state(&node, now, config).to_owned(),
+                        last_heartbeat_ms: server
+                            .and_then(|server| server.last)
+                            .map_or(u64::MAX, |last| now.since(last).as_millis() as u64),
+                        disks: server.map_or_else(Vec::new, |server| server.loads.clone()),
+                        node: Some(node),
+                    }
+                });
+                ClusterStatus {
+                    leader: self.shared.identity.node.0,
+                    term: office.term,
+                    servers: servers.collect(),
+                    chunks_total: counters.chunks,
+                    chunks_under_redundant: office.health.under_redundant,
+                    chunks_lost: office.health.lost,
+                    exposure_bytes: office.health.exposure_bytes,
+                    files: counters.files,
+                    directories: counters.directories,
+                    file_bytes: counters.bytes,
+                    members: members(&self.shared),
+                    grant_floor: floor,
+                    applied,
+                    damage_reports: office.damage_reports,
+                    leader_name: self.shared.identity.name.clone(),
+                    chunks_doomed: counters.doomed,
+                    warnings,
+                }
+            })
+            .ok_or(Refused::NotLeader)
+    }
+}
+
+fn warnings(nodes: &[drystone_proto::record::NodeRecord], voters: &[u64]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if voters.len().is_multiple_of(2) {
+        warnings.push(format!(
+            "{} voters: an even number survives no more failures than one less",
+            voters.len()
+        ));
+    }
+    if voters.len() == 1 {
+        warnings.push("one voter: the namespace is lost with its disk".to_owned());
+    }
+    let disks: Vec<_> = nodes
+        .iter()
+        .flat_map(|node| node.disks.iter().map(move |disk| (node, disk)))
+        .collect();
+    let racks: BTreeSet<_> = nodes.iter().map(|node| (&node.zone, &node.rack)).collect();
+    let devices: BTreeSet<_> = disks
+        .iter()
+        .map(|(node, disk)| (&node.host, disk.device))
+        .collect();
+    if disks.len() > 1 && devices.len() < racks.len().max(2).min(disks.len()) {
+        warnings.push(format!(
+            "{} disks in {} racks are {} device(s): what looks like separate failure domains fails together",
+            disks.len(),
+            racks.len(),
+            devices.len()
+        ));
+    }
+    warnings
+}

@@ -1,0 +1,184 @@
+//! Chunks to write to.
+
+use super::mutate::policy_of;
+use super::{MetaService, Refused, unknown};
+use drystone_placement::{Demand, DiskView, PlacementError, plan_replicas};
+use drystone_proto::cluster::ErrorReply;
+use drystone_proto::grant::{WriteGrant, sign_grant};
+use drystone_proto::meta::{ChunkGrant, DiskLocation, GrantReply, GrantRequest, GrantedReplica};
+use drystone_proto::record::{PolicyRecord, ReplicaRecord};
+use drystone_rpc::{Request, refusal};
+use drystone_types::{ByteCount, Code, DiskId, DiskRef, Epoch, Incarnation, NodeId, Policy, SizeClass};
+use std::sync::Arc;
+
+/// Chunks in one answer.
+const MAX_GRANTS: u32 = 64;
+/// Lists in a request are cut here: more servers never fail one client at a time.
+const MAX_LIST: usize = 1_024;
+
+fn disk_of(replica: &ReplicaRecord) -> DiskRef {
+    DiskRef {
+        disk: DiskId(replica.disk),
+        incarnation: Incarnation(replica.incarnation),
+    }
+}
+
+impl MetaService {
+    pub(super) async fn grant(
+        self: Arc<Self>,
+        ask: GrantRequest,
+        request: Request,
+    ) -> Result<GrantReply, Refused> {
+        let invalid = |message: &str| refusal(Code::Invalid, message);
+        let record = ask.policy.ok_or_else(|| invalid("a grant needs a policy"))?;
+        let policy = policy_of(&record)?;
+        let class =
+            SizeClass::for_bytes(ask.max_bytes).ok_or_else(|| invalid("a chunk holds at most 64 MiB"))?;
+        if ask.avoid.len() > MAX_LIST || ask.have.len() > 8 {
+            return Err(invalid("a list is too long").into());
+        }
+        let chunks = if ask.replace_in == 0 {
+            if !(1..=MAX_GRANTS).contains(&ask.count) {
+                return Err(invalid("1 to 64 chunks at once").into());
+            }
+            let ids = self
+                .until(request.deadline, self.leader.take_ids(&self.shared, ask.count))
+                .await;
+            ids.unwrap_or_else(|| Err(Refused::Error(unknown())))?
+        } else {
+            vec![(ask.replace_in, self.replaceable(&ask)?)]
+        };
+        let views = self.leader.disk_views(&self.shared).ok_or(Refused::NotLeader)?;
+        let mut grants = Vec::with_capacity(chunks.len());
+        for (chunk, placement) in chunks {
+            let disks = self.plan(&ask, &policy, class, &views)?;
+            grants.push(self.grant_on(chunk, placement, &disks, class, record, ask.replace_in != 0)?);
+        }
+        self.shared.metrics.grants.inc_by(grants.len() as u64);
+        Ok(GrantReply { grants })
+    }
+
+    /// Checks that a chunk is still private, and gives the log index that placed it.
+    fn replaceable(&self, ask: &GrantRequest) -> Result<u64, ErrorReply> {
+        let state = self.shared.read();
+        let chunk = ask.replace_in;
+        if chunk < state.grant_floor().0 {
+            return Err(refusal(
+                Code::GrantExpired,
+                format!("chunk {chunk} is below the grant floor"),
+            ));
+        }
+        if chunk >= state.next_chunk().0 {
+            return Err(refusal(Code::Invalid, format!("chunk {chunk} was never granted")));
+        }
+        if state
+            .chunk(chunk)
+            .map_err(|error| self.store_error(&error))?
+            .is_some()
+        {
+            return Err(refusal(
+                Code::Conflict,
+                format!("chunk {chunk} is recorded: it is not private any more"),
+            ));
+        }
+        let placement = ask.have.first().map(|replica| replica.placement);
+        placement.ok_or_else(|| {
+            refusal(
+                Code::Invalid,
+                "a replacement is apart from the replicas that are kept",
+            )
+        })
+    }
+
+    fn plan(
+        &self,
+        ask: &GrantRequest,
+        policy: &Policy,
+        class: SizeClass,
+        views: &[DiskView],
+    ) -> Result<Vec<DiskRef>, ErrorReply> {
+        let have: Vec<DiskRef> = ask.have.iter().map(disk_of).collect();
+        let replacing = ask.replace_in != 0;
+        let mut demand = Demand {
+            replicas: if replacing {
+                have.len() as u32 + 1
+            } else {
+                policy.replicas
+            },
+            minimum: if replacing { 0 } else { policy.minimum() },
+            bytes: ByteCount(class.bytes()),
+            near_host: ask.host.clone(),
+            avoid: ask.avoid.iter().map(|node| NodeId(*node)).collect(),
+            have: if replacing { have } else { Vec::new() },
+        };
+        let plan = |demand: &Demand| self.leader.draw(|draws| plan_replicas(demand, views, draws));
+        let wanted = demand.replicas as usize - demand.have.len();
+        let mut found = plan(&demand);
+        if !demand.avoid.is_empty() && found.as_ref().map_or(0, Vec::len) < wanted {
+            // What failed the client lately is still better than too little redundancy.
+            demand.avoid.clear();
+            found = plan(&demand);
+        }
+        found.map_err(|error @ PlacementError::NotEnoughDomains { .. }| {
+            refusal(Code::NotEnoughDomains, error.to_string())
+        })
+    }
+
+    fn grant_on(
+        &self,
+        chunk: u64,
+        placement: u64,
+        disks: &[DiskRef],
+        class: SizeClass,
+        policy: PolicyRecord,
+        replacement: bool,
+    ) -> Result<ChunkGrant, ErrorReply> {
+        let identity = &self.shared.identity;
+        let records: Vec<ReplicaRecord> = disks
+            .iter()
+            .map(|disk| ReplicaRecord {
+                disk: disk.disk.0,
+                incarnation: disk.incarnation.0,
+                placement,
+            })
+            .collect();
+        let grant = WriteGrant {
+            chunk,
+            epoch: Epoch::FIRST.0,
+            replicas: records.clone(),
+            class: class.number(),
+            policy: Some(policy),
+            expires: 0,
+            replacement,
+            signature: bytes::Bytes::new(),
+        };
+        let state = self.shared.read();
+        let replicas = disks.iter().zip(records).map(|(disk, record)| {
+            let node = state.node_of_disk(*disk);
+            let location = node.map(|node| DiskLocation {
+                disk: disk.disk.0,
+                incarnation: disk.incarnation.0,
+                node: node.id,
+                address: node.address.clone(),
+                server: node.name.clone(),
+                rack: node.rack.clone(),
+                suspect: false,
+            });
+            let gone = || refusal(Code::Unavailable, "a disk left while it was chosen");
+            Ok(GrantedReplica {
+                replica: Some(record),
+                location: Some(location.ok_or_else(gone)?),
+            })
+        });
+        let replicas = replicas.collect::<Result<Vec<_>, ErrorReply>>()?;
+        drop(state);
+        Ok(ChunkGrant {
+            chunk,
+            token: sign_grant(&identity.key, identity.history, grant),
+            replicas,
+            epoch: Epoch::FIRST.0,
+            capacity: class.bytes(),
+            policy: Some(policy),
+        })
+    }
+}

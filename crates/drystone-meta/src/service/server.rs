@@ -1,0 +1,179 @@
+//! Chunk servers: registration and heartbeats.
+
+use super::{MetaService, Refused};
+use drystone_proto::cluster::{Heartbeat, HeartbeatReply, Register, RegisterReply};
+use drystone_proto::command::{Op, RegisterNode};
+use drystone_proto::record::role;
+use drystone_rpc::{Request, refusal};
+use drystone_types::Code;
+use std::sync::Arc;
+
+/// Entries of one list of a heartbeat.
+const MAX_LIST: usize = 4_096;
+
+impl MetaService {
+    pub(super) async fn register(
+        self: Arc<Self>,
+        register: Register,
+        request: Request,
+    ) -> Result<RegisterReply, Refused> {
+        let mut node = register
+            .node
+            .ok_or_else(|| refusal(Code::Invalid, "no node in the registration"))?;
+        if node.roles & role::CHUNK == 0 {
+            return Err(refusal(Code::Invalid, format!("node {} is no chunk server", node.id)).into());
+        }
+        let known = self.shared.read().node(node.id).cloned();
+        if let Some(known) = &known {
+            // These are the cluster's to say, not the node's.
+            (node.since, node.draining, node.fenced) = (known.since, known.draining, known.fenced);
+        }
+        if known.as_ref() != Some(&node) || node.fenced {
+            let propose = self.shared.propose(
+                Op::RegisterNode(RegisterNode {
+                    node: Some(node.clone()),
+                }),
+                None,
+            );
+            let applied = self.until(request.deadline, propose).await;
+            let outcome = applied
+                .unwrap_or(Err(drystone_raft::DropReason::Unknown))?
+                .outcome;
+            if outcome.code != 0 {
+                let code = Code::from_number(outcome.code).unwrap_or(Code::Stranger);
+                return Err(refusal(code, outcome.message).into());
+            }
+            tracing::info!(
+                server = node.id,
+                name = node.name,
+                address = node.address,
+                disks = node.disks.len(),
+                "chunk server registered"
+            );
+        }
+        let now = self.shared.env.clock.now();
+        let term = self.leader.with(&self.shared, |office| {
+            office.servers.register(node.id, now);
+            office.term
+        });
+        Ok(RegisterReply {
+            grant_floor: self.shared.read().grant_floor().0,
+            heartbeat_ms: self.shared.config.heartbeat.as_millis() as u32,
+            term: term.ok_or(Refused::NotLeader)?,
+        })
+    }
+
+    pub(super) async fn heartbeat(
+        self: Arc<Self>,
+        beat: Heartbeat,
+        _request: Request,
+    ) -> Result<HeartbeatReply, Refused> {
+        let (known, floor) = {
+            let state = self.shared.read();
+            (state.node(beat.node).cloned(), state.grant_floor().0)
+        };
+        let term = self
+            .leader
+            .with(&self.shared, |office| office.term)
+            .ok_or(Refused::NotLeader)?;
+        let mut reply = HeartbeatReply {
+            grant_floor: floor,
+            delete: Vec::new(),
+            term,
+            register: true,
+            heartbeat_ms: self.shared.config.heartbeat.as_millis() as u32,
+        };
+        let Some(known) = known else { return Ok(reply) };
+        let stranger = |message: String| Refused::Error(refusal(Code::Stranger, message));
+        if known.incarnation != beat.incarnation {
+            return Err(stranger(format!(
+                "node {} was formatted anew: it needs a new id",
+                beat.node
+            )));
+        }
+        if beat.boot_counter < known.boot_counter {
+            return Err(stranger(format!(
+                "boot {} of node {} is over",
+                beat.boot_counter, beat.node
+            )));
+        }
+        if known.fenced {
+            return Err(stranger(format!(
+                "node {} is fenced until an operator decides",
+                beat.node
+            )));
+        }
+        if (beat.boot_counter, beat.boot_random) != (known.boot_counter, known.boot_random) {
+            // A newer boot registers first; a clone is found out when it does.
+            return Ok(reply);
+        }
+        if beat.open.len() > MAX_LIST || beat.deleted.len() > MAX_LIST {
+            return Err(refusal(Code::TooLarge, "a heartbeat's list is too long").into());
+        }
+        let now = self.shared.env.clock.now();
+        let disks: Vec<(u64, u64)> = known
+            .disks
+            .iter()
+            .map(|disk| (disk.id, disk.incarnation))
+            .collect();
+        let orphans = self.orphans(&beat, &disks, floor)?;
+        let outcome = self.leader.with(&self.shared, |office| {
+            if !office.servers.heartbeat(beat.node, beat.disks.clone(), now) {
+                return None;
+            }
+            office.reclaim.confirm(&beat.deleted);
+            let mut delete = office.reclaim.orders_for(&disks, MAX_LIST);
+            delete.extend(orphans);
+            delete.truncate(MAX_LIST);
+            Some(delete)
+        });
+        if let Some(delete) = outcome.ok_or(Refused::NotLeader)? {
+            reply.register = false;
+            reply.delete = delete
+                .into_iter()
+                .map(|(chunk, replica)| self.leader.sign(&self.shared, chunk, replica))
+                .collect();
+        }
+        Ok(reply)
+    }
+
+    /// Replicas that this server holds and that can never be committed: below the floor, and in no record.
+    fn orphans(
+        &self,
+        beat: &Heartbeat,
+        disks: &[(u64, u64)],
+        floor: u64,
+    ) -> Result<Vec<crate::leader::Order>, Refused> {
+        let state = self.shared.read();
+        let reported = beat
+            .open
+            .iter()
+            .filter_map(|status| Some((status.chunk, status.replica?)));
+        let remembered = self
+            .leader
+            .with(&self.shared, |office| office.reclaim.due_suspects(disks, floor));
+        let mut orphans = Vec::new();
+        let mut later = Vec::new();
+        for (chunk, replica) in reported.chain(remembered.ok_or(Refused::NotLeader)?) {
+            if !disks.contains(&(replica.disk, replica.incarnation)) {
+                continue;
+            }
+            let record = state.chunk(chunk).map_err(|error| self.store_error(&error))?;
+            let recorded = record.is_some_and(|record| {
+                record
+                    .replicas
+                    .iter()
+                    .any(|known| (known.disk, known.incarnation) == (replica.disk, replica.incarnation))
+            });
+            match recorded {
+                true => {}
+                false if chunk < floor => orphans.push((chunk, replica)),
+                false => later.push((chunk, replica)),
+            }
+        }
+        drop(state);
+        self.leader
+            .with(&self.shared, |office| office.reclaim.suspect(later));
+        Ok(orphans)
+    }
+}

@@ -1,0 +1,310 @@
+//! Background work: introducing this server to the leader, and what a leader does by itself.
+//!
+//! Everything here is a proposal or soft state; a step that is lost is simply done again.
+
+use crate::leader::Health;
+use crate::service::{MetaService, own_record};
+use crate::shared::Shared;
+use drystone_env::Monotonic;
+use drystone_proto::cluster::{Join, JoinReply};
+use drystone_proto::command::{ForgetReplicas, Housekeep, Initialize, Op, RaiseGrantFloor};
+use drystone_proto::record::PolicyRecord;
+use drystone_proto::{Kind, Priority};
+use drystone_rpc::{CallError, CallOptions};
+use drystone_types::NodeId;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Between rounds of a leader's work.
+const ROUND: Duration = Duration::from_millis(500);
+/// Housekeeping without a reason: sessions and keys expire by log time alone.
+const HOUSEKEEP_IDLE: Duration = Duration::from_secs(30);
+/// Records that one step of housekeeping touches: some milliseconds of apply.
+const HOUSEKEEP_LIMIT: u32 = 1_000;
+/// Steps in a row before others get their turn.
+const HOUSEKEEP_STEPS: usize = 16;
+/// Deletions logged with one entry.
+const FORGET: usize = 4_096;
+/// Chunk records looked at under one lock.
+const SLICE: usize = 1_000;
+/// Doomed chunks read per round.
+const DOOMED: usize = 16_384;
+/// Up to this many chunks every round counts redundancy anew; beyond, every tenth of a million costs one more.
+const SCAN_EACH_ROUND: u64 = 100_000;
+/// Between attempts to introduce this server.
+const INTRODUCE: Duration = Duration::from_millis(300);
+
+/// Starts the tasks.
+pub(crate) fn start(shared: &Arc<Shared>, service: &Arc<MetaService>) {
+    let (inner, to) = (Arc::clone(shared), Arc::clone(service));
+    shared.spawn("meta-introduce", async move { introduce(&inner, &to).await });
+    let (inner, to) = (Arc::clone(shared), Arc::clone(service));
+    shared.spawn("meta-steward", async move { serve_terms(&inner, &to).await });
+}
+
+/// Tells the leader this server's address (and asks to be admitted, if it is no member) until it is known.
+async fn introduce(shared: &Arc<Shared>, service: &Arc<MetaService>) {
+    let me = shared.identity.node;
+    let record = own_record(shared);
+    loop {
+        let known = if shared.office().is_some() {
+            service.admit(record.clone()).await.is_ok()
+        } else {
+            ask_members(shared, &record, me).await
+        };
+        if known {
+            return;
+        }
+        shared.env.clock.sleep(INTRODUCE).await;
+    }
+}
+
+async fn ask_members(shared: &Arc<Shared>, record: &drystone_proto::record::NodeRecord, me: NodeId) -> bool {
+    let leader = shared.raft_view().leader.filter(|leader| *leader != me);
+    let mut addresses: Vec<String> = leader
+        .and_then(|leader| shared.peers.address(leader))
+        .into_iter()
+        .collect();
+    if addresses.is_empty() && shared.identity.joining {
+        addresses.extend(shared.config.join.iter().cloned());
+        addresses.extend(
+            shared
+                .peers
+                .all()
+                .into_iter()
+                .filter(|(node, _)| *node != me)
+                .map(|(_, address)| address),
+        );
+    }
+    for address in addresses {
+        let deadline = shared.env.clock.now().plus(Duration::from_secs(3));
+        let options = CallOptions::until(deadline).priority(Priority::Control);
+        let join = Join {
+            node: Some(record.clone()),
+        };
+        match shared
+            .channels
+            .to(&address)
+            .call::<Join, JoinReply>(Kind::Join, &join, None, options)
+            .await
+        {
+            Ok(answer) => {
+                for member in answer.body.members {
+                    if member.node != me.0 {
+                        shared.peers.learn(NodeId(member.node), &member.address);
+                    }
+                }
+                return true;
+            }
+            Err(CallError::Refused(error)) if !error.leader.is_empty() => {
+                tracing::debug!(leader = error.leader, "not the leader");
+            }
+            Err(error) => tracing::debug!(address, %error, "could not introduce this server"),
+        }
+    }
+    false
+}
+
+/// Runs the leader's rounds while this server holds an office.
+async fn serve_terms(shared: &Arc<Shared>, service: &Arc<MetaService>) {
+    let mut watch = shared.view.subscribe();
+    loop {
+        let Ok(term) = watch
+            .wait_for(|view| view.office.is_some())
+            .await
+            .map(|view| view.office.unwrap_or(0))
+        else {
+            return;
+        };
+        tracing::info!(node = %shared.identity.node, term, "leading");
+        shared.metrics.leading.set(1);
+        serve_term(shared, service, term).await;
+        shared.metrics.leading.set(0);
+    }
+}
+
+async fn serve_term(shared: &Arc<Shared>, service: &Arc<MetaService>, term: u64) {
+    let now = shared.env.clock.now();
+    initialize(shared).await;
+    let below = shared.read().next_chunk().0;
+    service
+        .leader
+        .with(shared, |office| office.ranges.retire_below(below, now));
+    let mut rounds = Rounds {
+        housekept: None,
+        seen: 0,
+        scan: Scan::default(),
+        doomed_after: 0,
+    };
+    while shared.office() == Some(term) {
+        raise_floor(shared, service).await;
+        forget(shared, service).await;
+        rounds.housekeep(shared).await;
+        rounds.doomed(shared, service);
+        rounds.scan(shared, service);
+        shared.env.clock.sleep(ROUND).await;
+    }
+}
+
+async fn initialize(shared: &Arc<Shared>) {
+    if shared.read().initialized() {
+        return;
+    }
+    let policy = shared.config.policy.policy();
+    let policy = PolicyRecord {
+        replicas: policy.replicas,
+        ack: policy.ack.number(),
+        degraded_minimum: policy.degraded_minimum,
+        chunk_bytes: policy.chunk_bytes.0,
+    };
+    let initialize = Initialize {
+        policy: Some(policy),
+        owner: shared.config.owner.clone(),
+        mode: 0,
+    };
+    if let Err(reason) = shared.propose(Op::Initialize(initialize), None).await {
+        tracing::warn!(
+            ?reason,
+            "the first command was dropped; the next leader proposes it"
+        );
+    }
+}
+
+async fn raise_floor(shared: &Arc<Shared>, service: &Arc<MetaService>) {
+    let now = shared.env.clock.now();
+    let age = shared.config.grant_age;
+    let floor = service
+        .leader
+        .with(shared, |office| office.ranges.floor(now, age))
+        .flatten();
+    let Some(floor) = floor else { return };
+    if floor > shared.read().grant_floor().0
+        && shared
+            .propose(Op::RaiseGrantFloor(RaiseGrantFloor { floor }), None)
+            .await
+            .is_err()
+    {
+        return;
+    }
+    service.leader.with(shared, |office| office.ranges.raised(floor));
+}
+
+async fn forget(shared: &Arc<Shared>, service: &Arc<MetaService>) {
+    let replicas = service
+        .leader
+        .with(shared, |office| office.reclaim.to_log(FORGET))
+        .unwrap_or_default();
+    if replicas.is_empty() {
+        return;
+    }
+    let command = ForgetReplicas {
+        replicas: replicas.clone(),
+    };
+    if shared.propose(Op::ForgetReplicas(command), None).await.is_ok() {
+        service
+            .leader
+            .with(shared, |office| office.reclaim.logged(&replicas));
+    }
+}
+
+struct Rounds {
+    housekept: Option<Monotonic>,
+    /// Applied index after the last housekeeping.
+    seen: u64,
+    scan: Scan,
+    doomed_after: u64,
+}
+
+#[derive(Default)]
+struct Scan {
+    after: u64,
+    health: Health,
+}
+
+impl Rounds {
+    async fn housekeep(&mut self, shared: &Arc<Shared>) {
+        let now = shared.env.clock.now();
+        let changed = shared.gate.applied() > self.seen;
+        let waited = self.housekept.map(|last| now.since(last));
+        if !changed && waited.is_some_and(|waited| waited < HOUSEKEEP_IDLE) {
+            return;
+        }
+        for _ in 0..HOUSEKEEP_STEPS {
+            let step = shared
+                .propose(
+                    Op::Housekeep(Housekeep {
+                        limit: HOUSEKEEP_LIMIT,
+                    }),
+                    None,
+                )
+                .await;
+            let Ok(applied) = step else { return };
+            self.seen = applied.index;
+            if !applied.outcome.more {
+                self.housekept = Some(now);
+                return;
+            }
+        }
+        // There is more: the next round goes on.
+        self.seen = 0;
+    }
+
+    fn doomed(&mut self, shared: &Arc<Shared>, service: &Arc<MetaService>) {
+        let state = shared.read();
+        if state.counters().doomed == 0 {
+            self.doomed_after = 0;
+            return;
+        }
+        let Ok(chunks) = state.doomed(self.doomed_after, DOOMED) else {
+            return;
+        };
+        self.doomed_after = if chunks.len() < DOOMED {
+            0
+        } else {
+            chunks.last().map_or(0, |chunk| chunk.id)
+        };
+        let held = |disk: u64, incarnation: u64| {
+            let disk = drystone_types::DiskRef {
+                disk: drystone_types::DiskId(disk),
+                incarnation: drystone_types::Incarnation(incarnation),
+            };
+            state.node_of_disk(disk).is_some()
+        };
+        service
+            .leader
+            .with(shared, |office| office.reclaim.doom(&chunks, held));
+    }
+
+    /// Goes on with the count of redundancy; a small namespace is counted whole each round.
+    fn scan(&mut self, shared: &Arc<Shared>, service: &Arc<MetaService>) {
+        let now = shared.env.clock.now();
+        let live = {
+            let state = shared.read();
+            service.leader.with(shared, |office| {
+                office.servers.live_disks(state.nodes(), now, &shared.config)
+            })
+        };
+        let Some(live) = live else { return };
+        for _ in 0..SCAN_EACH_ROUND / SLICE as u64 {
+            let Ok(chunks) = shared.read().chunks(self.scan.after, SLICE) else {
+                return;
+            };
+            chunks
+                .iter()
+                .for_each(|chunk| self.scan.health.count(chunk, &live));
+            match chunks.last() {
+                Some(last) if chunks.len() == SLICE => self.scan.after = last.id,
+                _ => {
+                    let health = std::mem::take(&mut self.scan).health;
+                    shared
+                        .metrics
+                        .chunks_under_redundant
+                        .set(health.under_redundant as i64);
+                    shared.metrics.exposure_bytes.set(health.exposure_bytes as i64);
+                    service.leader.with(shared, |office| office.health = health);
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! One fjall keyspace with checked opening and checkpoints.
+
+use super::check::{CheckError, CheckReport, check_tables};
+use bytes::Bytes;
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+const KEYSPACE: &str = "namespace";
+
+/// How to open a store.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreOptions {
+    /// Memory for cached blocks.
+    pub cache_bytes: u64,
+    /// Bytes in memory after which they are written to a table by themselves.
+    pub memtable_bytes: u64,
+    /// Table files are read and compared whole at opening up to this many bytes.
+    pub check_bytes: u64,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        // 2 GiB are checked in about a second from a disk of this class; beyond it blocks are checked when read.
+        Self {
+            cache_bytes: 256 << 20,
+            memtable_bytes: 32 << 20,
+            check_bytes: 2 << 30,
+        }
+    }
+}
+
+/// Why the store cannot be used. Everything but `Io` says that what lies there is not what was written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file does not match its checksum, or is missing.
+    #[error(transparent)]
+    Damaged(#[from] CheckError),
+    /// fjall refused, most often because a block does not match its checksum.
+    #[error("fjall: {0}")]
+    Fjall(#[from] fjall::Error),
+    /// fjall panicked on what it read.
+    #[error("fjall panicked: {0}")]
+    Panicked(String),
+    /// The directory cannot be worked with.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which file or directory.
+        path: PathBuf,
+        /// The system's word.
+        source: std::io::Error,
+    },
+}
+
+/// The store. All methods block.
+pub struct FjallStore {
+    database: Database,
+    keyspace: Keyspace,
+    report: CheckReport,
+    // Orders checkpoints; writers are one thread anyway.
+    checkpoint: Mutex<()>,
+}
+
+pub(super) fn caught<T>(body: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
+        Err(StoreError::Panicked(
+            text.unwrap_or_else(|| "no message".to_owned()),
+        ))
+    })
+}
+
+/// Removes fjall's journals: see the module above. Whatever they held is in the Raft log.
+fn drop_journals(directory: &Path) -> Result<(), StoreError> {
+    let fault = |source| StoreError::Io {
+        path: directory.to_owned(),
+        source,
+    };
+    for entry in std::fs::read_dir(directory).map_err(fault)? {
+        let path = entry.map_err(fault)?.path();
+        if path.extension().is_some_and(|extension| extension == "jnl") {
+            std::fs::remove_file(&path).map_err(fault)?;
+        }
+    }
+    Ok(())
+}
+
+impl FjallStore {
+    /// Opens the store in `directory`, making an empty one if there is none. What was written after the last
+    /// completed [`FjallStore::checkpoint`] may or may not be there, whole batches in order.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the files are left as they were, but for journals.
+    pub fn open(directory: &Path, options: StoreOptions) -> Result<Self, StoreError> {
+        let mut report = CheckReport::default();
+        // A creation that did not reach the marker left nothing that counts.
+        if directory.join("version").exists() {
+            report = check_tables(directory, options.check_bytes)?;
+            drop_journals(directory)?;
+        } else if directory.exists() {
+            let fault = |source| StoreError::Io {
+                path: directory.to_owned(),
+                source,
+            };
+            if directory.join("keyspaces").join("1").exists() {
+                // Tables without the marker: a creation never gets this far.
+                return Err(fault(std::io::Error::other("the format marker is missing")));
+            }
+            std::fs::remove_dir_all(directory).map_err(fault)?;
+        }
+        caught(|| {
+            let database = Database::builder(directory)
+                .cache_size(options.cache_bytes)
+                .worker_threads(2)
+                .manual_journal_persist(true)
+                .open()?;
+            let keyspace = database.keyspace(KEYSPACE, || {
+                KeyspaceCreateOptions::default()
+                    .manual_journal_persist(true)
+                    .max_memtable_size(options.memtable_bytes)
+            })?;
+            Ok(Self {
+                database,
+                keyspace,
+                report,
+                checkpoint: Mutex::new(()),
+            })
+        })
+    }
+
+    pub(super) fn keyspace(&self) -> &Keyspace {
+        &self.keyspace
+    }
+
+    pub(super) fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// What opening checked.
+    pub fn report(&self) -> CheckReport {
+        self.report
+    }
+
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// [`StoreError`]; a damaged block is an error, never an absent key.
+    pub fn read(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        caught(|| {
+            Ok(self
+                .keyspace
+                .get(key)?
+                .map(|value| Bytes::copy_from_slice(&value)))
+        })
+    }
+
+    /// Calls `visit` with each record in the range, in key order, until it returns false.
+    ///
+    /// # Errors
+    /// As [`FjallStore::read`].
+    pub fn visit(
+        &self,
+        range: (Bound<&[u8]>, Bound<&[u8]>),
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StoreError> {
+        if is_empty(range) {
+            return Ok(());
+        }
+        caught(|| {
+            for guard in self.keyspace.range::<&[u8], _>(range) {
+                let (key, value) = guard.into_inner()?;
+                if !visit(&key, &value) {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Writes all of `changes` or none; `None` removes. Durable after the next [`FjallStore::checkpoint`].
+    ///
+    /// # Errors
+    /// [`StoreError`]; the store takes no more writes then.
+    pub fn change<'a>(
+        &self,
+        changes: impl IntoIterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+    ) -> Result<(), StoreError> {
+        caught(|| {
+            let mut batch = self.database.batch();
+            for (key, value) in changes {
+                match value {
+                    Some(value) => batch.insert(&self.keyspace, key, value),
+                    None => batch.remove(&self.keyspace, key),
+                }
+            }
+            Ok(batch.commit()?)
+        })
+    }
+
+    /// Returns once every write that returned before this call is in synced, checksummed tables.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what is durable is then unknown.
+    pub fn checkpoint(&self) -> Result<(), StoreError> {
+        let _one = self
+            .checkpoint
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        caught(|| {
+            self.keyspace.rotate_memtable()?;
+            while self.keyspace.sealed_memtable_count() > 0 {
+                // A worker that failed has poisoned the database, and the tables will never come.
+                self.database.persist(PersistMode::Buffer)?;
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Ok(())
+        })
+    }
+
+    /// Bytes on disk.
+    pub fn disk_bytes(&self) -> u64 {
+        self.keyspace.disk_space()
+    }
+}
+
+/// fjall panics on ranges that std's BTreeMap panics on.
+fn is_empty(range: (Bound<&[u8]>, Bound<&[u8]>)) -> bool {
+    match range {
+        (Bound::Included(from), Bound::Included(to)) => from > to,
+        (Bound::Included(from) | Bound::Excluded(from), Bound::Excluded(to))
+        | (Bound::Excluded(from), Bound::Included(to)) => from >= to,
+        _ => false,
+    }
+}
