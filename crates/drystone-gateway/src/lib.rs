@@ -1,1 +1,11 @@
-//! What the doors share: identity, limits, error kind to status and code.
+//! What the doors share: the HTTP server, the caller's identity, and how an error of the client library is told.
+//!
+//! Architecture invariant: knows the client library and no wire, and nothing of any one door's vocabulary.
+
+pub mod caller;
+pub mod http_server;
+pub mod problem;
+pub mod time;
+
+pub use http_server::{Body, HttpOptions, HttpServer, Response};
+pub use problem::Problem;

@@ -1,1 +1,76 @@
-//! The REST door.
+//! The REST door: files, directories and attributes over HTTP, described by OpenAPI.
+//!
+//! Read [`route`] for what a request may be, then one file per resource. Bodies stream in both directions.
+//! Architecture invariant: everything is done through the client library; nothing is kept between requests.
+
+mod cluster;
+mod conditions;
+mod directories;
+mod files;
+mod metadata;
+mod range;
+mod respond;
+mod route;
+
+use drystone_client::Client;
+use drystone_env::Env;
+use drystone_gateway::{HttpOptions, HttpServer};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// The description of this door, as served at `/openapi.json`.
+pub const OPENAPI: &str = include_str!("openapi.json");
+
+/// Configuration of the door.
+#[derive(Clone, Debug)]
+pub struct RestConfig {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// On whose behalf requests without a `Drystone-User` header are done; default: the system's user.
+    pub default_user: String,
+}
+
+impl RestConfig {
+    /// Listens on `listen`, for the system's user.
+    pub fn new(listen: SocketAddr) -> Self {
+        let user = std::env::var("USER").ok().filter(|user| !user.is_empty());
+        Self { listen, default_user: user.unwrap_or_else(|| "nobody".to_owned()) }
+    }
+}
+
+/// What every request has at hand.
+struct Door {
+    client: Client,
+    default_user: String,
+}
+
+/// A running door. Dropping it stops it.
+pub struct Handle {
+    server: HttpServer,
+}
+
+impl Handle {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// Takes no new requests.
+    pub fn shutdown(&self) {
+        self.server.shutdown();
+    }
+}
+
+/// Starts the door.
+///
+/// # Errors
+/// If it cannot listen.
+pub async fn serve(env: Env, config: RestConfig, client: Client) -> std::io::Result<Handle> {
+    let door = Arc::new(Door { client, default_user: config.default_user });
+    let handler = move |request| -> futures_util::future::BoxFuture<'static, drystone_gateway::Response> {
+        let door = Arc::clone(&door);
+        Box::pin(async move { route::answer(&door, request).await })
+    };
+    let server = HttpServer::start(&env, config.listen, HttpOptions::default(), Arc::new(handler)).await?;
+    Ok(Handle { server })
+}

@@ -1,0 +1,76 @@
+//! `/cluster` and `/status`: what a client needs to know, and the cluster at a glance.
+
+use crate::respond::{bytes, json};
+use drystone_client::Client;
+use drystone_gateway::{Problem, Response};
+use drystone_types::{ClusterId, HistoryId};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+/// `GET /cluster`: where the metadata servers are.
+pub async fn show(client: &Client) -> Result<Response, Problem> {
+    let info = client.cluster_info().await?;
+    let members: Vec<Value> = info
+        .members
+        .iter()
+        .map(|member| json!({ "node": member.node, "name": member.name, "address": member.address, "voter": member.voter }))
+        .collect();
+    json(
+        StatusCode::OK,
+        &json!({
+            "cluster": ClusterId::from_slice(&info.cluster).unwrap_or_default().to_string(),
+            "history": HistoryId::from_slice(&info.history).unwrap_or_default().to_string(),
+            "leader": info.leader,
+            "term": info.term,
+            "metadata": members,
+        }),
+    )
+}
+
+/// `GET /status`: the cluster at a glance.
+pub async fn status(client: &Client) -> Result<Response, Problem> {
+    let status = client.status().await?;
+    let servers: Vec<Value> = status
+        .servers
+        .iter()
+        .map(|server| {
+            let node = server.node.clone().unwrap_or_default();
+            json!({
+                "name": node.name,
+                "state": server.state,
+                "rack": node.rack,
+                "used_bytes": server.disks.iter().map(|disk| disk.used_bytes).sum::<u64>(),
+                "free_bytes": server.disks.iter().map(|disk| disk.free_bytes).sum::<u64>(),
+                "last_heartbeat_ms": (server.last_heartbeat_ms != u64::MAX).then_some(server.last_heartbeat_ms),
+            })
+        })
+        .collect();
+    json(
+        StatusCode::OK,
+        &json!({
+            "leader": status.leader_name,
+            "term": status.term,
+            "servers": servers,
+            "chunks": {
+                "total": status.chunks_total,
+                "under_redundant": status.chunks_under_redundant,
+                "lost": status.chunks_lost,
+            },
+            "exposure_bytes": status.exposure_bytes,
+            "files": status.files,
+            "directories": status.directories,
+            "file_bytes": status.file_bytes,
+        }),
+    )
+}
+
+/// `GET /`: a person with a browser.
+pub fn welcome() -> Result<Response, Problem> {
+    let text = "This is the REST door of a Drystone cluster.\n\n\
+                GET /directories/        the root directory\n\
+                GET /files/PATH          a file\n\
+                GET /metadata/PATH       its attributes\n\
+                GET /status              the cluster at a glance\n\
+                GET /openapi.json        everything else\n";
+    Ok(bytes(StatusCode::OK, "text/plain; charset=utf-8", text))
+}

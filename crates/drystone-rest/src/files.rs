@@ -1,0 +1,197 @@
+//! `/files/{path}`: content.
+
+use crate::conditions::{Verdict, judge_read, range_counts};
+use crate::respond::{insert, json, no_content, with_session};
+use crate::route::{Call, invalid};
+use crate::{metadata, range};
+use base64::Engine;
+use drystone_client::{
+    Client, Code, DeleteOptions, Error, ErrorKind, Expect, FileLayout, Precondition, Published, ReadOptions, Reader,
+    WriteMode, WriteOptions,
+};
+use drystone_gateway::http_server::empty;
+use drystone_gateway::time::http_date;
+use drystone_gateway::{Problem, Response};
+use futures_util::StreamExt;
+use http::{HeaderValue, Method, StatusCode, header};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Body as _, Frame, Incoming};
+use serde_json::json;
+
+/// `GET` and `HEAD`.
+pub async fn read(call: Call) -> Result<Response, Problem> {
+    let reader = call.client.open(&call.path, ReadOptions::default()).await?;
+    let present = reader.content_version();
+    let verdict = judge_read(&call.client, &call.headers, present)?;
+    if verdict == Verdict::Failed {
+        return Err(Problem::new(Code::PreconditionFailed, format!("{} has the content {}", call.path, reader.etag())));
+    }
+    let mut response = Response::new(empty());
+    describe(&mut response, &reader);
+    if verdict == Verdict::NotModified {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return Ok(with_session(response, &call.client));
+    }
+    let size = reader.attributes().size;
+    let asked = call.headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+    let part = match asked.filter(|_| call.method == Method::GET && range_counts(&call.client, &call.headers, present)) {
+        Some(asked) => range::requested(asked, size)?,
+        None => None,
+    };
+    let (offset, length) = part.map_or((0, size), |part| (part.offset, part.length));
+    if part.is_some() {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        insert(&mut response, header::CONTENT_RANGE, &format!("bytes {offset}-{}/{size}", offset + length - 1));
+    }
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    if call.headers.contains_key("want-repr-digest")
+        && let Some(digest) = digest(&call.client, &call.path, &reader).await
+    {
+        insert(&mut response, header::HeaderName::from_static("repr-digest"), &digest);
+    }
+    if call.method == Method::GET && length > 0 {
+        *response.body_mut() = content(&reader, offset, length);
+    }
+    Ok(with_session(response, &call.client))
+}
+
+fn describe(response: &mut Response, reader: &Reader) {
+    insert(response, header::ETAG, &reader.etag());
+    insert(response, header::LAST_MODIFIED, &http_date(reader.attributes().modified));
+    response.headers_mut().insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+}
+
+/// The bytes as they come. An error in the middle cuts the connection: the client sees that the body is short.
+fn content(reader: &Reader, offset: u64, length: u64) -> drystone_gateway::Body {
+    let pieces = reader.read(offset, length).map(|piece| match piece {
+        Ok(bytes) => Ok(Frame::data(bytes)),
+        Err(error) => {
+            tracing::warn!(%error, "a read failed after its answer had begun");
+            Err(Box::new(error) as drystone_gateway::http_server::BodyError)
+        }
+    });
+    StreamBody::new(pieces).boxed_unsync()
+}
+
+/// `crc32c=:...:` of the whole content, from the checksums of its chunks; `None` where that cannot be said (parts of
+/// chunks, content in the namespace).
+async fn digest(client: &Client, path: &str, reader: &Reader) -> Option<String> {
+    let layout: FileLayout = client.extents(path).await.ok()?;
+    if layout.attributes.content_version() != reader.content_version() || layout.inline {
+        return None;
+    }
+    let mut sum = 0;
+    for extent in &layout.extents {
+        if extent.chunk_offset != 0 || extent.length != extent.chunk_length {
+            return None;
+        }
+        sum = crc32c::crc32c_combine(sum, extent.checksum, extent.length as usize);
+    }
+    Some(format!("crc32c=:{}:", base64::engine::general_purpose::STANDARD.encode(sum.to_be_bytes())))
+}
+
+/// `PUT`: create or replace, or write a range.
+pub async fn replace(call: Call, body: Incoming) -> Result<Response, Problem> {
+    let mut options = options(&call, &body)?;
+    if let Some(value) = call.headers.get(header::CONTENT_RANGE) {
+        let text = value.to_str().map_err(|_| invalid("Content-Range is not printable ASCII"))?;
+        let part = range::written(text)?;
+        if body.size_hint().exact().is_some_and(|length| length != part.length) {
+            return Err(invalid(format!("Content-Range names {} bytes, Content-Length another number", part.length)));
+        }
+        options.mode = WriteMode::Range(part.offset);
+        options.size_hint = Some(part.length);
+        return finish(&call, receive(&call, body, options, Some(part.length)).await?);
+    }
+    finish(&call, receive(&call, body, options, None).await?)
+}
+
+/// `POST`: create, or append a record.
+pub async fn create(call: Call, body: Incoming) -> Result<Response, Problem> {
+    let mut options = options(&call, &body)?;
+    if call.query.flag("append")? {
+        options.mode = WriteMode::Append;
+    } else {
+        options.precondition.absent = true;
+    }
+    finish(&call, receive(&call, body, options, None).await?)
+}
+
+/// `DELETE`.
+pub async fn delete(call: Call) -> Result<Response, Problem> {
+    let options = DeleteOptions {
+        expect: Expect::File,
+        precondition: call.precondition()?,
+        idempotency: call.idempotency()?,
+        ..DeleteOptions::default()
+    };
+    call.client.delete(&call.path, options).await?;
+    Ok(with_session(no_content(), &call.client))
+}
+
+fn options(call: &Call, body: &Incoming) -> Result<WriteOptions, Problem> {
+    if call.headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(invalid("Content-Encoding is not supported: send the bytes as they shall be stored"));
+    }
+    let precondition: Precondition = call.precondition()?;
+    Ok(WriteOptions {
+        precondition,
+        parents: call.query.flag("parents")?,
+        idempotency: call.idempotency()?,
+        size_hint: body.size_hint().exact(),
+        ..WriteOptions::default()
+    })
+}
+
+/// Streams the body into the file; nothing is visible unless all of it came.
+async fn receive(
+    call: &Call,
+    mut body: Incoming,
+    options: WriteOptions,
+    expected: Option<u64>,
+) -> Result<Published, Problem> {
+    refuse_directory(call).await?;
+    let mut writer = call.client.write(&call.path, options);
+    let mut received = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| invalid(format!("the body broke off after {received} bytes: {error}")))?;
+        if let Ok(data) = frame.into_data() {
+            received += data.len() as u64;
+            if expected.is_some_and(|expected| received > expected) {
+                return Err(invalid("the body is longer than Content-Range says"));
+            }
+            writer.write(data).await?;
+        }
+    }
+    if let Some(expected) = expected.filter(|expected| *expected != received) {
+        return Err(invalid(format!("the body has {received} bytes, Content-Range says {expected}")));
+    }
+    Ok(writer.finish().await?)
+}
+
+/// A directory in the place of the file is told before gigabytes are sent; the command that publishes decides.
+async fn refuse_directory(call: &Call) -> Result<(), Problem> {
+    if call.path == "/" {
+        return Err(Error::new(ErrorKind::IsADirectory, "write", "/").into());
+    }
+    Ok(())
+}
+
+fn finish(call: &Call, published: Published) -> Result<Response, Problem> {
+    let status = if published.created { StatusCode::CREATED } else { StatusCode::OK };
+    let value = json!({
+        "path": call.path,
+        "inode": published.inode.0,
+        "version": published.version.0,
+        "size": published.size,
+        "offset": published.offset,
+        "redundancy": published.redundancy,
+    });
+    let mut response = json(status, &value)?;
+    insert(&mut response, header::ETAG, &published.etag);
+    if published.created {
+        insert(&mut response, header::LOCATION, &format!("/files{}", metadata::encode_path(&call.path)));
+    }
+    Ok(with_session(response, &call.client))
+}

@@ -1,0 +1,66 @@
+//! Responses.
+
+use bytes::Bytes;
+use drystone_client::Client;
+use drystone_gateway::http_server::{empty, full};
+use drystone_gateway::{Problem, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+
+/// A response with a body that is there already.
+pub fn bytes(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response {
+    let body = body.into();
+    let mut response = Response::new(empty());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    *response.body_mut() = full(body);
+    response
+}
+
+/// JSON.
+pub fn json(status: StatusCode, value: &impl Serialize) -> Result<Response, Problem> {
+    let body = serde_json::to_vec(value)
+        .map_err(|error| Problem::new(drystone_client::Code::Invalid, format!("the answer cannot be written: {error}")))?;
+    Ok(bytes(status, "application/json", body))
+}
+
+/// No content.
+pub fn no_content() -> Response {
+    let mut response = Response::new(empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+/// A problem document.
+pub fn problem(fault: &Problem) -> Response {
+    let body = serde_json::to_vec(fault).unwrap_or_default();
+    let mut response = bytes(fault.status(), "application/problem+json", body);
+    if let Some(seconds) = fault.retry_after_seconds {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Some(length) = fault.length {
+        insert(&mut response, header::CONTENT_RANGE, &format!("bytes */{length}"));
+    }
+    response
+}
+
+/// Sets a header; what cannot stand in a header is left out.
+pub fn insert(response: &mut Response, name: header::HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+/// Tells the client what it has seen.
+pub fn with_session(mut response: Response, client: &Client) -> Response {
+    insert(&mut response, header::HeaderName::from_static(crate::route::SESSION_HEADER), &client.session_token());
+    response
+}
+
+/// The answer to HEAD: the same headers.
+pub fn without_body(mut response: Response) -> Response {
+    *response.body_mut() = empty();
+    response
+}

@@ -1,0 +1,196 @@
+//! Which resource a request is about, and what may be done to it.
+
+use crate::respond::problem;
+use crate::{Door, OPENAPI, cluster, directories, files, metadata, respond};
+use drystone_client::{Client, Code, Idempotency, Precondition};
+use drystone_gateway::{Problem, Response};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
+use sha2::{Digest, Sha256};
+
+/// Names the log index that the client has seen, in both directions.
+pub const SESSION_HEADER: &str = "drystone-session";
+const KEY_HEADER: &str = "idempotency-key";
+const MAX_KEY_BYTES: usize = 255;
+
+/// A request whose head has been understood.
+pub struct Call {
+    /// For its caller and session.
+    pub client: Client,
+    /// Path in the namespace, decoded.
+    pub path: String,
+    /// Its parameters.
+    pub query: Query,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its method.
+    pub method: Method,
+}
+
+/// Query parameters; each name at most once, unknown ones refused.
+#[derive(Debug, Default)]
+pub struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn parse(text: &str, known: &[&str]) -> Result<Self, Problem> {
+        let mut found: Vec<(String, String)> = Vec::new();
+        for part in text.split('&').filter(|part| !part.is_empty()) {
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            let decode = |text: &str| -> Result<String, Problem> {
+                let spaced = text.replace('+', " ");
+                let bytes: Vec<u8> = percent_decode_str(&spaced).collect();
+                String::from_utf8(bytes).map_err(|_| invalid(format!("the query parameter {text:?} is not UTF-8")))
+            };
+            let (name, value) = (decode(name)?, decode(value)?);
+            if !known.contains(&name.as_str()) {
+                let list = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                return Err(invalid(format!("unknown query parameter {name:?}: known here are {list}")));
+            }
+            if found.iter().any(|(other, _)| *other == name) {
+                return Err(invalid(format!("the query parameter {name} stands twice")));
+            }
+            found.push((name, value));
+        }
+        Ok(Self(found))
+    }
+
+    /// The value of `name`.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A flag: `name`, `name=true` or `name=false`.
+    pub fn flag(&self, name: &str) -> Result<bool, Problem> {
+        match self.get(name) {
+            None | Some("false") => Ok(false),
+            Some("" | "true") => Ok(true),
+            Some(other) => Err(invalid(format!("{name} is {other:?}, must be true or false"))),
+        }
+    }
+}
+
+/// A malformed request.
+pub fn invalid(detail: impl Into<String>) -> Problem {
+    Problem::new(Code::Invalid, detail)
+}
+
+impl Call {
+    /// The precondition in `If-Match` and `If-None-Match`.
+    pub fn precondition(&self) -> Result<Precondition, Problem> {
+        crate::conditions::precondition(&self.client, &self.headers)
+    }
+
+    /// The `Idempotency-Key` with what it is used for.
+    pub fn idempotency(&self) -> Result<Option<Idempotency>, Problem> {
+        let Some(value) = self.headers.get(KEY_HEADER) else { return Ok(None) };
+        let key = value.to_str().map_err(|_| invalid("Idempotency-Key is not printable ASCII"))?;
+        if key.is_empty() || key.len() > MAX_KEY_BYTES {
+            return Err(invalid(format!("Idempotency-Key must have 1 to {MAX_KEY_BYTES} bytes")));
+        }
+        let mut hash = Sha256::new();
+        let mut add = |part: &[u8]| {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        };
+        add(self.method.as_str().as_bytes());
+        add(self.path.as_bytes());
+        for (name, value) in &self.query.0 {
+            add(name.as_bytes());
+            add(value.as_bytes());
+        }
+        for name in [header::IF_MATCH, header::IF_NONE_MATCH, header::CONTENT_RANGE] {
+            add(self.headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default());
+        }
+        let digest = hash.finalize();
+        let mut short = [0; 16];
+        short.copy_from_slice(&digest[..16]);
+        Ok(Some(Idempotency { key: key.to_owned(), hash: short }))
+    }
+}
+
+/// Answers one request, whatever it is.
+pub async fn answer(door: &Door, request: http::Request<Incoming>) -> Response {
+    let is_head = request.method() == Method::HEAD;
+    let (head, body) = request.into_parts();
+    let outcome = dispatch(door, &head.method, head.uri.path(), head.uri.query().unwrap_or_default(), head.headers, body);
+    let response = outcome.await.unwrap_or_else(|fault| problem(&fault));
+    if is_head { respond::without_body(response) } else { response }
+}
+
+async fn dispatch(
+    door: &Door,
+    method: &Method,
+    path: &str,
+    query: &str,
+    headers: HeaderMap,
+    body: Incoming,
+) -> Result<Response, Problem> {
+    let (resource, rest) = match path.strip_prefix('/').unwrap_or(path).split_once('/') {
+        Some((resource, rest)) => (resource, Some(rest)),
+        None => (path.strip_prefix('/').unwrap_or(path), None),
+    };
+    let call = |known: &[&str]| -> Result<Call, Problem> {
+        let bytes: Vec<u8> = percent_decode_str(rest.unwrap_or_default()).collect();
+        let path = String::from_utf8(bytes).map_err(|_| invalid("the path is not UTF-8"))?;
+        drystone_types::path::split_path(&path).map_err(|error| invalid(error.to_string()))?;
+        let query = Query::parse(query, known)?;
+        let caller = drystone_gateway::caller::caller(&headers, &door.default_user).map_err(invalid)?;
+        let mut client = door.client.as_caller(caller);
+        if let Some(token) = headers.get(SESSION_HEADER) {
+            let token = token.to_str().map_err(|_| invalid("Drystone-Session is not printable ASCII"))?;
+            client = client.with_session_token(token).map_err(Problem::from)?;
+        }
+        Ok(Call { client, path: format!("/{}", path.trim_matches('/')), query, headers: headers.clone(), method: method.clone() })
+    };
+    match (resource, rest, method.as_str()) {
+        ("files", Some(_), "GET" | "HEAD") => files::read(call(&[])?).await,
+        ("files", Some(_), "PUT") => files::replace(call(&["parents"])?, body).await,
+        ("files", Some(_), "POST") => files::create(call(&["parents", "append"])?, body).await,
+        ("files", Some(_), "DELETE") => files::delete(call(&[])?).await,
+        ("files", Some(_), _) => not_allowed("GET, HEAD, PUT, POST, DELETE"),
+        ("directories", Some(_), "GET" | "HEAD") => directories::list(call(&["limit", "after"])?).await,
+        ("directories", Some(_), "POST") => directories::create(call(&["parents"])?).await,
+        ("directories", Some(_), "DELETE") => directories::delete(call(&["recursive"])?).await,
+        ("directories", Some(_), _) => not_allowed("GET, HEAD, POST, DELETE"),
+        ("metadata", Some(_), "GET" | "HEAD") => metadata::show(call(&["extents"])?).await,
+        ("metadata", Some(_), "PUT") => metadata::change(call(&[])?, body).await,
+        ("metadata", Some(_), _) => not_allowed("GET, HEAD, PUT"),
+        ("cluster", None, "GET" | "HEAD") => cluster::show(&call(&[])?.client).await,
+        ("status", None, "GET" | "HEAD") => cluster::status(&call(&[])?.client).await,
+        ("openapi.json", None, "GET" | "HEAD") => Ok(respond::bytes(StatusCode::OK, "application/json", OPENAPI)),
+        ("", None, "GET" | "HEAD") => cluster::welcome(),
+        ("cluster" | "status" | "openapi.json" | "", None, _) => not_allowed("GET, HEAD"),
+        _ => Err(Problem::new(
+            Code::NotFound,
+            format!("{path} is no resource: there are /files/, /directories/, /metadata/, /cluster, /status and /openapi.json"),
+        )),
+    }
+}
+
+fn not_allowed(allowed: &'static str) -> Result<Response, Problem> {
+    let fault = Problem::with_status(
+        StatusCode::METHOD_NOT_ALLOWED,
+        Code::Invalid,
+        format!("this resource answers {allowed}"),
+    );
+    let mut response = problem(&fault);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_strict() {
+        let query = Query::parse("limit=5&after=a%2Fb+c", &["limit", "after"]).unwrap();
+        assert_eq!((query.get("limit"), query.get("after")), (Some("5"), Some("a/b c")));
+        assert!(Query::parse("limit=5&limit=6", &["limit"]).is_err());
+        assert!(Query::parse("colour=5", &["limit"]).is_err());
+        assert!(Query::parse("limit=%ff", &["limit"]).is_err());
+        assert!(Query::parse("parents", &["parents"]).unwrap().flag("parents").unwrap());
+        assert!(Query::parse("parents=1", &["parents"]).unwrap().flag("parents").is_err());
+    }
+}

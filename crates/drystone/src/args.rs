@@ -1,0 +1,318 @@
+//! The command line as clap knows it.
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// A distributed file system in one binary.
+#[derive(Parser, Debug)]
+#[command(name = "drystone", version, about, max_term_width = 100)]
+pub struct Arguments {
+    /// REST address of the cluster, for commands that work on files
+    #[arg(long, global = true, env = "DRYSTONE_CLUSTER", default_value = "http://127.0.0.1:9700", value_name = "URL")]
+    pub cluster: String,
+    /// User on whose behalf files are read and changed (default: the system's user)
+    #[arg(long, global = true, env = "DRYSTONE_USER")]
+    pub user: Option<String>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print nothing but errors and what was asked for
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub task: Task,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Task {
+    /// Run a whole cluster on this machine, in the foreground
+    Up(UpOptions),
+    /// Run the roles of one node of a real cluster
+    Node(ConfigOption),
+    /// Make the data directories of a node, once
+    Format(FormatOptions),
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Work on files.
+    #[command(flatten)]
+    Client(Command),
+}
+
+/// Options of `up`.
+#[derive(Args, Debug, Clone)]
+pub struct UpOptions {
+    /// Where the cluster keeps everything
+    #[arg(long, default_value = "./drystone-data", value_name = "DIR")]
+    pub data: PathBuf,
+    /// REST address; the other ports follow from it (port 0: all ephemeral)
+    #[arg(long, default_value = "127.0.0.1:9700", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// Metadata servers: 1, 3 or 5 (default 1; 3 with --processes)
+    #[arg(long, value_name = "N")]
+    pub metadata: Option<u32>,
+    /// Chunk servers (default 3; 5 with --processes)
+    #[arg(long, value_name = "N")]
+    pub chunk_servers: Option<u32>,
+    /// Racks over which the chunk servers are spread
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    pub racks: u32,
+    /// Run every node as a process of its own
+    #[arg(long)]
+    pub processes: bool,
+}
+
+/// Where a node's configuration is.
+#[derive(Args, Debug, Clone)]
+pub struct ConfigOption {
+    /// The node's TOML file
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// Options of `format`.
+#[derive(Args, Debug, Clone)]
+pub struct FormatOptions {
+    /// The node's TOML file
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// Commands on files and on the cluster.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Copy local files or trees (or stdin: -) into the cluster
+    Put(PutOptions),
+    /// Copy a file or tree out of the cluster (to stdout: -)
+    Get(GetOptions),
+    /// Write files to stdout
+    Cat {
+        /// Files
+        #[arg(required = true)]
+        paths: Vec<String>,
+    },
+    /// List a directory, or show a file
+    Ls {
+        /// Directory or file
+        #[arg(default_value = "/")]
+        path: String,
+        /// Attributes too
+        #[arg(long, short)]
+        long: bool,
+        /// The whole tree
+        #[arg(long, short)]
+        recursive: bool,
+    },
+    /// Make directories
+    Mkdir {
+        /// Directories
+        #[arg(required = true)]
+        paths: Vec<String>,
+        /// Make missing parents; no error if it exists
+        #[arg(long, short)]
+        parents: bool,
+    },
+    /// Rename a file or directory
+    Mv {
+        /// What
+        from: String,
+        /// New name, or a directory to move it into
+        to: String,
+        /// Replace what has the name
+        #[arg(long, short)]
+        force: bool,
+    },
+    /// Copy a file or tree inside the cluster
+    Cp {
+        /// What
+        from: String,
+        /// New name, or a directory to copy it into
+        to: String,
+        /// A whole tree
+        #[arg(long, short)]
+        recursive: bool,
+        /// Replace what has the name
+        #[arg(long, short)]
+        force: bool,
+    },
+    /// Delete files, or trees
+    Rm {
+        /// What
+        #[arg(required = true)]
+        paths: Vec<String>,
+        /// Directories with all that is in them
+        #[arg(long, short)]
+        recursive: bool,
+        /// No error if it does not exist
+        #[arg(long, short)]
+        force: bool,
+    },
+    /// Show attributes, and where the bytes are
+    Stat {
+        /// File or directory
+        path: String,
+        /// Show extents and replicas
+        #[arg(long, short)]
+        extents: bool,
+    },
+    /// Append stdin or a local file to a file
+    Append {
+        /// The file
+        path: String,
+        /// What (-: stdin)
+        #[arg(default_value = "-")]
+        source: String,
+    },
+    /// Sizes of files and trees
+    Du {
+        /// Directory or file
+        #[arg(default_value = "/")]
+        path: String,
+    },
+    /// Find files by name, kind or size
+    Find {
+        /// Where
+        #[arg(default_value = "/")]
+        path: String,
+        /// Name pattern: * and ?
+        #[arg(long)]
+        name: Option<String>,
+        /// f: files, d: directories
+        #[arg(long, value_parser = ["f", "d"])]
+        kind: Option<String>,
+        /// At least this size, as 4KiB
+        #[arg(long)]
+        min_size: Option<String>,
+    },
+    /// Follow a growing file
+    Tail {
+        /// The file
+        path: String,
+    },
+    /// Show a path of the cluster as a local file system
+    Mount {
+        /// Where
+        directory: PathBuf,
+    },
+    /// Look after the cluster
+    #[command(subcommand)]
+    Admin(AdminCommand),
+    /// Measure, each figure beside the least work that could do it
+    Bench {
+        /// Arguments of the benchmark (`bench --help` lists them)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+/// Options of `put`.
+#[derive(Args, Debug)]
+pub struct PutOptions {
+    /// Local files or directories; - is stdin
+    #[arg(required = true)]
+    pub sources: Vec<String>,
+    /// Path in the cluster; ending in / (or an existing directory): put them in there
+    pub target: String,
+    /// Whole trees
+    #[arg(long, short)]
+    pub recursive: bool,
+    /// Make missing directories on the way
+    #[arg(long, short)]
+    pub parents: bool,
+    /// Fail if the file exists
+    #[arg(long)]
+    pub no_overwrite: bool,
+    /// Files at a time, with --recursive
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    pub jobs: usize,
+}
+
+/// Options of `get`.
+#[derive(Args, Debug)]
+pub struct GetOptions {
+    /// Path in the cluster
+    pub source: String,
+    /// Local path; - is stdout
+    #[arg(default_value = ".")]
+    pub target: String,
+    /// A whole tree
+    #[arg(long, short)]
+    pub recursive: bool,
+    /// Files at a time, with --recursive
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    pub jobs: usize,
+}
+
+/// Looking after the cluster.
+#[derive(Subcommand, Debug)]
+pub enum AdminCommand {
+    /// The cluster at a glance
+    Status,
+    /// Chunk servers and their disks
+    Servers,
+    /// Metadata servers: members, replacement, leadership
+    #[command(subcommand)]
+    Raft(RaftCommand),
+    /// Let no new data go to a chunk server (moving data away comes later)
+    Drain {
+        /// Node id
+        node: u64,
+        /// Take it back
+        #[arg(long)]
+        undo: bool,
+    },
+    /// One chunk's record
+    Chunk {
+        /// Chunk id
+        chunk: u64,
+    },
+    /// Restore redundancy
+    Repair,
+    /// Verify checksums
+    Scrub,
+    /// Even out disks
+    Rebalance,
+    /// Check the namespace
+    Fsck,
+    /// Back up the namespace
+    Backup,
+}
+
+/// Metadata servers.
+#[derive(Subcommand, Debug)]
+pub enum RaftCommand {
+    /// Members and their progress
+    Status,
+    /// Make learner NEW a voter in the place of OLD
+    Replace {
+        /// Voter to remove
+        old: u64,
+        /// Learner to promote
+        new: u64,
+    },
+    /// Hand leadership to a voter
+    Transfer {
+        /// Node id
+        node: u64,
+    },
+}
+
+/// Prints completions to stdout.
+pub fn print_completions(shell: clap_complete::Shell) {
+    clap_complete::generate(shell, &mut Arguments::command(), "drystone", &mut std::io::stdout());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,73 @@
+//! From the REST address of a cluster to a client of it.
+
+use crate::args::Arguments;
+use crate::exit::UsageError;
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use drystone_client::{Caller, Client, Options};
+use drystone_env::Env;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::rt::TokioExecutor;
+use serde::Deserialize;
+
+/// The answer of `GET /cluster` is small.
+const MAX_ANSWER_BYTES: usize = 1 << 20;
+
+/// What `GET /cluster` says, as far as a client needs it.
+#[derive(Deserialize)]
+struct ClusterAnswer {
+    metadata: Vec<MetadataServer>,
+}
+
+#[derive(Deserialize)]
+struct MetadataServer {
+    address: String,
+}
+
+/// One GET; answers status and body.
+pub async fn get(url: &str) -> anyhow::Result<(u16, Bytes)> {
+    let uri: hyper::Uri = url.parse().map_err(|_| UsageError(format!("{url:?} is not a URL")))?;
+    if uri.scheme_str() != Some("http") || uri.host().is_none() {
+        return Err(UsageError(format!("{url:?} is not an http:// URL")).into());
+    }
+    let client: HttpClient<_, Empty<Bytes>> = HttpClient::builder(TokioExecutor::new()).build_http();
+    let answer = client.get(uri).await?;
+    let status = answer.status().as_u16();
+    let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
+    let body = body.map_err(|error| anyhow::anyhow!("{error}"))?;
+    Ok((status, body.to_bytes()))
+}
+
+/// The metadata servers of the cluster whose REST door is at `url`.
+pub async fn metadata_servers(url: &str) -> anyhow::Result<Vec<String>> {
+    let url = url.trim_end_matches('/');
+    let (status, body) = get(&format!("{url}/cluster"))
+        .await
+        .with_context(|| format!("no cluster answers at {url} (is it up? --cluster names another)"))?;
+    if status != 200 {
+        bail!("{url}/cluster answered {status}: {}", String::from_utf8_lossy(&body));
+    }
+    let answer: ClusterAnswer =
+        serde_json::from_slice(&body).with_context(|| format!("{url} is not the REST address of a cluster"))?;
+    Ok(answer.metadata.into_iter().map(|server| server.address).collect())
+}
+
+/// A client of the cluster that the arguments name, for the user that they name.
+pub async fn client(env: &Env, arguments: &Arguments) -> anyhow::Result<Client> {
+    let metadata = metadata_servers(&arguments.cluster).await.map_err(|error| {
+        if error.is::<UsageError>() { error } else { error.context(Unreachable) }
+    })?;
+    let client = Client::connect(env.clone(), Options::new(metadata)).await?;
+    Ok(client.as_caller(caller(arguments)))
+}
+
+/// Marks an error that ends the process with the code for *unavailable*.
+#[derive(Debug, thiserror::Error)]
+#[error("the cluster cannot be reached")]
+pub struct Unreachable;
+
+fn caller(arguments: &Arguments) -> Caller {
+    let user = arguments.user.clone().or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "nobody".to_owned());
+    Caller { user, groups: Vec::new() }
+}

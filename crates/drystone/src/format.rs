@@ -1,0 +1,183 @@
+//! `drystone format`: makes data directories, once, and the cluster file with the first of them.
+
+use crate::exit::UsageError;
+use crate::node::config::{NodeConfig, Voter};
+use anyhow::{Context, bail};
+use drystone_env::os::{OsDisk, random_bytes};
+use drystone_identity::{Identity, Role};
+use drystone_proto::grant::ClusterKey;
+use drystone_types::{ClusterId, DiskId, DiskRef, HistoryId, Incarnation, NodeId};
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// What every node of a cluster shares. A secret: whoever has it can join and sign.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterFile {
+    /// 32 hexadecimal digits.
+    pub cluster: String,
+    /// 32 hexadecimal digits.
+    pub history: String,
+    /// 64 hexadecimal digits.
+    pub key: String,
+    /// The first voters.
+    pub voters: Vec<(u64, String)>,
+}
+
+impl ClusterFile {
+    /// Draws a new cluster.
+    pub fn draw(voters: &[Voter]) -> Self {
+        Self {
+            cluster: hex(&drawn::<16>()),
+            history: hex(&drawn::<16>()),
+            key: hex(&drawn::<32>()),
+            voters: voters.iter().map(|voter| (voter.node, voter.address.clone())).collect(),
+        }
+    }
+
+    /// Reads the file, or draws a cluster with `voters` and writes it, readable by its owner only.
+    pub fn load_or_draw(path: &Path, voters: &[Voter]) -> anyhow::Result<(Self, bool)> {
+        if path.exists() {
+            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let file = serde_json::from_str(&text)
+                .with_context(|| format!("{} is not a cluster file of drystone format", path.display()))?;
+            return Ok((file, false));
+        }
+        if voters.is_empty() {
+            return Err(UsageError(format!(
+                "{} does not exist: copy it from the first node, or name the first voters in `voters` to make a new \
+                 cluster",
+                path.display()
+            ))
+            .into());
+        }
+        let file = Self::draw(voters);
+        let mut out = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .with_context(|| format!("cannot create {}", path.display()))?;
+        out.write_all(serde_json::to_string_pretty(&file)?.as_bytes())?;
+        out.sync_all()?;
+        Ok((file, true))
+    }
+
+    /// The identity of a node of this cluster, without a disk.
+    pub fn identity(&self, node: u64, name: &str, role: Role, joining: bool) -> anyhow::Result<Identity> {
+        let key = unhex(&self.key).context("the cluster file's key is not 64 hexadecimal digits")?;
+        Ok(Identity {
+            cluster: ClusterId::from_hex(&self.cluster).context("the cluster file's cluster id is malformed")?,
+            history: HistoryId::from_hex(&self.history).context("the cluster file's history id is malformed")?,
+            key: ClusterKey(key),
+            node: NodeId(node),
+            node_incarnation: Incarnation(u64::from_le_bytes(drawn())),
+            role,
+            disk: None,
+            voters: self.voters.iter().map(|(node, address)| (NodeId(*node), address.clone())).collect(),
+            joining,
+            name: name.to_owned(),
+        })
+    }
+}
+
+/// A disk's id is drawn from the node's: nodes have at most 256 disks.
+fn disk_id(node: u64, index: usize) -> DiskId {
+    DiskId(node << 8 | index as u64)
+}
+
+/// Formats what `config` names and is not formatted yet. Answers the directories that it formatted.
+pub fn format_node(config: &NodeConfig, file: &ClusterFile) -> anyhow::Result<Vec<String>> {
+    let mut done = Vec::new();
+    if let (Some(metadata), Some(node)) = (&config.metadata, config.metadata_node) {
+        let is_voter = file.voters.iter().any(|(voter, _)| *voter == node);
+        if is_voter == config.join {
+            bail!(UsageError(if is_voter {
+                format!("metadata-node {node} is a first voter of the cluster: it cannot join; take a new id")
+            } else {
+                format!("metadata-node {node} is no first voter of the cluster: set join = true")
+            }));
+        }
+        let identity = file.identity(node, &config.name, Role::Metadata, config.join)?;
+        format_directory(&metadata.data, &identity, &mut done)?;
+    }
+    if let (Some(chunk), Some(node)) = (&config.chunk, config.chunk_node) {
+        let mut identity = file.identity(node, &config.name, Role::Chunk, false)?;
+        // A node keeps its incarnation when a disk is added to it.
+        for path in &chunk.data {
+            if path.exists()
+                && let Ok(present) = drystone_identity::load(&OsDisk::new(path)?)
+            {
+                identity.node_incarnation = present.node_incarnation;
+            }
+        }
+        for (index, path) in chunk.data.iter().enumerate() {
+            let incarnation = Incarnation(u64::from_le_bytes(drawn()));
+            identity.disk = Some(DiskRef { disk: disk_id(node, index), incarnation });
+            format_directory(path, &identity, &mut done)?;
+        }
+    }
+    Ok(done)
+}
+
+fn format_directory(path: &Path, identity: &Identity, done: &mut Vec<String>) -> anyhow::Result<()> {
+    let disk = OsDisk::new(path).with_context(|| format!("cannot make {}", path.display()))?;
+    if let Ok(present) = drystone_identity::load(&disk) {
+        if present.cluster != identity.cluster || present.history != identity.history {
+            bail!("{} belongs to cluster {}, not {}", path.display(), present.cluster, identity.cluster);
+        }
+        if present.node != identity.node {
+            bail!("{} belongs to node {}, not {}", path.display(), present.node, identity.node);
+        }
+        return Ok(());
+    }
+    drystone_identity::format(&disk, identity).with_context(|| format!("cannot format {}", path.display()))?;
+    done.push(path.display().to_string());
+    Ok(())
+}
+
+/// The whole command.
+pub fn run(options: &crate::args::FormatOptions) -> anyhow::Result<()> {
+    let config = NodeConfig::load(&options.config)?;
+    let (file, is_new) = ClusterFile::load_or_draw(&config.cluster_file, &config.voters)?;
+    if is_new {
+        println!("new cluster {}; its secret is in {}", file.cluster, config.cluster_file.display());
+        println!("copy that file to every other node before formatting there");
+        if file.voters.len().is_multiple_of(2) {
+            println!(
+                "warning: {} voters survive no more failures than {}; take 1, 3 or 5",
+                file.voters.len(),
+                file.voters.len() - 1
+            );
+        }
+    }
+    let done = format_node(&config, &file)?;
+    if done.is_empty() {
+        println!("everything was formatted already, nothing was changed");
+    }
+    for path in done {
+        println!("formatted {path}");
+    }
+    Ok(())
+}
+
+fn drawn<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    random_bytes(&mut bytes);
+    bytes
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let halves = (text.get(..32)?, text.get(32..)?);
+    let (high, low) = (ClusterId::from_hex(halves.0)?, ClusterId::from_hex(halves.1)?);
+    let mut key = [0; 32];
+    key[..16].copy_from_slice(&high.0);
+    key[16..].copy_from_slice(&low.0);
+    Some(key)
+}

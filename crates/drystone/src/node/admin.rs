@@ -1,0 +1,93 @@
+//! A node's admin port: `/metrics`, `/healthz`, `/readyz`.
+
+use crate::node::Node;
+use anyhow::Context;
+use drystone_env::Env;
+use drystone_gateway::http_server::{empty, full};
+use drystone_gateway::{HttpOptions, HttpServer, Response};
+use http::{HeaderValue, StatusCode, header};
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, Weak};
+
+/// What the port reports about. It does not keep the roles alive.
+#[derive(Clone)]
+pub struct State {
+    metadata: Option<Weak<drystone_meta::Handle>>,
+    chunk: Option<drystone_chunk::Handle>,
+}
+
+impl State {
+    /// Reports about the roles of `node`.
+    pub fn new(node: &Node) -> Self {
+        Self { metadata: node.metadata.as_ref().map(Arc::downgrade), chunk: node.chunk.clone() }
+    }
+
+    fn unready(&self) -> Option<&'static str> {
+        if let Some(metadata) = &self.metadata
+            && !metadata.upgrade().is_some_and(|handle| handle.is_ready())
+        {
+            return Some("the metadata server knows no leader or has not caught up");
+        }
+        if self.chunk.as_ref().is_some_and(|chunk| !chunk.ready()) {
+            return Some("the chunk server is not registered with a leader");
+        }
+        None
+    }
+
+    fn metrics(&self) -> String {
+        let mut text = String::new();
+        if let Some(handle) = self.metadata.as_ref().and_then(Weak::upgrade) {
+            let registry = handle.registry();
+            let registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = prometheus_client::encoding::text::encode(&mut text, &registry) {
+                tracing::warn!(%error, "metrics could not be written");
+            }
+        }
+        if let Some(chunk) = &self.chunk {
+            text.truncate(text.trim_end_matches("# EOF\n").len());
+            text.push_str(&chunk.metrics());
+        }
+        if text.is_empty() {
+            text.push_str("# EOF\n");
+        }
+        text
+    }
+
+    fn answer(&self, path: &str) -> Response {
+        let plain = "text/plain; charset=utf-8";
+        let (status, kind, body) = match path {
+            "/healthz" => (StatusCode::OK, plain, "ok\n".to_owned()),
+            "/readyz" => match self.unready() {
+                None => (StatusCode::OK, plain, "ready\n".to_owned()),
+                Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, plain, format!("{reason}\n")),
+            },
+            "/metrics" => {
+                (StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", self.metrics())
+            }
+            _ => (StatusCode::NOT_FOUND, plain, "there are /metrics, /healthz and /readyz\n".to_owned()),
+        };
+        let mut response = Response::new(empty());
+        *response.status_mut() = status;
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        *response.body_mut() = full(body);
+        response
+    }
+}
+
+/// Serves the port in the background, until the answer is dropped.
+pub async fn serve(env: &Env, listen: SocketAddr, state: State) -> anyhow::Result<HttpServer> {
+    let handler = move |request: http::Request<hyper::body::Incoming>| -> futures_util::future::BoxFuture<'static, Response> {
+        let response = match *request.method() {
+            http::Method::GET => state.answer(request.uri().path()),
+            _ => {
+                let mut response = Response::new(full("this port answers GET\n"));
+                *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+                response
+            }
+        };
+        Box::pin(async move { response })
+    };
+    HttpServer::start(env, listen, HttpOptions::default(), Arc::new(handler))
+        .await
+        .with_context(|| format!("cannot listen on {listen} (admin)"))
+}

@@ -1,0 +1,125 @@
+//! The configuration file of a node.
+
+use anyhow::Context;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// One node: a process that runs any set of roles. TOML, kebab-case, unknown keys are refused.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct NodeConfig {
+    /// Name for people; no default.
+    pub name: String,
+    /// The cluster's ids, key and first voters. `drystone format` makes it if it does not exist; copy it, as the
+    /// secret that it is, to every node before formatting there. No default.
+    pub cluster_file: PathBuf,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served; default: nowhere.
+    pub admin: Option<SocketAddr>,
+    /// Node id of the metadata server; needed with `[metadata]`.
+    pub metadata_node: Option<u64>,
+    /// Node id of the chunk server; needed with `[chunk]`.
+    pub chunk_node: Option<u64>,
+    /// The first voters, used once by `drystone format` when it makes the cluster file.
+    #[serde(default)]
+    pub voters: Vec<Voter>,
+    /// `drystone format` makes this node's metadata server a joiner: it becomes a learner, and a voter by
+    /// `admin raft replace`. Default false.
+    #[serde(default)]
+    pub join: bool,
+    /// Role: metadata server.
+    pub metadata: Option<drystone_meta::Config>,
+    /// Role: chunk server.
+    pub chunk: Option<drystone_chunk::Config>,
+    /// Role: doors.
+    pub gateway: Option<GatewayConfig>,
+}
+
+/// A first voter.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Voter {
+    /// Node id, 1 or more.
+    pub node: u64,
+    /// `host:port` of its wire.
+    pub address: String,
+}
+
+/// Doors of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct GatewayConfig {
+    /// Where REST listens; default `127.0.0.1:9700`. There is no authentication yet: think before you listen
+    /// elsewhere.
+    #[serde(default = "default_rest")]
+    pub rest: SocketAddr,
+    /// `host:port` of metadata servers, any of them.
+    pub metadata: Vec<String>,
+}
+
+fn default_rest() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 9700))
+}
+
+impl NodeConfig {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// What is wrong and where; every fault of a valid TOML file at once.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let config: NodeConfig = toml::from_str(&text)
+            .map_err(|error| crate::exit::UsageError(format!("{}: {error}", path.display())))?;
+        let faults = config.faults();
+        if !faults.is_empty() {
+            let list = faults.join("; ");
+            return Err(crate::exit::UsageError(format!("{}: {list}", path.display())).into());
+        }
+        Ok(config)
+    }
+
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if self.name.is_empty() || self.name.len() > 255 {
+            faults.push("name must have 1 to 255 bytes".to_owned());
+        }
+        if self.metadata.is_none() && self.chunk.is_none() && self.gateway.is_none() {
+            faults.push("the node has no role: add [metadata], [chunk] or [gateway]".to_owned());
+        }
+        if self.metadata.is_some() && self.metadata_node.is_none_or(|id| id == 0) {
+            faults.push("[metadata] needs metadata-node = ID (1 or more)".to_owned());
+        }
+        if self.chunk.is_some() && self.chunk_node.is_none_or(|id| id == 0) {
+            faults.push("[chunk] needs chunk-node = ID (1 or more)".to_owned());
+        }
+        if self.metadata.is_some() && self.chunk.is_some() && self.metadata_node == self.chunk_node {
+            faults.push("metadata-node and chunk-node must differ".to_owned());
+        }
+        if let Some(Err(error)) = self.metadata.as_ref().map(drystone_meta::Config::validate) {
+            faults.extend(error.0.into_iter().map(|fault| format!("[metadata] {fault}")));
+        }
+        if let Some(Err(error)) = self.chunk.as_ref().map(drystone_chunk::Config::validate) {
+            faults.extend(error.0.into_iter().map(|fault| format!("[chunk] {fault}")));
+        }
+        if self.chunk.as_ref().is_some_and(|chunk| chunk.data.is_empty()) {
+            faults.push("[chunk] data is empty, at least one directory is needed".to_owned());
+        }
+        if self.gateway.as_ref().is_some_and(|gateway| gateway.metadata.is_empty()) {
+            faults.push("[gateway] metadata is empty, at least one address is needed".to_owned());
+        }
+        faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_keys_and_missing_roles_are_refused() {
+        let parse = |text: &str| toml::from_str::<NodeConfig>(text);
+        assert!(parse("name = \"a\"\ncluster-file = \"c\"\ncolour = 1").is_err());
+        let bare = parse("name = \"a\"\ncluster-file = \"c\"").unwrap();
+        assert_eq!(bare.faults(), ["the node has no role: add [metadata], [chunk] or [gateway]"]);
+    }
+}

@@ -1,0 +1,172 @@
+//! A node: the roles of one process, started and stopped together.
+
+pub mod admin;
+pub mod config;
+
+use anyhow::{Context, bail};
+use config::NodeConfig;
+use drystone_client::Client;
+use drystone_env::Env;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// `drystone node`: runs until SIGINT or SIGTERM, or until a role fails.
+pub async fn run(config: &Path) -> anyhow::Result<()> {
+    let config = NodeConfig::load(config)?;
+    let env = Env::os();
+    let node = Node::start(&env, config).await?;
+    tracing::info!(name = %node.name, "node started");
+    let outcome = tokio::select! {
+        biased;
+        reason = node.failed(&env) => Err(anyhow::anyhow!(reason)),
+        () = terminated() => Ok(()),
+    };
+    node.stop().await;
+    outcome
+}
+
+/// The roles of a running process.
+pub struct Node {
+    /// For people.
+    pub name: String,
+    /// Metadata server.
+    pub metadata: Option<Arc<drystone_meta::Handle>>,
+    /// Chunk server.
+    pub chunk: Option<drystone_chunk::Handle>,
+    /// REST door.
+    pub rest: Option<Arc<drystone_rest::Handle>>,
+    /// Metrics and readiness.
+    pub admin: Option<drystone_gateway::HttpServer>,
+}
+
+impl Node {
+    /// Starts every role of `config`, all of them listening when it returns.
+    ///
+    /// # Errors
+    /// The first role that does not start; those before it are stopped again.
+    pub async fn start(env: &Env, config: NodeConfig) -> anyhow::Result<Node> {
+        let mut node = Node { name: config.name.clone(), metadata: None, chunk: None, rest: None, admin: None };
+        match node.start_roles(env, config).await {
+            Ok(()) => Ok(node),
+            Err(error) => {
+                node.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_roles(&mut self, env: &Env, config: NodeConfig) -> anyhow::Result<()> {
+        let name = config.name.clone();
+        if let Some(metadata) = config.metadata {
+            let handle = drystone_meta::MetadataServer::start(env.clone(), metadata).await;
+            self.metadata = Some(Arc::new(handle.with_context(|| format!("node {name}: metadata server"))?));
+        }
+        if let Some(chunk) = config.chunk {
+            let handle = drystone_chunk::ChunkServer::start_configured(env.clone(), chunk).await;
+            self.chunk = Some(handle.with_context(|| format!("node {name}: chunk server"))?);
+        }
+        if let Some(gateway) = config.gateway {
+            let client = connect_patiently(env, &gateway.metadata).await;
+            let rest = drystone_rest::RestConfig::new(gateway.rest);
+            let handle = drystone_rest::serve(env.clone(), rest, client).await;
+            self.rest = Some(Arc::new(handle.with_context(|| format!("node {name}: REST"))?));
+        }
+        if let Some(listen) = config.admin {
+            let state = admin::State::new(self);
+            self.admin = Some(admin::serve(env, listen, state).await.with_context(|| format!("node {name}"))?);
+        }
+        Ok(())
+    }
+
+    /// True when traffic may be sent to every role.
+    pub fn is_ready(&self) -> bool {
+        self.metadata.as_ref().is_none_or(|handle| handle.is_ready())
+            && self.chunk.as_ref().is_none_or(drystone_chunk::Handle::ready)
+    }
+
+    /// Waits until [`Node::is_ready`].
+    ///
+    /// # Errors
+    /// After `patience`, or if a role failed.
+    pub async fn ready(&self, env: &Env, patience: Duration) -> anyhow::Result<()> {
+        let deadline = env.clock.now().plus(patience);
+        while !self.is_ready() {
+            if let Some(failure) = self.failure() {
+                bail!("node {}: {failure}", self.name);
+            }
+            if env.clock.now() >= deadline {
+                bail!("node {} was not ready after {patience:?}", self.name);
+            }
+            env.clock.sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.metadata.as_ref().and_then(|handle| handle.failure())
+    }
+
+    /// Completes with a reason when a role has failed.
+    pub async fn failed(&self, env: &Env) -> String {
+        let metadata = async {
+            loop {
+                if let Some(failure) = self.failure() {
+                    return failure;
+                }
+                env.clock.sleep(Duration::from_millis(200)).await;
+            }
+        };
+        let chunk = async {
+            match &self.chunk {
+                Some(handle) => handle.stopped().await.to_string(),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            reason = metadata => reason,
+            reason = chunk => reason,
+        }
+    }
+
+    /// Stops the roles: doors first, so that nothing new comes in.
+    pub async fn stop(self) {
+        if let Some(rest) = self.rest {
+            rest.shutdown();
+        }
+        if let Some(chunk) = self.chunk {
+            chunk.shutdown().await;
+        }
+        if let Some(metadata) = self.metadata.and_then(Arc::into_inner) {
+            metadata.shutdown().await;
+        }
+    }
+}
+
+/// A door is of use only with a cluster: it asks until one answers.
+async fn connect_patiently(env: &Env, metadata: &[String]) -> Client {
+    loop {
+        let options = drystone_client::Options::new(metadata.iter().cloned());
+        match Client::connect(env.clone(), options).await {
+            Ok(client) => return client,
+            Err(error) => tracing::warn!(%error, "no metadata server answers yet"),
+        }
+        env.clock.sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Completes at SIGINT or SIGTERM.
+pub async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        tracing::error!("the system refused signal handlers: stop the process with SIGKILL");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        biased;
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}

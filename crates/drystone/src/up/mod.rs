@@ -1,0 +1,109 @@
+//! `drystone up`: a whole cluster on this machine, in one process or in one process per node.
+
+mod banner;
+mod plan;
+mod processes;
+mod single;
+
+use crate::args::UpOptions;
+use crate::format::{ClusterFile, format_node};
+use crate::node::config::NodeConfig;
+use anyhow::{Context, bail};
+use plan::Plan;
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+use std::path::Path;
+
+/// What `DIR/cluster.json` says, for tests, scripts and people. Written when every node is ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterJson {
+    /// `http://address` of the REST door.
+    pub rest: String,
+    /// Every node.
+    pub nodes: Vec<NodeJson>,
+}
+
+/// A node in `cluster.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeJson {
+    /// Its name.
+    pub name: String,
+    /// `metadata`, `chunk` or `gateway`.
+    pub role: String,
+    /// Its process.
+    pub pid: u32,
+    /// Address of its wire (of REST for the gateway).
+    pub rpc: String,
+    /// Address of its admin port.
+    pub admin: String,
+    /// Its data directories.
+    pub data: Vec<String>,
+    /// Its failure domain.
+    pub rack: String,
+}
+
+/// The whole command.
+pub async fn run(options: UpOptions) -> anyhow::Result<()> {
+    std::fs::create_dir_all(&options.data)
+        .with_context(|| format!("cannot make the data directory {}", options.data.display()))?;
+    let data = options.data.canonicalize()?;
+    let _lock = drystone_env::os::lock_directory(&data)
+        .with_context(|| format!("another `drystone up` runs on {}", data.display()))?;
+    check_mode(&data, options.processes)?;
+    let plan = Plan::load_or_make(&options, &data)?;
+    let nodes = plan.nodes(&data);
+    let (file, _) = ClusterFile::load_or_draw(&data.join("cluster.secret"), &plan.voters())?;
+    for node in &nodes {
+        format_node(node, &file)?;
+    }
+    if options.processes { processes::run(&data, &plan, nodes).await } else { single::run(&data, &plan, nodes).await }
+}
+
+/// A cluster is run in the same way every time, so that nobody finds half of it stopped.
+fn check_mode(data: &Path, processes: bool) -> anyhow::Result<()> {
+    let path = data.join("mode");
+    let mode = if processes { "processes" } else { "single" };
+    match std::fs::read_to_string(&path) {
+        Ok(present) if present.trim() == mode => Ok(()),
+        Ok(present) => bail!(crate::exit::UsageError(format!(
+            "{} was made by `drystone up` with {} process; use the same mode, or another --data",
+            data.display(),
+            if present.trim() == "processes" { "--processes, one node per" } else { "one" }
+        ))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => write_atomically(&path, mode.as_bytes()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// Writes a file so that readers and crashes see the old one or the new one.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let temporary = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        let mut file = std::fs::File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)?;
+        std::fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn describe(plan: &Plan, nodes: &[NodeConfig], pid_of: impl Fn(&str) -> u32) -> ClusterJson {
+    let nodes = nodes.iter().map(|node| {
+        let (role, rpc, data) = match (&node.metadata, &node.chunk, &node.gateway) {
+            (Some(metadata), ..) => ("metadata", metadata.listen, vec![metadata.data.clone()]),
+            (_, Some(chunk), _) => ("chunk", chunk.listen, chunk.data.clone()),
+            _ => ("gateway", plan.gateway.wire, Vec::new()),
+        };
+        NodeJson {
+            name: node.name.clone(),
+            role: role.to_owned(),
+            pid: pid_of(&node.name),
+            rpc: rpc.to_string(),
+            admin: node.admin.map(|admin| admin.to_string()).unwrap_or_default(),
+            data: data.iter().map(|path| path.display().to_string()).collect(),
+            rack: plan.rack(&node.name).to_owned(),
+        }
+    });
+    ClusterJson { rest: format!("http://{}", plan.gateway.wire), nodes: nodes.collect() }
+}

@@ -1,0 +1,391 @@
+//! Which nodes a cluster on one machine consists of, and where they listen: made once, kept in the data
+//! directory, so that the same command finds the same cluster again.
+
+use crate::args::UpOptions;
+use crate::exit::UsageError;
+use crate::node::config::{GatewayConfig, NodeConfig, Voter};
+use anyhow::{Context, bail};
+use drystone_types::{ByteCount, Policy};
+use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Chunk servers of `up` get node ids from here on, metadata servers from 1 on.
+const FIRST_CHUNK_NODE: u64 = 21;
+
+/// The layout of a cluster on this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Metadata servers.
+    pub metadata: Vec<Place>,
+    /// Chunk servers.
+    pub chunk: Vec<Place>,
+    /// REST.
+    pub gateway: Place,
+}
+
+/// A node of the plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Name, and name of its directory.
+    pub name: String,
+    /// Node id; 0 for the gateway.
+    pub node: u64,
+    /// Its wire (REST for the gateway).
+    pub wire: SocketAddr,
+    /// Its admin port.
+    pub admin: SocketAddr,
+    /// Failure domain; empty for the gateway.
+    pub rack: String,
+}
+
+impl Plan {
+    /// Reads the plan in the data directory, or makes one from the options. More chunk servers than before are
+    /// added; what was formatted otherwise cannot change.
+    pub fn load_or_make(options: &UpOptions, data: &Path) -> anyhow::Result<Self> {
+        let path = data.join("plan.json");
+        let (mut metadata, mut chunk) = if options.processes { (3, 5) } else { (1, 3) };
+        let present: Option<Plan> = match std::fs::read_to_string(&path) {
+            Ok(text) => Some(serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        };
+        if let Some(present) = &present {
+            (metadata, chunk) = (present.metadata.len() as u32, present.chunk.len() as u32);
+        }
+        let metadata = options.metadata.unwrap_or(metadata);
+        let chunk = options.chunk_servers.unwrap_or(chunk);
+        check(metadata, chunk, options.racks)?;
+        let plan = match present {
+            Some(present) => present.grown(metadata, chunk, options)?,
+            None => Self::make(metadata, chunk, options)?,
+        };
+        super::write_atomically(&path, serde_json::to_string_pretty(&plan)?.as_bytes())?;
+        Ok(plan)
+    }
+
+    fn make(metadata: u32, chunk: u32, options: &UpOptions) -> anyhow::Result<Self> {
+        let mut ports = Ports::new(options.listen)?;
+        let gateway = Place {
+            name: "gateway".to_owned(),
+            node: 0,
+            wire: ports.at(0)?,
+            admin: ports.at(100)?,
+            rack: String::new(),
+        };
+        let mut plan = Self { metadata: Vec::new(), chunk: Vec::new(), gateway };
+        for i in 0..metadata {
+            let (wire, admin) = (ports.at(10 + i)?, ports.at(101 + i)?);
+            let (name, node) = (format!("metadata-{}", i + 1), u64::from(i) + 1);
+            plan.metadata.push(Place { name, node, wire, admin, rack: rack(i, options.racks) });
+        }
+        plan.add_chunk_servers(chunk, options, &mut ports)?;
+        Ok(plan)
+    }
+
+    fn add_chunk_servers(&mut self, until: u32, options: &UpOptions, ports: &mut Ports) -> anyhow::Result<()> {
+        for i in self.chunk.len() as u32..until {
+            let (wire, admin) = (ports.at(20 + i)?, ports.at(110 + i)?);
+            let (name, node) = (format!("chunk-{}", i + 1), FIRST_CHUNK_NODE + u64::from(i));
+            self.chunk.push(Place { name, node, wire, admin, rack: rack(i, options.racks) });
+        }
+        Ok(())
+    }
+
+    fn grown(mut self, metadata: u32, chunk: u32, options: &UpOptions) -> anyhow::Result<Self> {
+        if metadata as usize != self.metadata.len() {
+            bail!(UsageError(format!(
+                "this cluster was made with {} metadata servers; --metadata cannot change it (use another --data, or \
+                 add voters with `admin raft`)",
+                self.metadata.len()
+            )));
+        }
+        if (chunk as usize) < self.chunk.len() {
+            bail!(UsageError(format!(
+                "this cluster has {} chunk servers, and their data; --chunk-servers can only add some",
+                self.chunk.len()
+            )));
+        }
+        let listen = options.listen;
+        if listen.port() != 0 && listen != self.gateway.wire {
+            self.move_to(listen)?;
+        }
+        let mut ports = Ports::new(self.base(listen))?;
+        self.add_chunk_servers(chunk, options, &mut ports)?;
+        Ok(self)
+    }
+
+    fn base(&self, listen: SocketAddr) -> SocketAddr {
+        if listen.port() == 0 { SocketAddr::new(listen.ip(), 0) } else { self.gateway.wire }
+    }
+
+    /// Another base port: voters are known by their addresses, so only a lone voter can move.
+    fn move_to(&mut self, listen: SocketAddr) -> anyhow::Result<()> {
+        if self.metadata.len() > 1 {
+            bail!(UsageError(format!(
+                "this cluster listens on {}; its metadata servers know each other by their ports, so --listen cannot \
+                 change",
+                self.gateway.wire
+            )));
+        }
+        let mut ports = Ports::new(listen)?;
+        (self.gateway.wire, self.gateway.admin) = (ports.at(0)?, ports.at(100)?);
+        for (i, place) in (0..).zip(&mut self.metadata) {
+            (place.wire, place.admin) = (ports.at(10 + i)?, ports.at(101 + i)?);
+        }
+        for (i, place) in (0..).zip(&mut self.chunk) {
+            (place.wire, place.admin) = (ports.at(20 + i)?, ports.at(110 + i)?);
+        }
+        Ok(())
+    }
+
+    /// The first voters.
+    pub fn voters(&self) -> Vec<Voter> {
+        self.metadata.iter().map(|place| Voter { node: place.node, address: place.wire.to_string() }).collect()
+    }
+
+    fn metadata_addresses(&self) -> Vec<String> {
+        self.metadata.iter().map(|place| place.wire.to_string()).collect()
+    }
+
+    /// The configuration of every node, metadata servers first, the gateway last.
+    pub fn nodes(&self, data: &Path) -> Vec<NodeConfig> {
+        let cluster_file = data.join("cluster.secret");
+        let blank = |place: &Place| NodeConfig {
+            name: place.name.clone(),
+            cluster_file: cluster_file.clone(),
+            admin: Some(place.admin),
+            metadata_node: None,
+            chunk_node: None,
+            voters: Vec::new(),
+            join: false,
+            metadata: None,
+            chunk: None,
+            gateway: None,
+        };
+        let metadata = self.metadata.iter().map(|place| NodeConfig {
+            metadata_node: Some(place.node),
+            metadata: Some(metadata_config(place, data)),
+            ..blank(place)
+        });
+        let chunk = self.chunk.iter().map(|place| NodeConfig {
+            chunk_node: Some(place.node),
+            chunk: Some(chunk_config(place, data, self.metadata_addresses())),
+            ..blank(place)
+        });
+        let gateway = NodeConfig {
+            gateway: Some(GatewayConfig { rest: self.gateway.wire, metadata: self.metadata_addresses() }),
+            ..blank(&self.gateway)
+        };
+        metadata.chain(chunk).chain([gateway]).collect()
+    }
+
+    /// The rack of a node, by name.
+    pub fn rack(&self, name: &str) -> &str {
+        let all = self.metadata.iter().chain(&self.chunk);
+        all.into_iter().find(|place| place.name == name).map_or("", |place| &place.rack)
+    }
+}
+
+/// The redundancy of a cluster on one machine: three replicas, but two will do when a server is down.
+pub fn policy() -> Policy {
+    Policy { degraded_minimum: 2, ..Policy::default() }
+}
+
+fn metadata_config(place: &Place, data: &Path) -> drystone_meta::Config {
+    let mut config = drystone_meta::Config::new(data.join(&place.name), place.wire);
+    config.policy = policy().into();
+    config.rack = place.rack.clone();
+    config.host = place.name.clone();
+    config.admin = Some(place.admin.to_string());
+    // A machine that also runs everything else: small caches, small log.
+    config.overlay = ByteCount(64 << 20);
+    config.store_cache = ByteCount(32 << 20);
+    config.log_segment = ByteCount(16 << 20);
+    config.heartbeat = Duration::from_secs(1);
+    config.suspect_after = Duration::from_secs(3);
+    config
+}
+
+fn chunk_config(place: &Place, data: &Path, metadata: Vec<String>) -> drystone_chunk::Config {
+    drystone_chunk::Config {
+        listen: place.wire,
+        admin: place.admin.to_string(),
+        data: vec![data.join(&place.name)],
+        metadata,
+        host: place.name.clone(),
+        rack: place.rack.clone(),
+        read_cache: ByteCount(32 << 20),
+        heartbeat: Duration::from_secs(1),
+        ..drystone_chunk::Config::default()
+    }
+}
+
+/// The TOML file of a node of this plan, as `drystone node --config` reads it.
+pub fn toml(config: &NodeConfig) -> String {
+    let mut text = String::from("# Written by drystone up; the reference is docs/configuration.md.\n");
+    let quote = |value: &str| serde_json::Value::from(value).to_string();
+    let list = |values: &[String]| serde_json::Value::from(values).to_string();
+    let path = |value: &PathBuf| quote(&value.to_string_lossy());
+    let mut line = |key: &str, value: String| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{key} = {value}");
+    };
+    line("name", quote(&config.name));
+    line("cluster-file", path(&config.cluster_file));
+    if let Some(admin) = config.admin {
+        line("admin", quote(&admin.to_string()));
+    }
+    if let Some(node) = config.metadata_node {
+        line("metadata-node", node.to_string());
+    }
+    if let Some(node) = config.chunk_node {
+        line("chunk-node", node.to_string());
+    }
+    let millis = |duration: Duration| quote(&format!("{}ms", duration.as_millis()));
+    if let Some(metadata) = &config.metadata {
+        text.push_str("\n[metadata]\n");
+        let mut line = |key: &str, value: String| {
+            let _ = writeln!(text, "{key} = {value}");
+        };
+        line("data", path(&metadata.data));
+        line("listen", quote(&metadata.listen.to_string()));
+        if let Some(admin) = &metadata.admin {
+            line("admin", quote(admin));
+        }
+        line("rack", quote(&metadata.rack));
+        line("host", quote(&metadata.host));
+        line("overlay", quote(&metadata.overlay.to_string()));
+        line("store-cache", quote(&metadata.store_cache.to_string()));
+        line("log-segment", quote(&metadata.log_segment.to_string()));
+        line("heartbeat", millis(metadata.heartbeat));
+        line("suspect-after", millis(metadata.suspect_after));
+        let _ = writeln!(
+            text,
+            "\n[metadata.policy]\nreplicas = {}\ndegraded-minimum = {}\nchunk-bytes = {}",
+            metadata.policy.replicas,
+            metadata.policy.degraded_minimum,
+            quote(&metadata.policy.chunk_bytes.to_string()),
+        );
+    }
+    if let Some(chunk) = &config.chunk {
+        text.push_str("\n[chunk]\n");
+        let mut line = |key: &str, value: String| {
+            let _ = writeln!(text, "{key} = {value}");
+        };
+        line("listen", quote(&chunk.listen.to_string()));
+        line("admin", quote(&chunk.admin));
+        let data: Vec<String> = chunk.data.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+        line("data", list(&data));
+        line("metadata", list(&chunk.metadata));
+        line("host", quote(&chunk.host));
+        line("rack", quote(&chunk.rack));
+        line("read-cache", quote(&chunk.read_cache.to_string()));
+        line("heartbeat", millis(chunk.heartbeat));
+    }
+    if let Some(gateway) = &config.gateway {
+        text.push_str("\n[gateway]\n");
+        let _ = writeln!(text, "rest = {}", quote(&gateway.rest.to_string()));
+        let _ = writeln!(text, "metadata = {}", list(&gateway.metadata));
+    }
+    text
+}
+
+fn check(metadata: u32, chunk: u32, racks: u32) -> anyhow::Result<()> {
+    let mut faults = Vec::new();
+    if !(1..=7).contains(&metadata) {
+        faults.push(format!("--metadata is {metadata}, must be 1 to 7"));
+    }
+    if !(1..=64).contains(&chunk) {
+        faults.push(format!("--chunk-servers is {chunk}, must be 1 to 64"));
+    }
+    if racks == 0 || racks > 64 {
+        faults.push(format!("--racks is {racks}, must be 1 to 64"));
+    }
+    if !faults.is_empty() {
+        bail!(UsageError(faults.join("; ")));
+    }
+    if metadata.is_multiple_of(2) {
+        eprintln!(
+            "warning: {metadata} metadata servers survive the loss of {}, as {} would; take 1, 3 or 5",
+            metadata / 2 - 1,
+            metadata - 1
+        );
+    }
+    Ok(())
+}
+
+fn rack(index: u32, racks: u32) -> String {
+    format!("rack-{}", index % racks + 1)
+}
+
+/// Ports counted from a base, or free ones found by asking the system.
+struct Ports {
+    base: SocketAddr,
+    // Held until the plan is made, so that no port is found twice.
+    held: Vec<TcpListener>,
+}
+
+impl Ports {
+    fn new(base: SocketAddr) -> anyhow::Result<Self> {
+        if base.port() > 65_535 - 200 {
+            bail!(UsageError(format!("--listen {base}: the base port must leave room for 200 more")));
+        }
+        Ok(Self { base, held: Vec::new() })
+    }
+
+    fn at(&mut self, offset: u32) -> anyhow::Result<SocketAddr> {
+        if self.base.port() != 0 {
+            return Ok(SocketAddr::new(self.base.ip(), self.base.port() + offset as u16));
+        }
+        let listener = TcpListener::bind(self.base).with_context(|| format!("cannot listen on {}", self.base))?;
+        let address = listener.local_addr()?;
+        self.held.push(listener);
+        Ok(address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(listen: &str) -> UpOptions {
+        UpOptions {
+            data: "d".into(),
+            listen: listen.parse().unwrap(),
+            metadata: None,
+            chunk_servers: None,
+            racks: 3,
+            processes: true,
+        }
+    }
+
+    #[test]
+    fn ports_follow_from_the_base() {
+        let plan = Plan::make(3, 5, &options("127.0.0.1:9700")).unwrap();
+        assert_eq!(plan.gateway.wire.port(), 9700);
+        assert_eq!(plan.metadata.iter().map(|p| p.wire.port()).collect::<Vec<_>>(), [9710, 9711, 9712]);
+        assert_eq!(plan.chunk.iter().map(|p| p.wire.port()).collect::<Vec<_>>(), [9720, 9721, 9722, 9723, 9724]);
+        assert_eq!(plan.chunk.iter().map(|p| p.rack.as_str()).collect::<Vec<_>>(), [
+            "rack-1", "rack-2", "rack-3", "rack-1", "rack-2"
+        ]);
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        let plan = Plan::make(3, 5, &options("127.0.0.1:0")).unwrap();
+        for config in plan.nodes(Path::new("/data/\"x")) {
+            assert_eq!(toml::from_str::<NodeConfig>(&toml(&config)).unwrap(), config);
+        }
+    }
+
+    #[test]
+    fn a_cluster_grows_and_nothing_else() {
+        let plan = Plan::make(1, 3, &options("127.0.0.1:9700")).unwrap();
+        assert_eq!(plan.clone().grown(1, 5, &options("127.0.0.1:9700")).unwrap().chunk.len(), 5);
+        assert!(plan.clone().grown(3, 3, &options("127.0.0.1:9700")).is_err());
+        assert!(plan.grown(1, 2, &options("127.0.0.1:9700")).is_err());
+    }
+}
