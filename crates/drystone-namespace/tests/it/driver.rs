@@ -1,0 +1,565 @@
+//! Random command sequences against the reference model, and against a replica that flushes, crashes and reopens.
+
+use crate::cluster::{Cluster, at, code, inline, settings};
+use crate::invariants;
+use crate::model::{Answer, Body, Condition, Kind, Model, Node};
+use drystone_namespace::{Caller, MemoryStore, Namespace, OrderedStore, Want};
+use drystone_proto::command::*;
+use drystone_proto::record::InodeKind;
+use drystone_types::{Code, LogIndex};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+#[derive(Clone, Debug)]
+pub enum NewBody {
+    Empty,
+    Inline(u8),
+    /// (bytes per piece, pieces)
+    Chunked(u64, u64),
+}
+
+#[derive(Clone, Debug)]
+pub enum Step {
+    Publish(Vec<u8>, i32, usize, NewBody, bool, Condition),
+    MakeDirectory(Vec<u8>, bool),
+    Rename(Vec<u8>, Vec<u8>, bool, bool),
+    Delete(Vec<u8>, bool, u32),
+    SetMode(Vec<u8>, u32),
+    Stage(Vec<u8>, u64),
+    Extend(usize, u64, u64),
+    PublishStaged(usize, Vec<u8>, bool),
+    Abandon(usize),
+    Housekeep(u32),
+    Forget(usize),
+    Repeat,
+    Pass(u64),
+}
+
+/// What the other replica does between two entries.
+#[derive(Clone, Copy, Debug)]
+pub enum Fate {
+    Go,
+    Freeze,
+    Flush,
+    Reopen,
+}
+
+fn path() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![1 => Just(vec![]), 4 => prop::collection::vec(0u8..3, 1), 6 => prop::collection::vec(0u8..3, 2),
+        4 => prop::collection::vec(0u8..3, 3)]
+}
+
+fn body() -> impl Strategy<Value = NewBody> {
+    prop_oneof![
+        1 => Just(NewBody::Empty),
+        3 => (1u8..40).prop_map(NewBody::Inline),
+        4 => (1u64..12, 1u64..5).prop_map(|(length, pieces)| NewBody::Chunked(length, pieces)),
+        2 => (1u64..3, 30u64..80).prop_map(|(length, pieces)| NewBody::Chunked(length, pieces)),
+    ]
+}
+
+pub fn step() -> impl Strategy<Value = (u8, Step)> {
+    use Condition::*;
+    let condition = prop::sample::select(vec![
+        None, None, None, None, Absent, Present, Current, Current, Wrong,
+    ]);
+    let modes = prop::sample::select(vec![0o755, 0o700, 0o777, 0o644, 0o000]);
+    let step = prop_oneof![
+        10 => (path(), 0i32..3, 0usize..60, body(), any::<bool>(), condition)
+            .prop_map(|(p, m, o, b, parents, c)| Step::Publish(p, m, o, b, parents, c)),
+        6 => (path(), any::<bool>()).prop_map(|(p, parents)| Step::MakeDirectory(p, parents)),
+        8 => (path(), path(), any::<bool>(), any::<bool>()).prop_map(|(f, t, o, p)| Step::Rename(f, t, o, p)),
+        4 => (path(), any::<bool>(), 0u32..3).prop_map(|(p, r, e)| Step::Delete(p, r, e)),
+        2 => (path(), modes).prop_map(|(p, m)| Step::SetMode(p, m)),
+        2 => (path(), 1u64..500).prop_map(|(p, lease)| Step::Stage(p, lease)),
+        4 => (0usize..3, 1u64..4, 1u64..50).prop_map(|(i, l, n)| Step::Extend(i, l, n)),
+        2 => (0usize..3, path(), any::<bool>()).prop_map(|(i, p, parents)| Step::PublishStaged(i, p, parents)),
+        1 => (0usize..3).prop_map(Step::Abandon),
+        4 => (1u32..40).prop_map(Step::Housekeep),
+        1 => (0usize..5).prop_map(Step::Forget),
+        2 => Just(Step::Repeat),
+        1 => (0u64..300).prop_map(Step::Pass),
+    ];
+    (prop::sample::select(vec![0u8, 0, 0, 1, 2]), step)
+}
+
+pub fn fate() -> impl Strategy<Value = Fate> {
+    prop::sample::select(vec![
+        Fate::Go,
+        Fate::Go,
+        Fate::Go,
+        Fate::Freeze,
+        Fate::Flush,
+        Fate::Flush,
+        Fate::Reopen,
+    ])
+}
+
+pub fn names(path: &[u8]) -> Vec<String> {
+    path.iter()
+        .map(|name| ["a", "b", "c"][usize::from(*name)].to_owned())
+        .collect()
+}
+
+/// A staged file as the model has it.
+struct Staged {
+    inode: u64,
+    cells: Vec<(u64, u64)>,
+    until: u64,
+}
+
+pub struct Driver {
+    pub cluster: Cluster,
+    model: Model,
+    staged: Vec<Staged>,
+    last: Option<(Entry, Outcome)>,
+}
+
+impl Driver {
+    pub fn new() -> Self {
+        let mut model = Model::new();
+        model.root.version = 1 << 16;
+        Self {
+            cluster: Cluster::new(),
+            model,
+            staged: Vec::new(),
+            last: None,
+        }
+    }
+
+    fn text(path: &[u8]) -> String {
+        names(path).join("/")
+    }
+
+    fn run(&mut self, user: &str, op: Op) -> Outcome {
+        self.cluster.sequence += 1;
+        let entry = self.cluster.entry(user, self.cluster.sequence, op);
+        let outcome = self.cluster.apply(entry.clone());
+        self.last = Some((entry, outcome.clone()));
+        outcome
+    }
+
+    /// The index and so the version that the next command will have.
+    fn next_version(&self) -> u64 {
+        (self.cluster.index + 1) << 16
+    }
+
+    fn compare(&mut self, before: Model, expected: Result<Answer, Code>, outcome: &Outcome) {
+        match expected {
+            Ok(answer) => {
+                assert_eq!(outcome.code, 0, "the model allows it: {outcome:?}");
+                let Outcome {
+                    created,
+                    version,
+                    size,
+                    offset,
+                    ..
+                } = *outcome;
+                assert_eq!(
+                    answer,
+                    Answer {
+                        created,
+                        version,
+                        size,
+                        offset
+                    }
+                );
+            }
+            Err(refusal) => {
+                self.model = before;
+                assert_eq!(code(outcome), Some(refusal), "the model refuses it: {outcome:?}");
+            }
+        }
+    }
+
+    /// The content for a command, and as the model keeps it.
+    fn content(&mut self, body: &NewBody) -> (Content, Body) {
+        match *body {
+            NewBody::Empty => (Content::default(), Body::Empty),
+            NewBody::Inline(length) => {
+                let bytes: Vec<u8> = (0..length).map(|i| i ^ self.cluster.index as u8).collect();
+                (inline(&bytes), Body::Inline(bytes))
+            }
+            NewBody::Chunked(length, pieces) => {
+                let content = self.cluster.chunked(length, pieces);
+                let cells = cells(&content);
+                (content, Body::Chunked(cells))
+            }
+        }
+    }
+
+    pub fn step(&mut self, user: u8, step: &Step) {
+        let user = ["drystone", "ann", "bob"][usize::from(user)];
+        let before = self.model.clone();
+        let version = self.next_version();
+        match step {
+            Step::Publish(path, mode, offset, body, parents, condition) => {
+                let (content, model_body) = self.content(body);
+                let current = self.model.get(&names(path)).map_or(0, |node| node.version);
+                let condition = if current == 0 && *condition == Condition::Current {
+                    Condition::None
+                } else {
+                    *condition
+                };
+                let tag = |version| vec![VersionTag { inode: 0, version }];
+                let precondition = match condition {
+                    Condition::None => None,
+                    Condition::Absent => Some(Precondition {
+                        absent: true,
+                        ..Precondition::default()
+                    }),
+                    Condition::Present => Some(Precondition {
+                        present: true,
+                        ..Precondition::default()
+                    }),
+                    Condition::Current => Some(Precondition {
+                        versions: tag(current),
+                        ..Precondition::default()
+                    }),
+                    Condition::Wrong => Some(Precondition {
+                        versions: tag(1),
+                        ..Precondition::default()
+                    }),
+                };
+                let op = Op::Publish(Publish {
+                    target: at(&Self::text(path)),
+                    precondition,
+                    mode: *mode,
+                    offset: *offset as u64,
+                    content: Some(content),
+                    parents: *parents,
+                    ..Publish::default()
+                });
+                let outcome = self.run(user, op);
+                let (path, offset) = (names(path), *offset);
+                let expected = self.model.publish(
+                    user, &path, *mode, offset, model_body, *parents, condition, version,
+                );
+                self.compare(before, expected, &outcome);
+            }
+            Step::MakeDirectory(path, parents) => {
+                let target = at(&Self::text(path));
+                let outcome = self.run(
+                    user,
+                    Op::MakeDirectory(MakeDirectory {
+                        target,
+                        parents: *parents,
+                        mode: 0,
+                    }),
+                );
+                let expected = self.model.make_directory(user, &names(path), *parents, version);
+                self.compare(before, expected, &outcome);
+            }
+            Step::Rename(from, to, overwrite, parents) => {
+                let outcome = self.run(
+                    user,
+                    Op::Rename(Rename {
+                        from: at(&Self::text(from)),
+                        to: at(&Self::text(to)),
+                        overwrite: *overwrite,
+                        precondition: None,
+                        parents: *parents,
+                    }),
+                );
+                let expected =
+                    self.model
+                        .rename(user, &names(from), &names(to), *overwrite, *parents, version);
+                self.compare(before, expected, &outcome);
+            }
+            Step::Delete(path, recursive, expect) => {
+                let target = at(&Self::text(path));
+                let op = Delete {
+                    target,
+                    recursive: *recursive,
+                    precondition: None,
+                    expect: *expect,
+                };
+                let outcome = self.run(user, Op::Delete(op));
+                let expected = self.model.delete(user, &names(path), *recursive, *expect);
+                self.compare(before, expected, &outcome);
+            }
+            Step::SetMode(path, mode) => {
+                let op = SetAttributes {
+                    target: at(&Self::text(path)),
+                    mode: Some(*mode),
+                    ..SetAttributes::default()
+                };
+                let outcome = self.run(user, Op::SetAttributes(op));
+                let expected = self.model.set_mode(user, &names(path), *mode, version);
+                self.compare(before, expected, &outcome);
+            }
+            _ => self.background(user, step),
+        }
+    }
+
+    fn background(&mut self, user: &str, step: &Step) {
+        let before = self.model.clone();
+        let version = self.next_version();
+        match step {
+            Step::Stage(path, lease) => {
+                let outcome = self.run(
+                    user,
+                    Op::Stage(Stage {
+                        target: at(&Self::text(path)),
+                        lease: *lease,
+                    }),
+                );
+                match self.model.stage(user, &names(path)) {
+                    Ok(()) => {
+                        assert_eq!(outcome.code, 0, "{outcome:?}");
+                        let until = self.cluster.time + lease;
+                        self.staged.push(Staged {
+                            inode: outcome.inode,
+                            cells: Vec::new(),
+                            until,
+                        });
+                    }
+                    Err(refusal) => assert_eq!(code(&outcome), Some(refusal)),
+                }
+            }
+            Step::Extend(which, length, pieces) if !self.staged.is_empty() => {
+                let which = which % self.staged.len();
+                let content = self.cluster.chunked(*length, *pieces);
+                let new = cells(&content);
+                let (inode, offset) = (self.staged[which].inode, self.staged[which].cells.len() as u64);
+                let op = StageExtend {
+                    inode,
+                    offset,
+                    content: Some(content),
+                    lease: 200,
+                };
+                let outcome = self.run("drystone", Op::StageExtend(op));
+                assert_eq!(outcome.code, 0, "{outcome:?}");
+                self.staged[which].cells.extend(new);
+                self.staged[which].until = self.cluster.time + 200;
+            }
+            Step::PublishStaged(which, path, parents) if !self.staged.is_empty() => {
+                let which = which % self.staged.len();
+                let staged = self.staged[which].inode;
+                let cells = self.staged[which].cells.clone();
+                let op = Publish {
+                    target: at(&Self::text(path)),
+                    parents: *parents,
+                    staged,
+                    ..Publish::default()
+                };
+                let outcome = self.run("drystone", Op::Publish(op));
+                let body = if cells.is_empty() {
+                    Body::Empty
+                } else {
+                    Body::Chunked(cells)
+                };
+                let path = names(path);
+                // The owner is who staged it; that does not matter to what follows, so take it from the answer.
+                let expected =
+                    self.model
+                        .publish("drystone", &path, 0, 0, body, *parents, Condition::None, version);
+                self.compare(before, expected, &outcome);
+                if expected.is_ok() {
+                    self.staged.remove(which);
+                    let inode = self.cluster.ns.inode(staged).unwrap().unwrap();
+                    self.model.set_owner(&path, &inode.owner);
+                }
+            }
+            Step::Abandon(which) if !self.staged.is_empty() => {
+                let staged = self.staged.remove(which % self.staged.len());
+                let outcome = self.run("drystone", Op::StageAbandon(StageAbandon { inode: staged.inode }));
+                assert_eq!(outcome.code, 0, "{outcome:?}");
+            }
+            Step::Housekeep(limit) => {
+                let outcome = self.cluster.own(Op::Housekeep(Housekeep { limit: *limit }));
+                let now = self.cluster.time;
+                let ns = &self.cluster.ns;
+                assert_eq!(outcome.more, ns.housekeeping_due(now).unwrap());
+                self.staged.retain(|staged| {
+                    let there = ns
+                        .inode(staged.inode)
+                        .unwrap()
+                        .is_some_and(|inode| inode.staged_until != 0);
+                    assert!(there || staged.until <= now, "a lease ended early");
+                    there
+                });
+            }
+            Step::Forget(count) => {
+                let doomed = self.cluster.ns.doomed(0, *count).unwrap();
+                let replicas = doomed.iter().flat_map(|chunk| {
+                    let some = chunk.replicas.iter().take(1 + count % 2);
+                    some.map(|&replica| ChunkReplica {
+                        chunk: chunk.id,
+                        replica: Some(replica),
+                    })
+                });
+                let replicas = replicas.collect();
+                self.cluster.own(Op::ForgetReplicas(ForgetReplicas { replicas }));
+            }
+            Step::Repeat => {
+                if let Some((entry, outcome)) = self.last.clone() {
+                    let hash = self.cluster.ns.counters();
+                    assert_eq!(
+                        self.cluster.apply(entry),
+                        outcome,
+                        "a repeated command gets the first answer"
+                    );
+                    assert_eq!(self.cluster.ns.counters(), hash);
+                }
+            }
+            Step::Pass(time) => self.cluster.time += time,
+            _ => {}
+        }
+    }
+
+    /// The whole tree through the readers' interface equals the model.
+    pub fn check(&self) {
+        invariants::check(&self.cluster.ns);
+        compare_tree(&self.cluster.ns, "", &self.model.root);
+    }
+
+    /// After housekeeping nothing is left but the tree and what is staged.
+    pub fn check_reclaimed(&mut self) {
+        let now = self.cluster.time + 10_000;
+        self.cluster.time = now;
+        self.cluster.housekeep();
+        self.staged.clear();
+        self.check();
+        let mut live = BTreeSet::new();
+        chunks_of(&self.model.root, &mut live);
+        let sealed: BTreeSet<u64> = self
+            .cluster
+            .ns
+            .chunks(0, usize::MAX)
+            .unwrap()
+            .iter()
+            .filter(|chunk| chunk.doomed_at == 0)
+            .map(|chunk| chunk.id)
+            .collect();
+        assert_eq!(
+            sealed, live,
+            "sealed are the chunks that the tree refers to, and no others"
+        );
+        let mut records = BTreeMap::new();
+        self.cluster
+            .ns
+            .visit(&mut |key, _| *records.entry(key[0]).or_insert(0u64) += 1)
+            .unwrap();
+        let counters = self.cluster.ns.counters();
+        assert_eq!(
+            records[&1],
+            counters.files + counters.directories,
+            "no inode is left behind"
+        );
+    }
+}
+
+fn chunks_of(node: &Node, chunks: &mut BTreeSet<u64>) {
+    match &node.kind {
+        Kind::File(Body::Chunked(cells)) => chunks.extend(cells.iter().map(|cell| cell.0)),
+        Kind::File(_) => {}
+        Kind::Directory(entries) => entries.values().for_each(|entry| chunks_of(entry, chunks)),
+    }
+}
+
+fn cells(content: &Content) -> Vec<(u64, u64)> {
+    let cell = |extent: &NewExtent| {
+        let NewExtent {
+            length,
+            chunk,
+            chunk_offset,
+        } = *extent;
+        (chunk_offset..chunk_offset + length).map(move |offset| (chunk, offset))
+    };
+    content.extents.iter().flat_map(cell).collect()
+}
+
+fn compare_tree(ns: &Namespace<MemoryStore>, path: &str, node: &Node) {
+    let target = Target {
+        base: 0,
+        path: path.to_owned(),
+    };
+    let superuser = Caller::superuser();
+    let found = ns.lookup(&target, &superuser, Want::Content).unwrap().inode;
+    assert_eq!(
+        (found.mode, found.owner.as_str(), found.version),
+        (node.mode, node.owner.as_str(), node.version),
+        "{path}"
+    );
+    match &node.kind {
+        Kind::Directory(entries) => {
+            assert_eq!(found.kind(), InodeKind::Directory);
+            let mut listed: Vec<String> = Vec::new();
+            loop {
+                let after = listed.last().cloned().unwrap_or_default();
+                let page = ns.list(&target, &superuser, &after, 2).unwrap();
+                listed.extend(page.entries.into_iter().map(|entry| entry.name));
+                if !page.more {
+                    break;
+                }
+            }
+            assert_eq!(listed, entries.keys().cloned().collect::<Vec<_>>(), "{path}");
+            for (name, entry) in entries {
+                compare_tree(ns, &format!("{path}/{name}"), entry);
+            }
+        }
+        Kind::File(body) => {
+            let mut cells = Vec::new();
+            let mut offset = 0;
+            loop {
+                let page = ns.content(found.id, offset, 0, 3).unwrap();
+                for extent in &page.extents {
+                    assert_eq!(extent.offset, cells.len() as u64);
+                    cells.extend((0..extent.length).map(|i| (extent.chunk, extent.chunk_offset + i)));
+                }
+                offset = page.next_offset;
+                if offset == 0 {
+                    break;
+                }
+            }
+            let real = match (found.inline, cells.is_empty()) {
+                (Some(inline), true) => Body::Inline(inline.to_vec()),
+                (None, true) => Body::Empty,
+                (None, false) => Body::Chunked(cells),
+                (Some(_), false) => panic!("{path} is inline and in extents"),
+            };
+            assert_eq!((&real, found.size), (body, body.len() as u64), "{path}");
+        }
+    }
+}
+
+/// Feeds `log` to a replica that flushes, crashes and reopens as `fates` say; its hash must be `expected`.
+pub fn replay(log: &[(u64, Entry)], fates: &[Fate], expected: u64) {
+    let store = Arc::new(MemoryStore::new());
+    let mut ns = Namespace::open(Arc::clone(&store), settings()).unwrap();
+    let mut batch = None;
+    let mut fates = fates.iter().cycle();
+    let mut at = 0;
+    let mut reopened = 0;
+    while at < log.len() {
+        let (index, entry) = &log[at];
+        ns.apply(LogIndex(*index), entry).unwrap();
+        at += 1;
+        match fates.next().copied().unwrap_or(Fate::Go) {
+            Fate::Go => {}
+            Fate::Freeze => batch = batch.or_else(|| ns.freeze()),
+            Fate::Flush => {
+                if let Some(batch) = batch.take().or_else(|| ns.freeze()) {
+                    let done = batch.write_to(&*store).unwrap();
+                    ns.flushed(done);
+                }
+            }
+            Fate::Reopen if reopened < 40 => {
+                reopened += 1;
+                // A batch that was written and not synced may or may not be there.
+                if let Some(batch) = batch.take() {
+                    store.crash(usize::MAX);
+                    drop(batch);
+                }
+                store.sync().unwrap();
+                ns = Namespace::open(Arc::clone(&store), settings()).unwrap();
+                at = log.partition_point(|(index, _)| *index <= ns.applied().0);
+            }
+            Fate::Reopen => {}
+        }
+    }
+    assert_eq!(ns.state_hash().unwrap(), expected, "equal log, equal state");
+    invariants::check(&ns);
+}
