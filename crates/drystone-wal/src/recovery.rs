@@ -228,7 +228,10 @@ impl Recovery<'_> {
                     Block::None(_) => (),
                     Block::Batch(batch) => {
                         self.check_proof(&reader, offset, &batch.header, true, number, &tail_end)?;
-                        step = batch.header.batch_bytes();
+                        // Only a batch of ours is known to hold no other one.
+                        if batch.header.identity == self.config.identity {
+                            step = batch.header.batch_bytes();
+                        }
                     }
                     Block::Torn(header) => {
                         self.check_proof(&reader, offset, &header, false, number, &tail_end)?;

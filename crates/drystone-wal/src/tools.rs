@@ -4,7 +4,8 @@ use crate::{Lsn, Wal, WalError};
 use drystone_env::{BufferPool, IoRequest, Monotonic};
 use std::collections::VecDeque;
 
-/// Flushes `wal` and executes its requests, one after another on this thread, until nothing is open or in flight.
+/// Flushes `wal` and executes its requests, one after another on this thread, until nothing is open or in
+/// flight, or the log is [starved](Wal::starved). Returns the highest durable record.
 ///
 /// # Errors
 /// [`WalError::Failed`] as from [`Wal::on_completion`].

@@ -1,5 +1,6 @@
 use crate::support::{DIRECTORY, Log, MARK_AFTER, open, record, small};
 use bytes::Bytes;
+use drystone_env::os::OsDisk;
 use drystone_env::sim::SimDisk;
 use drystone_env::{BufferPool, Disk, IoOp, IoToken, Monotonic};
 use drystone_wal::{AppendError, Lsn, Wal, WalConfig, WalError, tools};
@@ -345,4 +346,32 @@ fn segments_of_another_length_are_read_and_replaced() {
 #[test]
 fn tokens_are_told_apart_by_their_top_bit() {
     assert!(Wal::owns(IoToken(1 << 63)) && !Wal::owns(IoToken((1 << 63) - 1)));
+}
+
+#[test]
+fn it_works_on_a_real_directory() {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let pool = BufferPool::new(4 << 20);
+    let mut next = 1;
+    for _ in 0..4 {
+        let disk = Arc::new(OsDisk::new(directory.path()).unwrap());
+        let mut visited = 0;
+        let (mut wal, recovered) = Wal::open(disk, small(), pool.clone(), &mut |lsn, bytes| {
+            assert_eq!(&bytes[..], record(1, lsn.0, 5000));
+            visited += 1;
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!((visited, recovered.last.next()), (recovered.records, Lsn(next)));
+        for _ in 0..10 {
+            assert_eq!(wal.append(&[record(1, next, 5000).into()]), Ok(Lsn(next)));
+            tools::drain(&mut wal, Monotonic(0), &pool).unwrap();
+            wal.release(Lsn(next.saturating_sub(15)));
+            next += 1;
+        }
+    }
+    let files = std::fs::read_dir(directory.path().join(DIRECTORY))
+        .unwrap()
+        .count();
+    assert!(files < 20, "{files} files");
 }

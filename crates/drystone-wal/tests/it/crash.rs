@@ -1,6 +1,6 @@
 use crate::support::{Log, Records, open, record, small};
 use drystone_env::sim::SimDisk;
-use drystone_env::{Rng, SeededRng};
+use drystone_env::{IoOp, Rng, SeededRng};
 use drystone_wal::{Lsn, WalError};
 
 /// What a run has seen; proves that the faults fell where they matter.
@@ -205,11 +205,20 @@ fn a_segment_left_by_a_killed_process_keeps_its_name() {
         let _ = open(&disk, small());
         disk.kill();
         let mut log = Log::open(&disk, small());
-        for round in 0..12 {
-            log.put(&record(seed, round, 5000));
+        for round in 0..5 {
+            let lsn = log.append(&record(seed, round, 5000));
+            log.flush();
+            while log.wal.durable() < lsn {
+                // Making yet another segment would sync the directory, too; it is late.
+                let due = log
+                    .queue
+                    .iter()
+                    .position(|request| !matches!(request.op, IoOp::Create { .. }));
+                log.step(due.unwrap()).unwrap();
+            }
         }
         disk.crash();
-        assert_eq!(open(&disk, small()).unwrap().2.len(), 12, "seed {seed}");
+        assert_eq!(open(&disk, small()).unwrap().2.len(), 5, "seed {seed}");
     }
 }
 

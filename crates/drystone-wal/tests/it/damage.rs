@@ -111,6 +111,27 @@ fn damage_in_the_last_batch_is_named_once_its_mark_is_written() {
 }
 
 #[test]
+fn the_header_of_a_torn_batch_is_a_mark_for_the_one_before() {
+    let disk = SimDisk::new(1);
+    let mut log = Log::open(&disk, small());
+    log.put(b"a");
+    log.put(&[1; 9000]);
+    let name = "log/00000001.seg";
+    disk.flip(name, 2 * 4096 + 8000, 0);
+    let (_, recovered, records) = open(&disk.fork(1), small()).unwrap();
+    assert_eq!(
+        (records.len(), recovered.torn.is_some()),
+        (1, true),
+        "the last batch is torn, no more"
+    );
+    disk.flip(name, 4096 + 97, 0);
+    match open(&disk, small()) {
+        Err(WalError::Damaged { file, offset, .. }) => assert_eq!((&file[..], offset), (name, 4096)),
+        other => panic!("{:?}", other.map(|(_, recovered, _)| recovered)),
+    }
+}
+
+#[test]
 fn a_missing_or_shortened_segment_is_named() {
     let (disk, expected) = marked_log(9);
     let mut refused = 0;

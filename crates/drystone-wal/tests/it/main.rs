@@ -5,4 +5,5 @@ mod behaviour;
 mod crash;
 mod damage;
 mod golden;
+mod speed;
 mod support;
