@@ -56,6 +56,10 @@ pub struct Config {
     /// How often the state is written to the store, 1 ms to 10 s; default `"100ms"`.
     #[serde(default = "default_flush", deserialize_with = "duration")]
     pub flush_interval: Duration,
+    /// How often what was written to the store is made durable there, so that the log can be cut, 10 ms to 10 m;
+    /// default `"5s"`. A restart applies again what the log holds since the last time.
+    #[serde(default = "default_checkpoint", deserialize_with = "duration")]
+    pub checkpoint_interval: Duration,
     /// Memory for changes not yet in the store; default `"256MiB"`. When it is full, apply waits for the store.
     #[serde(default = "default_overlay", deserialize_with = "bytes")]
     pub overlay: ByteCount,
@@ -154,6 +158,7 @@ impl Config {
             log_segment: default_log_segment(),
             log_keep_entries: default_log_keep(),
             flush_interval: default_flush(),
+            checkpoint_interval: default_checkpoint(),
             overlay: default_overlay(),
             store_cache: default_cache(),
             disk_reserve: default_reserve(),
@@ -179,6 +184,7 @@ impl Config {
         let (ms, day) = (Duration::from_millis, Duration::from_secs(86_400));
         within("raft-tick", self.raft_tick, ms(10), ms(1000));
         within("flush-interval", self.flush_interval, ms(1), ms(10_000));
+        within("checkpoint-interval", self.checkpoint_interval, ms(10), ms(600_000));
         within("heartbeat", self.heartbeat, ms(100), ms(30_000));
         within("suspect-after", self.suspect_after, self.heartbeat * 2, day);
         within("dead-after", self.dead_after, self.suspect_after, day);
@@ -273,6 +279,9 @@ fn default_log_keep() -> u64 {
 }
 fn default_flush() -> Duration {
     Duration::from_millis(100)
+}
+fn default_checkpoint() -> Duration {
+    Duration::from_secs(5)
 }
 fn default_overlay() -> ByteCount {
     ByteCount(256 << 20)

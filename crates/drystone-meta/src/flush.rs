@@ -14,9 +14,6 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-/// At the latest after this time a checkpoint makes what was written durable: it bounds the log that a restart
-/// applies again to some seconds' worth.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 /// Records written since the last checkpoint that ask for one earlier: about 50 MB of log and a second of replay.
 const CHECKPOINT_RECORDS: usize = 250_000;
 /// How often free space is looked at.
@@ -81,7 +78,7 @@ impl Flusher {
             Some(ToFlush::Snapshot(at_least)) => self.snapshot(at_least)?,
             Some(ToFlush::Stop) => self.checkpoint()?,
             Some(ToFlush::Now) | None => {
-                let due = shared.env.clock.now().since(self.checkpointed) >= CHECKPOINT_INTERVAL;
+                let due = shared.env.clock.now().since(self.checkpointed) >= shared.config.checkpoint_interval;
                 if (due && self.written > self.checked) || self.records >= CHECKPOINT_RECORDS {
                     self.checkpoint()?;
                     self.purge(self.checked.saturating_sub(shared.config.log_keep_entries));

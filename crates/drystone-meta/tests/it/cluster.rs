@@ -1,0 +1,109 @@
+use crate::kit::{Client, Cluster, target};
+use drystone_proto::cluster::{ClusterInfo, ClusterInfoRequest};
+use drystone_proto::command::{Op, OpenSession};
+use drystone_proto::meta::{Consistency, LookupReply, LookupRequest};
+use drystone_proto::Kind;
+use drystone_types::Code;
+use std::time::Duration;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_voter_serves_and_remembers_across_restarts() {
+    let mut cluster = Cluster::start(1, |_| {}).await;
+    let client = cluster.client().await;
+    client.open().await;
+    assert_eq!(client.make_directory("a/b").await.code, 0);
+    let outcome = client.mutate(Client::publish("a/b/file", b"hello")).await;
+    assert_eq!((outcome.code, outcome.created, outcome.size), (0, true, 5));
+    for round in 0..3 {
+        let reply = client.lookup(0, "a/b/file").await.unwrap();
+        assert_eq!(reply.inode.unwrap().inline.as_deref(), Some(&b"hello"[..]));
+        assert_eq!(client.list(0, "a").await, ["b"]);
+        let missing = client.lookup(0, "a/none").await.unwrap_err();
+        assert_eq!(missing.code(), Code::NotFound);
+        if round == 1 {
+            let handle = cluster.nodes[0].handle.take().unwrap();
+            handle.shutdown().await;
+        } else {
+            cluster.stop(0).await;
+        }
+        cluster.run(0).await;
+        let node = &cluster.nodes[0];
+        cluster.ready(node).await;
+    }
+    // The session lived on: its next command is applied once.
+    assert_eq!(client.mutate(Client::publish("a/c", b"x")).await.code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn followers_forward_and_every_server_answers_alike() {
+    let cluster = Cluster::start(3, |config| config.policy.replicas = 3).await;
+    let client = cluster.client().await;
+    client.open().await;
+    for at in 0..3 {
+        let reply = client.try_mutate(at, Client::publish(&format!("d/{at}"), b"tiny")).await.unwrap();
+        assert_eq!((reply.outcome.unwrap().code, reply.voters), (0, 3));
+        for from in 0..3 {
+            let found = client.lookup(from, &format!("d/{at}")).await.unwrap();
+            assert_eq!(found.inode.unwrap().inline.as_deref(), Some(&b"tiny"[..]));
+            let session = LookupRequest {
+                target: target("d"),
+                consistency: Consistency::Session as i32,
+                min_index: reply.index,
+                user: "drystone".to_owned(),
+                ..LookupRequest::default()
+            };
+            let seen: LookupReply = client.call(from, Kind::Lookup, &session, Duration::from_secs(5)).await.unwrap();
+            assert!(seen.index >= reply.index);
+        }
+    }
+    let info: ClusterInfo =
+        client.call(1, Kind::ClusterInfo, &ClusterInfoRequest {}, Duration::from_secs(5)).await.unwrap();
+    assert_eq!((info.members.len(), info.inline_max), (3, 4096));
+    assert_eq!(info.leader, cluster.nodes[cluster.leader().await].id);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_leader_takes_over_within_seconds_and_the_old_one_catches_up() {
+    let mut cluster = Cluster::start(3, |_| {}).await;
+    let client = cluster.client().await;
+    client.open().await;
+    for round in 0..3 {
+        let old = cluster.leader().await;
+        assert_eq!(client.mutate(Client::publish(&format!("before-{round}"), b"1")).await.code, 0);
+        cluster.stop(old).await;
+        let stopped = cluster.env.clock.now();
+        assert_eq!(client.mutate(Client::publish(&format!("during-{round}"), b"2")).await.code, 0);
+        let took = cluster.env.clock.now().since(stopped);
+        assert!(took < Duration::from_secs(3), "{took:?} without a leader");
+        cluster.run(old).await;
+        let goal = cluster.applied(cluster.leader().await);
+        cluster.eventually("the old leader catches up", || cluster.applied(old) >= goal).await;
+        for at in 0..3 {
+            assert!(client.lookup(at, &format!("before-{round}")).await.is_ok());
+            assert!(client.lookup(at, &format!("during-{round}")).await.is_ok());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inline_content_is_refused_while_too_few_voters_live() {
+    let mut cluster = Cluster::start(3, |config| config.policy.replicas = 3).await;
+    let client = cluster.client().await;
+    client.open().await;
+    let leader = cluster.leader().await;
+    cluster.stop((leader + 1) % 3).await;
+    let info = async || -> ClusterInfo {
+        client.call(leader, Kind::ClusterInfo, &ClusterInfoRequest {}, Duration::from_secs(5)).await.unwrap()
+    };
+    for _ in 0..500 {
+        if info().await.inline_max == 0 {
+            break;
+        }
+        cluster.env.clock.sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(info().await.inline_max, 0);
+    let error = client.try_mutate(leader, Client::publish("f", b"x")).await.unwrap_err();
+    assert_eq!(error.code(), Code::InlineRefused);
+    assert_eq!(client.lookup(leader, "f").await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(client.mutate(Op::OpenSession(OpenSession { ttl: 1_000_000 })).await.code, 0);
+}

@@ -1,0 +1,117 @@
+use crate::kit::{Client, Cluster, free_port};
+use drystone_env::BufferPool;
+use drystone_proto::Kind;
+use drystone_proto::cluster::{AdminOp, AdminReply, AdminRequest, Empty, Ping, RaftReplace};
+use drystone_rpc::{ChannelOptions, Channels};
+use drystone_types::{ByteCount, ClientId, ClusterId, Code, HistoryId, NodeId};
+use std::time::Duration;
+
+const WAIT: Duration = Duration::from_secs(10);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_is_far_behind_takes_a_snapshot() {
+    let mut cluster = Cluster::start(3, |config| {
+        config.log_keep_entries = 0;
+        config.checkpoint_interval = Duration::from_millis(50);
+        config.flush_interval = Duration::from_millis(20);
+        config.log_segment = ByteCount(256 << 10);
+    })
+    .await;
+    let client = cluster.client().await;
+    client.open().await;
+    let leader = cluster.leader().await;
+    let behind = (leader + 1) % 3;
+    cluster.stop(behind).await;
+    for i in 0..400 {
+        assert_eq!(client.mutate(Client::publish(&format!("d{}/f{i}", i % 7), &vec![7; 2000])).await.code, 0);
+    }
+    cluster.env.clock.sleep(Duration::from_millis(500)).await;
+    cluster.run(behind).await;
+    let goal = cluster.applied(leader);
+    cluster.eventually("it catches up", || cluster.applied(behind) >= goal).await;
+    let names = client.list(behind, "d3").await;
+    assert_eq!(names.len(), 57);
+    let metrics = cluster.nodes[behind].handle.as_ref().unwrap().registry();
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &metrics.lock().unwrap()).unwrap();
+    assert!(text.contains("drystone_meta_snapshots_installed_total 1"), "it took the log instead:\n{text}");
+    // It goes on from there, across a restart.
+    cluster.stop(behind).await;
+    cluster.run(behind).await;
+    assert_eq!(client.mutate(Client::publish("after", b"1")).await.code, 0);
+    let goal = cluster.applied(cluster.leader().await);
+    cluster.eventually("it goes on", || cluster.applied(behind) >= goal).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wiped_voter_comes_back_under_a_new_id_and_replaces_the_old_one() {
+    let mut cluster = Cluster::start(3, |_| {}).await;
+    let client = cluster.client().await;
+    client.open().await;
+    for i in 0..50 {
+        assert_eq!(client.mutate(Client::publish(&format!("f{i}"), b"x")).await.code, 0);
+    }
+    let leader = cluster.leader().await;
+    let lost = (leader + 1) % 3;
+    let lost_id = cluster.nodes[lost].id;
+    cluster.stop(lost).await;
+    std::fs::remove_dir_all(cluster.directory(lost_id)).unwrap();
+    // Under its old id it does not come back: it has no log, and another incarnation is a stranger.
+    let voters: Vec<(u64, String)> = cluster.nodes.iter().map(|node| (node.id, node.address.clone())).collect();
+    cluster.format(4, &voters, true);
+    let new = cluster.nodes.len() - 1;
+    cluster.run(new).await;
+    let admin = async |op: AdminOp| -> Result<AdminReply, drystone_rpc::CallError> {
+        client.call(leader, Kind::Admin, &AdminRequest { op: Some(op) }, WAIT).await
+    };
+    let mut replaced = None;
+    for _ in 0..300 {
+        match admin(AdminOp::RaftReplace(RaftReplace { old: lost_id, new: 4 })).await {
+            Ok(reply) => {
+                replaced = reply.info;
+                break;
+            }
+            Err(_) => cluster.env.clock.sleep(Duration::from_millis(50)).await,
+        }
+    }
+    replaced.expect("the learner became a voter");
+    let info = admin(AdminOp::Raft(Empty {})).await.unwrap().info.unwrap();
+    let mut ids: Vec<u64> = info.members.iter().filter(|member| member.voter).map(|member| member.node).collect();
+    ids.sort_unstable();
+    let mut expected: Vec<u64> = cluster.nodes.iter().map(|node| node.id).filter(|id| *id != lost_id).collect();
+    expected.sort_unstable();
+    assert_eq!(ids, expected);
+    // It counts: with another old voter gone the cluster goes on.
+    let goal = cluster.applied(leader);
+    cluster.eventually("the new voter catches up", || cluster.applied(new) >= goal).await;
+    let other = (0..3).find(|at| *at != leader && *at != lost).unwrap();
+    cluster.stop(other).await;
+    assert_eq!(client.mutate(Client::publish("after", b"1")).await.code, 0);
+    cluster.eventually("the new voter applies", || cluster.applied(new) > goal).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_are_refused() {
+    let cluster = Cluster::start(1, |_| {}).await;
+    let address = &cluster.nodes[0].address;
+    let base = || ChannelOptions::new(BufferPool::new(1 << 20), ClientId([8; 16]));
+    let strangers = [
+        ChannelOptions { cluster: Some(ClusterId([77; 16])), ..base() },
+        ChannelOptions { history: Some(HistoryId([77; 16])), ..base() },
+        // The right id with another incarnation.
+        ChannelOptions { history: Some(crate::kit::HISTORY), node: NodeId(1), ..base() },
+    ];
+    for (at, options) in strangers.into_iter().enumerate() {
+        let channels = Channels::new(cluster.env.clone(), options);
+        let deadline = cluster.env.clock.now().plus(WAIT);
+        let call = channels.to(address).call::<Ping, Ping>(
+            Kind::Ping,
+            &Ping { nonce: 1 },
+            None,
+            drystone_rpc::CallOptions::until(deadline),
+        );
+        let error = call.await.unwrap_err();
+        assert_eq!(error.code(), Code::Stranger, "{at}: {error}");
+    }
+    assert!(!free_port().is_empty());
+}
