@@ -487,6 +487,7 @@ impl ChunkWrite {
             return self.finish(grant, chain, length, out);
         }
         if let Phase::Writing(writing) = &self.phase
+            && !writing.last_sent
             && self.buffer.frame_at(writing.sent_to).is_some()
             && writing.in_flight.len() < self.limits.window
         {
