@@ -6,7 +6,7 @@ use crate::{copy, orders, read};
 use drystone_env::BoxFuture;
 use drystone_proto::cluster::{ErrorReply, Hello, HelloReply, Ping};
 use drystone_proto::{Kind, Message};
-use drystone_rpc::{Reply, Request, ServerIdentity, Service};
+use drystone_rpc::{Peer, Reply, Request, ServerIdentity, Service};
 use drystone_types::Code;
 
 /// The service of one server.
@@ -31,6 +31,16 @@ impl ChunkService {
 impl Service for ChunkService {
     fn hello(&self, hello: &Hello) -> Result<HelloReply, ErrorReply> {
         self.identity.answer(hello)
+    }
+
+    fn hold_back(&self, peer: &Peer) -> Option<BoxFuture<()>> {
+        // Servers are always read: what they forward must be able to arrive, or two chains in opposite directions
+        // would wait for each other. What they send is bounded by what they themselves took from clients.
+        if peer.hello.node == 0 {
+            self.node.heads.room()
+        } else {
+            None
+        }
     }
 
     fn handle(&self, request: Request) -> BoxFuture<Reply> {

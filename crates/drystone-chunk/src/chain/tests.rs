@@ -188,6 +188,7 @@ enum Event {
     },
     Tick {
         hop: usize,
+        id: FrameId,
     },
 }
 

@@ -1,0 +1,131 @@
+//! Registration, heartbeats, orders from the leader.
+
+use crate::cluster::*;
+use drystone_chunk::StopReason;
+use drystone_proto::data::{ChunkStatus, ReplicaState};
+use drystone_types::Code;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_registers_with_its_disks_and_tells_of_its_replicas() {
+    let cluster = Cluster::start(2).await;
+    {
+        let told = cluster.told.lock().unwrap();
+        let node = told.registered.iter().find(|node| node.id == 11).unwrap();
+        assert_eq!(
+            (node.incarnation, node.boot_counter, &node.rack[..]),
+            (101, 1, "rack-1")
+        );
+        assert_eq!(node.address, cluster.servers[1].address().to_string());
+        assert_eq!((node.disks[0].id, node.disks[0].incarnation), (21, 201));
+        assert!(node.disks[0].device != 0);
+    }
+    assert!(cluster.servers[1].ready());
+    let token = cluster.token(3, &[1]);
+    let frame = Frame {
+        chunk: 3,
+        token: &token,
+        offset: 0,
+        data: data(3, 9_000),
+        last: false,
+        options: cluster.options(),
+    };
+    cluster.send(&[cluster.hop(1)], frame).await.unwrap();
+    let told_of = |told: &Told, state: ReplicaState| {
+        let mut all = told
+            .heartbeats
+            .iter()
+            .filter(|beat| beat.node == 11)
+            .flat_map(|beat| &beat.open);
+        all.any(|status: &ChunkStatus| status.chunk == 3 && status.state == state as i32)
+    };
+    cluster
+        .wait("it is told as open", |told| told_of(told, ReplicaState::Open))
+        .await;
+    cluster.finish(1, 3, &token, 9_000).await.unwrap();
+    cluster
+        .wait("it is told as sealed", |told| told_of(told, ReplicaState::Sealed))
+        .await;
+    cluster
+        .wait("loads are told", |told| {
+            told.heartbeats
+                .iter()
+                .any(|beat| beat.node == 11 && beat.disks[0].chunks == 1 && beat.disks[0].free_bytes > 0)
+        })
+        .await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_term_and_a_forgetful_leader_are_registered_with_again() {
+    let cluster = Cluster::start(1).await;
+    cluster.told.lock().unwrap().term = 5;
+    cluster
+        .wait("registered in term 5", |told| told.registered.len() == 2)
+        .await;
+    cluster.told.lock().unwrap().forget = true;
+    cluster
+        .wait("registered when asked", |told| told.registered.len() == 3)
+        .await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_in_a_heartbeats_answer_are_executed_and_reported() {
+    let cluster = Cluster::start(1).await;
+    cluster.write(8, &[0], &data(8, 5_000)).await;
+    let order = cluster.delete_order(0, 8, PLACEMENT);
+    cluster.told.lock().unwrap().delete.push(order.clone());
+    cluster
+        .wait("deleted", |told| {
+            told.heartbeats.iter().any(|beat| beat.deleted == [order.clone()])
+        })
+        .await;
+    assert_eq!(
+        cluster.read(0, 8, 0, 10).await.unwrap_err().code,
+        Code::NotFound.number()
+    );
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_stops_serving_and_says_why() {
+    let cluster = Cluster::start_with(1, |_| ()).await;
+    cluster.servers[0].registered().await.unwrap();
+    {
+        let mut told = cluster.told.lock().unwrap();
+        told.refuse = Some((Code::Stranger, "node 10 has another incarnation".into()));
+        told.forget = true;
+    }
+    let reason = cluster.servers[0].stopped().await;
+    assert_eq!(
+        reason,
+        StopReason::Stranger("node 10 has another incarnation".into())
+    );
+    assert!(!cluster.servers[0].ready());
+    assert!(
+        cluster
+            .env
+            .net
+            .connect(&cluster.servers[0].address().to_string())
+            .await
+            .is_err()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_the_first_registration_no_grant_is_accepted() {
+    let cluster = Cluster::start_with(1, |config| config.metadata = vec!["127.0.0.1:1".into()]).await;
+    assert!(!cluster.servers[0].ready());
+    let token = cluster.token(1, &[0]);
+    let frame = Frame {
+        chunk: 1,
+        token: &token,
+        offset: 0,
+        data: data(1, 10),
+        last: true,
+        options: cluster.options(),
+    };
+    let error = cluster.send(&[cluster.hop(0)], frame).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable);
+    cluster.stop().await;
+}
