@@ -101,7 +101,7 @@ impl RaftNode {
         }
         self.drive()?;
         self.ask_for_purge();
-        if ticked {
+        if ticked || self.log.next_wakeup().is_some_and(|at| at <= now) {
             self.log.tick(now, &mut self.io);
         } else {
             self.log.flush(now, &mut self.io);
@@ -114,7 +114,12 @@ impl RaftNode {
         }
         self.out.extend(self.io.drain(..).map(Output::Io));
         let tick = self.next_tick.unwrap_or(now);
-        let wake = self.log.next_wakeup().map_or(tick, |at| at.min(tick));
+        // What is still due now waits for a completion, not for time.
+        let wake = self
+            .log
+            .next_wakeup()
+            .filter(|at| *at > now)
+            .map_or(tick, |at| at.min(tick));
         self.out.push(Output::Wake(wake));
         Ok(())
     }

@@ -1,0 +1,141 @@
+//! Groups under faults.
+
+use crate::sim::{MS, Plan, SECOND, Sim, run};
+use std::collections::BTreeMap;
+
+fn seeds(default: u64) -> std::ops::Range<u64> {
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .and_then(|value| value.parse::<u64>().ok())
+    };
+    let first = number("DRYSTONE_SEED").unwrap_or(0);
+    first..first + number("DRYSTONE_SEEDS").unwrap_or(default)
+}
+
+fn run_all(count: u64, plan: impl Fn(u64) -> Plan) -> BTreeMap<&'static str, u64> {
+    let mut counts = BTreeMap::new();
+    let (mut acknowledged, mut reads) = (0, 0);
+    for seed in seeds(count) {
+        let sim = run(plan(seed));
+        acknowledged += sim.clients.acknowledged;
+        reads += sim.clients.reads;
+        for (what, times) in &sim.counts {
+            *counts.entry(*what).or_default() += times;
+        }
+    }
+    println!("{acknowledged} acknowledged, {reads} reads, {counts:#?}");
+    counts
+}
+
+fn demand(counts: &BTreeMap<&'static str, u64>, all: &[&str]) {
+    for what in all {
+        assert!(counts.get(what).is_some_and(|times| *times > 0), "never: {what}");
+    }
+}
+
+#[test]
+fn three_members_under_faults_agree_and_lose_nothing() {
+    let counts = run_all(150, |seed| Plan {
+        seed,
+        voters: 3,
+        faults_until: 5 * SECOND,
+        replace: false,
+    });
+    let all = [
+        "power lost",
+        "power lost everywhere",
+        "process killed",
+        "one-way cut",
+        "member cut off",
+        "message lost",
+        "message doubled",
+        "torn tail cut",
+        "log purged",
+        "snapshot installed",
+        "state lost",
+        "opened without its state",
+        "proposal overtaken",
+        "proposal unknown",
+        "proposal refused as busy",
+        "leadership handed over",
+        "read at a follower",
+    ];
+    if std::env::var("DRYSTONE_SEEDS").is_err() {
+        demand(&counts, &all);
+    }
+}
+
+#[test]
+fn five_members_under_faults_agree_and_lose_nothing() {
+    run_all(60, |seed| Plan {
+        seed: seed + 10_000,
+        voters: 5,
+        faults_until: 5 * SECOND,
+        replace: false,
+    });
+}
+
+#[test]
+fn a_voter_is_replaced_under_faults() {
+    let counts = run_all(80, |seed| Plan {
+        seed: seed + 20_000,
+        voters: 3,
+        faults_until: 6 * SECOND,
+        replace: true,
+    });
+    demand(&counts, &["voter replaced"]);
+}
+
+#[test]
+fn one_seed_twice_gives_equal_traces() {
+    for seed in 0..5 {
+        let plan = Plan {
+            seed,
+            voters: 3,
+            faults_until: 3 * SECOND,
+            replace: true,
+        };
+        let (first, second) = (run(plan), run(plan));
+        assert_eq!(
+            (first.oracle.events, first.oracle.digest),
+            (second.oracle.events, second.oracle.digest)
+        );
+    }
+}
+
+#[test]
+fn a_leader_is_elected_within_two_seconds_and_again_when_it_dies() {
+    for seed in 0..50 {
+        let mut sim = Sim::new(Plan {
+            seed: seed + 30_000,
+            voters: 3,
+            faults_until: 0,
+            replace: false,
+        });
+        sim.run_until(2 * SECOND);
+        let leads = |sim: &Sim| {
+            sim.members
+                .iter()
+                .find(|(_, member)| member.node.as_ref().is_some_and(|node| node.leads_surely()))
+                .map(|(id, _)| *id)
+        };
+        let first = leads(&sim).expect("a leader");
+        sim.stop(first, true);
+        sim.run_until(2 * SECOND + 1500 * MS);
+        let second = leads(&sim).expect("another leader");
+        assert_ne!(first, second);
+    }
+}
+
+#[test]
+fn a_wiped_voter_does_not_open_under_its_id() {
+    let sim = Sim::new(Plan {
+        seed: 1,
+        voters: 3,
+        faults_until: 0,
+        replace: false,
+    });
+    let error = crate::sim::open_wiped(&sim, 2).expect_err("no log");
+    assert!(error.to_string().contains("has no raft log"), "{error}");
+}

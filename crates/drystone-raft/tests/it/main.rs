@@ -1,0 +1,5 @@
+//! The member as its shell sees it: alone, and as a group under a seeded scheduler.
+
+mod groups;
+mod sim;
+mod single;

@@ -1,0 +1,363 @@
+//! What a metadata server does around its member: disk work, applying, snapshots, purging, restarting.
+
+use super::{Event, MS, Sim};
+use drystone_env::sim::SimDisk;
+use drystone_env::{Rng, SeededRng};
+use drystone_raft::{
+    CommittedEntry, EntryKind, Input, OpenError, Output, RaftConfig, RaftNode, SnapshotMeta, Start,
+};
+use drystone_types::{BootId, LogIndex, NodeId, Term};
+use drystone_wal::WalConfig;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// A state machine: a register, and a digest of everything that was applied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct State {
+    pub applied: u64,
+    /// The log index of the register's value.
+    pub written_at: u64,
+    pub digest: u64,
+}
+
+impl State {
+    pub const EMPTY: State = State {
+        applied: 0,
+        written_at: 0,
+        digest: 0xcbf2_9ce4_8422_2325,
+    };
+
+    pub fn apply(&mut self, entry: &CommittedEntry) {
+        self.applied = entry.index.0;
+        if let EntryKind::Command(data) = &entry.kind {
+            self.written_at = entry.index.0;
+            for byte in data.iter().chain(&entry.index.0.to_le_bytes()) {
+                self.digest = (self.digest ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+            }
+        }
+    }
+}
+
+pub struct Member {
+    pub disk: SimDisk,
+    pub node: Option<RaftNode>,
+    pub start: Start,
+    pub boot: u64,
+    pub wake: u64,
+    pub state: State,
+    /// What a crash leaves of it.
+    pub synced: State,
+    pub to_apply: VecDeque<CommittedEntry>,
+    pub applying: bool,
+    /// Received snapshots by index.
+    pub received: BTreeMap<u64, State>,
+    /// (token, index) of reads that wait for their index.
+    pub reads: Vec<(u64, u64)>,
+}
+
+pub fn config(id: u64, boot: u64, start: Start, applied: u64) -> RaftConfig {
+    let log = WalConfig {
+        directory: "raft".into(),
+        identity: 0xd57 + id,
+        segment_bytes: 64 << 10,
+        batch_bytes: 16 << 10,
+        ..WalConfig::default()
+    };
+    let boot = BootId {
+        counter: boot,
+        random: id * 1000 + boot,
+    };
+    let mut config = RaftConfig::new(NodeId(id), boot, start, LogIndex(applied), log);
+    config.log_memory_bytes = 16 << 10;
+    config.max_message_bytes = 2 << 10;
+    config.max_committed_bytes = 1 << 10;
+    config.max_uncommitted_bytes = 8 << 10;
+    config
+}
+
+impl Sim {
+    pub fn add_member(&mut self, id: u64, start: Start) {
+        let disk = SimDisk::new(self.rng.next_u64());
+        let member = Member {
+            disk,
+            node: None,
+            start,
+            boot: 0,
+            wake: 0,
+            state: State::EMPTY,
+            synced: State::EMPTY,
+            to_apply: VecDeque::new(),
+            applying: false,
+            received: BTreeMap::new(),
+            reads: Vec::new(),
+        };
+        self.members.insert(id, member);
+        self.start(id);
+    }
+
+    pub fn start(&mut self, id: u64) {
+        let seed = self.plan.seed;
+        let now = self.now;
+        let pool = self.pool.clone();
+        let member = self.members.get_mut(&id).expect("a member");
+        if member.node.is_some() {
+            return;
+        }
+        member.boot += 1;
+        let config = config(id, member.boot, member.start.clone(), member.synced.applied);
+        let rng = SeededRng::new(seed ^ (id << 32) ^ member.boot).split("raft");
+        member.state = member.synced;
+        let (node, opened) = match RaftNode::open(Arc::new(member.disk.clone()), config, rng, pool) {
+            Ok(opened) => opened,
+            Err(error) => panic!("seed {seed}: member {id} at {now}: {error}"),
+        };
+        // From now on it must have a log.
+        member.start = Start::Existing;
+        member.node = Some(node);
+        if opened.torn.is_some() {
+            self.sometimes("torn tail cut");
+        }
+        if opened.needs_snapshot {
+            self.sometimes("opened without its state");
+        }
+        self.oracle.started(id, self.members[&id].state.applied);
+        self.input(id, Input::Tick);
+    }
+
+    pub fn stop(&mut self, id: u64, power: bool) {
+        let member = self.members.get_mut(&id).expect("a member");
+        if member.node.take().is_none() {
+            return;
+        }
+        if power {
+            member.disk.crash();
+        } else {
+            member.disk.kill();
+        }
+        member.to_apply.clear();
+        member.applying = false;
+        member.received.clear();
+        member.reads.clear();
+        self.lose_tokens(id);
+    }
+
+    pub fn input(&mut self, id: u64, input: Input) {
+        let now = self.monotonic();
+        let Some(node) = self.members.get_mut(&id).and_then(|member| member.node.as_mut()) else {
+            return;
+        };
+        let mut out = Vec::new();
+        node.on(now, input, &mut out);
+        for output in out {
+            self.output(id, output);
+        }
+    }
+
+    fn output(&mut self, id: u64, output: Output) {
+        self.oracle.trace(self.now, id, &output);
+        let boot = self.members[&id].boot;
+        match output {
+            Output::Io(request) => {
+                let slow = if self.rng.chance(1, 50) { 30 * MS } else { MS };
+                self.soon(
+                    50,
+                    slow,
+                    Event::Io {
+                        to: id,
+                        boot,
+                        request,
+                    },
+                );
+            }
+            Output::Send { to, messages } => self.post(id, to.0, messages),
+            Output::Committed(entries) => self.committed(id, entries),
+            Output::ReadReady { token, index } => {
+                self.member(id).reads.push((token, index.0));
+                self.serve_reads(id);
+            }
+            Output::ReadFailed { token, .. } => self.read_failed(token),
+            Output::ProposalDropped { token, reason } => self.dropped(token, reason),
+            Output::MakeSnapshot { .. } => self.soon(MS, 20 * MS, Event::MakeSnapshot { to: id, boot }),
+            Output::SendSnapshot { to, term, meta } => self.stream(id, to.0, term.0, meta),
+            Output::InstallSnapshot { meta } => {
+                let event = Event::Install {
+                    to: id,
+                    boot,
+                    index: meta.index.0,
+                };
+                self.soon(MS, 100 * MS, event);
+            }
+            Output::LeaderChanged { term, is_me, .. } => {
+                if is_me {
+                    let last = self.members[&id]
+                        .node
+                        .as_ref()
+                        .map_or(0, |node| node.status().last.0);
+                    self.oracle.leads(self.plan.seed, id, term.0, last);
+                    self.sometimes("leader elected");
+                }
+            }
+            Output::ConfChanged(_) => {}
+            Output::PurgeWanted { below } => {
+                self.soon(
+                    MS,
+                    50 * MS,
+                    Event::Purge {
+                        to: id,
+                        boot,
+                        below: below.0,
+                    },
+                );
+            }
+            Output::Fatal(error) => panic!("seed {}: member {id} at {}: {error}", self.plan.seed, self.now),
+            Output::Wake(at) => {
+                self.member(id).wake = at.0;
+                self.at(
+                    at.0,
+                    Event::Wake {
+                        to: id,
+                        boot,
+                        at: at.0,
+                    },
+                );
+            }
+        }
+    }
+
+    pub fn member(&mut self, id: u64) -> &mut Member {
+        self.members.get_mut(&id).expect("a member")
+    }
+
+    fn committed(&mut self, id: u64, entries: Vec<CommittedEntry>) {
+        for entry in entries {
+            self.oracle.committed(self.plan.seed, id, &entry);
+            if let Some(token) = entry.token {
+                self.accepted(token, &entry);
+            }
+            self.member(id).to_apply.push_back(entry);
+        }
+        let boot = self.members[&id].boot;
+        if !std::mem::replace(&mut self.member(id).applying, true) {
+            self.soon(10, 3 * MS, Event::Apply { to: id, boot });
+        }
+    }
+
+    pub fn shell_event(&mut self, event: Event) {
+        match event {
+            Event::Apply { to, boot } if self.is_up(to, boot) => self.apply(to),
+            Event::MakeSnapshot { to, boot } if self.is_up(to, boot) => self.make_snapshot(to),
+            Event::Install { to, boot, index } if self.is_up(to, boot) => self.install(to, index),
+            Event::Purge { to, boot, below } if self.is_up(to, boot) => {
+                let member = self.member(to);
+                member.synced = member.state;
+                let below = LogIndex(below.min(member.synced.applied + 1));
+                self.sometimes("log purged");
+                self.input(to, Input::Purge { below });
+            }
+            Event::Streamed {
+                from,
+                from_boot,
+                to,
+                term,
+                meta,
+                state,
+            } => {
+                let arrived = self.members.get(&to).is_some_and(|member| member.node.is_some())
+                    && !self.network.is_cut(from, to);
+                if arrived {
+                    self.member(to).received.insert(meta.index.0, state);
+                    let (from, term) = (NodeId(from), Term(term));
+                    self.input(to, Input::SnapshotReceived { from, term, meta });
+                }
+                if self.is_up(from, from_boot) {
+                    self.input(
+                        from,
+                        Input::SnapshotSent {
+                            to: NodeId(to),
+                            ok: arrived,
+                        },
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn apply(&mut self, id: u64) {
+        let member = self.member(id);
+        member.applying = false;
+        for entry in std::mem::take(&mut member.to_apply) {
+            member.state.apply(&entry);
+        }
+        let state = member.state;
+        if self.rng.chance(1, 20) {
+            self.member(id).synced = state;
+        }
+        self.input(
+            id,
+            Input::Applied {
+                index: LogIndex(state.applied),
+            },
+        );
+        self.serve_reads(id);
+    }
+
+    fn make_snapshot(&mut self, id: u64) {
+        if self.rng.chance(1, 5) {
+            return self.input(id, Input::SnapshotNotMade);
+        }
+        self.next_snapshot += 1;
+        let (name, state) = (self.next_snapshot, self.members[&id].state);
+        self.snapshots.insert(name, state);
+        self.sometimes("snapshot made");
+        let made = Input::SnapshotMade {
+            index: LogIndex(state.applied),
+            id: name.to_le_bytes().to_vec().into(),
+        };
+        self.input(id, made);
+    }
+
+    fn stream(&mut self, from: u64, to: u64, term: u64, meta: SnapshotMeta) {
+        let name = u64::from_le_bytes(meta.data[..].try_into().expect("our own name"));
+        let state = self.snapshots[&name];
+        assert_eq!(state.applied, meta.index.0);
+        let from_boot = self.members[&from].boot;
+        self.sometimes("snapshot sent");
+        self.soon(
+            5 * MS,
+            200 * MS,
+            Event::Streamed {
+                from,
+                from_boot,
+                to,
+                term,
+                meta,
+                state,
+            },
+        );
+    }
+
+    fn install(&mut self, id: u64, index: u64) {
+        let member = self.member(id);
+        let state = member.received[&index];
+        member.to_apply.clear();
+        member.state = state;
+        member.synced = state;
+        self.oracle.started(id, state.applied);
+        self.sometimes("snapshot installed");
+        self.input(
+            id,
+            Input::SnapshotInstalled {
+                index: LogIndex(index),
+            },
+        );
+        self.serve_reads(id);
+    }
+}
+
+/// Why a member that lost its log does not open.
+pub fn open_wiped(sim: &Sim, id: u64) -> Result<(), OpenError> {
+    let disk = SimDisk::new(1);
+    let config = config(id, 9, Start::Existing, 0);
+    RaftNode::open(Arc::new(disk), config, SeededRng::new(1), sim.pool.clone()).map(|_| ())
+}

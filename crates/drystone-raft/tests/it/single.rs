@@ -1,0 +1,299 @@
+//! One member alone: opening, committing, failing.
+
+use crate::sim::config;
+use drystone_env::sim::SimDisk;
+use drystone_env::{BufferPool, Monotonic, SeededRng};
+use drystone_proto::raft::RaftMessage;
+use drystone_raft::{DropReason, EntryKind, FatalError, Input, OpenError, Opened, Output, RaftNode, Start};
+use drystone_types::{LogIndex, NodeId};
+use std::sync::Arc;
+
+struct Lone {
+    disk: SimDisk,
+    node: RaftNode,
+    now: u64,
+    /// Everything but disk work.
+    seen: Vec<Output>,
+}
+
+fn open(disk: &SimDisk, start: Start, applied: u64) -> Result<(RaftNode, Opened), OpenError> {
+    let config = config(1, 1, start, applied);
+    RaftNode::open(
+        Arc::new(disk.clone()),
+        config,
+        SeededRng::new(3),
+        BufferPool::new(1 << 20),
+    )
+}
+
+fn alone() -> Start {
+    Start::FirstBoot {
+        voters: vec![NodeId(1)],
+    }
+}
+
+impl Lone {
+    fn new() -> Self {
+        let disk = SimDisk::new(5);
+        let (node, opened) = open(&disk, alone(), 0).unwrap();
+        assert!(opened.fresh);
+        let mut lone = Lone {
+            disk,
+            node,
+            now: 0,
+            seen: Vec::new(),
+        };
+        lone.give(Input::Campaign);
+        assert!(lone.node.leads_surely());
+        lone
+    }
+
+    fn give(&mut self, input: Input) {
+        let pool = BufferPool::new(1 << 20);
+        let mut inputs = vec![input];
+        while !inputs.is_empty() {
+            self.now += 10;
+            let mut out = Vec::new();
+            self.node
+                .on_batch(Monotonic(self.now), std::mem::take(&mut inputs), &mut out);
+            for output in out {
+                match output {
+                    Output::Io(request) => inputs.push(Input::Io(request.execute(&pool))),
+                    output => self.seen.push(output),
+                }
+            }
+        }
+    }
+
+    fn propose(&mut self, token: u64, data: &'static str) {
+        self.give(Input::Propose {
+            token,
+            data: data.into(),
+        });
+    }
+
+    fn committed(&self) -> Vec<(u64, Option<u64>, String)> {
+        let entries = self.seen.iter().filter_map(|output| match output {
+            Output::Committed(entries) => Some(entries.clone()),
+            _ => None,
+        });
+        let command = |kind| match kind {
+            EntryKind::Command(data) => String::from_utf8(data.to_vec()).unwrap(),
+            _ => String::new(),
+        };
+        entries
+            .flatten()
+            .map(|entry| (entry.index.0, entry.token, command(entry.kind)))
+            .collect()
+    }
+}
+
+#[test]
+fn a_lone_voter_commits_after_its_sync_and_finds_it_again() {
+    let mut lone = Lone::new();
+    lone.propose(7, "one");
+    lone.propose(8, "two");
+    let want = [
+        (2, None, String::new()),
+        (3, Some(7), "one".to_owned()),
+        (4, Some(8), "two".to_owned()),
+    ];
+    assert_eq!(lone.committed(), want);
+    assert_eq!(lone.node.voters_synced(LogIndex(4)), 1);
+    assert_eq!(lone.node.voters_synced(LogIndex(5)), 0);
+    lone.disk.crash();
+    let (node, opened) = open(&lone.disk, Start::Existing, 3).unwrap();
+    assert_eq!((opened.fresh, opened.last), (false, LogIndex(4)));
+    let disk = lone.disk.clone();
+    let mut lone = Lone {
+        disk,
+        node,
+        now: 0,
+        seen: Vec::new(),
+    };
+    lone.give(Input::Campaign);
+    assert_eq!(
+        lone.committed(),
+        [(4, None, "two".to_owned()), (5, None, String::new())]
+    );
+}
+
+#[test]
+fn nothing_is_committed_before_the_sync_completes() {
+    let mut lone = Lone::new();
+    let pool = BufferPool::new(1 << 20);
+    let mut out = Vec::new();
+    lone.node.on(
+        Monotonic(900),
+        Input::Propose {
+            token: 1,
+            data: "x".into(),
+        },
+        &mut out,
+    );
+    let mut steps = 0;
+    loop {
+        let committed = out.iter().any(|output| matches!(output, Output::Committed(_)));
+        let work: Vec<_> = out
+            .drain(..)
+            .filter_map(|output| match output {
+                Output::Io(request) => Some(request),
+                _ => None,
+            })
+            .collect();
+        if committed {
+            break;
+        }
+        steps += 1;
+        assert!(!work.is_empty(), "neither committed nor under way");
+        for request in work {
+            lone.node
+                .on(Monotonic(900), Input::Io(request.execute(&pool)), &mut out);
+        }
+    }
+    assert!(steps >= 2, "a write and a sync");
+}
+
+#[test]
+fn a_failed_sync_stops_the_member_for_good() {
+    let mut lone = Lone::new();
+    lone.disk.fail_sync(1);
+    lone.propose(1, "x");
+    assert!(
+        matches!(lone.seen.last(), Some(Output::Fatal(FatalError::Log(_)))),
+        "{:?}",
+        lone.seen.last()
+    );
+    assert!(lone.node.has_failed());
+    let before = lone.seen.len();
+    lone.propose(2, "y");
+    assert_eq!(lone.seen.len(), before);
+    assert!(lone.committed().iter().all(|(_, token, _)| token.is_none()));
+}
+
+#[test]
+fn an_absent_log_needs_permission() {
+    let disk = SimDisk::new(1);
+    assert!(matches!(
+        open(&disk, Start::Existing, 0),
+        Err(OpenError::NoLog { id: NodeId(1) })
+    ));
+    let (_, opened) = open(&disk, alone(), 0).unwrap();
+    assert!(opened.fresh);
+    disk.kill();
+    let (_, opened) = open(&disk, Start::Existing, 0).unwrap();
+    assert!(!opened.fresh);
+}
+
+#[test]
+fn a_log_behind_its_state_is_refused() {
+    let lone = Lone::new();
+    lone.disk.kill();
+    assert!(matches!(
+        open(&lone.disk, Start::Existing, 9),
+        Err(OpenError::LogBehindState { .. })
+    ));
+}
+
+#[test]
+fn the_log_of_another_member_is_refused() {
+    let lone = Lone::new();
+    lone.disk.kill();
+    let mut other = config(2, 1, Start::Existing, 0);
+    other.log.identity = config(1, 1, Start::Existing, 0).log.identity;
+    let opened = RaftNode::open(
+        Arc::new(lone.disk.clone()),
+        other,
+        SeededRng::new(3),
+        BufferPool::new(1 << 20),
+    );
+    assert!(matches!(opened, Err(OpenError::OfAnother { .. })));
+}
+
+#[test]
+fn damage_is_refused_with_its_place() {
+    let mut lone = Lone::new();
+    for token in 0..20 {
+        lone.propose(token, "some command");
+    }
+    lone.disk.kill();
+    let file = lone
+        .disk
+        .files()
+        .into_iter()
+        .find(|name| name.starts_with("raft/"))
+        .unwrap();
+    lone.disk.flip(&file, 4096 * 2 + 100, 3);
+    let error = open(&lone.disk, Start::Existing, 0).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("damaged: raft/"), "{error}");
+}
+
+#[test]
+fn a_purge_goes_no_further_than_what_is_applied_and_survives_a_restart() {
+    let mut lone = Lone::new();
+    for token in 0..10 {
+        lone.propose(token, "some command");
+    }
+    lone.give(Input::Applied { index: LogIndex(6) });
+    lone.give(Input::Purge { below: LogIndex(100) });
+    assert_eq!(lone.node.status().purged, LogIndex(6));
+    lone.disk.crash();
+    let (_, opened) = open(&lone.disk, Start::Existing, 6).unwrap();
+    assert_eq!((opened.purged, opened.last), (LogIndex(6), LogIndex(12)));
+    lone.disk.kill();
+    assert!(matches!(
+        open(&lone.disk, Start::Existing, 5),
+        Err(OpenError::StateBehindLog { .. })
+    ));
+}
+
+#[test]
+fn what_fits_no_record_is_refused() {
+    let mut lone = Lone::new();
+    lone.give(Input::Propose {
+        token: 1,
+        data: vec![0; 1 << 20].into(),
+    });
+    lone.give(Input::Propose {
+        token: 2,
+        data: Vec::new().into(),
+    });
+    let dropped = lone.seen.iter().filter(|output| {
+        matches!(
+            output,
+            Output::ProposalDropped {
+                reason: DropReason::Refused,
+                ..
+            }
+        )
+    });
+    assert_eq!(dropped.count(), 2);
+}
+
+#[test]
+fn a_leader_that_knows_more_of_this_log_than_this_log_stops_the_member() {
+    let disk = SimDisk::new(1);
+    let start = Start::FirstBoot {
+        voters: (1..4).map(NodeId).collect(),
+    };
+    let (node, _) = open(&disk, start, 0).unwrap();
+    let mut member = Lone {
+        disk,
+        node,
+        now: 0,
+        seen: Vec::new(),
+    };
+    let heartbeat = RaftMessage {
+        kind: 8,
+        to: 1,
+        from: 2,
+        term: 3,
+        commit: 9,
+        ..Default::default()
+    };
+    member.give(Input::Messages(vec![heartbeat]));
+    assert!(matches!(
+        member.seen.last(),
+        Some(Output::Fatal(FatalError::LogLost { .. }))
+    ));
+}
