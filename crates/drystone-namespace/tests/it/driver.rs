@@ -50,6 +50,15 @@ fn path() -> impl Strategy<Value = Vec<u8>> {
         4 => prop::collection::vec(0u8..3, 3)]
 }
 
+/// Mostly a name that no directory has.
+fn file_path() -> impl Strategy<Value = Vec<u8>> {
+    let file = (prop::collection::vec(0u8..3, 0..3), 3u8..5).prop_map(|(mut path, name)| {
+        path.push(name);
+        path
+    });
+    prop_oneof![3 => file, 1 => path()]
+}
+
 fn body() -> impl Strategy<Value = NewBody> {
     prop_oneof![
         1 => Just(NewBody::Empty),
@@ -65,23 +74,26 @@ pub fn step() -> impl Strategy<Value = (u8, Step)> {
         None, None, None, None, Absent, Present, Current, Current, Wrong,
     ]);
     let modes = prop::sample::select(vec![0o755, 0o700, 0o777, 0o644, 0o000]);
+    let either = || prop_oneof![path(), file_path()];
     let step = prop_oneof![
-        10 => (path(), 0i32..3, 0usize..60, body(), any::<bool>(), condition)
-            .prop_map(|(p, m, o, b, parents, c)| Step::Publish(p, m, o, b, parents, c)),
+        16 => (file_path(), 0i32..3, any::<u16>(), body(), any::<bool>(), condition)
+            .prop_map(|(p, m, o, b, parents, c)| Step::Publish(p, m, usize::from(o), b, parents, c)),
         6 => (path(), any::<bool>()).prop_map(|(p, parents)| Step::MakeDirectory(p, parents)),
-        8 => (path(), path(), any::<bool>(), any::<bool>()).prop_map(|(f, t, o, p)| Step::Rename(f, t, o, p)),
-        4 => (path(), any::<bool>(), 0u32..3).prop_map(|(p, r, e)| Step::Delete(p, r, e)),
-        2 => (path(), modes).prop_map(|(p, m)| Step::SetMode(p, m)),
-        2 => (path(), 1u64..500).prop_map(|(p, lease)| Step::Stage(p, lease)),
+        4 => (path(), path(), any::<bool>(), any::<bool>()).prop_map(|(f, t, o, p)| Step::Rename(f, t, o, p)),
+        6 => (either(), either(), any::<bool>(), any::<bool>())
+            .prop_map(|(f, t, o, p)| Step::Rename(f, t, o, p)),
+        4 => (either(), any::<bool>(), 0u32..3).prop_map(|(p, r, e)| Step::Delete(p, r, e)),
+        2 => (either(), modes).prop_map(|(p, m)| Step::SetMode(p, m)),
+        2 => (either(), 1u64..500).prop_map(|(p, lease)| Step::Stage(p, lease)),
         4 => (0usize..3, 1u64..4, 1u64..50).prop_map(|(i, l, n)| Step::Extend(i, l, n)),
-        2 => (0usize..3, path(), any::<bool>()).prop_map(|(i, p, parents)| Step::PublishStaged(i, p, parents)),
+        2 => (0usize..3, file_path(), any::<bool>()).prop_map(|(i, p, parents)| Step::PublishStaged(i, p, parents)),
         1 => (0usize..3).prop_map(Step::Abandon),
         4 => (1u32..40).prop_map(Step::Housekeep),
         1 => (0usize..5).prop_map(Step::Forget),
         2 => Just(Step::Repeat),
         1 => (0u64..300).prop_map(Step::Pass),
     ];
-    (prop::sample::select(vec![0u8, 0, 0, 1, 2]), step)
+    (prop::sample::select(vec![0u8, 0, 0, 0, 1, 2]), step)
 }
 
 pub fn fate() -> impl Strategy<Value = Fate> {
@@ -98,7 +110,7 @@ pub fn fate() -> impl Strategy<Value = Fate> {
 
 pub fn names(path: &[u8]) -> Vec<String> {
     path.iter()
-        .map(|name| ["a", "b", "c"][usize::from(*name)].to_owned())
+        .map(|name| ["a", "b", "c", "f", "g"][usize::from(*name)].to_owned())
         .collect()
 }
 
@@ -114,6 +126,24 @@ pub struct Driver {
     model: Model,
     staged: Vec<Staged>,
     last: Option<(Entry, Outcome)>,
+    /// How often each kind of command got each answer.
+    pub tally: BTreeMap<(&'static str, u32), u64>,
+}
+
+fn kind(op: &Op) -> &'static str {
+    match op {
+        Op::Publish(publish) if publish.staged != 0 => "publish staged",
+        Op::Publish(publish) => ["replace", "append", "range"][publish.mode as usize],
+        Op::MakeDirectory(_) => "make directory",
+        Op::Rename(_) => "rename",
+        Op::Delete(delete) if delete.recursive => "delete tree",
+        Op::Delete(_) => "delete",
+        Op::SetAttributes(_) => "set attributes",
+        Op::Stage(_) => "stage",
+        Op::StageExtend(_) => "stage extend",
+        Op::StageAbandon(_) => "stage abandon",
+        _ => "other",
+    }
 }
 
 impl Driver {
@@ -125,6 +155,7 @@ impl Driver {
             model,
             staged: Vec::new(),
             last: None,
+            tally: BTreeMap::new(),
         }
     }
 
@@ -134,8 +165,10 @@ impl Driver {
 
     fn run(&mut self, user: &str, op: Op) -> Outcome {
         self.cluster.sequence += 1;
+        let kind = kind(&op);
         let entry = self.cluster.entry(user, self.cluster.sequence, op);
         let outcome = self.cluster.apply(entry.clone());
+        *self.tally.entry((kind, outcome.code)).or_default() += 1;
         self.last = Some((entry, outcome.clone()));
         outcome
     }
@@ -195,6 +228,9 @@ impl Driver {
         let version = self.next_version();
         match step {
             Step::Publish(path, mode, offset, body, parents, condition) => {
+                // Within the file, or a little beyond its end.
+                let size = self.model.get(&names(path)).map_or(0, Node::size);
+                let offset = &(offset % (size + size / 4 + 2));
                 let (content, model_body) = self.content(body);
                 let current = self.model.get(&names(path)).map_or(0, |node| node.version);
                 let condition = if current == 0 && *condition == Condition::Current {

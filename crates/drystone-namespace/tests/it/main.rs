@@ -1,4 +1,5 @@
 //! The namespace as its users see it.
+#![allow(clippy::unwrap_used, reason = "a test crate: its helpers are tests too")]
 
 mod cluster;
 mod commands;
@@ -9,7 +10,11 @@ mod sessions;
 mod stores;
 
 use driver::{Driver, fate, replay, step};
+use drystone_types::Code;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use std::collections::BTreeMap;
 
 /// Longer runs by `PROPTEST_CASES`.
 fn cases(default: u32) -> ProptestConfig {
@@ -54,5 +59,61 @@ proptest! {
         driver.check();
         let hash = driver.cluster.ns.state_hash().unwrap();
         replay(&driver.cluster.log, &fates, hash);
+    }
+}
+
+/// The random runs are worth something only if they reach what they are meant to check.
+#[test]
+fn random_commands_reach_every_answer() {
+    let mut runner = TestRunner::deterministic();
+    let steps = prop::collection::vec(step(), 100);
+    let mut tally = BTreeMap::new();
+    for _ in 0..100 {
+        let mut driver = Driver::new();
+        for (user, step) in steps.new_tree(&mut runner).unwrap().current() {
+            driver.step(user, &step);
+        }
+        for (answer, count) in driver.tally {
+            *tally.entry(answer).or_insert(0) += count;
+        }
+    }
+    let reached = |kind: &'static str, code: u32| tally.get(&(kind, code)).copied().unwrap_or(0);
+    let kinds = [
+        "replace",
+        "append",
+        "range",
+        "publish staged",
+        "make directory",
+        "rename",
+        "delete",
+        "delete tree",
+        "set attributes",
+        "stage",
+        "stage extend",
+        "stage abandon",
+    ];
+    for kind in kinds {
+        assert!(
+            reached(kind, 0) >= 20,
+            "{kind} succeeded {} times: {tally:?}",
+            reached(kind, 0)
+        );
+    }
+    use Code::*;
+    let refusals = [
+        NotFound,
+        Exists,
+        NotEmpty,
+        IsADirectory,
+        NotADirectory,
+        PreconditionFailed,
+        Invalid,
+        Range,
+        Denied,
+        InlineRefused,
+    ];
+    for code in refusals {
+        let met: u64 = kinds.iter().map(|kind| reached(kind, code.number())).sum();
+        assert!(met >= 20, "{code} was met {met} times: {tally:?}");
     }
 }

@@ -43,6 +43,13 @@ impl Node {
         }
     }
 
+    pub fn size(&self) -> usize {
+        match &self.kind {
+            Kind::File(body) => body.len(),
+            Kind::Directory(_) => 0,
+        }
+    }
+
     fn entries_mut(&mut self) -> &mut BTreeMap<String, Node> {
         match &mut self.kind {
             Kind::Directory(entries) => entries,

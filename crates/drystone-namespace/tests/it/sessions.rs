@@ -1,1 +1,212 @@
 //! Sessions and idempotency keys.
+
+use crate::cluster::{CLIENT, Cluster, code, inline};
+use bytes::Bytes;
+use drystone_namespace::limits::*;
+use drystone_proto::command::*;
+use drystone_types::Code;
+
+const OTHER: [u8; 16] = [8; 16];
+
+fn from(cluster: &mut Cluster, client: [u8; 16], sequence: u64, acknowledged_below: u64, op: Op) -> Outcome {
+    let mut entry = cluster.entry("ann", sequence, op);
+    let origin = entry.origin.as_mut().unwrap();
+    origin.client = Bytes::copy_from_slice(&client);
+    origin.acknowledged_below = acknowledged_below;
+    cluster.apply(entry)
+}
+
+fn open(cluster: &mut Cluster, client: [u8; 16], ttl: u64) -> Option<Code> {
+    code(&from(cluster, client, 0, 0, Op::OpenSession(OpenSession { ttl })))
+}
+
+fn keyed(cluster: &mut Cluster, user: &str, key: &str, hash: u8, op: Op) -> Outcome {
+    cluster.sequence += 1;
+    let mut entry = cluster.entry(user, cluster.sequence, op);
+    let origin = entry.origin.as_mut().unwrap();
+    origin.key = key.to_owned();
+    origin.key_hash = Bytes::from(vec![hash; 16]);
+    cluster.apply(entry)
+}
+
+#[test]
+fn a_command_of_an_unknown_session_is_refused_and_not_applied() {
+    let mut cluster = Cluster::new();
+    let refused = from(&mut cluster, OTHER, 1, 0, Cluster::mkdir("a"));
+    assert_eq!(code(&refused), Some(Code::SessionUnknown));
+    assert_eq!(cluster.ns.counters().directories, 1);
+}
+
+#[test]
+fn a_repeated_number_gets_the_first_answer_refusals_too() {
+    let mut cluster = Cluster::new();
+    assert_eq!(open(&mut cluster, OTHER, 1 << 40), None);
+    let made = from(&mut cluster, OTHER, 1, 0, Cluster::mkdir("a"));
+    let refused = from(&mut cluster, OTHER, 2, 0, Cluster::mkdir("a"));
+    assert_eq!((made.code, code(&refused)), (0, Some(Code::Exists)));
+    cluster.ok(Cluster::remove("a", false));
+    assert_eq!(from(&mut cluster, OTHER, 1, 0, Cluster::mkdir("a")), made);
+    assert_eq!(from(&mut cluster, OTHER, 2, 0, Cluster::mkdir("a")), refused);
+    assert_eq!(cluster.ns.counters().directories, 1, "neither was done again");
+}
+
+#[test]
+fn numbers_may_come_in_any_order_within_the_window() {
+    let mut cluster = Cluster::new();
+    assert_eq!(open(&mut cluster, OTHER, 1 << 40), None);
+    assert_eq!(from(&mut cluster, OTHER, 7, 0, Cluster::mkdir("g")).code, 0);
+    assert_eq!(from(&mut cluster, OTHER, 3, 0, Cluster::mkdir("c")).code, 0);
+    let beyond = from(
+        &mut cluster,
+        OTHER,
+        1 + MAX_UNACKNOWLEDGED,
+        0,
+        Cluster::mkdir("z"),
+    );
+    assert_eq!(code(&beyond), Some(Code::Busy));
+    let acknowledged = from(
+        &mut cluster,
+        OTHER,
+        1 + MAX_UNACKNOWLEDGED,
+        2,
+        Cluster::mkdir("z"),
+    );
+    assert_eq!(acknowledged.code, 0, "what was busy is done once there is room");
+}
+
+#[test]
+fn acknowledged_answers_are_forgotten_and_never_applied_again() {
+    let mut cluster = Cluster::new();
+    assert_eq!(open(&mut cluster, OTHER, 1 << 40), None);
+    let answers = |cluster: &Cluster| {
+        let mut count = 0;
+        cluster
+            .ns
+            .visit(&mut |key, _| count += usize::from(key[0] == 0x0a && key[1..17] == OTHER))
+            .unwrap();
+        count
+    };
+    for sequence in 1..=20 {
+        from(
+            &mut cluster,
+            OTHER,
+            sequence,
+            0,
+            Cluster::mkdir(&format!("d{sequence}")),
+        );
+    }
+    cluster.flush();
+    assert_eq!(answers(&cluster), 20);
+    from(&mut cluster, OTHER, 21, 21, Cluster::mkdir("last"));
+    assert_eq!(answers(&cluster), 1);
+    cluster.ok(Cluster::remove("d5", false));
+    let late = from(&mut cluster, OTHER, 5, 0, Cluster::mkdir("d5"));
+    assert_eq!(code(&late), Some(Code::Unknown));
+    assert_eq!(cluster.ns.counters().directories, 1 + 20);
+}
+
+#[test]
+fn a_session_ends_with_its_time_and_its_id_is_not_taken_again() {
+    let mut cluster = Cluster::new();
+    assert_eq!(open(&mut cluster, OTHER, 1_000), None);
+    from(&mut cluster, OTHER, 1, 0, Cluster::mkdir("a"));
+    cluster.time += 500;
+    assert_eq!(from(&mut cluster, OTHER, 2, 0, Cluster::mkdir("b")).code, 0);
+    cluster.time += 900;
+    cluster.housekeep();
+    assert_eq!(
+        from(&mut cluster, OTHER, 3, 0, Cluster::mkdir("c")).code,
+        0,
+        "a used session lives on"
+    );
+    cluster.time += 2_000;
+    assert_eq!(
+        code(&from(&mut cluster, OTHER, 1, 0, Cluster::mkdir("a"))),
+        Some(Code::SessionUnknown)
+    );
+    cluster.housekeep();
+    assert_eq!(cluster.ns.counters().sessions, 1, "the other one");
+    assert_eq!(open(&mut cluster, OTHER, 1_000), Some(Code::SessionUnknown));
+    cluster.time += CLOSED_SESSION_KEPT + 1;
+    // The other session ran out as well by now.
+    cluster.housekeep();
+    assert_eq!(open(&mut cluster, OTHER, 1_000), None);
+}
+
+#[test]
+fn a_closed_session_is_unknown() {
+    let mut cluster = Cluster::new();
+    let close = cluster.entry("ann", 0, Op::CloseSession(CloseSession {}));
+    assert_eq!(cluster.apply(close).code, 0);
+    assert_eq!(cluster.refused(Cluster::mkdir("a")), Some(Code::SessionUnknown));
+    assert_eq!(open(&mut cluster, CLIENT, 10), Some(Code::SessionUnknown));
+}
+
+#[test]
+fn a_key_gives_the_first_answer_through_every_door() {
+    let mut cluster = Cluster::new();
+    let put = |content: &[u8]| Cluster::publish("f", PublishMode::Append, 0, inline(content));
+    let first = keyed(&mut cluster, "ann", "k", 1, put(b"abc"));
+    assert_eq!(first.code, 0);
+    assert_eq!(keyed(&mut cluster, "ann", "k", 1, put(b"abc")), first);
+    assert_eq!(
+        code(&keyed(&mut cluster, "ann", "k", 2, put(b"x"))),
+        Some(Code::IdempotencyKeyReused)
+    );
+    let other = Op::MakeDirectory(MakeDirectory {
+        target: crate::cluster::at("d"),
+        parents: false,
+        mode: 0,
+    });
+    assert_eq!(
+        keyed(&mut cluster, "bob", "k", 2, other).code,
+        0,
+        "keys are the caller's own"
+    );
+    assert_eq!(cluster.ns.counters().bytes, 3);
+    for day in 0..2 {
+        cluster.time += KEY_KEPT / 2;
+        // A session lives for a day at most, a used one longer.
+        cluster.ok(Cluster::mkdir(&format!("day{day}")));
+    }
+    assert_eq!(
+        keyed(&mut cluster, "ann", "k", 2, put(b"de")).size,
+        5,
+        "after a day it is free, swept or not"
+    );
+    cluster.time += KEY_KEPT + 1;
+    cluster.housekeep();
+    let mut left = 0;
+    cluster
+        .ns
+        .visit(&mut |key, _| left += usize::from((0x0c..=0x0e).contains(&key[0])))
+        .unwrap();
+    assert_eq!(left, 0, "keys, expiry and counts are gone");
+}
+
+#[test]
+fn a_refusal_that_asks_for_another_way_leaves_the_key_free() {
+    let mut cluster = Cluster::new();
+    let big = Cluster::publish(
+        "f",
+        PublishMode::Replace,
+        0,
+        inline(&vec![0; MAX_INLINE_BYTES + 1]),
+    );
+    assert_eq!(
+        code(&keyed(&mut cluster, "ann", "k", 1, big)),
+        Some(Code::InlineRefused)
+    );
+    let content = cluster.chunked(10, 1);
+    let chunked = Cluster::publish("f", PublishMode::Replace, 0, content);
+    assert_eq!(keyed(&mut cluster, "ann", "k", 1, chunked).code, 0);
+    let missing = Cluster::remove("nothing", false);
+    let refused = keyed(&mut cluster, "ann", "m", 1, missing.clone());
+    assert_eq!(code(&refused), Some(Code::NotFound));
+    cluster.ok(Cluster::mkdir("nothing"));
+    assert_eq!(
+        keyed(&mut cluster, "ann", "m", 1, missing),
+        refused,
+        "how things were is an answer"
+    );
+}

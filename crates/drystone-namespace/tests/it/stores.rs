@@ -1,1 +1,241 @@
 //! Flush, damage, snapshots.
+
+use crate::cluster::{Cluster, at, inline, settings};
+use crate::invariants;
+use drystone_namespace::{
+    ImportError, Importer, MemoryStore, Namespace, OpenError, OrderedStore, Settings, StoreError, export,
+};
+use drystone_proto::command::*;
+use drystone_types::{HistoryId, LogIndex};
+use std::sync::Arc;
+
+fn filled() -> Cluster {
+    let mut cluster = Cluster::new();
+    for i in 0..60 {
+        cluster.ok(Cluster::mkdir(&format!("d{i}")));
+        let content = cluster.chunked(3, 2);
+        cluster.ok(Cluster::publish(
+            &format!("d{i}/f"),
+            PublishMode::Replace,
+            0,
+            content,
+        ));
+        cluster.ok(Cluster::publish(
+            &format!("d{i}/g"),
+            PublishMode::Replace,
+            0,
+            inline(b"tiny"),
+        ));
+        if i % 10 == 0 {
+            cluster.flush();
+        }
+    }
+    cluster.flush();
+    cluster
+}
+
+fn reopen(cluster: &Cluster) -> Result<Namespace<MemoryStore>, OpenError> {
+    Namespace::open(Arc::clone(cluster.ns.store()), settings())
+}
+
+#[test]
+fn what_was_flushed_is_there_after_reopening() {
+    let cluster = filled();
+    let again = reopen(&cluster).unwrap();
+    assert_eq!(again.applied(), LogIndex(cluster.index));
+    assert_eq!(again.synced_index(), LogIndex(cluster.index));
+    assert_eq!(again.state_hash().unwrap(), cluster.ns.state_hash().unwrap());
+    invariants::check(&again);
+}
+
+#[test]
+fn readers_see_a_batch_on_its_way_and_the_changes_after_it() {
+    let mut cluster = Cluster::new();
+    cluster.ok(Cluster::mkdir("a"));
+    let batch = cluster.ns.freeze().unwrap();
+    assert!(cluster.ns.freeze().is_none(), "one at a time");
+    cluster.ok(Cluster::mkdir("a/b"));
+    cluster.ok(Cluster::remove("a/b", false));
+    cluster.ok(Cluster::remove("a", false));
+    let hash = cluster.ns.state_hash().unwrap();
+    let applied = batch.applied();
+    let done = batch.write_to(&**cluster.ns.store()).unwrap();
+    assert_eq!(cluster.ns.state_hash().unwrap(), hash);
+    cluster.ns.flushed(done);
+    assert_eq!(cluster.ns.synced_index(), applied);
+    assert_eq!(cluster.ns.state_hash().unwrap(), hash);
+    cluster.flush();
+    assert_eq!(reopen(&cluster).unwrap().state_hash().unwrap(), hash);
+}
+
+#[test]
+fn a_missing_batch_is_found_when_opening() {
+    let cluster = filled();
+    let store = cluster.ns.store();
+    let links: Vec<_> = store
+        .records()
+        .into_iter()
+        .filter(|(key, _)| key.starts_with(&[0, 2]))
+        .collect();
+    assert!(links.len() > 5);
+    for (key, value) in &links {
+        store.lose(key);
+        assert!(
+            matches!(reopen(&cluster), Err(OpenError::Hole { .. })),
+            "without {key:?}"
+        );
+        store.replace(key, value.clone());
+    }
+    let state = store
+        .records()
+        .into_iter()
+        .find(|(key, _)| key[..] == [0, 1])
+        .unwrap();
+    store.lose(&state.0);
+    assert!(
+        matches!(reopen(&cluster), Err(OpenError::Hole { .. })),
+        "the state is older than the chain"
+    );
+    store.replace(&state.0, state.1);
+    reopen(&cluster).unwrap();
+}
+
+#[test]
+fn a_damaged_record_is_an_error_and_not_an_answer() {
+    let cluster = filled();
+    let inode = cluster
+        .ns
+        .store()
+        .records()
+        .into_iter()
+        .find(|(key, _)| key[0] == 1)
+        .unwrap();
+    for bad in [&b""[..], b"\x09abc", b"\x01\xff\xff\xff"] {
+        cluster
+            .ns
+            .store()
+            .replace(&inode.0, bytes::Bytes::copy_from_slice(bad));
+        let mut ns = reopen(&cluster).unwrap();
+        assert!(matches!(ns.inode(1), Err(StoreError::Corrupt { .. })));
+        let op = Cluster::mkdir("new");
+        let entry = Entry {
+            time: 0,
+            origin: None,
+            command: Some(Command { op: Some(op) }),
+        };
+        assert!(ns.apply(LogIndex(cluster.index + 1), &entry).is_err());
+        assert_eq!(ns.applied(), LogIndex(cluster.index), "not applied");
+    }
+}
+
+#[test]
+fn a_store_of_another_history_is_not_opened() {
+    let cluster = filled();
+    let other = Settings {
+        history: HistoryId([1; 16]),
+        ..settings()
+    };
+    let opened = Namespace::open(Arc::clone(cluster.ns.store()), other);
+    assert!(matches!(opened, Err(OpenError::Stranger { .. })));
+}
+
+fn exported(cluster: &Cluster) -> (Vec<u8>, drystone_namespace::SnapshotSummary) {
+    let mut bytes = Vec::new();
+    let view = cluster.ns.store().view().unwrap();
+    let summary = export::<StoreError>(&*view, &mut |part| {
+        bytes.extend_from_slice(&part);
+        Ok(())
+    });
+    (bytes, summary.unwrap().unwrap())
+}
+
+fn import(
+    bytes: &[u8],
+    step: usize,
+) -> Result<(Arc<MemoryStore>, drystone_namespace::SnapshotSummary), ImportError> {
+    let store = Arc::new(MemoryStore::new());
+    let mut importer = Importer::begin(Arc::clone(&store), settings())?;
+    for part in bytes.chunks(step) {
+        importer.add(part)?;
+    }
+    let summary = importer.finish()?;
+    Ok((store, summary))
+}
+
+#[test]
+fn a_snapshot_makes_an_equal_namespace() {
+    let mut cluster = filled();
+    let hash = cluster.ns.state_hash().unwrap();
+    let view = cluster.ns.store().view().unwrap();
+    // What is applied and flushed meanwhile is not in it.
+    cluster.ok(Cluster::mkdir("later"));
+    cluster.flush();
+    let mut bytes = Vec::new();
+    let summary = export::<StoreError>(&*view, &mut |part| {
+        bytes.extend_from_slice(&part);
+        Ok(())
+    });
+    let summary = summary.unwrap().unwrap();
+    assert_eq!(summary.applied, LogIndex(cluster.index - 1));
+    for step in [1, 7, 4096, bytes.len()] {
+        let (store, installed) = import(&bytes, step).unwrap();
+        assert_eq!(installed, summary);
+        let mut again = Namespace::open(store, settings()).unwrap();
+        assert_eq!(again.state_hash().unwrap(), hash);
+        assert_eq!(again.applied(), summary.applied);
+        // It goes on with the log.
+        let (index, entry) = cluster.log.last().unwrap();
+        again.apply(LogIndex(*index), entry).unwrap();
+        assert_eq!(again.state_hash().unwrap(), cluster.ns.state_hash().unwrap());
+        invariants::check(&again);
+    }
+}
+
+#[test]
+fn a_damaged_or_short_snapshot_is_refused_and_does_not_open() {
+    let cluster = filled();
+    let (bytes, _) = exported(&cluster);
+    for at in (0..bytes.len()).step_by(97).chain(bytes.len() - 24..bytes.len()) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x10;
+        assert!(import(&damaged, 4096).is_err(), "byte {at}");
+    }
+    for length in [0, 5, 8, 100, bytes.len() - 1] {
+        assert!(import(&bytes[..length], 4096).is_err(), "{length} bytes");
+    }
+    let store = Arc::new(MemoryStore::new());
+    let mut importer = Importer::begin(Arc::clone(&store), settings()).unwrap();
+    importer.add(&bytes[..bytes.len() - 1]).unwrap();
+    drop(importer);
+    assert!(matches!(
+        Namespace::open(Arc::clone(&store), settings()),
+        Err(OpenError::Unfinished)
+    ));
+    assert!(matches!(
+        Importer::begin(store, settings()),
+        Err(ImportError::NotEmpty)
+    ));
+}
+
+#[test]
+fn an_empty_batch_still_carries_the_applied_index() {
+    let mut cluster = filled();
+    cluster.ns.skip(LogIndex(cluster.index + 1));
+    let batch = cluster.ns.freeze().unwrap();
+    assert!(batch.is_empty());
+    let done = batch.write_to(&**cluster.ns.store()).unwrap();
+    cluster.ns.flushed(done);
+    assert_eq!(cluster.ns.synced_index(), LogIndex(cluster.index + 1));
+    assert!(cluster.ns.freeze().is_none());
+    let found = reopen(&cluster).unwrap();
+    assert_eq!(found.applied(), LogIndex(cluster.index + 1));
+    assert!(
+        found
+            .lookup(
+                &at("d1/f").unwrap(),
+                &drystone_namespace::Caller::superuser(),
+                drystone_namespace::Want::Content
+            )
+            .is_ok()
+    );
+}
