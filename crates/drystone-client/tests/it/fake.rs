@@ -1,0 +1,656 @@
+//! A small cluster in memory behind the real wire: metadata servers that share one state, chunk servers that reach
+//! each other's memory. It keeps the contract that the client relies on and can be made to fail.
+
+use bytes::Bytes;
+use drystone_client::{Client, Options};
+use drystone_env::{BoxFuture, BufferPool, Env};
+use drystone_proto::cluster::{ClusterInfo, Empty, ErrorReply, Hello, HelloReply, Member};
+use drystone_proto::command::{Content, NewExtent, Op, Outcome, PublishMode, Receipt};
+use drystone_proto::data::{
+    Append, AppendReply, ChunkStatus, ChunkStatusRequest, CopyPrefix, Finish, FinishReply, HopState, Read,
+    ReadReply, ReplicaState,
+};
+use drystone_proto::meta::{
+    ChunkGrant, DamageReport, DiskLocation, GrantReply, GrantRequest, GrantedReplica, LocatedExtent,
+    LookupReply, LookupRequest, MutateReply, MutateRequest,
+};
+use drystone_proto::record::{ChunkRecord, InodeKind, InodeRecord, PolicyRecord, ReplicaRecord};
+use drystone_proto::{Kind, checksum};
+use drystone_rpc::{Reply, Request, ServerHandle, ServerIdentity, ServerOptions, Service, refusal, serve};
+use drystone_types::{ClusterId, Code, HistoryId, Incarnation, NodeId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+
+pub(crate) const MINIMUM: u32 = 2;
+
+#[derive(Clone, Default)]
+pub(crate) struct Stored {
+    pub(crate) data: Vec<u8>,
+    pub(crate) sealed: bool,
+}
+
+#[derive(Default)]
+pub(crate) struct FakeNode {
+    pub(crate) replicas: Mutex<BTreeMap<u64, Stored>>,
+    /// It takes requests and never answers.
+    pub(crate) silent: AtomicBool,
+    pub(crate) dead: AtomicBool,
+    pub(crate) reads: AtomicU32,
+    /// It falls silent after so many bytes of appends.
+    pub(crate) silent_after: AtomicU64,
+    address: Mutex<String>,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct File {
+    inode: u64,
+    version: u64,
+    inline: Option<Bytes>,
+    extents: Vec<NewExtent>,
+    size: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct Namespace {
+    pub(crate) files: BTreeMap<String, File>,
+    chunks: BTreeMap<u64, Vec<Receipt>>,
+    pub(crate) sessions: BTreeSet<Bytes>,
+    answers: BTreeMap<(Bytes, u64), Outcome>,
+    index: u64,
+    next_chunk: u64,
+    staged: BTreeMap<u64, File>,
+    pub(crate) applied: u64,
+    pub(crate) reports: Vec<DamageReport>,
+    pub(crate) grants: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct World {
+    pub(crate) nodes: Vec<FakeNode>,
+    pub(crate) namespace: Mutex<Namespace>,
+    pub(crate) inline_max: AtomicU32,
+    /// So many answers to commands are lost after the command was applied.
+    pub(crate) lose_answers: AtomicU32,
+    leader: AtomicU64,
+    members: Mutex<Vec<Member>>,
+    pub(crate) chunk_bytes: AtomicU64,
+}
+
+pub(crate) struct Cluster {
+    pub(crate) env: Env,
+    pub(crate) world: Arc<World>,
+    pub(crate) metas: Vec<ServerHandle>,
+    pub(crate) chunks: Vec<ServerHandle>,
+}
+
+fn identity(node: u64) -> ServerIdentity {
+    ServerIdentity {
+        cluster: ClusterId([1; 16]),
+        history: HistoryId([2; 16]),
+        node: NodeId(node),
+        incarnation: Incarnation(1),
+        software: String::new(),
+    }
+}
+
+impl Cluster {
+    pub(crate) async fn start(metas: usize, chunk_servers: usize) -> Self {
+        let env = Env::os();
+        let world = World {
+            nodes: (0..chunk_servers).map(|_| FakeNode::default()).collect(),
+            chunk_bytes: AtomicU64::new(1 << 20),
+            leader: AtomicU64::new(1),
+            ..World::default()
+        };
+        let world = Arc::new(world);
+        let options = ServerOptions::new(BufferPool::new(16 << 20));
+        let mut cluster = Self {
+            env: env.clone(),
+            world,
+            metas: Vec::new(),
+            chunks: Vec::new(),
+        };
+        for at in 0..metas {
+            let listener = env.net.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+            let service = Arc::new(FakeMeta {
+                node: at as u64 + 1,
+                world: cluster.world.clone(),
+            });
+            let handle = serve(env.clone(), listener, service, options.clone());
+            let address = handle.address().to_string();
+            let member = Member {
+                node: at as u64 + 1,
+                address,
+                voter: true,
+                ..Member::default()
+            };
+            cluster.world.members.lock().unwrap().push(member);
+            cluster.metas.push(handle);
+        }
+        for at in 0..chunk_servers {
+            let listener = env.net.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+            let service = Arc::new(FakeChunk {
+                at,
+                world: cluster.world.clone(),
+                env: env.clone(),
+            });
+            let handle = serve(env.clone(), listener, service, options.clone());
+            *cluster.world.nodes[at].address.lock().unwrap() = handle.address().to_string();
+            cluster.chunks.push(handle);
+        }
+        cluster
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        self.client_with(|_| {}).await
+    }
+
+    pub(crate) async fn client_with(&self, change: impl FnOnce(&mut Options)) -> Client {
+        let mut options = Options::new(self.metas.iter().map(|meta| meta.address().to_string()));
+        change(&mut options);
+        Client::connect(self.env.clone(), options).await.unwrap()
+    }
+
+    pub(crate) fn kill_chunk_server(&self, at: usize) {
+        self.world.nodes[at].dead.store(true, SeqCst);
+        self.chunks[at].shutdown();
+    }
+
+    /// The leader dies; the other takes over.
+    pub(crate) fn kill_leader(&self) {
+        let leader = self.world.leader.load(SeqCst);
+        self.metas[leader as usize - 1].shutdown();
+        self.world.leader.store(3 - leader, SeqCst);
+    }
+}
+
+struct FakeMeta {
+    node: u64,
+    world: Arc<World>,
+}
+
+impl Service for FakeMeta {
+    fn hello(&self, hello: &Hello) -> Result<HelloReply, ErrorReply> {
+        identity(self.node).answer(hello)
+    }
+
+    fn handle(&self, request: Request) -> BoxFuture<Reply> {
+        let world = &self.world;
+        let leader = world.leader.load(SeqCst);
+        if leader != self.node && request.kind != Kind::ClusterInfo {
+            let address = world.members.lock().unwrap()[leader as usize - 1].address.clone();
+            let reply = ErrorReply {
+                leader: address,
+                ..refusal(Code::NotLeader, "not me")
+            };
+            return Box::pin(async move { Reply::error(reply) });
+        }
+        let mut lost = false;
+        let reply = match request.kind {
+            Kind::ClusterInfo => Reply::ok(&ClusterInfo {
+                cluster: Bytes::from_static(&[1; 16]),
+                history: Bytes::from_static(&[2; 16]),
+                leader,
+                members: world.members.lock().unwrap().clone(),
+                inline_max: world.inline_max.load(SeqCst),
+                ..ClusterInfo::default()
+            }),
+            Kind::Mutate => {
+                let reply = world.mutate(request.decode().unwrap());
+                lost = world
+                    .lose_answers
+                    .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
+                    .is_ok();
+                Reply::ok(&reply)
+            }
+            Kind::Lookup => Reply::from_result(world.look_up(&request.decode().unwrap())),
+            Kind::Grant => Reply::from_result(world.grant(&request.decode().unwrap())),
+            Kind::ReportDamage => {
+                world
+                    .namespace
+                    .lock()
+                    .unwrap()
+                    .reports
+                    .push(request.decode().unwrap());
+                Reply::ok(&Empty {})
+            }
+            kind => Reply::refuse(Code::NotSupported, format!("{kind:?}")),
+        };
+        Box::pin(async move { if lost { std::future::pending().await } else { reply } })
+    }
+}
+
+fn replica(at: usize) -> ReplicaRecord {
+    ReplicaRecord {
+        disk: at as u64 + 1,
+        incarnation: 9,
+        placement: 1,
+    }
+}
+
+impl World {
+    fn policy(&self) -> PolicyRecord {
+        let chunk_bytes = self.chunk_bytes.load(SeqCst);
+        PolicyRecord {
+            replicas: 3,
+            ack: 0,
+            degraded_minimum: MINIMUM,
+            chunk_bytes,
+        }
+    }
+
+    fn location(&self, at: usize) -> DiskLocation {
+        DiskLocation {
+            disk: at as u64 + 1,
+            incarnation: 9,
+            node: at as u64 + 100,
+            address: self.nodes[at].address.lock().unwrap().clone(),
+            ..DiskLocation::default()
+        }
+    }
+
+    fn mutate(&self, request: MutateRequest) -> MutateReply {
+        let mut ns = self.namespace.lock().unwrap();
+        let origin = request.origin.unwrap();
+        let op = request.command.unwrap().op.unwrap();
+        ns.index += 1;
+        let (index, key) = (ns.index, (origin.client.clone(), origin.sequence));
+        let outcome = match (&op, ns.answers.get(&key)) {
+            (Op::OpenSession(_), _) => {
+                ns.sessions.insert(origin.client);
+                Outcome::default()
+            }
+            _ if !ns.sessions.contains(&origin.client) => Outcome {
+                code: Code::SessionUnknown.number(),
+                ..Outcome::default()
+            },
+            (_, Some(answer)) => answer.clone(),
+            _ => {
+                let outcome = ns.apply(op, index);
+                ns.applied += 1;
+                ns.answers.insert(key, outcome.clone());
+                outcome
+            }
+        };
+        MutateReply {
+            outcome: Some(outcome),
+            index,
+            voters: 1,
+        }
+    }
+
+    fn look_up(&self, request: &LookupRequest) -> Result<LookupReply, ErrorReply> {
+        let ns = self.namespace.lock().unwrap();
+        let target = request.target.clone().unwrap();
+        let policy = Some(self.policy());
+        if target.base == 0 && target.path.trim_matches('/').is_empty() {
+            let inode = InodeRecord {
+                id: 1,
+                kind: InodeKind::Directory as i32,
+                ..InodeRecord::default()
+            };
+            return Ok(LookupReply {
+                inode: Some(inode),
+                policy,
+                index: ns.index,
+                ..LookupReply::default()
+            });
+        }
+        let file = match target.base {
+            0 => ns.files.get(target.path.trim_matches('/')),
+            base => ns.files.values().find(|file| file.inode == base),
+        };
+        let file = file.ok_or_else(|| refusal(Code::NotFound, "no such file"))?;
+        if request
+            .pinned
+            .is_some_and(|pin| (pin.inode, pin.version) != (file.inode, file.version))
+        {
+            return Err(refusal(Code::Changed, "another version"));
+        }
+        let (mut extents, mut offset, mut next_offset) = (Vec::new(), 0, 0);
+        for extent in &file.extents {
+            // Two extents a page, so that pages are crossed.
+            if offset + extent.length > request.offset {
+                if extents.len() == 2 {
+                    next_offset = offset;
+                    break;
+                }
+                let NewExtent {
+                    length,
+                    chunk,
+                    chunk_offset,
+                } = *extent;
+                extents.push(LocatedExtent {
+                    offset,
+                    length,
+                    chunk,
+                    chunk_offset,
+                });
+            }
+            offset += extent.length;
+        }
+        let chunk = |extent: &LocatedExtent| ChunkRecord {
+            id: extent.chunk,
+            replicas: ns.chunks[&extent.chunk]
+                .iter()
+                .filter_map(|receipt| receipt.replica)
+                .collect(),
+            ..ChunkRecord::default()
+        };
+        let inode = InodeRecord {
+            id: file.inode,
+            size: file.size,
+            version: file.version,
+            inline: file.inline.clone(),
+            ..InodeRecord::default()
+        };
+        Ok(LookupReply {
+            inode: Some(inode),
+            chunks: extents.iter().map(chunk).collect(),
+            extents,
+            disks: (0..self.nodes.len()).map(|at| self.location(at)).collect(),
+            next_offset,
+            index: ns.index,
+            policy,
+        })
+    }
+
+    fn grant(&self, request: &GrantRequest) -> Result<GrantReply, ErrorReply> {
+        let mut ns = self.namespace.lock().unwrap();
+        ns.grants += 1;
+        let taken: BTreeSet<u64> = request.have.iter().map(|replica| replica.disk).collect();
+        let mut free: Vec<usize> = (0..self.nodes.len())
+            .filter(|&at| !taken.contains(&(at as u64 + 1)))
+            .collect();
+        free.sort_by_key(|&at| request.avoid.contains(&(at as u64 + 100)));
+        free.truncate(if request.replace_in > 0 { 1 } else { 3 });
+        if free.is_empty() {
+            return Err(refusal(Code::NotEnoughDomains, "nowhere else"));
+        }
+        let member = |&at: &usize| GrantedReplica {
+            replica: Some(replica(at)),
+            location: Some(self.location(at)),
+        };
+        let mut grant = |_| {
+            ns.next_chunk += 1;
+            ChunkGrant {
+                chunk: if request.replace_in > 0 {
+                    request.replace_in
+                } else {
+                    ns.next_chunk
+                },
+                replicas: free.iter().map(member).collect(),
+                epoch: 1,
+                capacity: request.max_bytes,
+                policy: request.policy,
+                ..ChunkGrant::default()
+            }
+        };
+        Ok(GrantReply {
+            grants: (0..request.count).map(&mut grant).collect(),
+        })
+    }
+}
+
+impl Namespace {
+    fn take(&mut self, content: Content) -> (Option<Bytes>, Vec<NewExtent>, u64) {
+        for chunk in content.chunks {
+            assert!(chunk.receipts.len() as u32 >= MINIMUM, "the policy's receipts");
+            assert!(
+                chunk
+                    .receipts
+                    .windows(2)
+                    .all(|pair| { (pair[0].length, pair[0].checksum) == (pair[1].length, pair[1].checksum) })
+            );
+            self.chunks.insert(chunk.chunk, chunk.receipts);
+        }
+        let inline = content.inline.as_ref().map_or(0, |inline| inline.len() as u64);
+        let size = inline + content.extents.iter().map(|extent| extent.length).sum::<u64>();
+        (content.inline, content.extents, size)
+    }
+
+    fn apply(&mut self, op: Op, index: u64) -> Outcome {
+        match op {
+            Op::Publish(publish) => {
+                let path = publish.target.unwrap().path.trim_matches('/').to_owned();
+                let (inline, extents, size) = self.take(publish.content.unwrap());
+                let before = self.files.get(&path).cloned();
+                let created = before.is_none();
+                let mut file = before.unwrap_or(File {
+                    inode: index + 1000,
+                    ..File::default()
+                });
+                let mut offset = 0;
+                if publish.mode == PublishMode::Append as i32 {
+                    offset = file.size;
+                    file.extents.extend(extents);
+                    file.size += size;
+                } else {
+                    let staged = self.staged.remove(&publish.staged).unwrap_or_default();
+                    (file.inline, file.extents, file.size) = (inline, staged.extents, staged.size + size);
+                    file.extents.extend(extents);
+                }
+                file.version = index;
+                let redundancy = file
+                    .extents
+                    .iter()
+                    .filter_map(|extent| self.chunks.get(&extent.chunk))
+                    .map(Vec::len);
+                let outcome = Outcome {
+                    inode: file.inode,
+                    version: index,
+                    created,
+                    size: file.size,
+                    offset,
+                    redundancy: redundancy.min().unwrap_or(0) as u32,
+                    ..Outcome::default()
+                };
+                self.files.insert(path, file);
+                outcome
+            }
+            Op::Stage(_) => {
+                self.staged.insert(index, File::default());
+                Outcome {
+                    inode: index,
+                    ..Outcome::default()
+                }
+            }
+            Op::StageExtend(extend) => {
+                let (_, extents, size) = self.take(extend.content.unwrap());
+                let file = self.staged.get_mut(&extend.inode).unwrap();
+                assert_eq!(file.size, extend.offset);
+                file.extents.extend(extents);
+                file.size += size;
+                Outcome::default()
+            }
+            Op::MakeDirectory(_) => Outcome {
+                created: true,
+                ..Outcome::default()
+            },
+            _ => Outcome {
+                code: Code::NotSupported.number(),
+                ..Outcome::default()
+            },
+        }
+    }
+}
+
+struct FakeChunk {
+    at: usize,
+    world: Arc<World>,
+    env: Env,
+}
+
+impl Service for FakeChunk {
+    fn hello(&self, hello: &Hello) -> Result<HelloReply, ErrorReply> {
+        identity(self.at as u64 + 100).answer(hello)
+    }
+
+    fn handle(&self, request: Request) -> BoxFuture<Reply> {
+        if self.world.nodes[self.at].silent.load(SeqCst) {
+            return Box::pin(std::future::pending());
+        }
+        let silent_hop = AtomicBool::new(false);
+        let reply = match request.kind {
+            Kind::Append => self.append(&request, &silent_hop),
+            Kind::Finish => {
+                let finish: Finish = request.decode().unwrap();
+                let receipt = self.world.finish(self.at, finish.chunk, finish.length);
+                Reply::from_result(receipt.map(|receipt| FinishReply {
+                    receipt: Some(receipt),
+                }))
+            }
+            Kind::ChunkStatus => Reply::ok(&self.status(&request.decode().unwrap())),
+            Kind::CopyPrefix => Reply::from_result(self.copy(&request.decode().unwrap())),
+            Kind::Read => self.read(&request.decode().unwrap()),
+            kind => Reply::refuse(Code::NotSupported, format!("{kind:?}")),
+        };
+        let clock = self.env.clock.clone();
+        Box::pin(async move {
+            if silent_hop.into_inner() {
+                clock.sleep(std::time::Duration::from_secs(60)).await;
+            }
+            reply
+        })
+    }
+}
+
+impl World {
+    fn finish(&self, at: usize, chunk: u64, length: u64) -> Result<Receipt, ErrorReply> {
+        let mut replicas = self.nodes[at].replicas.lock().unwrap();
+        let kept = replicas
+            .get_mut(&chunk)
+            .ok_or_else(|| refusal(Code::NotFound, "not here"))?;
+        if !kept.sealed {
+            assert!(kept.data.len() as u64 >= length);
+            kept.data.truncate(length as usize);
+            kept.sealed = true;
+        }
+        let receipt = Receipt {
+            chunk,
+            epoch: 1,
+            length: kept.data.len() as u64,
+            checksum: crc32c::crc32c(&kept.data),
+            replica: Some(replica(at)),
+            signature: Bytes::new(),
+        };
+        match receipt.length == length {
+            true => Ok(receipt),
+            false => Err(ErrorReply {
+                receipt: Some(receipt),
+                ..refusal(Code::Conflict, "final at another length")
+            }),
+        }
+    }
+}
+
+impl FakeChunk {
+    fn append(&self, request: &Request, silent_hop: &AtomicBool) -> Reply {
+        let append: Append = request.decode().unwrap();
+        let chain = append.chain.iter().filter_map(|hop| hop.replica);
+        let mut hops = Vec::new();
+        for replica in append.replica.into_iter().chain(chain) {
+            let at = replica.disk as usize - 1;
+            let node = &self.world.nodes[at];
+            let mut hop = HopState {
+                replica: Some(replica),
+                ..HopState::default()
+            };
+            if node.dead.load(SeqCst) {
+                hop.code = Code::Unavailable.number();
+                hops.push(hop);
+                break;
+            }
+            let after = node.silent_after.load(SeqCst);
+            let total: usize = node
+                .replicas
+                .lock()
+                .unwrap()
+                .values()
+                .map(|kept| kept.data.len())
+                .sum();
+            if node.silent.load(SeqCst) || after > 0 && total as u64 >= after {
+                node.silent.store(true, SeqCst);
+                silent_hop.store(true, SeqCst);
+                break;
+            }
+            let mut replicas = node.replicas.lock().unwrap();
+            let kept = replicas.entry(append.chunk).or_default();
+            if kept.data.len() as u64 != append.offset || kept.sealed {
+                hop.code = Code::Conflict.number();
+                hops.push(hop);
+                break;
+            }
+            kept.data.extend_from_slice(&request.payload);
+            let length = kept.data.len() as u64;
+            drop(replicas);
+            (hop.received, hop.durable) = (length, length);
+            if append.last {
+                hop.receipt = Some(self.world.finish(at, append.chunk, length).unwrap());
+                assert_eq!(
+                    hop.receipt.as_ref().map(|receipt| receipt.checksum),
+                    append.checksum
+                );
+            }
+            hops.push(hop);
+        }
+        Reply::ok(&AppendReply { hops })
+    }
+
+    fn status(&self, request: &ChunkStatusRequest) -> ChunkStatus {
+        let replicas = self.world.nodes[self.at].replicas.lock().unwrap();
+        replicas
+            .get(&request.chunk)
+            .map_or(ChunkStatus::default(), |kept| ChunkStatus {
+                state: if kept.sealed {
+                    ReplicaState::Sealed
+                } else {
+                    ReplicaState::Open
+                } as i32,
+                received: kept.data.len() as u64,
+                durable: kept.data.len() as u64,
+                ..ChunkStatus::default()
+            })
+    }
+
+    fn copy(&self, request: &CopyPrefix) -> Result<FinishReply, ErrorReply> {
+        let to = request.to.as_ref().and_then(|to| to.replica).unwrap().disk as usize - 1;
+        let node = &self.world.nodes[to];
+        if node.dead.load(SeqCst) || node.silent.load(SeqCst) {
+            return Err(refusal(Code::Unavailable, "the replacement does not answer"));
+        }
+        let from = self.world.nodes[self.at].replicas.lock().unwrap()[&request.chunk].clone();
+        let copy = Stored {
+            data: from.data[..request.length as usize].to_vec(),
+            sealed: false,
+        };
+        node.replicas.lock().unwrap().insert(request.chunk, copy);
+        let receipt = self.world.finish(to, request.chunk, request.length)?;
+        Ok(FinishReply {
+            receipt: Some(receipt),
+        })
+    }
+
+    fn read(&self, request: &Read) -> Reply {
+        let node = &self.world.nodes[self.at];
+        node.reads.fetch_add(1, SeqCst);
+        let replicas = node.replicas.lock().unwrap();
+        let Some(kept) = replicas.get(&request.chunk) else {
+            return Reply::refuse(Code::NotFound, "not here");
+        };
+        let (from, to) = (
+            request.offset as usize,
+            request.offset as usize + request.length as usize,
+        );
+        // Damage is an empty replica here.
+        let Some(data) = kept.data.get(from..to) else {
+            return Reply::refuse(Code::Corrupt, "damaged");
+        };
+        let sums = checksum::block_checksums(data);
+        let reply = ReadReply {
+            chunk_length: kept.data.len() as u64,
+        };
+        Reply::with_payload(&reply, Bytes::copy_from_slice(data), Some(sums))
+    }
+}

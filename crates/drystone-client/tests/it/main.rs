@@ -1,0 +1,359 @@
+//! The client over the real wire against a small cluster in memory.
+
+mod fake;
+
+use bytes::Bytes;
+use drystone_client::{ByteCount, Client, ErrorKind, ReadOptions, WriteMode, WriteOptions};
+use drystone_env::{Rng, SeededRng};
+use fake::Cluster;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+fn bytes(seed: u64, length: usize) -> Bytes {
+    let mut data = vec![0; length];
+    SeededRng::new(seed).fill(&mut data);
+    data.into()
+}
+
+async fn content(client: &Client, path: &str) -> Bytes {
+    client
+        .open(path, ReadOptions::default())
+        .await
+        .unwrap()
+        .read_all()
+        .await
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_of_every_size_come_back() {
+    let cluster = Cluster::start(1, 4).await;
+    cluster.world.inline_max.store(4096, SeqCst);
+    let client = cluster.client().await;
+    for (at, length) in [
+        0,
+        1,
+        4096,
+        4097,
+        100_000,
+        1 << 20,
+        (1 << 20) + 1,
+        5 << 20,
+        7_654_321,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let data = bytes(at as u64, length);
+        let path = format!("/f{at}");
+        let published = client
+            .put(&path, data.clone(), WriteOptions::default())
+            .await
+            .unwrap();
+        assert!(published.created && published.size == length as u64);
+        assert_eq!(
+            published.redundancy,
+            if length <= 4096 { 0 } else { 3 },
+            "{length}"
+        );
+        assert!(content(&client, &path).await == data, "{length}");
+        // The same in pieces, its length not known before.
+        let mut writer = client.write(&path, WriteOptions::default());
+        for piece in data.chunks(70_001) {
+            writer.write(Bytes::copy_from_slice(piece)).await.unwrap();
+        }
+        let again = writer.finish().await.unwrap();
+        assert!(!again.created && again.inode == published.inode && again.version > published.version);
+        let reader = client.open(&path, ReadOptions::default()).await.unwrap();
+        assert_eq!(reader.etag(), again.etag);
+        let (from, to) = (length / 3, length - length / 4);
+        let part = reader.read_range(from as u64, (to - from) as u64).await.unwrap();
+        assert!(part == data[from..to], "{length}");
+        assert_eq!(
+            reader.read_range(length as u64 + 1, 1).await.unwrap_err().kind(),
+            ErrorKind::Range
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn appended_bytes_land_at_the_end() {
+    let cluster = Cluster::start(1, 3).await;
+    let client = cluster.client().await;
+    let (a, b) = (bytes(1, 10_000), bytes(2, 2_000_000));
+    client
+        .put("/f", a.clone(), WriteOptions::default())
+        .await
+        .unwrap();
+    let append = WriteOptions {
+        mode: WriteMode::Append,
+        ..WriteOptions::default()
+    };
+    assert_eq!(client.put("/f", b.clone(), append).await.unwrap().offset, 10_000);
+    assert!(content(&client, "/f").await == [a, b].concat());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_chunk_server_does_not_fail_a_write() {
+    for (servers, redundancy) in [(3, 2), (4, 3)] {
+        let cluster = Cluster::start(1, servers).await;
+        cluster.world.chunk_bytes.store(8 << 20, SeqCst);
+        // Bytes are released early, so that the prefix has to be copied.
+        let client = cluster
+            .client_with(|options| options.sync_every = ByteCount(1 << 20))
+            .await;
+        let data = bytes(3, 20 << 20);
+        let mut writer = client.write("/f", WriteOptions::default());
+        for (at, piece) in data.chunks(1 << 20).enumerate() {
+            if at == 5 {
+                cluster.env.clock.sleep(Duration::from_millis(50)).await;
+                cluster.kill_chunk_server(1);
+            }
+            writer.write(Bytes::copy_from_slice(piece)).await.unwrap();
+        }
+        let published = writer.finish().await.unwrap();
+        assert_eq!(published.redundancy, redundancy, "{servers} servers");
+        let metrics = client.metrics().snapshot();
+        assert!(metrics.replicas_blamed >= 1 && metrics.chunks_cut_short + metrics.chunks_rewritten >= 1);
+        assert!(content(&client, "/f").await == data);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_chunk_server_does_not_fail_a_write() {
+    let cluster = Cluster::start(1, 4).await;
+    let client = cluster
+        .client_with(|options| options.slow = Duration::from_millis(200))
+        .await;
+    let data = bytes(4, 6 << 20);
+    cluster.world.nodes[0].silent_after.store(2 << 20, SeqCst);
+    let began = cluster.env.clock.now();
+    let published = client
+        .put("/f", data.clone(), WriteOptions::default())
+        .await
+        .unwrap();
+    assert!(cluster.env.clock.now().since(began) < Duration::from_secs(5));
+    assert!(
+        cluster.world.nodes[0].silent.load(SeqCst),
+        "the fault fell into the write"
+    );
+    assert_eq!(published.redundancy, 3);
+    assert!(content(&client, "/f").await == data);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_files_share_prefetched_grants() {
+    let cluster = Cluster::start(1, 3).await;
+    let client = cluster.client().await;
+    for at in 0..60 {
+        client
+            .put(&format!("/f{at}"), bytes(at, 30_000), WriteOptions::default())
+            .await
+            .unwrap();
+    }
+    assert!(cluster.world.namespace.lock().unwrap().grants < 15);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_budget_is_shared_without_deadlock() {
+    let cluster = Cluster::start(1, 3).await;
+    cluster.world.chunk_bytes.store(8 << 20, SeqCst);
+    let client = cluster
+        .client_with(|options| options.unacknowledged = ByteCount(3 << 20))
+        .await;
+    let one = async |at: u64| {
+        let data = bytes(at, 5 << 20);
+        client
+            .put(&format!("/f{at}"), data.clone(), WriteOptions::default())
+            .await
+            .unwrap();
+        assert!(content(&client, &format!("/f{at}")).await == data);
+    };
+    tokio::join!(one(1), one(2), one(3), one(4), one(5), one(6));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_answer_is_asked_for_again_and_applied_once() {
+    let cluster = Cluster::start(1, 3).await;
+    cluster.world.inline_max.store(4096, SeqCst);
+    let client = cluster.client().await;
+    client
+        .put("/before", bytes(1, 10), WriteOptions::default())
+        .await
+        .unwrap();
+    let applied = cluster.world.namespace.lock().unwrap().applied;
+    cluster.world.lose_answers.store(1, SeqCst);
+    let published = client
+        .put("/f", bytes(2, 10), WriteOptions::default())
+        .await
+        .unwrap();
+    assert!(published.created);
+    assert_eq!(cluster.world.lose_answers.load(SeqCst), 0);
+    assert_eq!(cluster.world.namespace.lock().unwrap().applied, applied + 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_leader_is_invisible() {
+    let cluster = Cluster::start(2, 3).await;
+    let client = cluster.client().await;
+    client
+        .put("/a", bytes(1, 10_000), WriteOptions::default())
+        .await
+        .unwrap();
+    cluster.kill_leader();
+    let began = cluster.env.clock.now();
+    client
+        .put("/b", bytes(2, 10_000), WriteOptions::default())
+        .await
+        .unwrap();
+    assert!(content(&client, "/a").await == bytes(1, 10_000));
+    assert!(cluster.env.clock.now().since(began) < Duration::from_secs(3));
+    assert!(client.metrics().snapshot().failovers >= 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forgotten_session_is_opened_again() {
+    let cluster = Cluster::start(1, 3).await;
+    let client = cluster.client().await;
+    assert!(client.make_directory("/a", Default::default()).await.unwrap());
+    cluster.world.namespace.lock().unwrap().sessions.clear();
+    assert!(client.make_directory("/b", Default::default()).await.unwrap());
+    assert_eq!(client.metrics().snapshot().sessions, 2);
+    // If the command may have been applied in the forgotten session, nobody can tell.
+    let forget = async {
+        while cluster.world.lose_answers.load(SeqCst) > 0 {
+            cluster.env.clock.sleep(Duration::from_millis(1)).await;
+        }
+        cluster.world.namespace.lock().unwrap().sessions.clear();
+    };
+    cluster.world.lose_answers.store(1, SeqCst);
+    let (made, ()) = tokio::join!(client.make_directory("/c", Default::default()), forget);
+    assert_eq!(made.unwrap_err().kind(), ErrorKind::Unknown);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_replica_is_reported_and_another_read() {
+    let cluster = Cluster::start(1, 3).await;
+    let client = cluster.client().await;
+    let data = bytes(5, 300_000);
+    client
+        .put("/f", data.clone(), WriteOptions::default())
+        .await
+        .unwrap();
+    cluster.world.nodes[1]
+        .replicas
+        .lock()
+        .unwrap()
+        .values_mut()
+        .for_each(|kept| kept.data.clear());
+    let pinned = ReadOptions {
+        prefer_disk: Some(2),
+        ..ReadOptions::default()
+    };
+    let reader = client.open("/f", pinned.clone()).await.unwrap();
+    assert!(reader.read_all().await.unwrap() == data);
+    assert_eq!(
+        cluster.world.nodes[1].reads.load(SeqCst),
+        1,
+        "the damaged replica was asked first"
+    );
+    while cluster.world.namespace.lock().unwrap().reports.is_empty() {
+        cluster.env.clock.sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(
+        cluster.world.namespace.lock().unwrap().reports[0]
+            .replica
+            .map(|of| of.disk),
+        Some(2)
+    );
+    for node in &cluster.world.nodes {
+        node.replicas
+            .lock()
+            .unwrap()
+            .values_mut()
+            .for_each(|kept| kept.data.clear());
+    }
+    assert_eq!(reader.read_all().await.unwrap_err().kind(), ErrorKind::Corrupt);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_or_silent_replica_costs_a_reader_moments() {
+    let cluster = Cluster::start(1, 3).await;
+    let client = cluster.client().await;
+    let data = bytes(6, 4 << 20);
+    client
+        .put("/f", data.clone(), WriteOptions::default())
+        .await
+        .unwrap();
+    cluster.kill_chunk_server(0);
+    assert!(content(&client, "/f").await == data);
+    cluster.world.nodes[1].silent.store(true, SeqCst);
+    let began = cluster.env.clock.now();
+    assert!(content(&client, "/f").await == data);
+    assert!(cluster.env.clock.now().since(began) < Duration::from_secs(4));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_of_replaced_content_is_told() {
+    let cluster = Cluster::start(1, 3).await;
+    let client = cluster.client().await;
+    client
+        .put("/f", bytes(7, 5 << 20), WriteOptions::default())
+        .await
+        .unwrap();
+    let reader = client.open("/f", ReadOptions::default()).await.unwrap();
+    let newer = client
+        .put("/f", bytes(8, 100), WriteOptions::default())
+        .await
+        .unwrap();
+    // Later pages of its locations are gone with it.
+    assert_eq!(reader.read_all().await.unwrap_err().kind(), ErrorKind::Changed);
+    let old = ReadOptions {
+        pinned: Some(reader.content_version()),
+        ..ReadOptions::default()
+    };
+    assert_eq!(
+        client.open("/f", old).await.err().map(|error| error.kind()),
+        Some(ErrorKind::Changed)
+    );
+    assert_eq!(client.parse_etag(&newer.etag), Some(newer.content_version()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_that_goes_away_leaves_nothing() {
+    let cluster = Cluster::start(1, 3).await;
+    let client = cluster.client().await;
+    let mut writer = client.write("/f", WriteOptions::default());
+    writer.write(bytes(9, 3 << 20)).await.unwrap();
+    drop(writer);
+    cluster.env.clock.sleep(Duration::from_millis(50)).await;
+    assert_eq!(client.stat("/f").await.unwrap_err().kind(), ErrorKind::NotFound);
+    let token = client.session_token();
+    assert_eq!(client.with_session_token(&token).unwrap().session_token(), token);
+    assert_eq!(
+        client.with_session_token("0-1").err().map(|error| error.kind()),
+        Some(ErrorKind::Invalid)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_many_chunks_is_staged() {
+    let cluster = Cluster::start(1, 3).await;
+    cluster.world.chunk_bytes.store(64 << 10, SeqCst);
+    let client = cluster.client().await;
+    let data = bytes(10, 300 * (64 << 10) + 5);
+    let published = client
+        .put("/f", data.clone(), WriteOptions::default())
+        .await
+        .unwrap();
+    assert_eq!((published.size, published.redundancy), (data.len() as u64, 3));
+    assert!(content(&client, "/f").await == data);
+    let append = WriteOptions {
+        mode: WriteMode::Append,
+        ..WriteOptions::default()
+    };
+    assert_eq!(
+        client.put("/f", data, append).await.unwrap_err().kind(),
+        ErrorKind::TooLarge
+    );
+}
