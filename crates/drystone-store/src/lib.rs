@@ -14,9 +14,26 @@
 //! Read `input.rs` (what can be asked), then [`format`](mod@format), `append.rs` (how bytes become durable),
 //! `mover.rs` and `checkpoint.rs` (how the journal is let go), then `recovery.rs`.
 
+mod append;
+mod cache;
+mod checkpoint;
+mod codec;
 mod config;
+mod control;
+mod crc;
+mod drive;
 mod error;
+pub mod format;
+mod index;
 mod input;
+mod journal;
+mod live;
+mod mover;
+mod read;
+mod record;
+mod recovery;
+mod slots;
+mod snapshot;
 mod store;
 
 pub use config::StoreConfig;

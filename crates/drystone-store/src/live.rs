@@ -1,0 +1,321 @@
+//! What is in memory of a chunk that is not sealed, or sealed but not moved to its slot.
+
+use crate::format::{BLOCK, SlotRef};
+use crate::input::{RequestId, Sealed};
+use bytes::Bytes;
+use drystone_env::BufferPool;
+use drystone_types::{Epoch, PlacementIndex, SizeClass};
+use drystone_wal::Lsn;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Bytes in order from `start` on.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer {
+    pub(crate) start: u64,
+    length: u64,
+    parts: VecDeque<Bytes>,
+}
+
+impl Buffer {
+    pub(crate) fn starting_at(start: u64) -> Self {
+        Self {
+            start,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn end(&self) -> u64 {
+        self.start + self.length
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.length
+    }
+
+    pub(crate) fn push(&mut self, part: Bytes) {
+        if !part.is_empty() {
+            self.length += part.len() as u64;
+            self.parts.push_back(part);
+        }
+    }
+
+    /// The bytes from `from` to `to`, which must be here.
+    pub(crate) fn slice(&self, from: u64, to: u64) -> Vec<Bytes> {
+        assert!(
+            self.start <= from && from <= to && to <= self.end(),
+            "{from}..{to} of {:?}",
+            self.start..self.end()
+        );
+        let mut at = self.start;
+        let mut found = Vec::new();
+        for part in &self.parts {
+            let end = at + part.len() as u64;
+            let (low, high) = (from.max(at), to.min(end));
+            if low < high {
+                found.push(part.slice((low - at) as usize..(high - at) as usize));
+            }
+            at = end;
+        }
+        found
+    }
+
+    /// Takes what is before `to` off the front.
+    pub(crate) fn take(&mut self, to: u64) -> Vec<Bytes> {
+        let taken = self.slice(self.start, to);
+        let mut left = to - self.start;
+        while left > 0 {
+            let Some(first) = self.parts.front_mut() else {
+                break;
+            };
+            if first.len() as u64 > left {
+                let _ = first.split_to(left as usize);
+                break;
+            }
+            left -= first.len() as u64;
+            self.parts.pop_front();
+        }
+        self.length -= to - self.start;
+        self.start = to;
+        taken
+    }
+
+    /// Cuts it at `end`.
+    pub(crate) fn truncate(&mut self, end: u64) {
+        if end <= self.start {
+            *self = Self::starting_at(end);
+        } else if end < self.end() {
+            self.parts = self.slice(self.start, end).into();
+            self.length = end - self.start;
+        }
+    }
+}
+
+/// `parts` such that each is of whole blocks, padded with zeros at the end; copied only if they are not.
+pub(crate) fn whole_blocks(parts: Vec<Bytes>, pool: &BufferPool) -> Vec<Bytes> {
+    if parts.iter().all(|part| part.len() as u64 % BLOCK == 0) {
+        return parts;
+    }
+    let length: usize = parts.iter().map(Bytes::len).sum();
+    let mut buffer = pool.take(length.next_multiple_of(BLOCK as usize));
+    let mut at = 0;
+    for part in &parts {
+        buffer[at..at + part.len()].copy_from_slice(part);
+        at += part.len();
+    }
+    buffer[at..].fill(0);
+    vec![buffer.freeze()]
+}
+
+/// Where an operation is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stage {
+    Start,
+    /// A block in the slot is read to cut it.
+    Cut,
+    /// Waits for writes to the slot.
+    Writes,
+    /// Waits for the slot file's sync of this number.
+    Syncing(u64),
+    /// Waits for the journal.
+    Journal,
+    /// The record is durable.
+    Durable,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum OpKind {
+    /// Everything up to `end` durable.
+    Sync { end: u64 },
+    /// Immutable at `length`.
+    Seal {
+        length: u64,
+        expect: Option<u32>,
+        epoch: Epoch,
+        as_append: bool,
+    },
+    /// No appends any more.
+    Fence { epoch: Epoch },
+}
+
+/// A request that waits for durability. Those of a chunk are done one after another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Op {
+    pub(crate) request: RequestId,
+    pub(crate) kind: OpKind,
+    pub(crate) stage: Stage,
+    /// The length that it makes durable, fixed when it starts.
+    pub(crate) target: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Live {
+    /// Tells a chunk from one of the same id that was deleted.
+    pub(crate) id: u64,
+    pub(crate) placement: PlacementIndex,
+    pub(crate) epoch: Epoch,
+    pub(crate) class: SizeClass,
+    pub(crate) slot: Option<SlotRef>,
+    /// Takes no appends: fenced, or being sealed.
+    pub(crate) stopped: bool,
+    pub(crate) fenced: bool,
+    pub(crate) sealed: Option<Sealed>,
+    pub(crate) received: u64,
+    /// Of whole blocks below `received`.
+    pub(crate) sums: Vec<u32>,
+    /// Of the partial block at the end of a chunk of this length, when it is not in memory.
+    pub(crate) cut_sum: Option<(u64, u32)>,
+    /// What is not on its way to the slot. Begins at a block, holds the partial block at the end.
+    pub(crate) buffer: Buffer,
+    /// Below this everything is durable in the slot.
+    pub(crate) slot_synced: u64,
+    /// Below this everything is durable, in the slot or the journal.
+    pub(crate) durable: u64,
+    /// How many of `sums` the journal knows.
+    pub(crate) sums_logged: usize,
+    /// Slot writes under way: token to (start, end) in the chunk.
+    pub(crate) writes: BTreeMap<u64, (u64, u64)>,
+    pub(crate) writing_bytes: u64,
+    pub(crate) ops: VecDeque<Op>,
+    /// A journal record speaks of it, durable or on its way.
+    pub(crate) recorded: bool,
+    /// The first record that holds bytes of it which are not durable in the slot.
+    pub(crate) journal_from: Option<Lsn>,
+    /// In the mover's present batch.
+    pub(crate) moving: bool,
+    /// What it counts in the store's memory.
+    pub(crate) accounted: u64,
+    /// Reads that wait until what they read is written.
+    pub(crate) waiting_reads: Vec<u64>,
+}
+
+impl Live {
+    pub(crate) fn new(id: u64, placement: PlacementIndex, epoch: Epoch, class: SizeClass) -> Self {
+        Self {
+            id,
+            placement,
+            epoch,
+            class,
+            slot: None,
+            stopped: false,
+            fenced: false,
+            sealed: None,
+            received: 0,
+            sums: Vec::new(),
+            cut_sum: None,
+            buffer: Buffer::default(),
+            slot_synced: 0,
+            durable: 0,
+            sums_logged: 0,
+            writes: BTreeMap::new(),
+            writing_bytes: 0,
+            ops: VecDeque::new(),
+            recorded: false,
+            journal_from: None,
+            moving: false,
+            accounted: 0,
+            waiting_reads: Vec::new(),
+        }
+    }
+
+    /// Takes bytes at the end; `checksums` are those of the 4 KiB pieces of `data`.
+    pub(crate) fn push(&mut self, data: Bytes, checksums: &[u32]) {
+        let block = BLOCK as usize;
+        let partial = (self.received % BLOCK) as usize;
+        if partial == 0 {
+            self.sums.extend_from_slice(&checksums[..data.len() / block]);
+        } else {
+            let fill = (block - partial).min(data.len());
+            if partial + fill == block {
+                let tail = self.buffer.slice(self.received - partial as u64, self.received);
+                let sum = tail.iter().fold(0, |sum, part| crc32c::crc32c_append(sum, part));
+                self.sums.push(crc32c::crc32c_append(sum, &data[..fill]));
+                self.sums
+                    .extend(data[fill..].chunks_exact(block).map(crc32c::crc32c));
+            }
+        }
+        self.received += data.len() as u64;
+        self.buffer.push(data);
+    }
+
+    /// The checksum of the partial block at the end, if there is one.
+    pub(crate) fn tail_sum(&self) -> Option<u32> {
+        self.tail_sum_at(self.received)
+    }
+
+    /// The checksum of the partial block at `length`, if there is one and it is known.
+    fn tail_sum_at(&self, length: u64) -> Option<u32> {
+        let start = length / BLOCK * BLOCK;
+        if start == length {
+            return None;
+        }
+        let known = self.cut_sum.filter(|(of, _)| *of == length).map(|(_, sum)| sum);
+        known.or_else(|| {
+            let here = self.buffer.start <= start && length <= self.buffer.end();
+            here.then(|| {
+                let tail = self.buffer.slice(start, length);
+                tail.iter().fold(0, |sum, part| crc32c::crc32c_append(sum, part))
+            })
+        })
+    }
+
+    /// The checksums of all blocks of the first `length` bytes, the partial one too.
+    pub(crate) fn sums_at(&self, length: u64) -> Vec<u32> {
+        let whole = (length / BLOCK) as usize;
+        self.sums
+            .iter()
+            .take(whole)
+            .copied()
+            .chain(self.tail_sum_at(length))
+            .collect()
+    }
+
+    /// The checksums of all blocks, the partial one too.
+    pub(crate) fn all_sums(&self) -> Vec<u32> {
+        self.sums_at(self.received)
+    }
+
+    /// True if slot writes below `end` are under way.
+    pub(crate) fn is_writing_below(&self, end: u64) -> bool {
+        self.writes.values().any(|(start, _)| *start < end)
+    }
+
+    pub(crate) fn memory(&self) -> u64 {
+        self.buffer.len() + self.writing_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_gives_back_what_it_took() {
+        let mut buffer = Buffer::default();
+        for part in ["abc", "", "defg", "h"] {
+            buffer.push(Bytes::from_static(part.as_bytes()));
+        }
+        assert_eq!(buffer.slice(2, 5).concat(), b"cde");
+        assert_eq!(buffer.take(4).concat(), b"abcd");
+        assert_eq!((buffer.start, buffer.end()), (4, 8));
+        assert_eq!(buffer.slice(4, 8).concat(), b"efgh");
+        buffer.truncate(6);
+        assert_eq!(buffer.slice(4, 6).concat(), b"ef");
+        buffer.truncate(2);
+        assert_eq!((buffer.start, buffer.end()), (2, 2));
+    }
+
+    #[test]
+    fn checksums_do_not_depend_on_how_the_bytes_came() {
+        let data: Vec<u8> = (0..20_000u32).map(|i| (i * 31 >> 2) as u8).collect();
+        let whole = drystone_proto::checksum::block_checksums(&data);
+        for step in [1, 100, 4095, 4096, 4097, 9000] {
+            let mut live = Live::new(1, PlacementIndex(1), Epoch::FIRST, SizeClass::K64);
+            for part in data.chunks(step) {
+                let sums = drystone_proto::checksum::block_checksums(part);
+                live.push(Bytes::copy_from_slice(part), &sums);
+            }
+            assert_eq!(live.all_sums(), whole, "{step}");
+        }
+    }
+}

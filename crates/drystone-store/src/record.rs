@@ -1,0 +1,189 @@
+//! What the journal says.
+//!
+//! ```text
+//! version u8 = 1   kind u8
+//! kind 1 (replica): entry (see codec)  first u32  count u32  offset u64  data u32
+//!                   count checksums u32 of the blocks from `first`, data bytes at `offset` of the chunk
+//! kind 2 (delete):  chunk u64  placement u64
+//! kind 3 (floor):   chunk u64
+//! ```
+//! A replica record holds the whole state of the chunk but for bytes and checksums that earlier ones brought, so
+//! replaying any of them twice changes nothing.
+
+use crate::codec::{ENTRY_BYTES, Reader, put_entry, put_sums};
+use crate::index::Entry;
+use bytes::Bytes;
+use drystone_types::{ChunkId, PlacementIndex};
+
+const VERSION: u8 = 1;
+const REPLICA: u8 = 1;
+const DELETE: u8 = 2;
+const FLOOR: u8 = 3;
+
+/// A journal record.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Record {
+    Replica {
+        chunk: ChunkId,
+        entry: Entry,
+        first: u32,
+        sums: Vec<u32>,
+        offset: u64,
+        data: Vec<Bytes>,
+    },
+    Delete {
+        chunk: ChunkId,
+        placement: PlacementIndex,
+    },
+    Floor {
+        floor: ChunkId,
+    },
+}
+
+impl Record {
+    /// The record's bytes, in parts of which the data are shared.
+    pub(crate) fn encode(&self) -> Vec<Bytes> {
+        let mut head = vec![VERSION];
+        match self {
+            Record::Replica {
+                chunk,
+                entry,
+                first,
+                sums,
+                offset,
+                data,
+            } => {
+                head.reserve(ENTRY_BYTES + 21 + sums.len() * 4);
+                head.push(REPLICA);
+                put_entry(&mut head, *chunk, entry);
+                head.extend_from_slice(&first.to_le_bytes());
+                head.extend_from_slice(&(sums.len() as u32).to_le_bytes());
+                head.extend_from_slice(&offset.to_le_bytes());
+                let length: usize = data.iter().map(Bytes::len).sum();
+                head.extend_from_slice(&(length as u32).to_le_bytes());
+                put_sums(&mut head, sums);
+                let mut parts = vec![head.into()];
+                parts.extend(data.iter().cloned());
+                parts
+            }
+            Record::Delete { chunk, placement } => {
+                head.push(DELETE);
+                head.extend_from_slice(&chunk.0.to_le_bytes());
+                head.extend_from_slice(&placement.0.to_le_bytes());
+                vec![head.into()]
+            }
+            Record::Floor { floor } => {
+                head.push(FLOOR);
+                head.extend_from_slice(&floor.0.to_le_bytes());
+                vec![head.into()]
+            }
+        }
+    }
+
+    /// The record in `bytes`; `None` if they are none.
+    pub(crate) fn decode(bytes: &Bytes) -> Option<Record> {
+        let mut reader = Reader(bytes);
+        if reader.u8()? != VERSION {
+            return None;
+        }
+        let record = match reader.u8()? {
+            REPLICA => {
+                let (chunk, entry) = reader.entry()?;
+                let (first, count) = (reader.u32()?, reader.u32()?);
+                let (offset, length) = (reader.u64()?, reader.u32()?);
+                let sums = reader.sums(count)?;
+                let data = reader.take(length as usize)?;
+                let data = if data.is_empty() {
+                    Vec::new()
+                } else {
+                    vec![bytes.slice_ref(data)]
+                };
+                Record::Replica {
+                    chunk,
+                    entry,
+                    first,
+                    sums,
+                    offset,
+                    data,
+                }
+            }
+            DELETE => Record::Delete {
+                chunk: ChunkId(reader.u64()?),
+                placement: PlacementIndex(reader.u64()?),
+            },
+            FLOOR => Record::Floor {
+                floor: ChunkId(reader.u64()?),
+            },
+            _ => return None,
+        };
+        reader.0.is_empty().then_some(record)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::SlotRef;
+    use crate::index::State;
+    use drystone_types::{Epoch, SizeClass};
+
+    fn example() -> Record {
+        let slot = SlotRef {
+            class: SizeClass::M1,
+            file: 3,
+            index: 2,
+        };
+        let entry = Entry {
+            placement: PlacementIndex(5),
+            epoch: Epoch(1),
+            state: State::Open,
+            slot: Some(slot),
+            length: 4100,
+            slot_len: 4096,
+            checksum: 0,
+        };
+        let data = vec![Bytes::from_static(b"tail")];
+        Record::Replica {
+            chunk: ChunkId(9),
+            entry,
+            first: 0,
+            sums: vec![77],
+            offset: 4096,
+            data,
+        }
+    }
+
+    fn joined(record: &Record) -> Vec<u8> {
+        record.encode().concat()
+    }
+
+    #[test]
+    fn records_are_read_back() {
+        let records = [
+            example(),
+            Record::Delete {
+                chunk: ChunkId(4),
+                placement: PlacementIndex(8),
+            },
+            Record::Floor {
+                floor: ChunkId(1 << 50),
+            },
+        ];
+        for record in records {
+            let bytes = Bytes::from(joined(&record));
+            assert_eq!(Record::decode(&bytes), Some(record));
+            for cut in 0..bytes.len() {
+                assert_eq!(Record::decode(&bytes.slice(..cut)), None);
+            }
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_version_1_do_not_change() {
+        let text: String = joined(&example()).iter().map(|b| format!("{b:02x}")).collect();
+        let golden = "0101090000000000000005000000000000000100000000000000010103000000020000000410000000000000\
+                      001000000000000000000000000000000100000000100000000000000400000\
+                      04d0000007461696c";
+        assert_eq!(text, golden);
+    }
+}
