@@ -61,12 +61,6 @@ impl Chains {
             .retain(|_, entry| entry.used.load(Relaxed) >= idle_since || !entry.chain().is_idle());
     }
 
-    /// Chains that are remembered.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.lock().len()
-    }
-
     fn remove(&self, entry: &Arc<Entry>) {
         let mut entries = self.lock();
         if entries

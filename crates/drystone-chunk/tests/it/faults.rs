@@ -226,7 +226,7 @@ async fn garbage_on_the_port_harms_nobody() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_appends_and_still_reads_and_deletes() {
-    let cluster = Cluster::start_with(1, |config| config.capacity = Some(ByteCount(96 << 20))).await;
+    let cluster = Cluster::start_with(1, |config| config.capacity = Some(ByteCount(128 << 20))).await;
     cluster.servers[0].registered().await.unwrap();
     let bytes = data(1, 3 << 20);
     let mut written = 0;
@@ -248,7 +248,7 @@ async fn a_full_disk_refuses_appends_and_still_reads_and_deletes() {
         assert!(written < 200, "the disk never fills");
     };
     assert_eq!(refused.code(), Code::NoSpace, "{refused}");
-    assert!(written >= 4, "{written}");
+    assert!(written >= 2, "{written}");
     for chunk in [100, 100 + written - 1] {
         assert!(cluster.read(0, chunk, 0, 1 << 20).await.unwrap() == bytes.slice(..1 << 20));
     }
