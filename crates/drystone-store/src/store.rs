@@ -626,6 +626,11 @@ impl Store {
         }
     }
 
+    /// [`Status::memory_bytes`] alone, at no cost: for back-pressure after every step.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory
+    }
+
     /// The highest grant floor that is durable here.
     pub fn floor(&self) -> ChunkId {
         self.floor
