@@ -50,9 +50,9 @@ pub(crate) struct Tables<S> {
     frozen: Option<Arc<Layer>>,
     /// The batch written last: a cache, because what was written is read again soon.
     recent: Option<Arc<Layer>>,
-    /// Clean records and known absences, in two generations. A write removes its key here.
-    young: BTreeMap<Key, Option<Bytes>>,
-    old: BTreeMap<Key, Option<Bytes>>,
+    /// Clean records, in two generations. A write removes its key here.
+    young: BTreeMap<Key, Bytes>,
+    old: BTreeMap<Key, Bytes>,
     /// What the running command overwrote in the overlay.
     undo: Vec<(Key, Option<Slot>)>,
 }
@@ -90,7 +90,10 @@ impl<S: OrderedStore> Tables<S> {
         if let Some(slot) = slot {
             return Some(slot.value().cloned());
         }
-        self.young.get(key).or_else(|| self.old.get(key)).cloned()
+        self.young
+            .get(key)
+            .or_else(|| self.old.get(key))
+            .map(|value| Some(value.clone()))
     }
 
     /// The value of a key, for readers: leaves no trace in the cache.
@@ -106,12 +109,15 @@ impl<S: OrderedStore> Tables<S> {
         if let Some(known) = self.layered(key.as_slice()) {
             return Ok(known);
         }
-        let value = self.store.get(key.as_slice())?;
+        let Some(value) = self.store.get(key.as_slice())? else {
+            // An absent key is mostly about to be made: remembering it would cost more than it saves.
+            return Ok(None);
+        };
         if self.young.len() >= CACHE_RECORDS {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.insert(key.clone(), value.clone());
-        Ok(value)
+        Ok(Some(value))
     }
 
     /// The record of a key, for readers.
