@@ -16,6 +16,9 @@
 //!
 //! Read `event.rs` for the inputs and outputs, then `node.rs`, then `log/` for what is on disk.
 
+// raft-rs's generated messages have setters for some fields: all are filled one by one.
+#![allow(clippy::field_reassign_with_default)]
+
 mod codec;
 mod config;
 mod error;

@@ -41,6 +41,7 @@ fn three_members_under_faults_agree_and_lose_nothing() {
         voters: 3,
         faults_until: 5 * SECOND,
         replace: false,
+        trace: false,
     });
     let all = [
         "power lost",
@@ -73,6 +74,7 @@ fn five_members_under_faults_agree_and_lose_nothing() {
         voters: 5,
         faults_until: 5 * SECOND,
         replace: false,
+        trace: false,
     });
 }
 
@@ -83,6 +85,7 @@ fn a_voter_is_replaced_under_faults() {
         voters: 3,
         faults_until: 6 * SECOND,
         replace: true,
+        trace: false,
     });
     demand(&counts, &["voter replaced"]);
 }
@@ -95,6 +98,7 @@ fn one_seed_twice_gives_equal_traces() {
             voters: 3,
             faults_until: 3 * SECOND,
             replace: true,
+            trace: true,
         };
         let (first, second) = (run(plan), run(plan));
         assert_eq!(
@@ -112,6 +116,7 @@ fn a_leader_is_elected_within_two_seconds_and_again_when_it_dies() {
             voters: 3,
             faults_until: 0,
             replace: false,
+            trace: false,
         });
         sim.run_until(2 * SECOND);
         let leads = |sim: &Sim| {
@@ -135,6 +140,7 @@ fn a_wiped_voter_does_not_open_under_its_id() {
         voters: 3,
         faults_until: 0,
         replace: false,
+        trace: false,
     });
     let error = crate::sim::open_wiped(&sim, 2).expect_err("no log");
     assert!(error.to_string().contains("has no raft log"), "{error}");

@@ -35,7 +35,7 @@ fn alone() -> Start {
 impl Lone {
     fn new() -> Self {
         let disk = SimDisk::new(5);
-        let (node, opened) = open(&disk, alone(), 0).unwrap();
+        let (node, opened) = open(&disk, alone(), 0).expect("opens");
         assert!(opened.fresh);
         let mut lone = Lone {
             disk,
@@ -78,7 +78,7 @@ impl Lone {
             _ => None,
         });
         let command = |kind| match kind {
-            EntryKind::Command(data) => String::from_utf8(data.to_vec()).unwrap(),
+            EntryKind::Command(data) => String::from_utf8(data.to_vec()).expect("text"),
             _ => String::new(),
         };
         entries
@@ -296,4 +296,10 @@ fn a_leader_that_knows_more_of_this_log_than_this_log_stops_the_member() {
         member.seen.last(),
         Some(Output::Fatal(FatalError::LogLost { .. }))
     ));
+}
+
+#[test]
+fn a_member_may_live_on_any_thread() {
+    fn check<T: Send>() {}
+    check::<RaftNode>();
 }

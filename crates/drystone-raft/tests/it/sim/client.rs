@@ -226,10 +226,9 @@ impl Sim {
         if self.now < SECOND || self.now < self.clients.replace_asked + 150 * MS {
             return;
         }
-        self.members
-            .contains_key(&new)
-            .then_some(())
-            .unwrap_or_else(|| self.add_member(new, Start::Join));
+        if !self.members.contains_key(&new) {
+            self.add_member(new, Start::Join);
+        }
         let Some(node) = self.members[&at].node.as_ref().filter(|node| node.leads_surely()) else {
             return;
         };

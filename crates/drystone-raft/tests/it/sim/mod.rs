@@ -80,6 +80,8 @@ pub struct Plan {
     pub faults_until: u64,
     /// Replace a voter by a new member on the way.
     pub replace: bool,
+    /// Digest everything that comes out (it costs more than the rest of the run).
+    pub trace: bool,
 }
 
 pub struct Sim {

@@ -154,7 +154,9 @@ impl Sim {
     }
 
     fn output(&mut self, id: u64, output: Output) {
-        self.oracle.trace(self.now, id, &output);
+        if self.plan.trace {
+            self.oracle.trace(self.now, id, &output);
+        }
         let boot = self.members[&id].boot;
         match output {
             Output::Io(request) => {
