@@ -1,0 +1,409 @@
+use crate::harness::{How, ME, Sim, content, frame, open, tiny};
+use bytes::Bytes;
+use drystone_env::sim::SimDisk;
+use drystone_store::{Input, ReplicaState, Reply, Sealed, StoreError};
+use drystone_types::{ChunkId, DiskId, DiskRef, Epoch, Incarnation, PlacementIndex, SizeClass};
+
+fn sealed(reply: &Result<Reply, StoreError>) -> Sealed {
+    match reply {
+        Ok(
+            Reply::Appended {
+                sealed: Some(sealed), ..
+            }
+            | Reply::Sealed(sealed),
+        ) => *sealed,
+        other => panic!("not sealed: {other:?}"),
+    }
+}
+
+#[test]
+fn a_small_chunk_takes_one_journal_write_and_one_sync() {
+    let mut sim = Sim::new(1);
+    let data = content(1, 1, 5000);
+    sim.write(9, SizeClass::K64, &data).unwrap();
+    sim.settle();
+    let before = sim.disk.stats();
+    let reply = sim.write(1, SizeClass::K64, &data);
+    let after = sim.disk.stats();
+    assert_eq!(sealed(&reply).checksum, crc32c::crc32c(&data));
+    assert_eq!((after.writes - before.writes, after.syncs - before.syncs), (1, 1));
+    assert_eq!(sim.read_all(1, 5000).unwrap(), data);
+    sim.settle();
+    assert!(sim.store.unmoved().is_empty());
+    assert_eq!(sim.read_all(1, 5000).unwrap(), data);
+    let mut sim = sim.crash().unwrap();
+    assert_eq!(sim.read_all(1, 5000).unwrap(), data);
+}
+
+#[test]
+fn a_stream_goes_to_its_slot_and_survives() {
+    let mut sim = Sim::new(2);
+    let data = content(1, 1, 700_001);
+    for (i, part) in data.chunks(100 * 4096).enumerate() {
+        let end = (i * 100 * 4096 + part.len()) == data.len();
+        let how = if end {
+            How::Last(Some(crc32c::crc32c(&data)))
+        } else {
+            How::Received
+        };
+        sim.append(1, SizeClass::M1, (i * 100 * 4096) as u64, part, how);
+    }
+    sim.run();
+    assert_eq!(sim.replies.len(), 2);
+    let mut sim = sim.crash().unwrap();
+    assert_eq!(sim.read_all(1, 700_001).unwrap(), data);
+    assert_eq!(sim.read(1, 4095, 2).unwrap(), data[4095..4097]);
+    assert!(matches!(
+        sim.read(1, 700_000, 2),
+        Err(StoreError::Range { length: 700_001, .. })
+    ));
+}
+
+#[test]
+fn synced_bytes_of_an_open_chunk_survive_and_it_goes_on() {
+    for step in [100, 4096, 5000, 40_000] {
+        let mut sim = Sim::new(3);
+        let data = content(1, 1, 120_000);
+        let mut at = 0;
+        for part in data[..80_000].chunks(step) {
+            let request = sim.append(1, SizeClass::M1, at, part, How::Sync);
+            sim.run();
+            at += part.len() as u64;
+            assert!(matches!(&sim.replies[&request], Ok(Reply::Appended { durable, .. }) if *durable == at));
+        }
+        let mut sim = sim.crash().unwrap();
+        assert_eq!(sim.read_all(1, 80_000).unwrap(), data[..80_000], "{step}");
+        let request = sim.append(
+            1,
+            SizeClass::M1,
+            80_000,
+            &data[80_000..],
+            How::Last(Some(crc32c::crc32c(&data))),
+        );
+        sim.run();
+        sealed(&sim.replies[&request]);
+        let mut sim = sim.crash().unwrap();
+        assert_eq!(sim.read_all(1, 120_000).unwrap(), data);
+    }
+}
+
+#[test]
+fn a_retry_is_acknowledged_other_bytes_and_gaps_are_not() {
+    let mut sim = Sim::new(4);
+    let data = content(1, 1, 30_000);
+    sim.append(1, SizeClass::K64, 0, &data[..20_480], How::Received);
+    let again = sim.append(1, SizeClass::K64, 0, &data[..20_480], How::Sync);
+    let other = sim.append(1, SizeClass::K64, 4096, &data[..4096], How::Received);
+    let gap = sim.append(1, SizeClass::K64, 24_576, &data[..4096], How::Received);
+    sim.run();
+    assert!(matches!(
+        sim.replies[&again],
+        Ok(Reply::Appended { durable: 20_480, .. })
+    ));
+    assert!(matches!(
+        sim.replies[&other],
+        Err(StoreError::Conflict { expected: 20_480, .. })
+    ));
+    assert!(matches!(
+        sim.replies[&gap],
+        Err(StoreError::Conflict { expected: 20_480, .. })
+    ));
+    for settle in [false, true] {
+        let last = sim.append(1, SizeClass::K64, 20_480, &data[20_480..], How::Last(None));
+        sim.run();
+        assert_eq!(sealed(&sim.replies[&last]).length, 30_000);
+        if settle {
+            sim.settle();
+        }
+    }
+    sim = sim.crash().unwrap();
+    let last = sim.append(1, SizeClass::K64, 20_480, &data[20_480..], How::Last(None));
+    let wrong = sim.append(1, SizeClass::K64, 20_480, &data[..9520], How::Last(None));
+    sim.run();
+    assert_eq!(sealed(&sim.replies[&last]).length, 30_000);
+    assert!(matches!(sim.replies[&wrong], Err(StoreError::Conflict { .. })));
+}
+
+#[test]
+fn final_happens_once() {
+    let mut sim = Sim::new(5);
+    let data = content(1, 1, 200_000);
+    sim.append(1, SizeClass::M1, 0, &data, How::Received);
+    let finish = |length| {
+        move |request| Input::Finish {
+            request,
+            chunk: ChunkId(1),
+            epoch: Epoch::FIRST,
+            placement: PlacementIndex(1),
+            length,
+        }
+    };
+    assert!(matches!(
+        sim.ask(finish(200_001)),
+        Err(StoreError::Conflict {
+            expected: 200_000,
+            ..
+        })
+    ));
+    let first = sim.ask(finish(150_001));
+    assert_eq!(sealed(&first).checksum, crc32c::crc32c(&data[..150_001]));
+    assert_eq!(sim.ask(finish(150_001)), first);
+    assert!(
+        matches!(sim.ask(finish(150_000)), Err(StoreError::Conflict { sealed: Some(s), .. }) if s == sealed(&first))
+    );
+    let mut sim = sim.crash().unwrap();
+    assert_eq!(sim.ask(finish(150_001)), first);
+    assert_eq!(sim.read_all(1, 150_001).unwrap(), data[..150_001]);
+}
+
+#[test]
+fn a_wrong_whole_checksum_does_not_seal() {
+    let mut sim = Sim::new(6);
+    let data = content(1, 1, 9000);
+    let last = sim.append(1, SizeClass::K64, 0, &data, How::Last(Some(1)));
+    sim.run();
+    assert!(matches!(
+        sim.replies[&last],
+        Err(StoreError::Checksum { expected: 1, .. })
+    ));
+    let status = sim.ask(|request| Input::Status {
+        request,
+        chunk: ChunkId(1),
+    });
+    assert!(matches!(status, Ok(Reply::Status(r)) if r.state == ReplicaState::Open && r.received == 9000));
+}
+
+#[test]
+fn a_fence_stops_appends_and_a_seal_cuts() {
+    let mut sim = Sim::new(7);
+    let data = content(1, 1, 100_000);
+    sim.append(1, SizeClass::M1, 0, &data[..90_000], How::Sync);
+    sim.run();
+    sim.append(1, SizeClass::M1, 90_000, &data[90_000..], How::Received);
+    let fence = |epoch| {
+        move |request| Input::Fence {
+            request,
+            chunk: ChunkId(1),
+            epoch: Epoch(epoch),
+        }
+    };
+    assert_eq!(
+        sim.ask(fence(3)),
+        Ok(Reply::Fenced {
+            epoch: Epoch(3),
+            length: Some(90_000)
+        })
+    );
+    assert!(matches!(
+        sim.ask(fence(2)),
+        Err(StoreError::Fenced {
+            current: Epoch(3),
+            ..
+        })
+    ));
+    let mut sim = sim.crash().unwrap();
+    let late = sim.append(1, SizeClass::M1, 90_000, &data[90_000..], How::Sync);
+    sim.run();
+    assert!(matches!(
+        sim.replies[&late],
+        Err(StoreError::Fenced {
+            current: Epoch(3),
+            ..
+        })
+    ));
+    let seal = |epoch, length: usize| {
+        let checksum = crc32c::crc32c(&data[..length]);
+        move |request| Input::Seal {
+            request,
+            chunk: ChunkId(1),
+            epoch: Epoch(epoch),
+            length: length as u64,
+            checksum,
+        }
+    };
+    assert!(matches!(sim.ask(seal(2, 80_001)), Err(StoreError::Fenced { .. })));
+    assert!(matches!(
+        sim.ask(seal(3, 90_001)),
+        Err(StoreError::Conflict { expected: 90_000, .. })
+    ));
+    assert_eq!(sealed(&sim.ask(seal(3, 80_001))).length, 80_001);
+    let mut sim = sim.crash().unwrap();
+    assert_eq!(sealed(&sim.ask(seal(3, 80_001))).epoch, Epoch(3));
+    assert_eq!(sim.read_all(1, 80_001).unwrap(), data[..80_001]);
+    assert_eq!(
+        sim.ask(fence(4)),
+        Ok(Reply::Fenced {
+            epoch: Epoch(4),
+            length: Some(80_001)
+        })
+    );
+}
+
+#[test]
+fn a_fence_of_an_absent_chunk_leaves_a_marker() {
+    let mut sim = Sim::new(8);
+    let fence = |request| Input::Fence {
+        request,
+        chunk: ChunkId(5),
+        epoch: Epoch(2),
+    };
+    assert_eq!(
+        sim.ask(fence),
+        Ok(Reply::Fenced {
+            epoch: Epoch(2),
+            length: None
+        })
+    );
+    let mut sim = sim.crash().unwrap();
+    let late = sim.write(5, SizeClass::K64, b"late");
+    assert!(matches!(
+        late,
+        Err(StoreError::Fenced {
+            current: Epoch(2),
+            ..
+        })
+    ));
+    assert_eq!(
+        sim.ask(fence),
+        Ok(Reply::Fenced {
+            epoch: Epoch(2),
+            length: None
+        })
+    );
+}
+
+#[test]
+fn a_delete_names_placement_and_incarnation() {
+    let mut sim = Sim::new(9);
+    sim.write(1, SizeClass::K64, b"abc").unwrap();
+    let delete = |placement, incarnation| {
+        move |request| Input::Delete {
+            request,
+            chunk: ChunkId(1),
+            placement: PlacementIndex(placement),
+            incarnation: Incarnation(incarnation),
+        }
+    };
+    assert!(matches!(
+        sim.ask(delete(0, 77)),
+        Err(StoreError::Placement { .. })
+    ));
+    assert!(matches!(
+        sim.ask(delete(1, 78)),
+        Err(StoreError::OtherIncarnation { .. })
+    ));
+    assert_eq!(sim.ask(delete(1, 77)), Ok(Reply::Deleted));
+    assert!(matches!(sim.read(1, 0, 1), Err(StoreError::NotFound { .. })));
+    let mut sim = sim.crash().unwrap();
+    assert!(matches!(sim.read(1, 0, 1), Err(StoreError::NotFound { .. })));
+    let data = Bytes::from_static(b"again");
+    let sums = vec![crc32c::crc32c(&data)];
+    let again = sim.ask(|request| frame(request, 1, 2, SizeClass::K64, 0, data, sums, How::Last(None)));
+    assert_eq!(sealed(&again).placement, PlacementIndex(2));
+    assert!(matches!(
+        sim.ask(delete(1, 77)),
+        Err(StoreError::Placement { .. })
+    ));
+    assert_eq!(sim.read(1, 0, 5).unwrap(), "again");
+}
+
+#[test]
+fn a_full_disk_refuses_new_chunks_reads_and_deletes() {
+    let disk = SimDisk::with_capacity(10, 3 << 20);
+    let mut sim = Sim::on(disk, 10, tiny()).unwrap();
+    let data = content(1, 1, 60_000);
+    let mut held = Vec::new();
+    for chunk in 1..1000 {
+        match sim.write(chunk, SizeClass::K64, &data) {
+            Ok(_) => held.push(chunk),
+            Err(StoreError::NoSpace { .. }) => break,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(held.len() > 10 && held.len() < 900);
+    sim.settle();
+    assert_eq!(sim.store.status().read_only, None);
+    assert_eq!(sim.read_all(held[0], 60_000).unwrap(), data);
+    let chunk = ChunkId(held[0]);
+    let delete = |request| Input::Delete {
+        request,
+        chunk,
+        placement: PlacementIndex(1),
+        incarnation: ME.incarnation,
+    };
+    assert_eq!(sim.ask(delete), Ok(Reply::Deleted));
+    assert!(sim.write(5000, SizeClass::K64, &data).is_ok());
+    let mut sim = sim.crash().unwrap();
+    assert_eq!(sim.read_all(5000, 60_000).unwrap(), data);
+}
+
+#[test]
+fn a_failed_sync_makes_the_disk_read_only_and_reads_go_on() {
+    for nth in 1..6 {
+        let mut sim = Sim::new(11);
+        let data = content(1, 1, 50_000);
+        sim.write(1, SizeClass::K64, &data).unwrap();
+        sim.settle();
+        sim.disk.fail_sync(nth);
+        let mut failed = false;
+        for chunk in 2..6 {
+            failed |= matches!(
+                sim.write(chunk, SizeClass::K64, &data),
+                Err(StoreError::ReadOnly { .. })
+            );
+        }
+        assert!(failed && sim.store.status().read_only.is_some());
+        assert_eq!(sim.read_all(1, 50_000).unwrap(), data);
+    }
+}
+
+#[test]
+fn floors_only_rise() {
+    let mut sim = Sim::new(12);
+    let raise = |floor| {
+        move |request| Input::RaiseFloor {
+            request,
+            floor: ChunkId(floor),
+        }
+    };
+    assert_eq!(sim.ask(raise(9)), Ok(Reply::Floor(ChunkId(9))));
+    assert_eq!(sim.ask(raise(4)), Ok(Reply::Floor(ChunkId(9))));
+    sim.store.begin_checkpoint();
+    sim.settle();
+    assert_eq!(sim.crash().unwrap().store.floor(), ChunkId(9));
+}
+
+#[test]
+fn pages_list_what_is_held() {
+    let mut sim = Sim::new(13);
+    for chunk in [5, 1, 3] {
+        sim.write(chunk, SizeClass::K64, b"x").unwrap();
+    }
+    sim.append(4, SizeClass::K64, 0, b"y", How::Received);
+    let page = sim.ask(|request| Input::List {
+        request,
+        after: ChunkId(1),
+        limit: 2,
+    });
+    let Ok(Reply::Chunks { chunks, more: true }) = page else {
+        panic!("{page:?}")
+    };
+    let ids: Vec<_> = chunks.iter().map(|r| (r.chunk.0, r.state, r.durable)).collect();
+    assert_eq!(ids, [(3, ReplicaState::Sealed, 1), (4, ReplicaState::Open, 0)]);
+}
+
+#[test]
+fn another_disks_store_is_refused() {
+    let sim = Sim::new(14);
+    let other = DiskRef {
+        disk: DiskId(8),
+        incarnation: Incarnation(77),
+    };
+    let pool = drystone_env::BufferPool::new(0);
+    let result = drystone_store::Store::open(std::sync::Arc::new(sim.disk.clone()), tiny(), other, pool);
+    assert!(matches!(
+        result.err(),
+        Some(drystone_store::OpenError::OtherDisk { .. })
+    ));
+    assert!(open(&sim.disk, tiny()).is_ok());
+}

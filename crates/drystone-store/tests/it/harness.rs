@@ -1,0 +1,235 @@
+//! A store on a simulated disk whose work is executed in an order drawn from a seed.
+
+use bytes::Bytes;
+use drystone_env::sim::SimDisk;
+use drystone_env::{BufferPool, IoRequest, Monotonic, Rng, SeededRng};
+use drystone_proto::checksum::block_checksums;
+use drystone_store::{
+    Input, LastFrame, OpenError, Output, RecoveryReport, Reply, RequestId, Store, StoreConfig, StoreError,
+};
+use drystone_types::{ChunkId, DiskId, DiskRef, Epoch, Incarnation, PlacementIndex, SizeClass};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub const ME: DiskRef = DiskRef {
+    disk: DiskId(7),
+    incarnation: Incarnation(77),
+};
+
+pub fn tiny() -> StoreConfig {
+    StoreConfig {
+        reserve_bytes: 0,
+        segment_bytes: 256 << 10,
+        batch_bytes: 128 << 10,
+        checkpoint_bytes: 300 << 10,
+        small_bytes: 16 << 10,
+        move_bytes: 64 << 10,
+        move_after: Duration::from_millis(20),
+        slots_per_file: [4, 1, 1, 1],
+        spare_slots: [1, 0, 0, 0],
+        checksum_cache_bytes: 400,
+        ..StoreConfig::default()
+    }
+}
+
+pub struct Sim {
+    pub disk: SimDisk,
+    pub store: Store,
+    pub rng: SeededRng,
+    pub now: Monotonic,
+    pub pending: Vec<IoRequest>,
+    pub replies: BTreeMap<RequestId, Result<Reply, StoreError>>,
+    pub next_request: u64,
+    pool: BufferPool,
+}
+
+pub fn open(disk: &SimDisk, config: StoreConfig) -> Result<(Store, RecoveryReport), OpenError> {
+    Store::open(Arc::new(disk.clone()), config, ME, BufferPool::new(4 << 20))
+}
+
+impl Sim {
+    pub fn new(seed: u64) -> Self {
+        Self::on(SimDisk::new(seed), seed, tiny()).unwrap()
+    }
+
+    pub fn on(disk: SimDisk, seed: u64, config: StoreConfig) -> Result<Self, OpenError> {
+        let (store, _) = open(&disk, config)?;
+        let rng = SeededRng::new(seed).split("sim");
+        Ok(Self {
+            disk,
+            store,
+            rng,
+            now: Monotonic(1),
+            pending: Vec::new(),
+            replies: BTreeMap::new(),
+            next_request: 1,
+            pool: BufferPool::new(4 << 20),
+        })
+    }
+
+    pub fn input(&mut self, input: Input) {
+        let mut out = Vec::new();
+        self.store.on(self.now, input, &mut out);
+        for output in out {
+            match output {
+                Output::Io(request) => self.pending.push(request),
+                Output::Reply { request, result } => {
+                    let old = self.replies.insert(request, result);
+                    assert!(old.is_none(), "two answers to {request:?}");
+                }
+                Output::Wake(_) => {}
+            }
+        }
+    }
+
+    pub fn request(&mut self, make: impl FnOnce(RequestId) -> Input) -> RequestId {
+        let request = RequestId(self.next_request);
+        self.next_request += 1;
+        self.input(make(request));
+        request
+    }
+
+    /// Executes one piece of disk work, any.
+    pub fn step(&mut self) -> bool {
+        if self.pending.is_empty() {
+            return false;
+        }
+        let at = self.rng.below(self.pending.len() as u64) as usize;
+        let request = self.pending.swap_remove(at);
+        let completion = request.execute(&self.pool);
+        if !self.disk.is_off() {
+            self.input(Input::Io(completion));
+        }
+        true
+    }
+
+    pub fn tick(&mut self, by: Duration) {
+        self.now = self.now.plus(by);
+        self.input(Input::Tick);
+    }
+
+    /// Until nothing is under way; time does not pass.
+    pub fn run(&mut self) {
+        while self.step() {}
+    }
+
+    /// Until everything is in its slot.
+    pub fn settle(&mut self) {
+        for _ in 0..50 {
+            self.run();
+            self.tick(Duration::from_millis(30));
+        }
+        self.run();
+        assert!(self.disk.is_off() || self.store.status().read_only.is_some() || self.store.is_idle());
+    }
+
+    pub fn ask(&mut self, make: impl FnOnce(RequestId) -> Input) -> Result<Reply, StoreError> {
+        let request = self.request(make);
+        self.run();
+        self.replies
+            .remove(&request)
+            .expect("every request is answered when nothing is under way")
+    }
+
+    pub fn append(&mut self, chunk: u64, class: SizeClass, offset: u64, data: &[u8], how: How) -> RequestId {
+        let (data, checksums) = (self.pool.copy(data).freeze(), block_checksums(data));
+        self.request(|request| frame(request, chunk, 1, class, offset, data, checksums, how))
+    }
+
+    pub fn write(&mut self, chunk: u64, class: SizeClass, data: &[u8]) -> Result<Reply, StoreError> {
+        let request = self.append(chunk, class, 0, data, How::Last(None));
+        self.run();
+        self.replies.remove(&request).expect("answered")
+    }
+
+    pub fn read(&mut self, chunk: u64, offset: u64, length: u32) -> Result<Bytes, StoreError> {
+        let chunk = ChunkId(chunk);
+        let reply = self.ask(|request| Input::Read {
+            request,
+            chunk,
+            placement: None,
+            offset,
+            length,
+        })?;
+        let Reply::Data { data, checksums, .. } = reply else {
+            panic!("a read is answered with data")
+        };
+        if let Some(checksums) = checksums {
+            assert_eq!(block_checksums(&data), checksums);
+        }
+        Ok(data)
+    }
+
+    pub fn read_all(&mut self, chunk: u64, length: u64) -> Result<Vec<u8>, StoreError> {
+        let mut all = Vec::new();
+        while (all.len() as u64) < length {
+            let here = (length - all.len() as u64).min(1 << 20);
+            all.extend_from_slice(&self.read(chunk, all.len() as u64, here as u32)?);
+        }
+        Ok(all)
+    }
+
+    /// The power goes and comes back.
+    pub fn crash(self) -> Result<Self, OpenError> {
+        drop(self.store);
+        self.disk.crash();
+        Self::reopen(self.disk, self.rng, self.next_request)
+    }
+
+    fn reopen(disk: SimDisk, mut rng: SeededRng, next_request: u64) -> Result<Self, OpenError> {
+        let seed = rng.next_u64();
+        let mut sim = Self::on(disk, seed, tiny())?;
+        (sim.rng, sim.next_request) = (rng, next_request);
+        Ok(sim)
+    }
+
+    /// The process ends in good order and starts again.
+    pub fn restart(self) -> Result<Self, OpenError> {
+        drop(self.store);
+        self.disk.kill();
+        Self::reopen(self.disk, self.rng, self.next_request)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum How {
+    Received,
+    Sync,
+    Last(Option<u32>),
+}
+
+#[allow(clippy::too_many_arguments)]
+pub fn frame(
+    request: RequestId,
+    chunk: u64,
+    placement: u64,
+    class: SizeClass,
+    offset: u64,
+    data: Bytes,
+    checksums: Vec<u32>,
+    how: How,
+) -> Input {
+    Input::Append {
+        request,
+        chunk: ChunkId(chunk),
+        epoch: Epoch::FIRST,
+        placement: PlacementIndex(placement),
+        class,
+        offset,
+        data,
+        checksums,
+        sync: how == How::Sync,
+        last: match how {
+            How::Last(checksum) => Some(LastFrame { checksum }),
+            _ => None,
+        },
+    }
+}
+
+/// Content that tells chunk, placement and place.
+pub fn content(chunk: u64, placement: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    SeededRng::new(chunk << 20 ^ placement).fill(&mut bytes);
+    bytes
+}

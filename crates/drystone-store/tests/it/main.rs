@@ -1,0 +1,6 @@
+//! The store at its boundary, on simulated disks.
+
+mod basics;
+mod damage;
+mod harness;
+mod model;
