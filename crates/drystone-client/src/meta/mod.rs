@@ -266,11 +266,12 @@ impl Meta {
             origin: None,
             command: Some(Command { op: Some(op) }),
         };
-        for _ in 0..MAX_SESSIONS {
+        let mut forgotten = 0;
+        while forgotten < MAX_SESSIONS {
             self.open_session(caller, deadline).await?;
-            let begun = Begun {
-                meta: self,
-                ticket: lock(&self.session).begin(),
+            let Some(begun) = self.begin() else {
+                self.pause(call, deadline).await?;
+                continue;
             };
             request.origin = Some(origin(begun.ticket, caller, key));
             let (reply, maybe_done) = match self.call::<_, MutateReply>(call, &request).await {
@@ -286,8 +287,13 @@ impl Meta {
             match Code::from_number(outcome.code) {
                 None if outcome.code == 0 => return Ok((outcome, reply.index)),
                 Some(Code::SessionUnknown) if !maybe_done => {
-                    let fresh = draw_client(&mut *lock(&self.rng));
-                    lock(&self.session).forgotten(begun.ticket.generation, fresh);
+                    forgotten += 1;
+                    self.renew(begun.ticket.generation);
+                }
+                // Nothing was done, and such an answer is not kept: once more, under a new number.
+                Some(Code::Busy) if !maybe_done => {
+                    drop(begun);
+                    self.pause(call, deadline).await?;
                 }
                 code => {
                     let code = code.unwrap_or(Code::Unknown);
@@ -307,6 +313,34 @@ impl Meta {
             code: Code::Unavailable,
             error,
         })
+    }
+
+    fn begin(&self) -> Option<Begun<'_>> {
+        let ticket = lock(&self.session).begin()?;
+        Some(Begun { meta: self, ticket })
+    }
+
+    /// The cluster has forgotten the session of `generation`.
+    fn renew(&self, generation: u64) {
+        let fresh = draw_client(&mut lock(&self.rng));
+        lock(&self.session).forgotten(generation, fresh);
+    }
+
+    /// Waits a little for room in the session.
+    async fn pause(&self, call: Call, deadline: Monotonic) -> Result<(), Failed> {
+        if self.env.clock.now().plus(BACKOFF_BASE) >= deadline {
+            let error = Error::new(
+                ErrorKind::Busy,
+                call.operation,
+                "too many answers are outstanding",
+            );
+            return Err(Failed {
+                code: Code::Busy,
+                error,
+            });
+        }
+        self.env.clock.sleep(BACKOFF_BASE).await;
+        Ok(())
     }
 
     /// Makes sure that the cluster knows our session.
@@ -348,6 +382,11 @@ impl Meta {
         };
         let (reply, _) = result.map_err(unavailable)?;
         let outcome = reply.outcome.unwrap_or_default();
+        if outcome.code == Code::SessionUnknown.number() {
+            // The id is used up: the command will find the session unknown too, and go on under another.
+            self.renew(generation);
+            return Ok(());
+        }
         if outcome.code != 0 {
             let code = Code::from_number(outcome.code).unwrap_or(Code::Unavailable);
             return Err(Failed {

@@ -4,6 +4,9 @@
 use drystone_types::ClientId;
 use std::collections::BTreeSet;
 
+/// Numbers between the oldest outstanding command and the newest: a little less than the namespace keeps answers for.
+const MAX_WINDOW: u64 = 1000;
+
 /// One session of this process. When the cluster has forgotten it, another begins under another id.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -55,18 +58,25 @@ impl Session {
         }
     }
 
-    /// The next command's place.
-    pub(crate) fn begin(&mut self) -> Ticket {
+    /// The next command's place; `None` while the oldest one outstanding is too far behind.
+    pub(crate) fn begin(&mut self) -> Option<Ticket> {
         let sequence = self.next;
+        if self
+            .outstanding
+            .first()
+            .is_some_and(|&oldest| sequence - oldest >= MAX_WINDOW)
+        {
+            return None;
+        }
         self.next += 1;
         self.outstanding.insert(sequence);
         let acknowledged_below = self.outstanding.first().copied().unwrap_or(sequence);
-        Ticket {
+        Some(Ticket {
             client: self.client,
             generation: self.generation,
             sequence,
             acknowledged_below,
-        }
+        })
     }
 
     /// Nobody waits for this command any more.
@@ -84,12 +94,12 @@ mod tests {
     #[test]
     fn answers_are_kept_for_the_oldest_outstanding_command() {
         let mut session = Session::new(ClientId([1; 16]));
-        let (one, two) = (session.begin(), session.begin());
+        let (one, two) = (session.begin().unwrap(), session.begin().unwrap());
         assert_eq!((one.sequence, one.acknowledged_below), (1, 1));
         session.end(two);
-        assert_eq!(session.begin().acknowledged_below, 1);
+        assert_eq!(session.begin().unwrap().acknowledged_below, 1);
         session.end(one);
-        assert_eq!(session.begin().acknowledged_below, 3);
+        assert_eq!(session.begin().unwrap().acknowledged_below, 3);
     }
 
     #[test]
@@ -97,14 +107,30 @@ mod tests {
         let mut session = Session::new(ClientId([1; 16]));
         session.opened(0);
         assert_eq!(session.to_open(), None);
-        let old = session.begin();
+        let old = session.begin().unwrap();
         session.forgotten(0, ClientId([2; 16]));
         session.forgotten(0, ClientId([3; 16]));
         assert_eq!(session.to_open(), Some((ClientId([2; 16]), 1)));
         session.opened(0);
         assert!(session.to_open().is_some());
-        let new = session.begin();
+        let new = session.begin().unwrap();
         session.end(old);
-        assert_eq!((new.sequence, session.begin().acknowledged_below), (1, 1));
+        assert_eq!(
+            (new.sequence, session.begin().unwrap().acknowledged_below),
+            (1, 1)
+        );
+    }
+
+    #[test]
+    fn one_stuck_command_stops_the_numbers_before_the_cluster_does() {
+        let mut session = Session::new(ClientId([1; 16]));
+        let stuck = session.begin().unwrap();
+        (0..999).for_each(|_| {
+            let ticket = session.begin().unwrap();
+            session.end(ticket);
+        });
+        assert_eq!(session.begin(), None);
+        session.end(stuck);
+        assert!(session.begin().is_some());
     }
 }

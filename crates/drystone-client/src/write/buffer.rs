@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     fn filled() -> (Buffer, Vec<u8>) {
-        let data: Vec<u8> = (0..30_000u32).map(|i| (i * 31 >> 3) as u8).collect();
+        let data: Vec<u8> = (0..30_000u32).map(|i| ((i * 31) >> 3) as u8).collect();
         let mut buffer = Buffer::default();
         for part in data.chunks(8192) {
             buffer.push(Frame::new(Bytes::copy_from_slice(part)));

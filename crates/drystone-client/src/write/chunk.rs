@@ -58,7 +58,7 @@ pub(crate) struct Trouble {
     pub(crate) code: Code,
     pub(crate) message: String,
     /// A second `final`: the first one's receipt.
-    pub(crate) receipt: Option<Receipt>,
+    pub(crate) receipt: Option<Box<Receipt>>,
 }
 
 impl Trouble {
@@ -834,7 +834,7 @@ impl ChunkWrite {
         let to = finishing.grant.members[member].clone();
         let (receipt, trouble) = match result {
             Ok(receipt) => (Some(receipt), None),
-            Err(mut trouble) => (trouble.receipt.take(), Some(trouble)),
+            Err(mut trouble) => (trouble.receipt.take().map(|receipt| *receipt), Some(trouble)),
         };
         let base = self.buffer.base();
         let good = receipt.filter(|receipt| {

@@ -341,7 +341,10 @@ fn answer<Rep: Message>(result: Result<drystone_rpc::Answer<Rep>, CallError>) ->
     result.map(|answer| answer.body).map_err(|error| Trouble {
         code: error.code(),
         message: error.to_string(),
-        receipt: error.reply().and_then(|reply| reply.receipt.clone()),
+        receipt: error
+            .reply()
+            .and_then(|reply| reply.receipt.clone())
+            .map(Box::new),
     })
 }
 

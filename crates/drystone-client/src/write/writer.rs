@@ -11,7 +11,7 @@ use crate::metrics::Metrics;
 use bytes::Bytes;
 use drystone_env::{BufferMut, Monotonic};
 use drystone_proto::command::{
-    Content, NewExtent, Op, Outcome, Publish, PublishMode, Stage, StageExtend, Target,
+    Content, NewExtent, Op, Outcome, Precondition, Publish, PublishMode, Stage, StageExtend, Target,
 };
 use drystone_proto::record::PolicyRecord;
 use drystone_types::{Code, InodeId, MAX_CHUNK_BYTES, MAX_PAYLOAD_BYTES, Since};
@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-const WRITE: &str = "write";
+pub(super) const WRITE: &str = "write";
 /// A stream of unknown length begins with a chunk of this size, so that a file that turns out small does not take
 /// a large slot.
 const FIRST_UNKNOWN: u64 = 8 << 20;
@@ -35,9 +35,9 @@ const STAGE_LEASE: Duration = Duration::from_secs(6 * 3600);
 
 /// A file being written. Dropping it before [`Writer::finish`] leaves nothing visible; the space is reclaimed.
 pub struct Writer {
-    client: Client,
-    path: String,
-    options: WriteOptions,
+    pub(super) client: Client,
+    pub(super) path: String,
+    pub(super) options: WriteOptions,
     policy: Option<PolicyRecord>,
     gather: Option<(BufferMut, usize)>,
     pending: Option<Bytes>,
@@ -334,14 +334,17 @@ impl Writer {
         if self.parts.len() > MAX_CHUNKS || self.staged.is_some() {
             self.stage().await?;
         }
-        let content = content(&std::mem::take(&mut self.parts));
-        let outcome = self.publish(content).await.map_err(|failed| match failed.code {
-            Code::GrantExpired => {
-                self.client.shared.writes.forget_grants();
-                failed.error.about("the write took longer than its grants live")
-            }
-            _ => failed.error,
-        })?;
+        let parts = std::mem::take(&mut self.parts);
+        let outcome = self
+            .publish_parts(&parts)
+            .await
+            .map_err(|failed| match failed.code {
+                Code::GrantExpired => {
+                    self.client.shared.writes.forget_grants();
+                    failed.error.about("the write took longer than its grants live")
+                }
+                _ => failed.error,
+            })?;
         Ok(self.published(&outcome))
     }
 
@@ -363,7 +366,7 @@ impl Writer {
         let mut fresh = false;
         loop {
             let parts = self.write_single(data, fresh).await?;
-            match self.publish(content(&parts)).await {
+            match self.publish_parts(&parts).await {
                 Ok(outcome) => {
                     Metrics::add(&self.client.shared.metrics.bytes_written, data.len() as u64);
                     return Ok(Some(self.published(&outcome)));
@@ -407,7 +410,7 @@ impl Writer {
     }
 
     /// One frame, one append, run here: no task of its own.
-    async fn write_single(&mut self, data: &Bytes, fresh: bool) -> Result<Vec<Part>, Error> {
+    pub(super) async fn write_single(&mut self, data: &Bytes, fresh: bool) -> Result<Vec<Part>, Error> {
         let policy = self.policy().await?;
         let (jobs, inbox) = mpsc::unbounded_channel();
         let max_bytes = data.len() as u64;
@@ -484,32 +487,42 @@ impl Writer {
         }
     }
 
-    async fn publish(&self, content: Content) -> Result<Outcome, Failed> {
+    pub(super) async fn publish(&self, content: Content) -> Result<Outcome, Failed> {
+        self.publish_as(self.options.mode, self.options.precondition.message(), content)
+            .await
+    }
+
+    pub(super) async fn publish_as(
+        &self,
+        mode: WriteMode,
+        precondition: Option<Precondition>,
+        content: Content,
+    ) -> Result<Outcome, Failed> {
         let place = target(WRITE, &self.path).map_err(|error| Failed {
             code: error.code(),
             error,
         })?;
-        let (mode, offset) = match self.options.mode {
+        let (mode, offset) = match mode {
             WriteMode::Replace => (PublishMode::Replace, 0),
             WriteMode::Append => (PublishMode::Append, 0),
             WriteMode::Range(offset) => (PublishMode::Range, offset),
         };
         let op = Op::Publish(Publish {
             target: Some(place),
-            precondition: self.options.precondition.message(),
+            precondition,
             mode: mode as i32,
             offset,
-            content: Some(content),
+            // Staged content comes alone.
+            content: self.staged.is_none().then_some(content),
             parents: self.options.parents,
             file_mode: self.options.file_mode,
             staged: self.staged.map_or(0, |(inode, _)| inode),
         });
-        let clock = &self.client.shared.env.clock;
-        let deadline = clock.now().plus(
-            self.options
-                .deadline
-                .unwrap_or(self.client.shared.options.deadline),
-        );
+        let wait = self
+            .options
+            .deadline
+            .unwrap_or(self.client.shared.options.deadline);
+        let deadline = self.client.shared.env.clock.now().plus(wait);
         let outcome = self
             .client
             .mutate(WRITE, self.options.idempotency.as_ref(), op, deadline)
@@ -549,7 +562,7 @@ fn not_visible(failed: Failed, path: &str) -> Error {
 }
 
 /// Sealed parts as a command records them.
-fn content(parts: &[Part]) -> Content {
+pub(super) fn content(parts: &[Part]) -> Content {
     let extent = |part: &Part| NewExtent {
         length: part.length,
         chunk: part.chunk.chunk,

@@ -1,6 +1,9 @@
 //! A small cluster in memory behind the real wire: metadata servers that share one state, chunk servers that reach
 //! each other's memory. It keeps the contract that the client relies on and can be made to fail.
 
+#![allow(clippy::unwrap_used, reason = "a test double: a panic is the test's failure")]
+#![allow(clippy::result_large_err, reason = "the error is the message of the wire")]
+
 use bytes::Bytes;
 use drystone_client::{Client, Options};
 use drystone_env::{BoxFuture, BufferPool, Env};
@@ -414,8 +417,21 @@ impl Namespace {
         match op {
             Op::Publish(publish) => {
                 let path = publish.target.unwrap().path.trim_matches('/').to_owned();
-                let (inline, extents, size) = self.take(publish.content.unwrap());
+                assert!(
+                    publish.staged == 0 || publish.content.is_none(),
+                    "staged content comes alone"
+                );
+                let (inline, extents, size) = self.take(publish.content.unwrap_or_default());
                 let before = self.files.get(&path).cloned();
+                let refused = |code: Code| Outcome {
+                    code: code.number(),
+                    ..Outcome::default()
+                };
+                let versions = publish.precondition.unwrap_or_default().versions;
+                let version = before.as_ref().map_or(0, |file| file.version);
+                if !versions.is_empty() && !versions.iter().any(|tag| tag.version == version) {
+                    return refused(Code::PreconditionFailed);
+                }
                 let created = before.is_none();
                 let mut file = before.unwrap_or(File {
                     inode: index + 1000,
@@ -424,8 +440,19 @@ impl Namespace {
                 let mut offset = 0;
                 if publish.mode == PublishMode::Append as i32 {
                     offset = file.size;
+                    if inline.is_some() != file.inline.is_some() && file.size > 0 {
+                        return refused(Code::InlineRefused);
+                    }
+                    let parts = [file.inline.take(), inline]
+                        .into_iter()
+                        .flatten()
+                        .collect::<Vec<_>>();
+                    file.inline = (!parts.is_empty()).then(|| parts.concat().into());
                     file.extents.extend(extents);
                     file.size += size;
+                } else if publish.mode == PublishMode::Range as i32 {
+                    // Ranges of files in chunks are not needed here.
+                    return refused(Code::InlineRefused);
                 } else {
                     let staged = self.staged.remove(&publish.staged).unwrap_or_default();
                     (file.inline, file.extents, file.size) = (inline, staged.extents, staged.size + size);

@@ -1,4 +1,5 @@
 //! The client over the real wire against a small cluster in memory.
+#![allow(clippy::unwrap_used, reason = "a panic is the test's failure")]
 
 mod fake;
 
@@ -356,4 +357,43 @@ async fn a_file_of_many_chunks_is_staged() {
         client.put("/f", data, append).await.unwrap_err().kind(),
         ErrorKind::TooLarge
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_inline_file_grows_into_chunks() {
+    let cluster = Cluster::start(1, 3).await;
+    cluster.world.inline_max.store(4096, SeqCst);
+    let client = cluster.client().await;
+    let (a, b, c) = (bytes(1, 1000), bytes(2, 3000), bytes(3, 3_000_000));
+    client
+        .put("/f", a.clone(), WriteOptions::default())
+        .await
+        .unwrap();
+    let append = WriteOptions {
+        mode: WriteMode::Append,
+        ..WriteOptions::default()
+    };
+    assert_eq!(
+        client.put("/f", b.clone(), append.clone()).await.unwrap().offset,
+        1000
+    );
+    let grown = client.put("/f", c.clone(), append.clone()).await.unwrap();
+    assert_eq!(
+        (grown.offset, grown.size, grown.created),
+        (4000, 3_004_000, false)
+    );
+    let last = client.put("/f", a.clone(), append).await.unwrap();
+    assert_eq!(last.offset, 3_004_000);
+    assert!(content(&client, "/f").await == [&a[..], &b, &c, &a].concat());
+    // A range in the middle of an inline file that lengthens it.
+    client
+        .put("/g", b.clone(), WriteOptions::default())
+        .await
+        .unwrap();
+    let range = WriteOptions {
+        mode: WriteMode::Range(1500),
+        ..WriteOptions::default()
+    };
+    assert_eq!(client.put("/g", c.clone(), range).await.unwrap().offset, 1500);
+    assert!(content(&client, "/g").await == [&b[..1500], &c].concat());
 }

@@ -1,0 +1,140 @@
+//! Adds bytes in chunks to a file whose content is in the metadata: its old bytes move to a chunk, and one command
+//! replaces the content, provided that it still is the one that was read.
+
+use super::WriteMode;
+use super::chunk::Part;
+use super::writer::{WRITE, Writer, content};
+use crate::client::target;
+use crate::error::{Error, ErrorKind};
+use crate::meta::Failed;
+use crate::read::Consistency;
+use crate::version::{ContentVersion, Precondition};
+use drystone_proto::command::{Content, NewExtent, Outcome};
+use drystone_proto::meta::LookupRequest;
+use drystone_types::{Code, InodeId, Since};
+
+/// Times that another writer may come first.
+const MAX_RACES: u32 = 5;
+
+fn refused(code: Code, context: &str) -> Failed {
+    Failed {
+        code,
+        error: Error::new(ErrorKind::from_code(code), WRITE, context),
+    }
+}
+
+impl Writer {
+    /// Publishes sealed parts, whatever the file's content is kept in.
+    pub(super) async fn publish_parts(&mut self, parts: &[Part]) -> Result<Outcome, Failed> {
+        for _ in 0..MAX_RACES {
+            match self.publish(content(parts)).await {
+                Err(failed)
+                    if failed.code == Code::InlineRefused && self.options.mode != WriteMode::Replace => {}
+                result => return result,
+            }
+            match self.grow(parts).await? {
+                Some(outcome) => return Ok(outcome),
+                None => continue,
+            }
+        }
+        Err(refused(Code::Busy, &self.path))
+    }
+
+    /// `None` if another writer came first.
+    async fn grow(&mut self, parts: &[Part]) -> Result<Option<Outcome>, Failed> {
+        let place = target(WRITE, &self.path).map_err(|error| Failed {
+            code: error.code(),
+            error,
+        })?;
+        let request = LookupRequest {
+            content: true,
+            ..LookupRequest::default()
+        };
+        let reply = self
+            .client
+            .look_up(WRITE, place, Consistency::Linearizable, request)
+            .await?;
+        let mut inode = reply.inode.unwrap_or_default();
+        let Some(old) = inode.inline.take() else {
+            return Ok(None);
+        };
+        let found = ContentVersion {
+            inode: InodeId(inode.id),
+            version: Since(inode.version),
+        };
+        self.check(found)?;
+        let at = match self.options.mode {
+            WriteMode::Range(offset) if offset > old.len() as u64 => {
+                return Err(refused(Code::Range, &self.path));
+            }
+            WriteMode::Range(offset) => offset,
+            _ => old.len() as u64,
+        };
+        let kept = self.write_single(&old, true).await.map_err(|error| Failed {
+            code: error.code(),
+            error,
+        })?;
+        let spliced = splice(&kept, parts, at);
+        match self
+            .publish_as(
+                WriteMode::Replace,
+                Precondition::version(found).message(),
+                spliced,
+            )
+            .await
+        {
+            Ok(outcome) => Ok(Some(Outcome {
+                offset: at,
+                ..outcome
+            })),
+            Err(failed) if failed.code == Code::PreconditionFailed => Ok(None),
+            Err(failed) => Err(failed),
+        }
+    }
+
+    /// The caller's own precondition, which the replacing command cannot carry beside ours.
+    fn check(&self, found: ContentVersion) -> Result<(), Failed> {
+        let wanted = &self.options.precondition;
+        if wanted.absent {
+            return Err(refused(Code::Exists, &self.path));
+        }
+        let fits = wanted.versions.is_empty() || wanted.versions.contains(&found);
+        match fits && !wanted.not_versions.contains(&found) {
+            true => Ok(()),
+            false => Err(refused(Code::PreconditionFailed, &self.path)),
+        }
+    }
+}
+
+/// The old bytes (now in `kept`) before `at`, the new ones, and what is left of the old ones behind them.
+fn splice(kept: &[Part], new: &[Part], at: u64) -> Content {
+    let added: u64 = new.iter().map(|part| part.length).sum();
+    let (mut before, mut behind, mut position) = (Vec::new(), Vec::new(), 0);
+    for part in kept {
+        let (from, to) = (position, position + part.length);
+        let piece = |list: &mut Vec<NewExtent>, start: u64, end: u64| {
+            let (start, end) = (start.max(from), end.min(to));
+            if start < end {
+                list.push(NewExtent {
+                    length: end - start,
+                    chunk: part.chunk.chunk,
+                    chunk_offset: start - from,
+                });
+            }
+        };
+        piece(&mut before, 0, at);
+        piece(&mut behind, at + added, u64::MAX);
+        position = to;
+    }
+    let new = content(new);
+    let chunks = kept
+        .iter()
+        .map(|part| part.chunk.clone())
+        .chain(new.chunks)
+        .collect();
+    Content {
+        inline: None,
+        extents: before.into_iter().chain(new.extents).chain(behind).collect(),
+        chunks,
+    }
+}
