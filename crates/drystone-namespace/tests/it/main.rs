@@ -31,7 +31,7 @@ fn cases(default: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(cases(200))]
+    #![proptest_config(cases(600))]
 
     #[test]
     fn random_commands_do_what_the_model_says(steps in prop::collection::vec(step(), 1..150)) {
