@@ -47,6 +47,12 @@ impl Entry {
     fn chain(&self) -> MutexGuard<'_, Chain> {
         self.chain.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// True if it broke and nothing of it is on its way: a writer that comes again begins anew.
+    fn is_spent(&self) -> bool {
+        let chain = self.chain();
+        chain.is_broken() && chain.is_idle()
+    }
 }
 
 impl Chains {
@@ -86,7 +92,7 @@ impl Chains {
         if let Some(entry) = known
             && entry.me == me
             && entry.hops == append.chain
-            && !(entry.chain().is_broken() && entry.chain().is_idle())
+            && !entry.is_spent()
         {
             entry.used.store(now.0, Relaxed);
             return Ok(Arc::clone(entry));
@@ -132,6 +138,7 @@ struct Flight {
     /// Taken out of the chain when the flight ends, however it ends.
     seat: Seat,
     last: bool,
+    ask: Ask,
     /// Until then the answer is made.
     answer_by: Monotonic,
     own: Option<Pending<Appended>>,
@@ -193,6 +200,7 @@ impl Flight {
                 now,
             },
             last: append.last,
+            ask,
             answer_by: request.deadline,
             own: None,
             below: None,
@@ -290,7 +298,8 @@ impl Flight {
             Ok(hops) => {
                 if self.last {
                     self.node.chains.remove(&self.seat.entry);
-                } else if let Ok((disk, _)) = self.node.disk(Some(self.seat.entry.me))
+                } else if self.ask == Ask::Received
+                    && let Ok((disk, _)) = self.node.disk(Some(self.seat.entry.me))
                     && let Some(room) = disk.backlog().room()
                 {
                     // The disk is behind: whoever sends waits, because memory is bounded. Disk work always ends,

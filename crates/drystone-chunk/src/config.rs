@@ -39,7 +39,7 @@ pub struct Config {
     #[serde(deserialize_with = "bytes")]
     pub read_cache: ByteCount,
     /// Most bytes of payload that are being written, forwarded or read at one time, all connections together;
-    /// default 64 MiB, 8 MiB to 16 GiB. Beyond it connections are not read (the sender waits); nothing fails.
+    /// default 64 MiB, 32 MiB to 16 GiB. Beyond it connections are not read (the sender waits); nothing fails.
     #[serde(deserialize_with = "bytes")]
     pub in_flight: ByteCount,
     /// Threads that do the blocking work of each disk; default 4, 1 to 64. Raise it for arrays and NVMe drives
@@ -122,10 +122,11 @@ impl Config {
             self.read_cache.0 <= 1 << 40,
             format!("read-cache is {}, must be at most 1TiB", self.read_cache),
         );
-        let least = 8 * MAX_PAYLOAD_BYTES as u64;
+        // Half of it is for what disks have not written, of which 4 MiB may rest for a second before they are moved.
+        let least = 32 * MAX_PAYLOAD_BYTES as u64;
         check(
             (least..=16 << 30).contains(&self.in_flight.0),
-            format!("in-flight is {}, must be 8MiB to 16GiB", self.in_flight),
+            format!("in-flight is {}, must be 32MiB to 16GiB", self.in_flight),
         );
         check(
             (1..=64).contains(&self.io_threads),

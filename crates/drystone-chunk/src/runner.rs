@@ -258,7 +258,7 @@ impl Core {
                 self.store.on(now, Input::Tick, &mut out);
             }
             self.dispatch(&mut out);
-            self.shared.backlog.set(self.store.status().memory_bytes);
+            self.shared.backlog.set(self.store.memory_bytes());
             if closed {
                 let until = *give_up.get_or_insert(now.plus(CLOSING));
                 if self.under_way == 0 || now >= until {

@@ -46,15 +46,16 @@ impl ChunkServer {
         // Unused buffers are kept for what is in flight and for what the disks write beside it.
         let pool = BufferPool::new(config.in_flight.0.min(256 << 20) as usize);
         let (identity, boot) = (crew.identity.clone(), crew.boot);
-        let (disks, faults, locks) = open_disks(&env, &config, crew, &pool).await?;
-        for fault in &faults {
-            tracing::error!(path = %fault.path, reason = %fault.reason, "a disk is left out");
-        }
+        // Before the disks are opened: nothing has to be undone if the address is taken.
         let listener = env.net.bind(config.listen).await;
         let listener = listener.map_err(|source| StartError::Listen {
             address: config.listen,
             source,
         })?;
+        let (disks, faults, locks) = open_disks(&env, &config, crew, &pool).await?;
+        for fault in &faults {
+            tracing::error!(path = %fault.path, reason = %fault.reason, "a disk is left out");
+        }
         let address = listener.address();
         let told = config.advertise.clone().unwrap_or_else(|| address.to_string());
         let channels = Channels::new(env.clone(), channel_options(&env, &identity, &pool));

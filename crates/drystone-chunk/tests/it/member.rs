@@ -129,3 +129,20 @@ async fn before_the_first_registration_no_grant_is_accepted() {
     assert_eq!(error.code(), Code::Unavailable);
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_is_taken_leaves_the_directory_free() {
+    let cluster = Cluster::start_with(1, |_| ()).await;
+    let taken = cluster.servers[0].address();
+    cluster.stop().await;
+    let other = cluster.env.net.bind(taken).await.unwrap();
+    let refused = cluster.start_server(0, |config| config.listen = taken).await;
+    assert!(matches!(refused, Err(drystone_chunk::StartError::Listen { .. })));
+    drop(other);
+    cluster
+        .start_server(0, |config| config.listen = taken)
+        .await
+        .unwrap()
+        .shutdown()
+        .await;
+}
