@@ -11,7 +11,7 @@ impl Sim {
         let ids: Vec<u64> = self.members.keys().copied().collect();
         let one = ids[self.rng.below(ids.len() as u64) as usize];
         let other = ids[self.rng.below(ids.len() as u64) as usize];
-        match self.rng.below(12) {
+        match self.rng.below(14) {
             0..=2 => self.crash(one, true),
             3 => self.crash(one, false),
             4 => {
@@ -35,6 +35,11 @@ impl Sim {
                 self.lose_state(one);
             }
             8..=9 => self.network.cuts.clear(),
+            10 => {
+                self.network.slow_disks.insert(one);
+                self.sometimes("slow disk");
+            }
+            11 => self.network.slow_disks.clear(),
             _ => {
                 self.network.loss = self.rng.below(20);
                 self.network.duplication = self.rng.below(20);

@@ -14,6 +14,8 @@ pub struct Network {
     pub loss: u64,
     pub duplication: u64,
     pub slow: u64,
+    /// Members whose disks are slow: what they have not synced is much.
+    pub slow_disks: BTreeSet<u64>,
 }
 
 impl Network {

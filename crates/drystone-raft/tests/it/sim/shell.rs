@@ -160,7 +160,11 @@ impl Sim {
         let boot = self.members[&id].boot;
         match output {
             Output::Io(request) => {
-                let slow = if self.rng.chance(1, 50) { 30 * MS } else { MS };
+                let slow = match () {
+                    () if self.network.slow_disks.contains(&id) => 250 * MS,
+                    () if self.rng.chance(1, 50) => 30 * MS,
+                    () => MS,
+                };
                 self.soon(
                     50,
                     slow,
