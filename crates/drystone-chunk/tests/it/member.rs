@@ -146,3 +146,45 @@ async fn an_address_that_is_taken_leaves_the_directory_free() {
         .shutdown()
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_boot_counter_of_a_server_grows_whichever_of_its_disks_are_there() {
+    let cluster = Cluster::start(1).await;
+    cluster.stop().await;
+    let (first, second) = (cluster.path(0), cluster.path(1));
+    let mut identity = cluster.identity(0);
+    identity.disk = cluster.identity(1).disk;
+    let directory = drystone_chunk::DataDirectory::open(&second);
+    assert!(directory.is_err(), "it is not made by opening it");
+    std::fs::create_dir_all(&second).unwrap();
+    let directory = drystone_chunk::DataDirectory::open(&second).unwrap();
+    drystone_identity::format(&*directory.disk, &identity).unwrap();
+    drop(directory);
+    let sets = [
+        vec![&first],
+        vec![&first, &second],
+        vec![&second],
+        vec![&first, &second],
+        vec![&first],
+    ];
+    for data in sets {
+        let server = cluster
+            .start_server(0, |config| {
+                config.data = data.iter().map(|path| path.to_path_buf()).collect()
+            })
+            .await
+            .unwrap();
+        server.registered().await.unwrap();
+        assert_eq!(server.disks().len(), data.len());
+        server.shutdown().await;
+    }
+    let boots: Vec<u64> = cluster
+        .told
+        .lock()
+        .unwrap()
+        .registered
+        .iter()
+        .map(|node| node.boot_counter)
+        .collect();
+    assert_eq!(boots, [1, 2, 3, 4, 5, 6]);
+}
