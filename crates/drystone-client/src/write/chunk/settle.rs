@@ -1,0 +1,251 @@
+//! How a stretch ends a chunk after trouble: the survivors' receipts, a replacement by copy, the sealed part.
+
+use super::{
+    ChunkWrite, Code, Finishing, Grant, MAX_REPLACEMENTS, Member, Monotonic, NewChunk, Note, Output, Part,
+    Phase, Receipt, Settling, Trouble, minimum,
+};
+use std::collections::BTreeMap;
+
+impl ChunkWrite {
+    pub(super) fn finish(&mut self, grant: Grant, members: Vec<usize>, length: u64, out: &mut Vec<Output>) {
+        let step = self.next_step(out);
+        for &member in &members {
+            let to = grant.members[member].clone();
+            out.push(Output::Finish {
+                step,
+                member,
+                grant: grant.clone(),
+                length,
+                to,
+            });
+        }
+        let waiting = members.into_iter().collect();
+        self.phase = Phase::Finishing(Finishing {
+            grant,
+            waiting,
+            receipts: BTreeMap::new(),
+        });
+    }
+
+    pub(super) fn on_finished(
+        &mut self,
+        now: Monotonic,
+        member: usize,
+        result: Result<Receipt, Trouble>,
+        out: &mut Vec<Output>,
+    ) {
+        let Phase::Finishing(finishing) = &mut self.phase else {
+            return;
+        };
+        if !finishing.waiting.remove(&member) {
+            return;
+        }
+        let to = finishing.grant.members[member].clone();
+        let (receipt, trouble) = match result {
+            Ok(receipt) => (Some(receipt), None),
+            Err(mut trouble) => (trouble.receipt.take().map(|receipt| *receipt), Some(trouble)),
+        };
+        let base = self.buffer.base();
+        let good = receipt.filter(|receipt| {
+            let position = base.saturating_add(receipt.length);
+            receipt.chunk == finishing.grant.chunk
+                && receipt.replica == Some(to.replica)
+                && position >= self.buffer.released()
+                && self.buffer.sum_to(position) == Some(receipt.checksum)
+        });
+        let done = finishing.waiting.is_empty();
+        match good {
+            Some(receipt) => {
+                finishing.receipts.insert(member, receipt);
+            }
+            None => {
+                self.trouble_since.get_or_insert(now);
+                self.last_trouble =
+                    trouble.unwrap_or_else(|| Trouble::new(Code::Corrupt, "a receipt that does not fit"));
+                self.blame(to.node, out);
+            }
+        }
+        if done {
+            let Phase::Finishing(finishing) = std::mem::replace(&mut self.phase, Phase::Idle) else {
+                return;
+            };
+            self.take_receipts(now, finishing, out);
+        }
+    }
+
+    /// Takes equal receipts only; the odd replica is dropped.
+    pub(super) fn take_receipts(&mut self, now: Monotonic, finishing: Finishing, out: &mut Vec<Output>) {
+        let mut groups: BTreeMap<u64, Vec<(Member, Receipt)>> = BTreeMap::new();
+        for (at, receipt) in finishing.receipts {
+            groups
+                .entry(receipt.length)
+                .or_default()
+                .push((finishing.grant.members[at].clone(), receipt));
+        }
+        let best = groups
+            .into_iter()
+            .max_by_key(|(length, group)| (group.len(), *length));
+        match best {
+            Some((length, receipts)) if length > 0 => {
+                let settling = Settling {
+                    grant: finishing.grant,
+                    length,
+                    receipts,
+                    tried: 0,
+                    replacement: None,
+                };
+                self.settle(settling, out);
+            }
+            _ if self.buffer.whole() => self.rewrite(now, out),
+            _ => {
+                let trouble = self.last_trouble.clone();
+                self.fail(trouble, out);
+            }
+        }
+    }
+
+    /// A sealed part with some receipts: complete them, or take what the policy allows.
+    pub(super) fn settle(&mut self, settling: Settling, out: &mut Vec<Output>) {
+        // A grant with fewer members is the leader's word that there are no more domains.
+        let wanted = (settling.grant.policy.replicas as usize).min(settling.grant.members.len());
+        let enough = settling.receipts.len() >= wanted;
+        if enough || settling.tried >= MAX_REPLACEMENTS {
+            return self.seal(settling, None, out);
+        }
+        let step = self.next_step(out);
+        out.push(Output::Replace {
+            step,
+            grant: settling.grant.clone(),
+            have: settling
+                .receipts
+                .iter()
+                .map(|(member, _)| member.replica)
+                .collect(),
+            avoid: self.avoid.iter().copied().collect(),
+        });
+        self.phase = Phase::Settling(Settling {
+            tried: settling.tried + 1,
+            replacement: None,
+            ..settling
+        });
+    }
+
+    pub(super) fn on_replacement(
+        &mut self,
+        _now: Monotonic,
+        result: Result<Grant, Trouble>,
+        out: &mut Vec<Output>,
+    ) {
+        let Phase::Settling(settling) = &mut self.phase else {
+            return;
+        };
+        let minimum = settling.receipts.len() >= minimum(&self.policy);
+        let found = result.and_then(|grant| {
+            let have = |member: &Member| {
+                settling
+                    .receipts
+                    .iter()
+                    .any(|(of, _)| of.replica.disk == member.replica.disk)
+            };
+            let member = grant.members.iter().find(|member| !have(member)).cloned();
+            let member = member.filter(|member| !(minimum && self.avoid.contains(&member.node)));
+            let none = || Trouble::new(Code::NotEnoughDomains, "no replacement that did not just fail");
+            member.map(|member| (grant, member)).ok_or_else(none)
+        });
+        match found {
+            Ok((replacement, to)) => {
+                let from = settling.receipts[settling.tried as usize % settling.receipts.len()]
+                    .0
+                    .clone();
+                settling.replacement = Some((replacement.clone(), to.clone()));
+                let (grant, length) = (settling.grant.clone(), settling.length);
+                out.push(Output::Copy {
+                    step: self.step,
+                    grant,
+                    replacement,
+                    length,
+                    from,
+                    to,
+                });
+            }
+            Err(trouble) => {
+                let Phase::Settling(settling) = std::mem::replace(&mut self.phase, Phase::Idle) else {
+                    return;
+                };
+                self.seal(settling, Some(trouble), out);
+            }
+        }
+    }
+
+    pub(super) fn on_copied(
+        &mut self,
+        _now: Monotonic,
+        result: Result<Receipt, Trouble>,
+        out: &mut Vec<Output>,
+    ) {
+        let Phase::Settling(mut settling) = std::mem::replace(&mut self.phase, Phase::Idle) else {
+            return;
+        };
+        let Some((_, to)) = settling.replacement.take() else {
+            return;
+        };
+        let equal = |receipt: &Receipt| {
+            let first = settling.receipts.first().map(|(_, first)| first);
+            receipt.chunk == settling.grant.chunk
+                && receipt.length == settling.length
+                && first.is_some_and(|first| first.checksum == receipt.checksum)
+                && receipt
+                    .replica
+                    .is_some_and(|replica| replica.disk == to.replica.disk)
+        };
+        match result {
+            Ok(receipt) if equal(&receipt) => {
+                out.push(Output::Note(Note::Replaced));
+                settling.receipts.push((to, receipt));
+            }
+            Ok(_) => self.blame(to.node, out),
+            Err(trouble) => {
+                self.last_trouble = trouble;
+                self.blame(to.node, out);
+            }
+        }
+        self.settle(settling, out);
+    }
+
+    /// The part is as redundant as it gets now.
+    pub(super) fn seal(&mut self, settling: Settling, trouble: Option<Trouble>, out: &mut Vec<Output>) {
+        if settling.receipts.len() < minimum(&self.policy) {
+            let message = format!(
+                "chunk {} reached {} replicas",
+                settling.grant.chunk,
+                settling.receipts.len()
+            );
+            return self.fail(
+                trouble.unwrap_or_else(|| Trouble::new(Code::NotEnoughDomains, message)),
+                out,
+            );
+        }
+        let receipts = settling
+            .receipts
+            .into_iter()
+            .map(|(_, receipt)| receipt)
+            .collect();
+        let chunk = NewChunk {
+            chunk: settling.grant.chunk,
+            receipts,
+            policy: Some(settling.grant.policy),
+        };
+        self.parts.push(Part {
+            length: settling.length,
+            chunk,
+        });
+        let freed = self.buffer.rebase(self.buffer.base() + settling.length);
+        if freed > 0 {
+            out.push(Output::Release(freed));
+        }
+        self.next_step(out);
+        self.trouble_since = None;
+        self.grants = 0;
+        self.phase = Phase::Idle;
+    }
+}
