@@ -75,6 +75,17 @@ impl Store {
                 .get(chunk)
                 .is_none_or(|entry| live.recorded && is_ready(live, entry, cut))
         });
+        // A chunk whose delete is on its way is not in memory any more: it must be whole without.
+        let ready = ready
+            && self
+                .deleting
+                .keys()
+                .filter_map(|chunk| self.index.get(chunk))
+                .all(|entry| match entry.state {
+                    State::Sealed => entry.slot_len == entry.length,
+                    State::Marker => true,
+                    State::Open | State::Fenced => false,
+                });
         if !ready {
             self.mover.urged = true;
             return;

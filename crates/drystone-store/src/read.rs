@@ -247,9 +247,12 @@ impl Store {
                 return;
             }
             job.slot_end = high.min(live.buffer.start).max(low);
-            job.memory = live
-                .buffer
-                .slice(job.slot_end.max(live.buffer.start), high.max(job.slot_end));
+            let from = job.slot_end.max(live.buffer.start);
+            job.memory = if from < high {
+                live.buffer.slice(from, high)
+            } else {
+                Vec::new()
+            };
             let sums = live.sums.iter().copied().chain(live.tail_sum());
             job.sums = Some(sums.skip(blocks.start).take(blocks.len()).collect());
             self.read_slot(id, job);

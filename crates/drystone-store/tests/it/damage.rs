@@ -1,1 +1,179 @@
+//! Damaged images: whatever is flipped, nothing wrong is read, and opening never panics.
 
+use crate::harness::{How, Sim, content, open};
+use drystone_env::sim::SimDisk;
+use drystone_env::{Rng, SeededRng};
+use drystone_store::{Input, ReplicaState, Reply, StoreError};
+use drystone_types::{ChunkId, Epoch, SizeClass};
+
+const CHUNKS: u64 = 9;
+
+fn bytes_of(chunk: u64) -> Vec<u8> {
+    content(chunk, 1, 3000 + chunk as usize * 4500)
+}
+
+/// A store with chunks in their slots, chunks in the journal only, open ones and a fenced one.
+fn image(seed: u64) -> SimDisk {
+    let mut sim = Sim::new(seed);
+    for chunk in 1..=4 {
+        sim.write(chunk, SizeClass::K64, &bytes_of(chunk)).unwrap();
+    }
+    sim.settle();
+    sim.store.begin_checkpoint();
+    sim.settle();
+    for chunk in 5..=6 {
+        sim.write(chunk, SizeClass::K64, &bytes_of(chunk)).unwrap();
+    }
+    for chunk in 7..=CHUNKS {
+        sim.append(chunk, SizeClass::K64, 0, &bytes_of(chunk), How::Sync);
+    }
+    sim.run();
+    sim.ask(|request| Input::Fence {
+        request,
+        chunk: ChunkId(8),
+        epoch: Epoch(2),
+    })
+    .unwrap();
+    // The mark behind the last batch makes damage to it known.
+    for _ in 0..3 {
+        sim.now = sim.now.plus(std::time::Duration::from_millis(11));
+        sim.input(Input::Tick);
+        sim.run();
+    }
+    sim.disk.kill();
+    sim.disk
+}
+
+#[derive(Default, Debug)]
+struct Outcomes {
+    right: u64,
+    refused_reads: u64,
+    refused_opens: u64,
+}
+
+/// Opens and reads all: right, refused, or the test fails.
+fn try_image(disk: SimDisk, seed: u64, what: &str, outcomes: &mut Outcomes) {
+    if open(&disk, crate::harness::tiny()).is_err() {
+        outcomes.refused_opens += 1;
+        return;
+    }
+    let Ok(mut sim) = Sim::on(disk, seed, crate::harness::tiny()) else {
+        outcomes.refused_opens += 1;
+        return;
+    };
+    let mut refused = false;
+    for chunk in 1..=CHUNKS {
+        let expected = bytes_of(chunk);
+        let Ok(Reply::Status(status)) = sim.ask(|request| Input::Status {
+            request,
+            chunk: ChunkId(chunk),
+        }) else {
+            panic!("status is answered")
+        };
+        assert_ne!(
+            status.state,
+            ReplicaState::Absent,
+            "{what}: chunk {chunk} is silently gone"
+        );
+        assert_eq!(status.durable, expected.len() as u64, "{what}: chunk {chunk}");
+        match sim.read_all(chunk, status.durable) {
+            Ok(bytes) => assert!(bytes == expected, "{what}: chunk {chunk} reads wrong bytes"),
+            Err(StoreError::Corrupt { .. } | StoreError::Io { .. }) => refused = true,
+            Err(other) => panic!("{what}: {other}"),
+        }
+    }
+    if refused {
+        outcomes.refused_reads += 1;
+    } else {
+        outcomes.right += 1;
+    }
+}
+
+#[test]
+fn one_flipped_bit_in_any_sector_is_absorbed_or_detected() {
+    let disk = image(1);
+    let mut rng = SeededRng::new(5);
+    let mut outcomes = Outcomes::default();
+    for name in disk.files() {
+        let bytes = disk.contents(&name).unwrap();
+        for sector in 0..bytes.len() as u64 / 512 {
+            // Of long stretches of zeros, which nothing uses, a sample is enough.
+            let blank = bytes[(sector * 512) as usize..][..512].iter().all(|b| *b == 0);
+            if blank && rng.below(16) != 0 {
+                continue;
+            }
+            let copy = disk.fork(sector);
+            let (offset, bit) = (sector * 512 + rng.below(512), rng.below(8) as u8);
+            copy.flip(&name, offset, bit);
+            try_image(copy, sector, &format!("{name} at {offset}"), &mut outcomes);
+        }
+    }
+    assert!(
+        outcomes.right > 0 && outcomes.refused_reads > 0 && outcomes.refused_opens > 0,
+        "{outcomes:?}"
+    );
+}
+
+#[test]
+fn a_missing_file_is_never_taken_for_an_empty_store() {
+    let disk = image(2);
+    let mut outcomes = Outcomes::default();
+    for name in disk.files() {
+        let copy = disk.fork(1);
+        copy.set_contents(&name, &[]);
+        try_image(copy, 1, &format!("{name} emptied"), &mut outcomes);
+        let copy = disk.fork(2);
+        drystone_env::Disk::unlink(&copy, &name).unwrap();
+        drystone_env::Disk::sync_dir(&copy, name.rsplit_once('/').map_or("", |(d, _)| d)).unwrap();
+        try_image(copy, 2, &format!("{name} removed"), &mut outcomes);
+    }
+    assert!(
+        outcomes.right > 0,
+        "a copy of the checkpoint can be spared: {outcomes:?}"
+    );
+    let copy = disk.fork(3);
+    for name in ["checkpoint-a", "checkpoint-b"] {
+        copy.set_contents(name, b"nonsense");
+    }
+    assert!(open(&copy, crate::harness::tiny()).is_err());
+}
+
+#[test]
+fn opening_a_mutated_image_never_panics() {
+    let disk = image(3);
+    let names = disk.files();
+    for seed in 0..300 {
+        let mut rng = SeededRng::new(seed);
+        let copy = disk.fork(seed);
+        for _ in 0..1 + rng.below(4) {
+            let name = &names[rng.below(names.len() as u64) as usize];
+            let mut bytes = copy.contents(name).unwrap();
+            if bytes.is_empty() {
+                continue;
+            }
+            let (at, other) = (
+                rng.below(bytes.len() as u64) as usize,
+                rng.below(bytes.len() as u64) as usize,
+            );
+            let count = (1 + rng.below(4096) as usize).min(bytes.len() - at.max(other));
+            match rng.below(4) {
+                0 => bytes.truncate(at),
+                1 => bytes.copy_within(other..other + count, at),
+                2 => rng.fill(&mut bytes[at..at + count]),
+                _ => bytes[at..at + count].fill(0),
+            }
+            copy.set_contents(name, &bytes);
+        }
+        let Ok(mut sim) = Sim::on(copy, seed, crate::harness::tiny()) else {
+            continue;
+        };
+        for chunk in 1..=CHUNKS {
+            let expected = bytes_of(chunk);
+            if let Ok(bytes) = sim.read_all(chunk, expected.len() as u64) {
+                assert!(bytes == expected, "seed {seed}: chunk {chunk} reads wrong bytes");
+            }
+        }
+        sim.write(100, SizeClass::K64, b"still").ok();
+        sim.settle();
+    }
+}
