@@ -119,11 +119,9 @@ impl Store {
                     let mut entry = *entry;
                     entry.slot_len = entry.slot_len.max(live.slot_synced.min(entry.length));
                     let whole = (entry.length / crate::format::BLOCK) as usize;
-                    let data = if entry.slot_len < entry.length {
-                        live.buffer.slice(entry.slot_len, entry.length)
-                    } else {
-                        Vec::new()
-                    };
+                    let data = live
+                        .durable_from(entry.slot_len, entry.length)
+                        .unwrap_or_default();
                     encoder.entry(*chunk, &entry, &live.sums[..whole], &data);
                 }
                 _ => encoder.entry(*chunk, entry, &[], &[]),
@@ -191,9 +189,8 @@ fn is_ready(live: &Live, entry: &Entry, cut: Lsn) -> bool {
         State::Marker => true,
         State::Open | State::Fenced => {
             let in_slot = entry.slot_len.max(live.slot_synced.min(entry.length));
-            let in_memory = live.buffer.start <= in_slot && live.buffer.end() >= entry.length;
             let sums = live.sums.len() as u64 >= entry.length / crate::format::BLOCK;
-            sums && (in_slot == entry.length || in_memory)
+            sums && live.durable_from(in_slot, entry.length).is_some()
         }
     }
 }

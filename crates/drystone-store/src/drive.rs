@@ -151,6 +151,7 @@ impl Store {
     fn start_sync(&mut self, chunk: ChunkId, live: &mut Live) -> Step {
         let target = live.received;
         set_target(live, target);
+        live.next_tail = live.copy_tail(target);
         if self.goes_to_journal(live, target) {
             let entry = self.entry(live, State::Open, target);
             let data = live.buffer.slice(live.durable, target);
@@ -280,7 +281,10 @@ impl Store {
                 let whole = target / BLOCK * BLOCK;
                 live.slot_synced = live.slot_synced.max(whole);
                 let entry = self.entry(live, State::Open, target);
-                let data = live.buffer.slice(whole, target);
+                let data = Some(live.next_tail.clone())
+                    .filter(|tail| !tail.is_empty())
+                    .into_iter()
+                    .collect();
                 self.log_replica(chunk, live, entry, whole, data);
             }
         }
@@ -341,6 +345,9 @@ impl Store {
             return;
         };
         live.durable = entry.length;
+        if entry.state == State::Open {
+            live.durable_tail = std::mem::take(&mut live.next_tail);
+        }
         if has_data {
             live.journal_from.get_or_insert(lsn);
         }

@@ -181,6 +181,11 @@ pub(crate) struct Live {
     pub(crate) recorded: bool,
     /// The first record that holds bytes of it which are not durable in the slot.
     pub(crate) journal_from: Option<Lsn>,
+    /// The durable bytes behind the last whole block of `durable`: the block may go to the slot before its end is
+    /// known to the journal, and a checkpoint must tell them all the same.
+    pub(crate) durable_tail: Bytes,
+    /// Of the length that is on its way to being durable.
+    pub(crate) next_tail: Bytes,
     /// In the mover's present batch.
     pub(crate) moving: bool,
     /// What it counts in the store's memory.
@@ -212,6 +217,8 @@ impl Live {
             ops: VecDeque::new(),
             recorded: false,
             journal_from: None,
+            durable_tail: Bytes::new(),
+            next_tail: Bytes::new(),
             moving: false,
             accounted: 0,
             waiting_reads: Vec::new(),
@@ -278,6 +285,23 @@ impl Live {
     /// True if slot writes below `end` are under way.
     pub(crate) fn is_writing_below(&self, end: u64) -> bool {
         self.writes.values().any(|(start, _)| *start < end)
+    }
+
+    /// A copy of the bytes of the partial block before `end`, which must be in memory. At most 4 KiB.
+    pub(crate) fn copy_tail(&self, end: u64) -> Bytes {
+        self.buffer.slice(end / BLOCK * BLOCK, end).concat().into()
+    }
+
+    /// Durable bytes from `from` on, if they are all in memory.
+    pub(crate) fn durable_from(&self, from: u64, length: u64) -> Option<Vec<Bytes>> {
+        if from >= length {
+            return Some(Vec::new());
+        }
+        if self.buffer.start <= from && self.buffer.end() >= length {
+            return Some(self.buffer.slice(from, length));
+        }
+        let tail = from == length / BLOCK * BLOCK && self.durable_tail.len() as u64 == length - from;
+        tail.then(|| vec![self.durable_tail.clone()])
     }
 
     pub(crate) fn memory(&self) -> u64 {

@@ -312,6 +312,7 @@ fn adopt(store: &mut Store, chunk: ChunkId, entry: Entry, part: Part) -> Result<
             found,
         ));
     }
+    live.durable_tail = live.copy_tail(entry.length);
     complete_sums(&mut live, part.sums, start);
     live.sums_logged = live.sums.len();
     if (live.sums.len() as u64) < entry.length / BLOCK {
