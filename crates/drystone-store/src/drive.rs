@@ -78,6 +78,11 @@ impl Store {
             }
             return Step::Wait;
         };
+        if op.stage == Stage::Start
+            && let Some(refusal) = self.late(chunk, live, op)
+        {
+            return refusal;
+        }
         match (op.kind, op.stage) {
             (OpKind::Sync { end }, Stage::Start) if end <= live.durable => {
                 live.ops.pop_front();
@@ -128,6 +133,34 @@ impl Store {
         }
     }
 
+    /// What became of the chunk since the operation was asked for may have answered it.
+    fn late(&mut self, chunk: ChunkId, live: &mut Live, op: Op) -> Option<Step> {
+        if let Some(sealed) = live.sealed {
+            self.answer_sealed(chunk, live, sealed);
+            live.sealed = self.index.get(&chunk).and_then(|e| e.sealed()).or(live.sealed);
+            live.epoch = live.sealed.map_or(live.epoch, |s| s.epoch);
+            return Some(Step::Again);
+        }
+        let offered = match op.kind {
+            OpKind::Sync { end } if end <= live.durable => return None,
+            OpKind::Sync { .. } => Epoch::FIRST,
+            OpKind::Seal { epoch, .. } | OpKind::Fence { epoch } => epoch,
+        };
+        if !live.fenced || offered >= live.epoch {
+            return None;
+        }
+        live.ops.pop_front();
+        self.reply(
+            op.request,
+            Err(StoreError::Fenced {
+                chunk,
+                offered,
+                current: live.epoch,
+            }),
+        );
+        Some(Step::Again)
+    }
+
     fn entry(&self, live: &Live, state: State, length: u64) -> Entry {
         Entry {
             placement: live.placement,
@@ -174,16 +207,6 @@ impl Store {
         else {
             return Step::Wait;
         };
-        if let Some(sealed) = live.sealed {
-            live.ops.pop_front();
-            let result = if sealed.length == length && expect.is_none_or(|sum| sum == sealed.checksum) {
-                Ok(seal_reply(sealed, as_append))
-            } else {
-                Err(conflict(chunk, sealed.length, Some(sealed)))
-            };
-            self.reply(op.request, result);
-            return Step::Again;
-        }
         let most = if live.fenced { live.durable } else { live.received };
         if length > most {
             live.ops.pop_front();
