@@ -291,7 +291,7 @@ impl Store {
     fn slot_is_synced(&mut self, chunk: ChunkId, live: &mut Live, kind: OpKind, target: u64) {
         match kind {
             OpKind::Seal { .. } => {
-                live.slot_synced = live.slot_synced.max(target);
+                live.slot_synced = live.slot_synced.max(target / BLOCK * BLOCK);
                 let checksum = crc::combine(&live.all_sums(), target);
                 let entry = Entry {
                     checksum,
@@ -508,7 +508,7 @@ fn cut(live: &mut Live, length: u64) {
     live.buffer.truncate(length);
     live.sums.truncate(whole);
     live.sums_logged = live.sums_logged.min(whole);
-    live.slot_synced = live.slot_synced.min(length);
+    live.slot_synced = live.slot_synced.min(length / BLOCK * BLOCK);
     live.received = length;
 }
 

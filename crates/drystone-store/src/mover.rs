@@ -166,7 +166,7 @@ impl Store {
                 self.set_entry(item.chunk, Some(entry));
             }
             if !item.sealed {
-                live.slot_synced = live.slot_synced.max(item.end.min(live.received));
+                live.slot_synced = live.slot_synced.max(item.end.min(live.received / BLOCK * BLOCK));
                 if live.durable <= live.slot_synced {
                     live.journal_from = None;
                 }
