@@ -117,7 +117,9 @@ impl Store {
             match self.live.get(chunk) {
                 Some(live) if matches!(entry.state, State::Open | State::Fenced) => {
                     let mut entry = *entry;
-                    entry.slot_len = entry.slot_len.max(live.slot_synced.min(entry.length));
+                    entry.slot_len = entry
+                        .slot_len
+                        .max(live.slot_synced.min(whole_blocks(entry.length)));
                     let whole = (entry.length / crate::format::BLOCK) as usize;
                     let data = live
                         .durable_from(entry.slot_len, entry.length)
@@ -188,7 +190,9 @@ fn is_ready(live: &Live, entry: &Entry, cut: Lsn) -> bool {
         State::Sealed => entry.slot_len == entry.length || live.journal_from.is_some_and(|from| from >= cut),
         State::Marker => true,
         State::Open | State::Fenced => {
-            let in_slot = entry.slot_len.max(live.slot_synced.min(entry.length));
+            let in_slot = entry
+                .slot_len
+                .max(live.slot_synced.min(whole_blocks(entry.length)));
             let sums = live.sums.len() as u64 >= entry.length / crate::format::BLOCK;
             sums && live.durable_from(in_slot, entry.length).is_some()
         }
@@ -205,4 +209,8 @@ impl Store {
             .map(|(chunk, _)| *chunk)
             .collect()
     }
+}
+
+fn whole_blocks(length: u64) -> u64 {
+    length / crate::format::BLOCK * crate::format::BLOCK
 }

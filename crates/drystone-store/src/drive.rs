@@ -168,7 +168,7 @@ impl Store {
             state,
             slot: live.slot,
             length,
-            slot_len: live.slot_synced.min(length),
+            slot_len: live.slot_synced.min(length / BLOCK * BLOCK),
             checksum: 0,
         }
     }
