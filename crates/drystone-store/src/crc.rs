@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn blocks_combine_to_the_whole() {
-        let data: Vec<u8> = (0..40_000u32).map(|i| (i * 7 >> 3) as u8).collect();
+        let data: Vec<u8> = (0..40_000u32).map(|i| ((i * 7) >> 3) as u8).collect();
         for length in [0, 1, 4095, 4096, 4097, 8192, 40_000] {
             let sums = drystone_proto::checksum::block_checksums(&data[..length]);
             assert_eq!(

@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn checksums_do_not_depend_on_how_the_bytes_came() {
-        let data: Vec<u8> = (0..20_000u32).map(|i| (i * 31 >> 2) as u8).collect();
+        let data: Vec<u8> = (0..20_000u32).map(|i| ((i * 31) >> 2) as u8).collect();
         let whole = drystone_proto::checksum::block_checksums(&data);
         for step in [1, 100, 4095, 4096, 4097, 9000] {
             let mut live = Live::new(1, PlacementIndex(1), Epoch::FIRST, SizeClass::K64);

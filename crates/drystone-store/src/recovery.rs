@@ -193,7 +193,7 @@ pub(crate) fn open(
     pool: BufferPool,
 ) -> Result<(Store, RecoveryReport), OpenError> {
     let mut report = RecoveryReport::default();
-    let found = read_checkpoints(&disk, &mut report)?;
+    let (found, newest) = read_checkpoints(&disk, &mut report);
     if let Some(snapshot) = found.as_ref().filter(|s| s.me != me) {
         return Err(OpenError::OtherDisk {
             expected: me,
@@ -243,7 +243,11 @@ pub(crate) fn open(
     disk.create_dir(SLOT_DIRECTORY)
         .map_err(during("making the slot directory"))?;
     let slots = Slots::open(&disk, &config).map_err(during("opening slot files"))?;
-    let files = checkpoint_files(&disk)?;
+    let mut files = checkpoint_files(&disk)?;
+    if newest == 0 {
+        // The other copy may be torn: it is overwritten first.
+        files.reverse();
+    }
     report.checkpoint = generation;
     report.records = replay.records;
     report.torn = recovered
@@ -355,24 +359,19 @@ fn complete_sums(live: &mut Live, known: Vec<u32>, start: u64) {
     }
 }
 
-fn read_checkpoints(
-    disk: &Arc<dyn Disk>,
-    report: &mut RecoveryReport,
-) -> Result<Option<Snapshot>, OpenError> {
-    let mut best: Option<Snapshot> = None;
-    for name in CHECKPOINT_FILES {
-        let fault = match read_checkpoint(disk, name) {
-            Ok(snapshot) => {
-                if best.as_ref().is_none_or(|b| b.generation < snapshot.generation) {
-                    best = Some(snapshot);
-                }
-                continue;
+/// The newest checkpoint that is whole, and which copy it is.
+fn read_checkpoints(disk: &Arc<dyn Disk>, report: &mut RecoveryReport) -> (Option<Snapshot>, usize) {
+    let mut best: (Option<Snapshot>, usize) = (None, 0);
+    for (copy, name) in CHECKPOINT_FILES.into_iter().enumerate() {
+        match read_checkpoint(disk, name) {
+            Ok(snapshot) if best.0.as_ref().is_none_or(|b| b.generation < snapshot.generation) => {
+                best = (Some(snapshot), copy);
             }
-            Err(fault) => fault,
-        };
-        report.checkpoint_damage = Some(format!("{name}: {fault}"));
+            Ok(_) => {}
+            Err(fault) => report.checkpoint_damage = Some(format!("{name}: {fault}")),
+        }
     }
-    Ok(best)
+    best
 }
 
 fn read_checkpoint(disk: &Arc<dyn Disk>, name: &str) -> Result<Snapshot, String> {
