@@ -28,9 +28,9 @@ pub enum Group {
     Limits,
 }
 
-/// Measures a cluster and, in the same run, the smallest programs that do only the unavoidable work.
+/// Measure a cluster and, in the same run, the smallest programs that do only the unavoidable work.
 #[derive(Clone, PartialEq, Eq, Debug, Parser)]
-#[command(name = "drystone bench", no_binary_name = false)]
+#[command(name = "drystone bench")]
 pub struct Arguments {
     /// Which measurements (several may be named).
     #[arg(value_enum, default_value = "all")]
@@ -55,7 +55,8 @@ pub struct Arguments {
     #[arg(long, value_name = "PATH")]
     pub path: Option<String>,
     /// Local directory for the files of the limit programs: on the disk that holds the cluster's data.
-    /// A directory of its own is made in it and deleted at the end. Default: the working directory.
+    /// A directory of its own is made in it and deleted at the end. Default: that of --data, or the working
+    /// directory.
     #[arg(long, value_name = "DIR")]
     pub directory: Option<PathBuf>,
     /// Addresses (HOST:PORT) of metadata servers of the cluster.
@@ -64,12 +65,21 @@ pub struct Arguments {
     /// Process ids of the cluster's local nodes, whose CPU time is counted beside this process's.
     #[arg(long, value_name = "PID,...", value_delimiter = ',')]
     pub pids: Vec<u32>,
+    /// Data directory of a cluster that `drystone up` runs here: names its processes and its disk.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// One JSON document on standard output instead of a table.
     #[arg(long)]
     pub json: bool,
     /// Leave what was created in the cluster.
     #[arg(long)]
     pub keep: bool,
+    /// Never put tiny files into the metadata: chunks on three servers for every file.
+    #[arg(long)]
+    pub no_inline: bool,
+    /// Exit with code 1 if a ratio that is required was missed.
+    #[arg(long)]
+    pub check: bool,
     /// Measure the cluster alone, without the limit programs.
     #[arg(long)]
     pub no_limits: bool,
@@ -136,7 +146,11 @@ mod tests {
         let all = parse("bench");
         assert!(all.wants(Group::Write) && all.wants(Group::Metadata) && all.measures_cluster());
         assert_eq!(all.faults().len(), 1);
-        assert!(parse("bench --metadata 127.0.0.1:1,127.0.0.1:2").faults().is_empty());
+        assert!(
+            parse("bench --metadata 127.0.0.1:1,127.0.0.1:2")
+                .faults()
+                .is_empty()
+        );
     }
 
     #[test]
