@@ -190,7 +190,7 @@ fn main() {
         buffer
             .iter_mut()
             .enumerate()
-            .for_each(|(i, b)| *b = (i * 31 >> 4) as u8);
+            .for_each(|(i, b)| *b = ((i * 31) >> 4) as u8);
         let sums = block_checksums(&buffer);
         (buffer.freeze(), sums)
     };

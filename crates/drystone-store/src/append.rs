@@ -231,7 +231,7 @@ impl Store {
             reason: "the chunk is sealed",
         };
         let inside = frame.end() <= entry.length && frame.offset.is_multiple_of(BLOCK);
-        let whole = frame.data.len() as u64 % BLOCK == 0 || frame.end() == entry.length;
+        let whole = (frame.data.len() as u64).is_multiple_of(BLOCK) || frame.end() == entry.length;
         let ends = frame.last.is_none() || frame.end() == entry.length;
         let same = frame
             .last
@@ -273,7 +273,7 @@ fn holds(live: &Live, frame: &Frame) -> bool {
         } else if at >= live.buffer.start {
             live.buffer.slice(at, at + here as u64).concat() == head
         } else {
-            at % BLOCK == 0
+            at.is_multiple_of(BLOCK)
                 && at + here as u64 == live.received
                 && live.tail_sum() == Some(crc32c::crc32c(head))
         };

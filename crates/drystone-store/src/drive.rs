@@ -202,7 +202,7 @@ impl Store {
             length,
             expect,
             epoch,
-            as_append,
+            ..
         } = op.kind
         else {
             return Step::Wait;

@@ -92,7 +92,7 @@ impl Buffer {
 
 /// `parts` such that each is of whole blocks, padded with zeros at the end; copied only if they are not.
 pub(crate) fn whole_blocks(parts: Vec<Bytes>, pool: &BufferPool) -> Vec<Bytes> {
-    if parts.iter().all(|part| part.len() as u64 % BLOCK == 0) {
+    if parts.iter().all(|part| (part.len() as u64).is_multiple_of(BLOCK)) {
         return parts;
     }
     let length: usize = parts.iter().map(Bytes::len).sum();

@@ -416,7 +416,7 @@ impl Store {
         };
         let bytes = parts.iter().map(|p| p.len() as u64).sum();
         assert!(
-            at % BLOCK == 0 && parts.iter().all(|p| p.len() as u64 % BLOCK == 0),
+            at.is_multiple_of(BLOCK) && parts.iter().all(|p| (p.len() as u64).is_multiple_of(BLOCK)),
             "direct writes are whole blocks"
         );
         self.slots.pin(slot);

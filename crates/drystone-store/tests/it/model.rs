@@ -43,7 +43,6 @@ enum Asked {
         offset: u64,
         length: u64,
     },
-    Other,
 }
 
 #[derive(Default)]
@@ -103,7 +102,7 @@ impl Run {
         };
         let known = self.known.entry(chunk).or_default();
         if known.class.is_none() || known.deleted {
-            let (placement, epoch) = (known.placement + 1, known.epoch);
+            let placement = known.placement + 1;
             let maybe_epoch = known.maybe_epoch;
             let bytes = content(chunk, placement, length);
             *known = Known {
@@ -113,7 +112,7 @@ impl Run {
                 ..Known::default()
             };
             // A marker stays until it is deleted, and it is not when the chunk was absent.
-            (known.epoch, known.maybe_epoch) = (epoch.min(0), maybe_epoch);
+            (known.epoch, known.maybe_epoch) = (0, maybe_epoch);
         }
         let known = known.clone();
         let left = known.content.len() as u64 - known.sent;
