@@ -170,6 +170,17 @@ impl Config {
         }
     }
 
+    /// Bytes of one batch of the log: a quarter of a segment, so that small segments of tests still hold some.
+    pub(crate) fn log_batch(&self) -> u32 {
+        (self.log_segment.0 / 4).clamp(8192, 4 << 20) as u32 / 4096 * 4096
+    }
+
+    /// The largest command that is taken: half a batch of the log, and far above what the namespace's own limits
+    /// allow a client to need.
+    pub(crate) fn command_bytes(&self) -> usize {
+        (self.log_batch() as usize / 2).min(2 << 20)
+    }
+
     /// Checks every field.
     ///
     /// # Errors
@@ -184,7 +195,12 @@ impl Config {
         let (ms, day) = (Duration::from_millis, Duration::from_secs(86_400));
         within("raft-tick", self.raft_tick, ms(10), ms(1000));
         within("flush-interval", self.flush_interval, ms(1), ms(10_000));
-        within("checkpoint-interval", self.checkpoint_interval, ms(10), ms(600_000));
+        within(
+            "checkpoint-interval",
+            self.checkpoint_interval,
+            ms(10),
+            ms(600_000),
+        );
         within("heartbeat", self.heartbeat, ms(100), ms(30_000));
         within("suspect-after", self.suspect_after, self.heartbeat * 2, day);
         within("dead-after", self.dead_after, self.suspect_after, day);
@@ -311,6 +327,19 @@ fn default_inline() -> ByteCount {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn toml_in_kebab_case_is_read_and_unknown_keys_are_refused() {
+        let text = "data = 'd'\nlisten = '127.0.0.1:9710'\nflush-interval = '50ms'\noverlay = '64MiB'\n";
+        let policy = "[policy]\nreplicas = 2\nack = 'quorum'\n";
+        let config: Config = toml::from_str(&format!("{text}{policy}")).unwrap();
+        assert_eq!(config.flush_interval, Duration::from_millis(50));
+        assert_eq!((config.overlay, config.policy.replicas), (ByteCount(64 << 20), 2));
+        let defaults = Config::new("d".into(), "127.0.0.1:9710".parse().unwrap());
+        assert_eq!(config.raft_tick, defaults.raft_tick);
+        assert!(toml::from_str::<Config>(&format!("{text}colour = 3\n")).is_err());
+        assert!(toml::from_str::<Config>(&format!("{text}raft-tick = 'soon'\n")).is_err());
+    }
 
     #[test]
     fn every_fault_is_reported_at_once() {

@@ -78,7 +78,8 @@ impl Flusher {
             Some(ToFlush::Snapshot(at_least)) => self.snapshot(at_least)?,
             Some(ToFlush::Stop) => self.checkpoint()?,
             Some(ToFlush::Now) | None => {
-                let due = shared.env.clock.now().since(self.checkpointed) >= shared.config.checkpoint_interval;
+                let due =
+                    shared.env.clock.now().since(self.checkpointed) >= shared.config.checkpoint_interval;
                 if (due && self.written > self.checked) || self.records >= CHECKPOINT_RECORDS {
                     self.checkpoint()?;
                     self.purge(self.checked.saturating_sub(shared.config.log_keep_entries));

@@ -8,6 +8,11 @@
 //! Read [`server`] for the start and the threads, then `drive` (raft and its I/O), `apply`, `flush`, then
 //! `service` (what clients ask), `leader` (soft state) and `store` (fjall behind the namespace's trait).
 
+#![allow(
+    clippy::result_large_err,
+    reason = "refusals are error replies of the wire, moved once per refused request"
+)]
+
 pub mod config;
 pub mod error;
 pub mod server;

@@ -15,7 +15,7 @@ use crate::{apply, disk_io, flush, layout, steward};
 use drystone_env::os::{LockedDirectory, OsDisk, lock_directory, random_bytes};
 use drystone_env::{BufferPool, Disk, Env};
 use drystone_identity::{Identity, Role};
-use drystone_namespace::Namespace;
+use drystone_namespace::{Namespace, OpenError as NamespaceError};
 use drystone_raft::{Input, OpenError, Opened, RaftConfig, RaftNode, Start};
 use drystone_rpc::{ChannelOptions, Channels, ServerHandle, ServerOptions, serve};
 use drystone_types::{BootId, ClientId, ClusterId, HistoryId, NodeId};
@@ -32,6 +32,9 @@ use tokio::sync::{oneshot, watch};
 const POOL_BYTES: usize = 64 << 20;
 /// How long a shutdown tries to hand leadership over.
 const HAND_OVER: Duration = Duration::from_secs(1);
+
+/// How long a stop waits for the last tasks to notice it; they hold no more than memory then.
+const LAST_TASKS: Duration = Duration::from_secs(5);
 
 /// A metadata server; see [`MetadataServer::start`].
 pub struct MetadataServer(());
@@ -89,7 +92,7 @@ impl MetadataServer {
             server,
             registry: Arc::new(Mutex::new(registry)),
             address,
-            directory_lock: Some(directory_lock),
+            _directory_lock: directory_lock,
         })
     }
 }
@@ -159,16 +162,28 @@ fn open_state(config: &Config, identity: &Identity) -> Result<(State, Option<Str
     let io = |error: std::io::Error| StartError::Store(error.to_string());
     let options = store_options(config.store_cache.0);
     let directory = layout::current_state(&config.data).map_err(io)?;
-    let attempt = |directory: &std::path::Path| -> Result<State, String> {
-        let store = FjallStore::open(directory, options).map_err(|error| error.to_string())?;
-        Namespace::open(Arc::new(store), settings_of(identity)).map_err(|error| error.to_string())
+    // The error, and whether it is damage: only then is the state given up.
+    let attempt = |directory: &std::path::Path| -> Result<State, (String, bool)> {
+        let store =
+            FjallStore::open(directory, options).map_err(|error| (error.to_string(), error.is_damage()))?;
+        Namespace::open(Arc::new(store), settings_of(identity)).map_err(|error| {
+            let damage = matches!(
+                error,
+                NamespaceError::Hole { .. }
+                    | NamespaceError::Unfinished
+                    | NamespaceError::Store(drystone_namespace::StoreError::Corrupt { .. })
+            );
+            (error.to_string(), damage)
+        })
     };
     match attempt(&directory) {
         Ok(state) => Ok((state, None)),
-        Err(reason) => {
+        Err((reason, false)) => Err(StartError::Store(reason)),
+        Err((reason, true)) => {
             tracing::error!(node = %identity.node, reason, "the state store is damaged; it is set aside");
             let directory = layout::abandon_state(&config.data).map_err(io)?;
-            Ok((attempt(&directory).map_err(StartError::Store)?, Some(reason)))
+            let state = attempt(&directory).map_err(|(reason, _)| StartError::Store(reason))?;
+            Ok((state, Some(reason)))
         }
     }
 }
@@ -186,8 +201,7 @@ fn raft_config(config: &Config, identity: &Identity, boot: BootId, state: &State
         directory: layout::LOG.to_owned(),
         identity: identity.node_incarnation.0 ^ identity.node.0.rotate_left(32),
         segment_bytes: segment,
-        // A quarter of a segment, so that small segments of tests still hold some batches.
-        batch_bytes: (segment / 4).clamp(4096, 4 << 20) as u32 / 4096 * 4096,
+        batch_bytes: config.log_batch(),
         ..WalConfig::default()
     };
     RaftConfig {
@@ -289,7 +303,8 @@ pub struct Handle {
     server: ServerHandle,
     registry: Arc<Mutex<Registry>>,
     address: SocketAddr,
-    directory_lock: Option<LockedDirectory>,
+    // Last: it is released when everything above is dropped.
+    _directory_lock: LockedDirectory,
 }
 
 impl Handle {
@@ -362,18 +377,25 @@ impl Handle {
 
     /// Stops: hands leadership over if it can within a second, flushes the state, ends every thread and unlocks
     /// the directory.
-    pub async fn shutdown(mut self) {
+    pub async fn shutdown(self) {
         self.hand_over().await;
-        self.stop();
-        self.shared.threads.ended().await;
-        self.directory_lock = None;
+        self.end().await;
     }
 
     /// Stops without handing leadership over, as if the process had been asked to leave at once.
-    pub async fn abandon(mut self) {
+    pub async fn abandon(self) {
+        self.end().await;
+    }
+
+    /// Returns when nothing of the server is left but this handle, so that the directory can be opened again.
+    async fn end(&self) {
         self.stop();
         self.shared.threads.ended().await;
-        self.directory_lock = None;
+        let clock = &self.shared.env.clock;
+        let patience = clock.now().plus(LAST_TASKS);
+        while Arc::strong_count(&self.shared) > 1 && clock.now() < patience {
+            clock.sleep(Duration::from_millis(2)).await;
+        }
     }
 
     async fn hand_over(&self) {

@@ -12,6 +12,7 @@ use drystone_proto::record::PolicyRecord;
 use drystone_proto::{Kind, Priority};
 use drystone_rpc::{CallError, CallOptions};
 use drystone_types::NodeId;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ const SLICE: usize = 1_000;
 const DOOMED: usize = 16_384;
 /// Up to this many chunks every round counts redundancy anew; beyond, every tenth of a million costs one more.
 const SCAN_EACH_ROUND: u64 = 100_000;
+/// Addresses asked in one attempt to introduce this server.
+const ATTEMPTS: usize = 16;
 /// Between attempts to introduce this server.
 const INTRODUCE: Duration = Duration::from_millis(300);
 
@@ -61,7 +64,7 @@ async fn introduce(shared: &Arc<Shared>, service: &Arc<MetaService>) {
 
 async fn ask_members(shared: &Arc<Shared>, record: &drystone_proto::record::NodeRecord, me: NodeId) -> bool {
     let leader = shared.raft_view().leader.filter(|leader| *leader != me);
-    let mut addresses: Vec<String> = leader
+    let mut addresses: VecDeque<String> = leader
         .and_then(|leader| shared.peers.address(leader))
         .into_iter()
         .collect();
@@ -76,7 +79,11 @@ async fn ask_members(shared: &Arc<Shared>, record: &drystone_proto::record::Node
                 .map(|(_, address)| address),
         );
     }
-    for address in addresses {
+    // A server that is not the leader may name it.
+    for _ in 0..ATTEMPTS {
+        let Some(address) = addresses.pop_front() else {
+            break;
+        };
         let deadline = shared.env.clock.now().plus(Duration::from_secs(3));
         let options = CallOptions::until(deadline).priority(Priority::Control);
         let join = Join {
@@ -97,7 +104,7 @@ async fn ask_members(shared: &Arc<Shared>, record: &drystone_proto::record::Node
                 return true;
             }
             Err(CallError::Refused(error)) if !error.leader.is_empty() => {
-                tracing::debug!(leader = error.leader, "not the leader");
+                addresses.push_front(error.leader);
             }
             Err(error) => tracing::debug!(address, %error, "could not introduce this server"),
         }
@@ -281,7 +288,9 @@ impl Rounds {
         let live = {
             let state = shared.read();
             service.leader.with(shared, |office| {
-                office.servers.live_disks(state.nodes(), now, &shared.config)
+                office
+                    .servers
+                    .live_disks(state.nodes(), now, office.begun, &shared.config)
             })
         };
         let Some(live) = live else { return };

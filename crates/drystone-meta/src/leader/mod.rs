@@ -14,7 +14,7 @@ pub(crate) use servers::Servers;
 
 use crate::service::Refused;
 use crate::shared::{Shared, lock};
-use drystone_env::{Rng, SeededRng};
+use drystone_env::{Monotonic, Rng, SeededRng};
 use drystone_placement::DiskView;
 use drystone_proto::command::{AllocateRange, Op};
 use drystone_proto::data::DeleteOrder;
@@ -30,6 +30,7 @@ const RANGE_IDS: u64 = 1_024;
 #[derive(Default)]
 pub(crate) struct Office {
     pub(crate) term: u64,
+    pub(crate) begun: Monotonic,
     pub(crate) servers: Servers,
     pub(crate) ranges: Ranges,
     pub(crate) reclaim: Reclaim,
@@ -62,6 +63,7 @@ impl Leader {
         if office.term < term {
             *office = Office {
                 term,
+                begun: shared.env.clock.now(),
                 ..Office::default()
             };
         }

@@ -6,7 +6,7 @@ use drystone_placement::DiskView;
 use drystone_proto::cluster::DiskLoad;
 use drystone_proto::record::{NodeRecord, role};
 use drystone_types::{ByteCount, DiskId, DiskRef, Incarnation, NodeId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a server said last.
 #[derive(Default)]
@@ -55,12 +55,6 @@ impl Servers {
     pub(crate) fn is_suspect(&self, node: u64, now: Monotonic, config: &Config) -> bool {
         self.silence(node, now)
             .is_some_and(|silence| silence >= config.suspect_after)
-    }
-
-    /// It reported to this leader lately enough to count for redundancy.
-    pub(crate) fn is_live(&self, node: u64, now: Monotonic, config: &Config) -> bool {
-        self.silence(node, now)
-            .is_some_and(|silence| silence < config.dead_after)
     }
 
     /// The state for people.
@@ -114,21 +108,32 @@ impl Servers {
         views
     }
 
-    /// Disks that hold live replicas: (disk, incarnation), in order.
+    /// Disks whose replicas count: (disk, incarnation), in order. A server that has not reported to this leader
+    /// yet counts while the office is young: its leader changed, it did not fail.
     pub(crate) fn live_disks<'a>(
         &self,
         nodes: impl Iterator<Item = &'a NodeRecord>,
         now: Monotonic,
+        begun: Monotonic,
         config: &Config,
-    ) -> std::collections::BTreeSet<(u64, u64)> {
-        let mut live = std::collections::BTreeSet::new();
-        for node in nodes.filter(|node| !node.fenced && self.is_live(node.id, now, config)) {
+    ) -> BTreeSet<(u64, u64)> {
+        let young = now.since(begun) < config.suspect_after + config.heartbeat * 2;
+        let mut live = BTreeSet::new();
+        for node in nodes.filter(|node| !node.fenced) {
             let server = self.servers.get(&node.id);
+            let counts = match server {
+                Some(_) => !self.is_suspect(node.id, now, config),
+                None => young,
+            };
+            if !counts {
+                continue;
+            }
+            let loads = server.map_or(&[][..], |server| &server.loads);
             for disk in &node.disks {
-                let load = server.and_then(|server| server.loads.iter().find(|load| load.disk == disk.id));
+                let load = loads.iter().find(|load| load.disk == disk.id);
                 // After a failed sync a disk serves reads as a last resort and counts for no redundancy; a full
-                // one still counts.
-                if load.is_some_and(|load| !load.read_only || load.free_bytes == 0) {
+                // one still counts, and so does one that has not told yet.
+                if load.is_none_or(|load| !load.read_only || load.free_bytes == 0) {
                     live.insert((disk.id, disk.incarnation));
                 }
             }

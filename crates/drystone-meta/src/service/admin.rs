@@ -167,6 +167,12 @@ impl MetaService {
                 transition: 0,
             })
             .await?;
+        // Until the joint configuration is left, the old majority is needed too.
+        let mut view = self.shared.view.subscribe();
+        let left = view.wait_for(|view| view.conf.voters_outgoing.is_empty() || view.office.is_none());
+        if left.await.map_or(true, |view| view.office.is_none()) {
+            return Err(DropReason::Unknown.into());
+        }
         tracing::info!(old = replace.old, new = replace.new, "voter replaced");
         Ok(())
     }

@@ -188,10 +188,15 @@ impl Service for Front {
         let service = &self.0;
         let reply = service.identity.answer(hello)?;
         if hello.node != 0 {
-            let state = service.shared.read();
-            if let Some(known) = state.node(hello.node)
-                && known.incarnation != hello.incarnation
-            {
+            let own = (hello.node == service.identity.node.0).then_some(service.identity.incarnation.0);
+            let known = own.or_else(|| {
+                service
+                    .shared
+                    .read()
+                    .node(hello.node)
+                    .map(|node| node.incarnation)
+            });
+            if known.is_some_and(|known| known != hello.incarnation) {
                 let message = format!("node {} was formatted anew: it needs a new id", hello.node);
                 return Err(refusal(Code::Stranger, message));
             }

@@ -94,6 +94,14 @@ impl MetaService {
         if is_internal(&op) {
             return Err(refusal(Code::Denied, "only the cluster itself does this").into());
         }
+        if op.encoded_len() > self.shared.config.command_bytes() {
+            let limit = self.shared.config.command_bytes();
+            let message = format!(
+                "the command has {} bytes, at most {limit} are taken",
+                op.encoded_len()
+            );
+            return Err(refusal(Code::TooLarge, message).into());
+        }
         if self.shared.disk_full.load(Ordering::Relaxed) && !frees_space(&op) {
             let message = "the metadata server's disk is nearly full: only deletions are taken";
             return Err(refusal(Code::NoSpace, message).into());
@@ -103,13 +111,11 @@ impl MetaService {
             None => None,
         };
         let deadline = request.deadline;
+        // Past the deadline the proposal goes on; its answer is given up.
         let applied = self
             .until(deadline, self.shared.propose(op, Some(origin)))
             .await
-            .unwrap_or_else(|| {
-                // The proposal goes on; its answer is given up.
-                Err(drystone_raft::DropReason::Unknown)
-            })?;
+            .unwrap_or(Err(drystone_raft::DropReason::Unknown))?;
         let mut reply = MutateReply {
             outcome: Some(applied.outcome),
             index: applied.index,

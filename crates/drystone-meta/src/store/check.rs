@@ -42,6 +42,22 @@ pub enum CheckError {
     },
 }
 
+impl CheckError {
+    /// True if bytes that were written are gone or changed; false if the disk could not be asked.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            CheckError::Damaged { .. } => true,
+            CheckError::Unreadable { source, .. } => is_loss(source),
+        }
+    }
+}
+
+/// A missing or shortened file; everything else is the system's trouble, not the data's.
+pub(super) fn is_loss(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
+    matches!(error.kind(), NotFound | UnexpectedEof | InvalidData)
+}
+
 /// What was checked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct CheckReport {

@@ -1,6 +1,6 @@
 //! One fjall keyspace with checked opening and checkpoints.
 
-use super::check::{CheckError, CheckReport, check_tables};
+use super::check::{CheckError, CheckReport, check_tables, is_loss};
 use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use std::ops::Bound;
@@ -53,6 +53,24 @@ pub enum StoreError {
         /// The system's word.
         source: std::io::Error,
     },
+}
+
+impl StoreError {
+    /// True if what lies there is not what was written; false if the system refused (a lock, a full or failing
+    /// disk), which says nothing about the data.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            StoreError::Damaged(error) => error.is_damage(),
+            StoreError::Fjall(fjall::Error::Locked | fjall::Error::Poisoned) | StoreError::Io { .. } => false,
+            StoreError::Fjall(error) => io_below(error).is_none_or(is_loss),
+            StoreError::Panicked(_) => true,
+        }
+    }
+}
+
+/// The system's error at the bottom of another, if there is one.
+fn io_below<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a std::io::Error> {
+    error.downcast_ref().or_else(|| error.source().and_then(io_below))
 }
 
 /// The store. All methods block.

@@ -1,8 +1,8 @@
 use crate::kit::{Client, Cluster, target};
+use drystone_proto::Kind;
 use drystone_proto::cluster::{ClusterInfo, ClusterInfoRequest};
 use drystone_proto::command::{Op, OpenSession};
 use drystone_proto::meta::{Consistency, LookupReply, LookupRequest};
-use drystone_proto::Kind;
 use drystone_types::Code;
 use std::time::Duration;
 
@@ -39,8 +39,12 @@ async fn followers_forward_and_every_server_answers_alike() {
     let cluster = Cluster::start(3, |config| config.policy.replicas = 3).await;
     let client = cluster.client().await;
     client.open().await;
+    client.inline_max_becomes(4096).await;
     for at in 0..3 {
-        let reply = client.try_mutate(at, Client::publish(&format!("d/{at}"), b"tiny")).await.unwrap();
+        let reply = client
+            .try_mutate(at, Client::publish(&format!("d/{at}"), b"tiny"))
+            .await
+            .unwrap();
         assert_eq!((reply.outcome.unwrap().code, reply.voters), (0, 3));
         for from in 0..3 {
             let found = client.lookup(from, &format!("d/{at}")).await.unwrap();
@@ -52,12 +56,22 @@ async fn followers_forward_and_every_server_answers_alike() {
                 user: "drystone".to_owned(),
                 ..LookupRequest::default()
             };
-            let seen: LookupReply = client.call(from, Kind::Lookup, &session, Duration::from_secs(5)).await.unwrap();
+            let seen: LookupReply = client
+                .call(from, Kind::Lookup, &session, Duration::from_secs(5))
+                .await
+                .unwrap();
             assert!(seen.index >= reply.index);
         }
     }
-    let info: ClusterInfo =
-        client.call(1, Kind::ClusterInfo, &ClusterInfoRequest {}, Duration::from_secs(5)).await.unwrap();
+    let info: ClusterInfo = client
+        .call(
+            1,
+            Kind::ClusterInfo,
+            &ClusterInfoRequest {},
+            Duration::from_secs(5),
+        )
+        .await
+        .unwrap();
     assert_eq!((info.members.len(), info.inline_max), (3, 4096));
     assert_eq!(info.leader, cluster.nodes[cluster.leader().await].id);
 }
@@ -69,15 +83,29 @@ async fn a_new_leader_takes_over_within_seconds_and_the_old_one_catches_up() {
     client.open().await;
     for round in 0..3 {
         let old = cluster.leader().await;
-        assert_eq!(client.mutate(Client::publish(&format!("before-{round}"), b"1")).await.code, 0);
+        assert_eq!(
+            client
+                .mutate(Client::publish(&format!("before-{round}"), b"1"))
+                .await
+                .code,
+            0
+        );
         cluster.stop(old).await;
         let stopped = cluster.env.clock.now();
-        assert_eq!(client.mutate(Client::publish(&format!("during-{round}"), b"2")).await.code, 0);
+        assert_eq!(
+            client
+                .mutate(Client::publish(&format!("during-{round}"), b"2"))
+                .await
+                .code,
+            0
+        );
         let took = cluster.env.clock.now().since(stopped);
         assert!(took < Duration::from_secs(3), "{took:?} without a leader");
         cluster.run(old).await;
         let goal = cluster.applied(cluster.leader().await);
-        cluster.eventually("the old leader catches up", || cluster.applied(old) >= goal).await;
+        cluster
+            .eventually("the old leader catches up", || cluster.applied(old) >= goal)
+            .await;
         for at in 0..3 {
             assert!(client.lookup(at, &format!("before-{round}")).await.is_ok());
             assert!(client.lookup(at, &format!("during-{round}")).await.is_ok());
@@ -90,20 +118,67 @@ async fn inline_content_is_refused_while_too_few_voters_live() {
     let mut cluster = Cluster::start(3, |config| config.policy.replicas = 3).await;
     let client = cluster.client().await;
     client.open().await;
+    client.inline_max_becomes(4096).await;
     let leader = cluster.leader().await;
     cluster.stop((leader + 1) % 3).await;
-    let info = async || -> ClusterInfo {
-        client.call(leader, Kind::ClusterInfo, &ClusterInfoRequest {}, Duration::from_secs(5)).await.unwrap()
-    };
-    for _ in 0..500 {
-        if info().await.inline_max == 0 {
-            break;
-        }
-        cluster.env.clock.sleep(Duration::from_millis(10)).await;
-    }
-    assert_eq!(info().await.inline_max, 0);
-    let error = client.try_mutate(leader, Client::publish("f", b"x")).await.unwrap_err();
+    client.inline_max_becomes(0).await;
+    let error = client
+        .try_mutate(leader, Client::publish("f", b"x"))
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), Code::InlineRefused);
-    assert_eq!(client.lookup(leader, "f").await.unwrap_err().code(), Code::NotFound);
-    assert_eq!(client.mutate(Op::OpenSession(OpenSession { ttl: 1_000_000 })).await.code, 0);
+    assert_eq!(
+        client.lookup(leader, "f").await.unwrap_err().code(),
+        Code::NotFound
+    );
+    assert_eq!(
+        client
+            .mutate(Op::OpenSession(OpenSession { ttl: 1_000_000 }))
+            .await
+            .code,
+        0
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a look at speed, not a check"]
+async fn speed_of_commands_and_lookups() {
+    for voters in [1, 3] {
+        let cluster = Cluster::start(voters, |_| {}).await;
+        let at = cluster.leader().await;
+        for clients in [1, 64] {
+            let mut all = Vec::new();
+            for _ in 0..clients {
+                let client = cluster.client().await;
+                client.open().await;
+                all.push(client);
+            }
+            let rounds = if clients == 1 { 200 } else { 50 };
+            let started = cluster.env.clock.now();
+            let work = all.iter().enumerate().map(|(number, client)| async move {
+                for round in 0..rounds {
+                    let op = Client::publish(&format!("d{clients}/{number}-{round}"), b"");
+                    client.try_mutate(at, op).await.unwrap();
+                }
+            });
+            futures_util::future::join_all(work).await;
+            let took = cluster.env.clock.now().since(started);
+            println!(
+                "{voters} voters, {clients} clients: {:.0} creates/s",
+                (rounds * clients) as f64 / took.as_secs_f64()
+            );
+            let started = cluster.env.clock.now();
+            let work = all.iter().map(|client| async move {
+                for round in 0..rounds {
+                    client.lookup(at, &format!("d{clients}/0-{round}")).await.unwrap();
+                }
+            });
+            futures_util::future::join_all(work).await;
+            let took = cluster.env.clock.now().since(started);
+            println!(
+                "{voters} voters, {clients} clients: {:.0} look-ups/s",
+                (rounds * clients) as f64 / took.as_secs_f64()
+            );
+        }
+    }
 }

@@ -84,6 +84,7 @@ fn build(directory: &Path, records: u32) -> (Truth, Truth) {
     write(&mut (0..records).step_by(11), true, &mut truth);
     write(&mut (records..records + 100), false, &mut truth);
     drop(store);
+    trim_journals(directory);
     (synced, truth)
 }
 
@@ -98,14 +99,38 @@ fn files(directory: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+/// Files that fjall never writes again are linked; the one that will be damaged, and journals, are copied.
+fn copy(from: &Path, to: &Path, damaged: &Path) {
     let _ = fs::remove_dir_all(to);
     let mut all = Vec::new();
     files(from, &mut all);
     for file in all {
         let target = to.join(file.strip_prefix(from).unwrap());
         fs::create_dir_all(target.parent().unwrap()).unwrap();
-        fs::copy(&file, &target).unwrap();
+        if kind(&file).starts_with("table") && file != damaged {
+            fs::hard_link(&file, &target).unwrap();
+        } else {
+            fs::copy(&file, &target).unwrap();
+        }
+    }
+}
+
+/// Journals are pre-allocated: the zeros at their end are no records.
+fn trim_journals(directory: &Path) {
+    let mut all = Vec::new();
+    files(directory, &mut all);
+    for file in all.iter().filter(|file| kind(file) == "journal") {
+        let bytes = fs::read(file).unwrap();
+        let used = bytes
+            .iter()
+            .rposition(|byte| *byte != 0)
+            .map_or(0, |last| last + 1);
+        fs::OpenOptions::new()
+            .write(true)
+            .open(file)
+            .unwrap()
+            .set_len(used as u64)
+            .unwrap();
     }
 }
 
@@ -149,7 +174,10 @@ fn judge(directory: &Path, truths: &[&Truth], read: impl Fn(&Path) -> Result<Rea
 
 enum Reader {
     Ours(FjallStore),
-    Bare(fjall::Database, fjall::Keyspace),
+    Bare(
+        fjall::Keyspace,
+        #[allow(dead_code, reason = "keeps the database open")] fjall::Database,
+    ),
 }
 
 impl Reader {
@@ -159,7 +187,7 @@ impl Reader {
                 .read(key)
                 .map(|v| v.map(|v| v.to_vec()))
                 .map_err(|e| e.to_string()),
-            Reader::Bare(_, keyspace) => caught(|| {
+            Reader::Bare(keyspace, _) => caught(|| {
                 keyspace
                     .get(key)
                     .map(|v| v.map(|v| v.to_vec()))
@@ -175,7 +203,7 @@ impl Reader {
                     true
                 })
                 .map_err(|e| e.to_string()),
-            Reader::Bare(_, keyspace) => caught(|| {
+            Reader::Bare(keyspace, _) => caught(|| {
                 for guard in keyspace.iter() {
                     let (key, value) = guard.into_inner().map_err(|e| e.to_string())?;
                     into.insert(key.to_vec(), value.to_vec());
@@ -215,7 +243,7 @@ fn bare(directory: &Path) -> Result<Reader, String> {
         let keyspace = database
             .keyspace("namespace", fjall::KeyspaceCreateOptions::default)
             .map_err(|e| e.to_string())?;
-        Ok(Reader::Bare(database, keyspace))
+        Ok(Reader::Bare(keyspace, database))
     })
 }
 
@@ -246,7 +274,7 @@ fn offsets(bytes: &[u8], step: usize) -> Vec<u64> {
     at
 }
 
-fn experiment(step: usize, readers: &[(&str, fn(&Path) -> Result<Reader, String>)], limit: usize) -> u64 {
+fn experiment(step: usize, readers: &[Named], limit: usize) -> u64 {
     let home = tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
         .unwrap();
@@ -263,11 +291,17 @@ fn experiment(step: usize, readers: &[(&str, fn(&Path) -> Result<Reader, String>
         for file in &all {
             let bytes = fs::read(file).unwrap();
             let mut spots = offsets(&bytes, step);
+            // Journals are not read at all: a sample shows it.
+            let limit = if kind(file) == "journal" {
+                limit.min(100)
+            } else {
+                limit
+            };
             let skip = (spots.len() / limit).max(1);
             spots = spots.into_iter().step_by(skip).collect();
             for at in spots {
                 let work = home.path().join("work");
-                copy(&pristine, &work);
+                copy(&pristine, &work, file);
                 let target = work.join(file.strip_prefix(&pristine).unwrap());
                 let handle = fs::OpenOptions::new().write(true).open(&target).unwrap();
                 handle
@@ -303,35 +337,23 @@ fn experiment(step: usize, readers: &[(&str, fn(&Path) -> Result<Reader, String>
     silently_wrong
 }
 
+type Named = (&'static str, fn(&Path) -> Result<Reader, String>);
+const BARE: Named = ("bare fjall", bare);
+const OURS: Named = ("ours", ours);
+const OURS_UNCHECKED: Named = ("ours, table files not checked whole", ours_unchecked);
+
 #[test]
 #[ignore = "the long run: every 16 bytes and every record, and bare fjall for comparison"]
 fn damage_anywhere_long() {
-    assert_eq!(
-        experiment(
-            16,
-            &[
-                ("bare fjall", bare),
-                ("ours", ours),
-                ("ours, blocks only", ours_unchecked)
-            ],
-            usize::MAX
-        ),
-        0
-    );
+    assert_eq!(experiment(16, &[BARE, OURS, OURS_UNCHECKED], usize::MAX), 0);
 }
 
 #[test]
-fn damage_in_any_record_or_sector_of_the_store_is_never_silently_wrong() {
-    assert_eq!(
-        experiment(
-            512,
-            &[
-                ("bare fjall", bare),
-                ("ours", ours),
-                ("ours, blocks only", ours_unchecked)
-            ],
-            400
-        ),
-        0
-    );
+fn damage_in_any_record_of_the_store_is_never_silently_wrong() {
+    assert_eq!(experiment(256, &[OURS], usize::MAX), 0);
+}
+
+#[test]
+fn a_damaged_block_is_an_error_even_where_files_are_not_checked_whole() {
+    assert_eq!(experiment(256, &[OURS_UNCHECKED], 60), 0);
 }

@@ -5,11 +5,12 @@ use drystone_env::os::OsDisk;
 use drystone_env::{BufferPool, Env};
 use drystone_identity::{Identity, Role, format};
 use drystone_meta::{Config, Handle, MetadataServer};
-use drystone_proto::command::{Command, Content, MakeDirectory, Op, OpenSession, Origin, Outcome, Publish, Target};
-use drystone_proto::grant::ClusterKey;
-use drystone_proto::meta::{
-    ListReply, ListRequest, LookupReply, LookupRequest, MutateReply, MutateRequest,
+use drystone_proto::cluster::{ClusterInfo, ClusterInfoRequest};
+use drystone_proto::command::{
+    Command, Content, MakeDirectory, Op, OpenSession, Origin, Outcome, Publish, Target,
 };
+use drystone_proto::grant::ClusterKey;
+use drystone_proto::meta::{ListReply, ListRequest, LookupReply, LookupRequest, MutateReply, MutateRequest};
 use drystone_proto::{Kind, Message};
 use drystone_rpc::{CallError, CallOptions, ChannelOptions, Channels};
 use drystone_types::{ByteCount, ClientId, ClusterId, HistoryId, Incarnation, NodeId};
@@ -50,7 +51,10 @@ pub fn identity(id: u64, voters: &[(u64, String)], joining: bool) -> Identity {
         node_incarnation: Incarnation(id * 1000 + 7),
         role: Role::Metadata,
         disk: None,
-        voters: voters.iter().map(|(id, address)| (NodeId(*id), address.clone())).collect(),
+        voters: voters
+            .iter()
+            .map(|(id, address)| (NodeId(*id), address.clone()))
+            .collect(),
         joining,
         name: format!("meta-{id}"),
     }
@@ -61,7 +65,12 @@ impl Cluster {
     pub async fn start(count: u64, tune: fn(&mut Config)) -> Self {
         let voters: Vec<(u64, String)> = (1..=count).map(|id| (id, free_port())).collect();
         let home = tempfile::tempdir().unwrap();
-        let mut cluster = Self { env: Env::os(), home, nodes: Vec::new(), tune };
+        let mut cluster = Self {
+            env: Env::os(),
+            home,
+            nodes: Vec::new(),
+            tune,
+        };
         for (id, _) in &voters {
             cluster.format(*id, &voters, false);
         }
@@ -76,8 +85,18 @@ impl Cluster {
 
     pub async fn ready(&self, node: &Node) {
         let deadline = self.env.clock.now().plus(Duration::from_secs(10));
-        let ready = self.env.clock.until(deadline, node.handle.as_ref().unwrap().ready()).await;
-        assert_eq!(ready, Some(true), "node {} is not ready: {:?}", node.id, node.handle.as_ref().unwrap().failure());
+        let ready = self
+            .env
+            .clock
+            .until(deadline, node.handle.as_ref().unwrap().ready())
+            .await;
+        assert_eq!(
+            ready,
+            Some(true),
+            "node {} is not ready: {:?}",
+            node.id,
+            node.handle.as_ref().unwrap().failure()
+        );
     }
 
     pub fn directory(&self, id: u64) -> PathBuf {
@@ -88,7 +107,10 @@ impl Cluster {
         let directory = self.directory(id);
         let disk = OsDisk::new(&directory).unwrap();
         format(&disk, &identity(id, voters, joining)).unwrap();
-        let address = voters.iter().find(|(voter, _)| *voter == id).map_or_else(free_port, |(_, address)| address.clone());
+        let address = voters
+            .iter()
+            .find(|(voter, _)| *voter == id)
+            .map_or_else(free_port, |(_, address)| address.clone());
         let mut config = Config::new(directory, address.parse().unwrap());
         config.log_segment = ByteCount(1 << 20);
         config.store_cache = ByteCount(8 << 20);
@@ -98,7 +120,12 @@ impl Cluster {
         config.dead_after = Duration::from_secs(2);
         config.policy.replicas = 1;
         (self.tune)(&mut config);
-        self.nodes.push(Node { id, address, config, handle: None });
+        self.nodes.push(Node {
+            id,
+            address,
+            config,
+            handle: None,
+        });
     }
 
     pub async fn run(&mut self, at: usize) {
@@ -141,9 +168,18 @@ impl Cluster {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let mut id = [9; 16];
         id[..8].copy_from_slice(&number.to_be_bytes());
-        let channels = Channels::new(self.env.clone(), ChannelOptions::new(BufferPool::new(1 << 20), ClientId(id)));
+        let channels = Channels::new(
+            self.env.clone(),
+            ChannelOptions::new(BufferPool::new(1 << 20), ClientId(id)),
+        );
         let addresses = self.nodes.iter().map(|node| node.address.clone()).collect();
-        Client { env: self.env.clone(), channels, id, sequence: AtomicU64::new(1), addresses }
+        Client {
+            env: self.env.clone(),
+            channels,
+            id,
+            sequence: AtomicU64::new(1),
+            addresses,
+        }
     }
 }
 
@@ -157,7 +193,10 @@ pub struct Client {
 }
 
 pub fn target(path: &str) -> Option<Target> {
-    Some(Target { base: 0, path: path.to_owned() })
+    Some(Target {
+        base: 0,
+        path: path.to_owned(),
+    })
 }
 
 impl Client {
@@ -170,7 +209,10 @@ impl Client {
     ) -> Result<Rep, CallError> {
         let options = CallOptions::until(self.env.clock.now().plus(wait));
         let channel = self.channels.to(&self.addresses[at]);
-        channel.call::<Req, Rep>(kind, request, None, options).await.map(|answer| answer.body)
+        channel
+            .call::<Req, Rep>(kind, request, None, options)
+            .await
+            .map(|answer| answer.body)
     }
 
     fn origin(&self) -> Origin {
@@ -186,16 +228,25 @@ impl Client {
 
     /// One command, asked of server `at` once.
     pub async fn try_mutate(&self, at: usize, op: Op) -> Result<MutateReply, CallError> {
-        let request = MutateRequest { origin: Some(self.origin()), command: Some(Command { op: Some(op) }) };
-        self.call(at, Kind::Mutate, &request, Duration::from_secs(10)).await
+        let request = MutateRequest {
+            origin: Some(self.origin()),
+            command: Some(Command { op: Some(op) }),
+        };
+        self.call(at, Kind::Mutate, &request, Duration::from_secs(10))
+            .await
     }
 
     /// One command, repeated with the same number until somebody answers it.
     pub async fn mutate(&self, op: Op) -> Outcome {
-        let request = MutateRequest { origin: Some(self.origin()), command: Some(Command { op: Some(op) }) };
+        let request = MutateRequest {
+            origin: Some(self.origin()),
+            command: Some(Command { op: Some(op) }),
+        };
         let started = self.env.clock.now();
         for at in (0..self.addresses.len()).cycle() {
-            let answer: Result<MutateReply, _> = self.call(at, Kind::Mutate, &request, Duration::from_secs(2)).await;
+            let answer: Result<MutateReply, _> = self
+                .call(at, Kind::Mutate, &request, Duration::from_secs(2))
+                .await;
             match answer {
                 Ok(reply) => return reply.outcome.unwrap(),
                 Err(error) => {
@@ -209,32 +260,74 @@ impl Client {
     }
 
     pub async fn open(&self) {
-        assert_eq!(self.mutate(Op::OpenSession(OpenSession { ttl: 3_600_000_000 })).await.code, 0);
+        assert_eq!(
+            self.mutate(Op::OpenSession(OpenSession { ttl: 3_600_000_000 }))
+                .await
+                .code,
+            0
+        );
     }
 
     pub async fn make_directory(&self, path: &str) -> Outcome {
-        self.mutate(Op::MakeDirectory(MakeDirectory { target: target(path), parents: true, mode: 0 })).await
+        self.mutate(Op::MakeDirectory(MakeDirectory {
+            target: target(path),
+            parents: true,
+            mode: 0,
+        }))
+        .await
     }
 
     pub fn publish(path: &str, data: &[u8]) -> Op {
         Op::Publish(Publish {
             target: target(path),
-            content: Some(Content { inline: Some(Bytes::copy_from_slice(data)), ..Content::default() }),
+            content: Some(Content {
+                inline: Some(Bytes::copy_from_slice(data)),
+                ..Content::default()
+            }),
             parents: true,
             ..Publish::default()
         })
     }
 
     pub async fn lookup(&self, at: usize, path: &str) -> Result<LookupReply, CallError> {
-        let request =
-            LookupRequest { target: target(path), content: true, user: "drystone".to_owned(), ..LookupRequest::default() };
-        self.call(at, Kind::Lookup, &request, Duration::from_secs(5)).await
+        let request = LookupRequest {
+            target: target(path),
+            content: true,
+            user: "drystone".to_owned(),
+            ..LookupRequest::default()
+        };
+        self.call(at, Kind::Lookup, &request, Duration::from_secs(5))
+            .await
+    }
+
+    /// Waits until the cluster takes inline content up to this size.
+    pub async fn inline_max_becomes(&self, expected: u32) {
+        for _ in 0..1000 {
+            for at in 0..self.addresses.len() {
+                let request = ClusterInfoRequest {};
+                let info: Result<ClusterInfo, _> = self
+                    .call(at, Kind::ClusterInfo, &request, Duration::from_secs(1))
+                    .await;
+                if info.is_ok_and(|info| info.leader != 0 && info.inline_max == expected) {
+                    return;
+                }
+            }
+            self.env.clock.sleep(Duration::from_millis(10)).await;
+        }
+        panic!("inline-max did not become {expected}");
     }
 
     pub async fn list(&self, at: usize, path: &str) -> Vec<String> {
-        let request =
-            ListRequest { target: target(path), limit: 10_000, user: "drystone".to_owned(), ..ListRequest::default() };
-        let reply: ListReply = self.call(at, Kind::List, &request, Duration::from_secs(5)).await.unwrap();
+        let request = ListRequest {
+            target: target(path),
+            limit: 10_000,
+            user: "drystone".to_owned(),
+            ..ListRequest::default()
+        };
+        let reply: ListReply = self
+            .call(at, Kind::List, &request, Duration::from_secs(5))
+            .await
+            .unwrap();
         reply.entries.into_iter().map(|entry| entry.name).collect()
     }
 }

@@ -23,7 +23,12 @@ fn server(id: u64) -> NodeRecord {
         rack: format!("rack-{id}"),
         zone: "z".to_owned(),
         host: format!("host-{id}"),
-        disks: vec![DiskRecord { id: id * 10, incarnation: id * 11, device: id, path: "/d".to_owned() }],
+        disks: vec![DiskRecord {
+            id: id * 10,
+            incarnation: id * 11,
+            device: id,
+            path: "/d".to_owned(),
+        }],
         boot_counter: 1,
         boot_random: 5,
         ..NodeRecord::default()
@@ -31,8 +36,20 @@ fn server(id: u64) -> NodeRecord {
 }
 
 fn beat(id: u64) -> Heartbeat {
-    let load = DiskLoad { disk: id * 10, total_bytes: 1 << 40, free_bytes: 1 << 39, ..DiskLoad::default() };
-    Heartbeat { node: id, incarnation: id, boot_counter: 1, boot_random: 5, disks: vec![load], ..Heartbeat::default() }
+    let load = DiskLoad {
+        disk: id * 10,
+        total_bytes: 1 << 40,
+        free_bytes: 1 << 39,
+        ..DiskLoad::default()
+    };
+    Heartbeat {
+        node: id,
+        incarnation: id,
+        boot_counter: 1,
+        boot_random: 5,
+        disks: vec![load],
+        ..Heartbeat::default()
+    }
 }
 
 async fn send_beat(client: &Client, beat: &Heartbeat) -> HeartbeatReply {
@@ -41,15 +58,34 @@ async fn send_beat(client: &Client, beat: &Heartbeat) -> HeartbeatReply {
 
 async fn enlist(client: &Client, ids: &[u64]) {
     for &id in ids {
-        let _: RegisterReply =
-            client.call(0, Kind::Register, &Register { node: Some(server(id)) }, WAIT).await.unwrap();
+        let _: RegisterReply = client
+            .call(
+                0,
+                Kind::Register,
+                &Register {
+                    node: Some(server(id)),
+                },
+                WAIT,
+            )
+            .await
+            .unwrap();
         assert!(!send_beat(client, &beat(id)).await.register);
     }
 }
 
 fn ask(replicas: u32) -> GrantRequest {
-    let policy = PolicyRecord { replicas, ack: 0, degraded_minimum: 0, chunk_bytes: 64 << 20 };
-    GrantRequest { count: 3, max_bytes: 1 << 20, policy: Some(policy), ..GrantRequest::default() }
+    let policy = PolicyRecord {
+        replicas,
+        ack: 0,
+        degraded_minimum: 0,
+        chunk_bytes: 64 << 20,
+    };
+    GrantRequest {
+        count: 3,
+        max_bytes: 1 << 20,
+        policy: Some(policy),
+        ..GrantRequest::default()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -58,21 +94,37 @@ async fn grants_name_new_chunks_on_servers_that_reported() {
     let client = cluster.client().await;
     let none: Result<GrantReply, _> = client.call(0, Kind::Grant, &ask(3), WAIT).await;
     assert_eq!(none.unwrap_err().code(), Code::NotEnoughDomains);
-    assert!(send_beat(&client, &beat(7)).await.register, "an unknown server must register");
+    assert!(
+        send_beat(&client, &beat(7)).await.register,
+        "an unknown server must register"
+    );
     enlist(&client, &[1, 2, 3]).await;
     let reply: GrantReply = client.call(0, Kind::Grant, &ask(3), WAIT).await.unwrap();
     let chunks: BTreeSet<u64> = reply.grants.iter().map(|grant| grant.chunk).collect();
     assert_eq!(chunks.len(), 3);
     for grant in &reply.grants {
         let signed = verify_grant(&ClusterKey(KEY), HISTORY, &grant.token).unwrap();
-        assert_eq!((signed.chunk, signed.replicas.len(), signed.epoch), (grant.chunk, 3, 1));
-        let racks: BTreeSet<_> =
-            grant.replicas.iter().map(|replica| replica.location.as_ref().unwrap().rack.clone()).collect();
+        assert_eq!(
+            (signed.chunk, signed.replicas.len(), signed.epoch),
+            (grant.chunk, 3, 1)
+        );
+        let racks: BTreeSet<_> = grant
+            .replicas
+            .iter()
+            .map(|replica| replica.location.as_ref().unwrap().rack.clone())
+            .collect();
         assert_eq!(racks.len(), 3);
     }
     // A replacement is apart from what is kept.
-    let have: Vec<ReplicaRecord> = reply.grants[0].replicas[..2].iter().map(|r| r.replica.unwrap()).collect();
-    let replace = GrantRequest { replace_in: reply.grants[0].chunk, have: have.clone(), ..ask(3) };
+    let have: Vec<ReplicaRecord> = reply.grants[0].replicas[..2]
+        .iter()
+        .map(|r| r.replica.unwrap())
+        .collect();
+    let replace = GrantRequest {
+        replace_in: reply.grants[0].chunk,
+        have: have.clone(),
+        ..ask(3)
+    };
     let replaced: GrantReply = client.call(0, Kind::Grant, &replace, WAIT).await.unwrap();
     let new = replaced.grants[0].replicas[0].replica.unwrap();
     assert!(replaced.grants[0].replicas.len() == 1 && have.iter().all(|kept| kept.disk != new.disk));
@@ -82,10 +134,23 @@ async fn grants_name_new_chunks_on_servers_that_reported() {
     send_beat(&client, &beat(1)).await;
     let few: Result<GrantReply, _> = client.call(0, Kind::Grant, &ask(3), WAIT).await;
     assert_eq!(few.unwrap_err().code(), Code::NotEnoughDomains);
-    let status: AdminReply =
-        client.call(0, Kind::Admin, &AdminRequest { op: Some(AdminOp::Status(Empty {})) }, WAIT).await.unwrap();
+    let status: AdminReply = client
+        .call(
+            0,
+            Kind::Admin,
+            &AdminRequest {
+                op: Some(AdminOp::Status(Empty {})),
+            },
+            WAIT,
+        )
+        .await
+        .unwrap();
     let status = status.status.unwrap();
-    let states: Vec<&str> = status.servers.iter().map(|server| server.state.as_str()).collect();
+    let states: Vec<&str> = status
+        .servers
+        .iter()
+        .map(|server| server.state.as_str())
+        .collect();
     assert_eq!(states, ["alive", "suspect", "suspect"]);
     assert_eq!(status.leader_name, "meta-1");
 }
@@ -98,8 +163,18 @@ async fn a_replica_that_can_never_be_committed_is_ordered_away() {
     let reply: GrantReply = client.call(0, Kind::Grant, &ask(3), WAIT).await.unwrap();
     let chunk = reply.grants[0].chunk;
     let replicas = &reply.grants[0].replicas;
-    let replica = replicas.iter().map(|r| r.replica.unwrap()).find(|r| r.disk == 10).unwrap();
-    let open = vec![ChunkStatus { chunk, replica: Some(replica), state: 1, epoch: 1, ..ChunkStatus::default() }];
+    let replica = replicas
+        .iter()
+        .map(|r| r.replica.unwrap())
+        .find(|r| r.disk == 10)
+        .unwrap();
+    let open = vec![ChunkStatus {
+        chunk,
+        replica: Some(replica),
+        state: 1,
+        epoch: 1,
+        ..ChunkStatus::default()
+    }];
     let first = send_beat(&client, &Heartbeat { open, ..beat(1) }).await;
     assert!(first.delete.is_empty(), "its grant may still be committed");
     for _ in 0..100 {
@@ -108,7 +183,13 @@ async fn a_replica_that_can_never_be_committed_is_ordered_away() {
         if let Some(order) = reply.delete.first() {
             assert!(reply.grant_floor > chunk);
             assert_eq!((order.chunk, order.replica), (chunk, Some(replica)));
-            assert!(verify_delete(&ClusterKey(KEY), HISTORY, chunk, &replica, &order.order));
+            assert!(verify_delete(
+                &ClusterKey(KEY),
+                HISTORY,
+                chunk,
+                &replica,
+                &order.order
+            ));
             return;
         }
     }
@@ -121,15 +202,32 @@ async fn clones_and_old_boots_are_refused() {
     let client = cluster.client().await;
     enlist(&client, &[1]).await;
     let register = async |node: NodeRecord| -> Result<RegisterReply, drystone_rpc::CallError> {
-        client.call(0, Kind::Register, &Register { node: Some(node) }, WAIT).await
+        client
+            .call(0, Kind::Register, &Register { node: Some(node) }, WAIT)
+            .await
     };
-    let newer = NodeRecord { boot_counter: 3, ..server(1) };
+    let newer = NodeRecord {
+        boot_counter: 3,
+        ..server(1)
+    };
     register(newer.clone()).await.unwrap();
     let old: Result<HeartbeatReply, _> = client.call(0, Kind::Heartbeat, &beat(1), WAIT).await;
     assert_eq!(old.unwrap_err().code(), Code::Stranger);
-    let reformatted = register(NodeRecord { incarnation: 99, ..newer.clone() }).await;
+    let reformatted = register(NodeRecord {
+        incarnation: 99,
+        ..newer.clone()
+    })
+    .await;
     assert_eq!(reformatted.unwrap_err().code(), Code::Stranger);
-    let clone = register(NodeRecord { boot_random: 6, ..newer.clone() }).await;
+    let clone = register(NodeRecord {
+        boot_random: 6,
+        ..newer.clone()
+    })
+    .await;
     assert_eq!(clone.unwrap_err().code(), Code::Stranger);
-    assert_eq!(register(newer).await.unwrap_err().code(), Code::Stranger, "both are fenced");
+    assert_eq!(
+        register(newer).await.unwrap_err().code(),
+        Code::Stranger,
+        "both are fenced"
+    );
 }

@@ -1,7 +1,8 @@
 //! Tests across the crate's boundary.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod cluster;
+mod damage_log;
 mod damage_store;
 mod kit;
 mod leader;

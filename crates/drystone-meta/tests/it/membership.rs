@@ -23,24 +23,37 @@ async fn a_follower_that_is_far_behind_takes_a_snapshot() {
     let behind = (leader + 1) % 3;
     cluster.stop(behind).await;
     for i in 0..400 {
-        assert_eq!(client.mutate(Client::publish(&format!("d{}/f{i}", i % 7), &vec![7; 2000])).await.code, 0);
+        assert_eq!(
+            client
+                .mutate(Client::publish(&format!("d{}/f{i}", i % 7), &vec![7; 2000]))
+                .await
+                .code,
+            0
+        );
     }
     cluster.env.clock.sleep(Duration::from_millis(500)).await;
     cluster.run(behind).await;
     let goal = cluster.applied(leader);
-    cluster.eventually("it catches up", || cluster.applied(behind) >= goal).await;
+    cluster
+        .eventually("it catches up", || cluster.applied(behind) >= goal)
+        .await;
     let names = client.list(behind, "d3").await;
     assert_eq!(names.len(), 57);
     let metrics = cluster.nodes[behind].handle.as_ref().unwrap().registry();
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &metrics.lock().unwrap()).unwrap();
-    assert!(text.contains("drystone_meta_snapshots_installed_total 1"), "it took the log instead:\n{text}");
+    assert!(
+        text.contains("drystone_meta_snapshots_installed_total 1"),
+        "it took the log instead:\n{text}"
+    );
     // It goes on from there, across a restart.
     cluster.stop(behind).await;
     cluster.run(behind).await;
     assert_eq!(client.mutate(Client::publish("after", b"1")).await.code, 0);
     let goal = cluster.applied(cluster.leader().await);
-    cluster.eventually("it goes on", || cluster.applied(behind) >= goal).await;
+    cluster
+        .eventually("it goes on", || cluster.applied(behind) >= goal)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -49,7 +62,10 @@ async fn a_wiped_voter_comes_back_under_a_new_id_and_replaces_the_old_one() {
     let client = cluster.client().await;
     client.open().await;
     for i in 0..50 {
-        assert_eq!(client.mutate(Client::publish(&format!("f{i}"), b"x")).await.code, 0);
+        assert_eq!(
+            client.mutate(Client::publish(&format!("f{i}"), b"x")).await.code,
+            0
+        );
     }
     let leader = cluster.leader().await;
     let lost = (leader + 1) % 3;
@@ -57,12 +73,18 @@ async fn a_wiped_voter_comes_back_under_a_new_id_and_replaces_the_old_one() {
     cluster.stop(lost).await;
     std::fs::remove_dir_all(cluster.directory(lost_id)).unwrap();
     // Under its old id it does not come back: it has no log, and another incarnation is a stranger.
-    let voters: Vec<(u64, String)> = cluster.nodes.iter().map(|node| (node.id, node.address.clone())).collect();
+    let voters: Vec<(u64, String)> = cluster
+        .nodes
+        .iter()
+        .map(|node| (node.id, node.address.clone()))
+        .collect();
     cluster.format(4, &voters, true);
     let new = cluster.nodes.len() - 1;
     cluster.run(new).await;
     let admin = async |op: AdminOp| -> Result<AdminReply, drystone_rpc::CallError> {
-        client.call(leader, Kind::Admin, &AdminRequest { op: Some(op) }, WAIT).await
+        client
+            .call(leader, Kind::Admin, &AdminRequest { op: Some(op) }, WAIT)
+            .await
     };
     let mut replaced = None;
     for _ in 0..300 {
@@ -76,18 +98,110 @@ async fn a_wiped_voter_comes_back_under_a_new_id_and_replaces_the_old_one() {
     }
     replaced.expect("the learner became a voter");
     let info = admin(AdminOp::Raft(Empty {})).await.unwrap().info.unwrap();
-    let mut ids: Vec<u64> = info.members.iter().filter(|member| member.voter).map(|member| member.node).collect();
+    let mut ids: Vec<u64> = info
+        .members
+        .iter()
+        .filter(|member| member.voter)
+        .map(|member| member.node)
+        .collect();
     ids.sort_unstable();
-    let mut expected: Vec<u64> = cluster.nodes.iter().map(|node| node.id).filter(|id| *id != lost_id).collect();
+    let mut expected: Vec<u64> = cluster
+        .nodes
+        .iter()
+        .map(|node| node.id)
+        .filter(|id| *id != lost_id)
+        .collect();
     expected.sort_unstable();
     assert_eq!(ids, expected);
     // It counts: with another old voter gone the cluster goes on.
     let goal = cluster.applied(leader);
-    cluster.eventually("the new voter catches up", || cluster.applied(new) >= goal).await;
+    cluster
+        .eventually("the new voter catches up", || cluster.applied(new) >= goal)
+        .await;
     let other = (0..3).find(|at| *at != leader && *at != lost).unwrap();
     cluster.stop(other).await;
     assert_eq!(client.mutate(Client::publish("after", b"1")).await.code, 0);
-    cluster.eventually("the new voter applies", || cluster.applied(new) > goal).await;
+    cluster
+        .eventually("the new voter applies", || cluster.applied(new) > goal)
+        .await;
+}
+
+/// Flips a bit in the middle of every table of the state store.
+fn damage_state(directory: &std::path::Path) {
+    let mut tables = 0;
+    for state in std::fs::read_dir(directory.join("state")).unwrap() {
+        let folder = state.unwrap().path().join("keyspaces/1/tables");
+        for table in std::fs::read_dir(folder).into_iter().flatten() {
+            let path = table.unwrap().path();
+            let mut bytes = std::fs::read(&path).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            std::fs::write(path, bytes).unwrap();
+            tables += 1;
+        }
+    }
+    assert!(tables > 0, "there was nothing to damage");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_state_is_replaced_by_log_or_snapshot_and_never_served() {
+    let tune = |config: &mut drystone_meta::Config| {
+        config.log_keep_entries = 0;
+        config.checkpoint_interval = Duration::from_millis(50);
+        config.flush_interval = Duration::from_millis(20);
+    };
+    let mut cluster = Cluster::start(3, tune).await;
+    let client = cluster.client().await;
+    client.open().await;
+    for i in 0..100 {
+        assert_eq!(
+            client.mutate(Client::publish(&format!("f{i}"), b"x")).await.code,
+            0
+        );
+    }
+    cluster.env.clock.sleep(Duration::from_millis(300)).await;
+    let leader = cluster.leader().await;
+    let hurt = (leader + 1) % 3;
+    cluster.stop(hurt).await;
+    damage_state(&cluster.directory(cluster.nodes[hurt].id));
+    cluster.run(hurt).await;
+    let goal = cluster.applied(leader);
+    cluster
+        .eventually("a snapshot replaces what was damaged", || {
+            cluster.applied(hurt) >= goal
+        })
+        .await;
+    assert_eq!(client.list(hurt, "").await.len(), 100);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lone_voter_with_a_damaged_state_refuses_to_start() {
+    let mut alone = Cluster::start(1, |config| {
+        config.log_keep_entries = 0;
+        config.checkpoint_interval = Duration::from_millis(50);
+        config.flush_interval = Duration::from_millis(20);
+    })
+    .await;
+    let client = alone.client().await;
+    client.open().await;
+    for i in 0..100 {
+        assert_eq!(
+            client.mutate(Client::publish(&format!("f{i}"), b"x")).await.code,
+            0
+        );
+    }
+    alone.env.clock.sleep(Duration::from_millis(300)).await;
+    alone.stop(0).await;
+    damage_state(&alone.directory(1));
+    // And again: nothing was given up by the first attempt.
+    for _ in 0..2 {
+        let start = drystone_meta::MetadataServer::start(alone.env.clone(), alone.nodes[0].config.clone());
+        let refused = start.await.err().expect("it started");
+        assert!(
+            matches!(refused, drystone_meta::StartError::StateDamaged { .. }),
+            "{refused}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -96,10 +210,20 @@ async fn strangers_are_refused() {
     let address = &cluster.nodes[0].address;
     let base = || ChannelOptions::new(BufferPool::new(1 << 20), ClientId([8; 16]));
     let strangers = [
-        ChannelOptions { cluster: Some(ClusterId([77; 16])), ..base() },
-        ChannelOptions { history: Some(HistoryId([77; 16])), ..base() },
+        ChannelOptions {
+            cluster: Some(ClusterId([77; 16])),
+            ..base()
+        },
+        ChannelOptions {
+            history: Some(HistoryId([77; 16])),
+            ..base()
+        },
         // The right id with another incarnation.
-        ChannelOptions { history: Some(crate::kit::HISTORY), node: NodeId(1), ..base() },
+        ChannelOptions {
+            history: Some(crate::kit::HISTORY),
+            node: NodeId(1),
+            ..base()
+        },
     ];
     for (at, options) in strangers.into_iter().enumerate() {
         let channels = Channels::new(cluster.env.clone(), options);
