@@ -292,6 +292,7 @@ impl Store {
         let mut slot = entry.and_then(|e| e.slot);
         let mut recorded = entry.is_some() || self.deleting.contains_key(&chunk);
         let again = self.deleting.contains_key(&chunk);
+        let mut waiting_reads = Vec::new();
         if let Some(mut live) = live {
             self.drop_live(&live);
             slot = slot.or(live.slot);
@@ -299,9 +300,7 @@ impl Store {
             for op in live.ops.drain(..) {
                 self.reply(op.request, Err(StoreError::NotFound { chunk }));
             }
-            for job in std::mem::take(&mut live.waiting_reads) {
-                self.begin_read(job);
-            }
+            waiting_reads = std::mem::take(&mut live.waiting_reads);
         }
         if recorded {
             *self.deleting.entry(chunk).or_insert(0) += 1;
@@ -315,6 +314,10 @@ impl Store {
                 self.hand_out_slots(slot.class);
             }
             self.reply(request, Ok(Reply::Deleted));
+        }
+        // Only now: they find that the chunk is going.
+        for job in waiting_reads {
+            self.begin_read(job);
         }
     }
 }
