@@ -283,6 +283,8 @@ impl Driver {
             if now.since(self.state.looked) >= VIEW_INTERVAL {
                 self.look(now);
             }
+        } else if self.state.view.needs_snapshot != self.node.status().needs_snapshot {
+            self.look(now);
         }
         if !self.state.synced.is_empty() {
             let node = &self.node;

@@ -89,7 +89,7 @@ impl MetadataServer {
         steward::start(&shared, &service);
         Ok(Handle {
             shared,
-            server,
+            server: Some(server),
             registry: Arc::new(Mutex::new(registry)),
             address,
             _directory_lock: directory_lock,
@@ -300,7 +300,7 @@ fn run(env: Env, config: Config, address: String, ground: Ground, pool: BufferPo
 /// A running metadata server. Dropping it stops it as [`Handle::shutdown`] does, without waiting.
 pub struct Handle {
     shared: Arc<Shared>,
-    server: ServerHandle,
+    server: Option<ServerHandle>,
     registry: Arc<Mutex<Registry>>,
     address: SocketAddr,
     // Last: it is released when everything above is dropped.
@@ -388,8 +388,9 @@ impl Handle {
     }
 
     /// Returns when nothing of the server is left but this handle, so that the directory can be opened again.
-    async fn end(&self) {
+    async fn end(mut self) {
         self.stop();
+        self.server = None;
         self.shared.threads.ended().await;
         let clock = &self.shared.env.clock;
         let patience = clock.now().plus(LAST_TASKS);
@@ -421,7 +422,9 @@ impl Handle {
     }
 
     fn stop(&self) {
-        self.server.shutdown();
+        if let Some(server) = &self.server {
+            server.shutdown();
+        }
         self.shared.stopped.send_replace(true);
         self.shared.channels.close();
         self.shared.to_raft(ToRaft::Stop);

@@ -165,6 +165,7 @@ async fn a_damaged_state_is_replaced_by_log_or_snapshot_and_never_served() {
     cluster.stop(hurt).await;
     damage_state(&cluster.directory(cluster.nodes[hurt].id));
     cluster.run(hurt).await;
+    cluster.ready(&cluster.nodes[hurt]).await;
     let goal = cluster.applied(leader);
     cluster
         .eventually("a snapshot replaces what was damaged", || {
