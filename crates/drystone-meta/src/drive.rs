@@ -19,6 +19,8 @@ use tokio::sync::oneshot;
 const ROUND_INPUTS: usize = 4_096;
 /// Commands that wait for a leader that was just elected to begin its office; more are refused as busy.
 const WAITING_COMMANDS: usize = 16_384;
+/// A member heard within this time is alive: two election timeouts at the default tick.
+const ALIVE: Duration = Duration::from_secs(1);
 /// How often members are looked at while leading: a fraction of an election timeout.
 const VIEW_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -51,6 +53,8 @@ struct State {
     waiting: BTreeMap<u64, Waiting>,
     early: VecDeque<(bytes::Bytes, ProposalReply)>,
     synced: Vec<SyncedWait>,
+    /// While leading: when each member was last seen active.
+    heard: BTreeMap<NodeId, Monotonic>,
     /// While leading: the index of the first entry of our own term, once it is delivered.
     first_own: Option<u64>,
     clock: Option<LogTime>,
@@ -86,6 +90,7 @@ impl Driver {
             waiting: BTreeMap::new(),
             early: VecDeque::new(),
             synced: Vec::new(),
+            heard: BTreeMap::new(),
             first_own: None,
             clock: None,
             applied,
@@ -268,6 +273,7 @@ impl Driver {
         state.clock = None;
         state.first_own = None;
         state.synced.clear();
+        state.heard.clear();
         if !is_me {
             state.view.members.clear();
             for (_, reply) in state.early.drain(..) {
@@ -283,7 +289,7 @@ impl Driver {
             if now.since(self.state.looked) >= VIEW_INTERVAL {
                 self.look(now);
             }
-        } else if self.state.view.needs_snapshot != self.node.status().needs_snapshot {
+        } else if self.state.view.needs_snapshot && !self.node.status().needs_snapshot {
             self.look(now);
         }
         if !self.state.synced.is_empty() {
@@ -332,6 +338,14 @@ impl Driver {
         self.state.looked = now;
         let status = self.node.status();
         self.state.view.members = status.members;
+        // Raft forgets who is active with every election timeout, until the next answer: that is no failure.
+        for member in &mut self.state.view.members {
+            if member.recent_active {
+                self.state.heard.insert(member.id, now);
+            }
+            let heard = self.state.heard.get(&member.id);
+            member.recent_active = heard.is_some_and(|heard| now.since(*heard) < ALIVE);
+        }
         self.state.view.needs_snapshot = status.needs_snapshot;
         self.publish();
     }

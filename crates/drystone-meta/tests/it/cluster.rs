@@ -40,6 +40,16 @@ async fn followers_forward_and_every_server_answers_alike() {
     let client = cluster.client().await;
     client.open().await;
     client.inline_max_becomes(4096).await;
+    for round in 0..300 {
+        let outcome = client
+            .try_mutate(0, Client::publish(&format!("steady/{round}"), b"x"))
+            .await;
+        assert!(
+            outcome.is_ok(),
+            "inline content was refused although every voter lives: {outcome:?}"
+        );
+        cluster.env.clock.sleep(Duration::from_millis(5)).await;
+    }
     for at in 0..3 {
         let reply = client
             .try_mutate(at, Client::publish(&format!("d/{at}"), b"tiny"))
