@@ -29,7 +29,10 @@ fn checks(rest: &str) -> anyhow::Result<()> {
     if !program.exists() {
         let path = environment.display().to_string();
         command("python3", &["-m", "venv", &path])?;
-        command(&environment.join("bin/pip").display().to_string(), &["install", "--quiet", SCHEMATHESIS])?;
+        command(
+            &environment.join("bin/pip").display().to_string(),
+            &["install", "--quiet", SCHEMATHESIS],
+        )?;
     }
     command(
         &program.display().to_string(),
@@ -61,7 +64,13 @@ pub fn run() -> anyhow::Result<()> {
         fs::remove_dir_all(&data).context("cannot clear the old cluster")?;
     }
     let child = Command::new(&binary)
-        .args(["up", "--data", &data.display().to_string(), "--listen", "127.0.0.1:0"])
+        .args([
+            "up",
+            "--data",
+            &data.display().to_string(),
+            "--listen",
+            "127.0.0.1:0",
+        ])
         .current_dir(root())
         .stdout(Stdio::null())
         .spawn()
@@ -75,7 +84,10 @@ fn wait_for_address(file: &Path, cluster: &mut Cluster) -> anyhow::Result<String
     for _ in 0..600 {
         if let Ok(text) = fs::read_to_string(file) {
             let value: serde_json::Value = serde_json::from_str(&text)?;
-            return Ok(value["rest"].as_str().context("cluster.json names no REST address")?.to_owned());
+            return Ok(value["rest"]
+                .as_str()
+                .context("cluster.json names no REST address")?
+                .to_owned());
         }
         if let Some(status) = cluster.child.try_wait()? {
             bail!("the cluster ended with {status}");

@@ -13,24 +13,71 @@ struct Step {
 }
 
 const STEPS: &[Step] = &[
-    Step { name: "format", what: || run("cargo", &["fmt", "--all", "--check"]) },
-    Step { name: "tidy", what: tidy::run },
+    Step {
+        name: "format",
+        what: || run("cargo", &["fmt", "--all", "--check"]),
+    },
+    Step {
+        name: "tidy",
+        what: tidy::run,
+    },
     Step {
         name: "lint",
-        what: || run("cargo", &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
+        what: || {
+            run(
+                "cargo",
+                &[
+                    "clippy",
+                    "--workspace",
+                    "--all-targets",
+                    "--locked",
+                    "--",
+                    "-D",
+                    "warnings",
+                ],
+            )
+        },
     },
-    Step { name: "unit", what: || run("cargo", &["test", "--workspace", "--locked", "--exclude", "drystone"]) },
-    Step { name: "release", what: || run("cargo", &["build", "--release", "--locked", "--bin", "drystone"]) },
-    Step { name: "system", what: system },
-    Step { name: "openapi", what: schema::run },
+    Step {
+        name: "unit",
+        what: || {
+            run(
+                "cargo",
+                &["test", "--workspace", "--locked", "--exclude", "drystone"],
+            )
+        },
+    },
+    Step {
+        name: "release",
+        what: || run("cargo", &["build", "--release", "--locked", "--bin", "drystone"]),
+    },
+    Step {
+        name: "system",
+        what: system,
+    },
+    Step {
+        name: "openapi",
+        what: schema::run,
+    },
 ];
 
 /// Real processes of the release binary.
 fn system() -> anyhow::Result<()> {
     let binary = target().join("release/drystone");
-    println!("$ DRYSTONE_BINARY={} cargo test --package drystone -- --test-threads 1", binary.display());
+    println!(
+        "$ DRYSTONE_BINARY={} cargo test --package drystone -- --test-threads 1",
+        binary.display()
+    );
     let status = Command::new("cargo")
-        .args(["test", "--package", "drystone", "--locked", "--", "--test-threads", "1"])
+        .args([
+            "test",
+            "--package",
+            "drystone",
+            "--locked",
+            "--",
+            "--test-threads",
+            "1",
+        ])
         .env("DRYSTONE_BINARY", &binary)
         .current_dir(root())
         .status()
@@ -43,13 +90,19 @@ fn system() -> anyhow::Result<()> {
 
 /// Installs missing packages; answers what is missing still, with the reason.
 pub fn install() -> anyhow::Result<Vec<String>> {
-    let missing: Vec<&str> =
-        PACKAGES.iter().filter(|(package, program)| !present(package, program)).map(|(package, _)| *package).collect();
+    let missing: Vec<&str> = PACKAGES
+        .iter()
+        .filter(|(package, program)| !present(package, program))
+        .map(|(package, _)| *package)
+        .collect();
     if missing.is_empty() {
         return Ok(Vec::new());
     }
     if !is_root() {
-        return Ok(missing.iter().map(|package| format!("package {package} is missing and only root can install it")).collect());
+        return Ok(missing
+            .iter()
+            .map(|package| format!("package {package} is missing and only root can install it"))
+            .collect());
     }
     run("apt-get", &["update", "-q"])?;
     let mut arguments = vec!["install", "-q", "-y", "--no-install-recommends"];
@@ -60,7 +113,11 @@ pub fn install() -> anyhow::Result<Vec<String>> {
 
 fn present(package: &str, program: &str) -> bool {
     let quiet = |command: &mut Command| {
-        command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+        command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
     };
     match package {
         // The package adds ensurepip to the interpreter that is already there.
@@ -70,7 +127,10 @@ fn present(package: &str, program: &str) -> bool {
 }
 
 fn is_root() -> bool {
-    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.starts_with(b"0"))
+    Command::new("id")
+        .arg("-u")
+        .output()
+        .is_ok_and(|output| output.stdout.starts_with(b"0"))
 }
 
 /// Runs every step, then says what was skipped.
@@ -93,7 +153,10 @@ pub fn test(arguments: &[&str]) -> anyhow::Result<()> {
         }
     }
     let skipped = install()?;
-    for step in STEPS.iter().filter(|step| only.is_none_or(|name| name == step.name)) {
+    for step in STEPS
+        .iter()
+        .filter(|step| only.is_none_or(|name| name == step.name))
+    {
         if step.name == "openapi" && !skipped.is_empty() {
             continue;
         }
@@ -109,5 +172,8 @@ pub fn test(arguments: &[&str]) -> anyhow::Result<()> {
     if allow_skips {
         return Ok(());
     }
-    bail!("{} things were skipped (--allow-skips accepts that)", skipped.len())
+    bail!(
+        "{} things were skipped (--allow-skips accepts that)",
+        skipped.len()
+    )
 }

@@ -32,13 +32,40 @@ const LAYERS: &[(&str, u32)] = &[
 /// Words that may not stand in the sources of these crates (tests and comments aside), and why.
 const ABSENCES: &[(&[&str], &[&str], &str)] = &[
     (
-        &["drystone-types", "drystone-proto", "drystone-namespace", "drystone-placement", "drystone-wal", "drystone-store", "drystone-raft"],
-        &["tokio::", "std::fs", "std::net", "std::thread", "Instant::now", "SystemTime"],
+        &[
+            "drystone-types",
+            "drystone-proto",
+            "drystone-namespace",
+            "drystone-placement",
+            "drystone-wal",
+            "drystone-store",
+            "drystone-raft",
+        ],
+        &[
+            "tokio::",
+            "std::fs",
+            "std::net",
+            "std::thread",
+            "Instant::now",
+            "SystemTime",
+        ],
         "the cores know no runtime, file, socket, thread or clock",
     ),
-    (&["drystone-env"], &["tokio::", "std::fs", "SystemTime", "rustix::"], "only drystone-env/src/os touches the system"),
-    (&["drystone-gateway", "drystone-rest"], &["drystone_rpc", "drystone_proto"], "doors use the client library, never the wire"),
-    (&["drystone-meta", "drystone-chunk"], &["drystone_client"], "servers do not depend on the client"),
+    (
+        &["drystone-env"],
+        &["tokio::", "std::fs", "SystemTime", "rustix::"],
+        "only drystone-env/src/os touches the system",
+    ),
+    (
+        &["drystone-gateway", "drystone-rest"],
+        &["drystone_rpc", "drystone_proto"],
+        "doors use the client library, never the wire",
+    ),
+    (
+        &["drystone-meta", "drystone-chunk"],
+        &["drystone_client"],
+        "servers do not depend on the client",
+    ),
 ];
 
 /// Checks everything and reports every fault.
@@ -70,7 +97,9 @@ fn layers(faults: &mut Vec<String>) -> anyhow::Result<()> {
         bail!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
     }
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let packages = metadata["packages"].as_array().context("cargo metadata has no packages")?;
+    let packages = metadata["packages"]
+        .as_array()
+        .context("cargo metadata has no packages")?;
     for package in packages {
         let name = package["name"].as_str().unwrap_or_default();
         let Some(layer) = layers.get(name) else {
@@ -95,7 +124,11 @@ fn sources(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).with_context(|| directory.display().to_string())? {
         let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default()
+            .to_owned();
         if path.is_dir() && !(name == "os" && directory.ends_with("drystone-env/src")) {
             found.extend(sources(&path)?);
         } else if name.ends_with(".rs") && name != "tests.rs" {

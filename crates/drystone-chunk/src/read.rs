@@ -39,6 +39,23 @@ async fn serve(node: &SharedNode, request: &Request) -> Result<ReadDone, ErrorRe
             format!("{length} bytes at {}: 1 byte to 1 MiB is read", read.offset),
         ));
     }
+    // The answer counts until it has left, wherever its bytes come from. What only the cache holds does not: the
+    // cache has a bound of its own, and an answer must never wait for it to let go.
+    let permit = node.reads.take(length as usize).await;
+    let done = find(node, request, &read, replica).await?;
+    Ok(ReadDone {
+        data: hold(done.data, permit),
+        ..done
+    })
+}
+
+async fn find(
+    node: &SharedNode,
+    request: &Request,
+    read: &Read,
+    replica: ReplicaRecord,
+) -> Result<ReadDone, ErrorReply> {
+    let length = u64::from(read.length);
     let key = ReplicaKey::new(read.chunk, &replica);
     let number = read.offset / BLOCK;
     let within = (read.offset + length).div_ceil(BLOCK) == number + 1;
@@ -115,11 +132,6 @@ async fn direct(
     replica: ReplicaRecord,
     (offset, length): (u64, u64),
 ) -> Result<ReadDone, ErrorReply> {
-    let permit = node.reads.take(length as usize).await;
     let (disk, _) = node.disk(Some(replica))?;
-    let done = disk.read(chunk, replica, offset, length as u32).await?;
-    Ok(ReadDone {
-        data: hold(done.data, permit),
-        ..done
-    })
+    disk.read(chunk, replica, offset, length as u32).await
 }

@@ -13,8 +13,12 @@ const MAX_USER_BYTES: usize = 255;
 /// # Errors
 /// In words, if the header is not a user name.
 pub fn caller(headers: &HeaderMap, default: &str) -> Result<Caller, String> {
-    let Some(value) = headers.get(USER_HEADER) else { return Ok(Caller::new(default)) };
-    let name = value.to_str().map_err(|_| "Drystone-User is not printable ASCII".to_owned())?;
+    let Some(value) = headers.get(USER_HEADER) else {
+        return Ok(Caller::new(default));
+    };
+    let name = value
+        .to_str()
+        .map_err(|_| "Drystone-User is not printable ASCII".to_owned())?;
     if name.is_empty() || name.len() > MAX_USER_BYTES {
         return Err(format!("Drystone-User must have 1 to {MAX_USER_BYTES} bytes"));
     }

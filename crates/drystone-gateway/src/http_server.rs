@@ -45,7 +45,11 @@ pub struct HttpOptions {
 
 impl Default for HttpOptions {
     fn default() -> Self {
-        Self { connections: 4096, head_timeout: Duration::from_secs(30), head_bytes: 32 << 10 }
+        Self {
+            connections: 4096,
+            head_timeout: Duration::from_secs(30),
+            head_bytes: 32 << 10,
+        }
     }
 }
 
@@ -60,7 +64,12 @@ impl HttpServer {
     ///
     /// # Errors
     /// If it cannot listen there.
-    pub async fn start(env: &Env, address: SocketAddr, options: HttpOptions, handler: Handler) -> io::Result<Self> {
+    pub async fn start(
+        env: &Env,
+        address: SocketAddr,
+        options: HttpOptions,
+        handler: Handler,
+    ) -> io::Result<Self> {
         let listener = env.net.bind(address).await?;
         let address = listener.address();
         let (stop, stopping) = watch::channel(false);
@@ -95,7 +104,9 @@ async fn accept(
 ) {
     let places = Arc::new(Semaphore::new(options.connections));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
         let connection = tokio::select! {
             biased;
             () = asked_to_stop(&mut stopping) => return,
@@ -135,7 +146,13 @@ async fn serve_connection(
         .timer(TokioTimer::new())
         .header_read_timeout(options.head_timeout)
         .max_buf_size(options.head_bytes.max(READ_BYTES))
-        .serve_connection(HyperStream { stream, buffer: Vec::new() }, service);
+        .serve_connection(
+            HyperStream {
+                stream,
+                buffer: Vec::new(),
+            },
+            service,
+        );
     let mut connection = std::pin::pin!(connection);
     let outcome = tokio::select! {
         biased;
@@ -162,7 +179,11 @@ struct HyperStream {
 }
 
 impl hyper::rt::Read for HyperStream {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, mut cursor: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut cursor: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let room = cursor.remaining().min(READ_BYTES);
         if this.buffer.len() < room {
@@ -181,7 +202,11 @@ impl hyper::rt::Read for HyperStream {
 }
 
 impl hyper::rt::Write for HyperStream {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, data)
     }
 
@@ -208,7 +233,9 @@ impl hyper::rt::Write for HyperStream {
 
 /// A body that is there already.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
 
 /// No body.

@@ -41,7 +41,8 @@ impl Problem {
             status: status.as_u16(),
             code: public(code).name(),
             detail: detail.into(),
-            retry_after_seconds: matches!(code, Code::Busy | Code::Unavailable | Code::NotEnoughDomains).then_some(1),
+            retry_after_seconds: matches!(code, Code::Busy | Code::Unavailable | Code::NotEnoughDomains)
+                .then_some(1),
             length: None,
         }
     }
@@ -65,7 +66,9 @@ impl From<Error> for Problem {
 /// Codes that only servers say to each other are told as what they mean to a user.
 fn public(code: Code) -> Code {
     match code {
-        Code::Stranger | Code::NotLeader | Code::GrantExpired | Code::Fenced | Code::InlineRefused => Code::Unavailable,
+        Code::Stranger | Code::NotLeader | Code::GrantExpired | Code::Fenced | Code::InlineRefused => {
+            Code::Unavailable
+        }
         Code::SessionUnknown => Code::Unknown,
         Code::Conflict => Code::Changed,
         other => other,
@@ -76,7 +79,9 @@ fn public(code: Code) -> Code {
 pub fn status(code: Code) -> StatusCode {
     match public(code) {
         Code::NotFound => StatusCode::NOT_FOUND,
-        Code::Exists | Code::NotEmpty | Code::IsADirectory | Code::NotADirectory | Code::Changed => StatusCode::CONFLICT,
+        Code::Exists | Code::NotEmpty | Code::IsADirectory | Code::NotADirectory | Code::Changed => {
+            StatusCode::CONFLICT
+        }
         Code::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
         Code::Range => StatusCode::RANGE_NOT_SATISFIABLE,
         Code::Denied => StatusCode::FORBIDDEN,
@@ -128,7 +133,10 @@ mod tests {
             (Code::Conflict, 409),
         ];
         for &code in Code::ALL {
-            let expected = table.iter().find(|(of, _)| *of == code).map(|(_, status)| *status);
+            let expected = table
+                .iter()
+                .find(|(of, _)| *of == code)
+                .map(|(_, status)| *status);
             assert_eq!(Some(status(code).as_u16()), expected, "{code}");
         }
     }

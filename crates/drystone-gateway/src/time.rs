@@ -2,7 +2,9 @@
 
 const MICROS: u64 = 1_000_000;
 const DAY: u64 = 86_400;
-const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
 const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
 
 /// Microseconds since 1970 as `2026-11-22T05:33:18.000001Z`.
@@ -27,7 +29,10 @@ pub fn http_date(micros: u64) -> String {
 pub fn parse_rfc3339(text: &str) -> Option<u64> {
     let number = |from: usize, to: usize| -> Option<u64> {
         let digits = text.get(from..to)?;
-        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+        digits
+            .bytes()
+            .all(|byte| byte.is_ascii_digit())
+            .then(|| digits.parse().ok())?
     };
     let byte = |at: usize| text.as_bytes().get(at).copied();
     let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
@@ -36,7 +41,12 @@ pub fn parse_rfc3339(text: &str) -> Option<u64> {
     if !separators || !matches!(byte(10)?, b'T' | b't' | b' ') {
         return None;
     }
-    if !(1..=12).contains(&month) || !(1..=days_in(year, month)).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+    if !(1..=12).contains(&month)
+        || !(1..=days_in(year, month)).contains(&day)
+        || hour > 23
+        || minute > 59
+        || second > 60
+    {
         return None;
     }
     let mut at = 19;
@@ -62,7 +72,8 @@ pub fn parse_rfc3339(text: &str) -> Option<u64> {
         }
         _ => return None,
     };
-    let seconds = (days_before(year, month, day)? * DAY + hour * 3600 + minute * 60 + second).checked_add_signed(-offset)?;
+    let seconds = (days_before(year, month, day)? * DAY + hour * 3600 + minute * 60 + second)
+        .checked_add_signed(-offset)?;
     Some(seconds * MICROS + fraction)
 }
 
@@ -97,7 +108,11 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * of_year + 2) / 153;
     let day = of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
@@ -115,15 +130,36 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        for micros in [0, 1, 951_782_399_999_999, 951_782_400_000_000, 4_107_542_400_000_000, 253_402_300_799_000_000] {
-            assert_eq!(parse_rfc3339(&rfc3339(micros)), Some(micros), "{}", rfc3339(micros));
+        for micros in [
+            0,
+            1,
+            951_782_399_999_999,
+            951_782_400_000_000,
+            4_107_542_400_000_000,
+            253_402_300_799_000_000,
+        ] {
+            assert_eq!(
+                parse_rfc3339(&rfc3339(micros)),
+                Some(micros),
+                "{}",
+                rfc3339(micros)
+            );
         }
         assert_eq!(parse_rfc3339("1970-01-01T01:00:00+01:00"), Some(0));
         assert_eq!(parse_rfc3339("1970-01-01T00:00:00.5Z"), Some(500_000));
         for bad in [
-            "", "1970", "1969-12-31T23:59:59Z", "1970-13-01T00:00:00Z", "1970-02-29T00:00:00Z", "1970-01-01T00:00:00",
-            "1970-01-01T00:00:00.Z", "1970-01-01T24:00:00Z", "1970-01-01X00:00:00Z", "1970-01-01T00:00:00Zx",
-            "1970-01-01T00:00:00+25:00", "197é-01-01T00:00:00Z",
+            "",
+            "1970",
+            "1969-12-31T23:59:59Z",
+            "1970-13-01T00:00:00Z",
+            "1970-02-29T00:00:00Z",
+            "1970-01-01T00:00:00",
+            "1970-01-01T00:00:00.Z",
+            "1970-01-01T24:00:00Z",
+            "1970-01-01X00:00:00Z",
+            "1970-01-01T00:00:00Zx",
+            "1970-01-01T00:00:00+25:00",
+            "197é-01-01T00:00:00Z",
         ] {
             assert_eq!(parse_rfc3339(bad), None, "{bad}");
         }

@@ -16,7 +16,9 @@ fn tags(client: &Client, headers: &HeaderMap, name: &HeaderName) -> Result<Optio
     let mut is_there = false;
     for value in headers.get_all(name) {
         is_there = true;
-        let text = value.to_str().map_err(|_| invalid(format!("{name} is not printable ASCII")))?;
+        let text = value
+            .to_str()
+            .map_err(|_| invalid(format!("{name} is not printable ASCII")))?;
         if text.trim() == "*" {
             return Ok(Some(Tags::Any));
         }
@@ -24,7 +26,9 @@ fn tags(client: &Client, headers: &HeaderMap, name: &HeaderName) -> Result<Optio
             let tag = tag.trim();
             let bare = tag.strip_prefix("W/").unwrap_or(tag);
             if bare.len() < 2 || !bare.starts_with('"') || !bare.ends_with('"') {
-                return Err(invalid(format!("{name}: {tag} is not an entity tag: write \"...\" or *")));
+                return Err(invalid(format!(
+                    "{name}: {tag} is not an entity tag: write \"...\" or *"
+                )));
             }
             if bare.len() == tag.len() || name == header::IF_NONE_MATCH {
                 found.extend(client.parse_etag(bare));
@@ -46,7 +50,11 @@ pub fn precondition(client: &Client, headers: &HeaderMap) -> Result<Precondition
         Some(Tags::Some(versions)) => {
             precondition.present = true;
             // No tag of ours is left: no content can match.
-            precondition.versions = if versions.is_empty() { vec![ContentVersion::default()] } else { versions };
+            precondition.versions = if versions.is_empty() {
+                vec![ContentVersion::default()]
+            } else {
+                versions
+            };
         }
     }
     match tags(client, headers, &header::IF_NONE_MATCH)? {
@@ -87,6 +95,8 @@ pub fn judge_read(client: &Client, headers: &HeaderMap, present: ContentVersion)
 
 /// True if a `Range` header counts: there is no `If-Range`, or it names this content.
 pub fn range_counts(client: &Client, headers: &HeaderMap, present: ContentVersion) -> bool {
-    let Some(value) = headers.get(header::IF_RANGE) else { return true };
+    let Some(value) = headers.get(header::IF_RANGE) else {
+        return true;
+    };
     value.to_str().ok().and_then(|tag| client.parse_etag(tag)) == Some(present)
 }

@@ -44,10 +44,18 @@ pub async fn create(call: Call) -> Result<Response, Problem> {
         idempotency: call.idempotency()?,
     };
     let created = call.client.make_directory(&call.path, options).await?;
-    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    let status = if created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
     let mut response = json(status, &json!({ "path": call.path, "created": created }))?;
     if created {
-        insert(&mut response, header::LOCATION, &format!("/directories{}", metadata::encode_path(&call.path)));
+        insert(
+            &mut response,
+            header::LOCATION,
+            &format!("/directories{}", metadata::encode_path(&call.path)),
+        );
     }
     Ok(with_session(response, &call.client))
 }

@@ -6,8 +6,8 @@ use crate::route::{Call, invalid};
 use crate::{metadata, range};
 use base64::Engine;
 use drystone_client::{
-    Client, Code, DeleteOptions, Error, ErrorKind, Expect, FileLayout, Precondition, Published, ReadOptions, Reader,
-    WriteMode, WriteOptions,
+    Client, Code, DeleteOptions, Error, ErrorKind, Expect, FileLayout, Precondition, Published, ReadOptions,
+    Reader, WriteMode, WriteOptions,
 };
 use drystone_gateway::http_server::empty;
 use drystone_gateway::time::http_date;
@@ -24,7 +24,10 @@ pub async fn read(call: Call) -> Result<Response, Problem> {
     let present = reader.content_version();
     let verdict = judge_read(&call.client, &call.headers, present)?;
     if verdict == Verdict::Failed {
-        return Err(Problem::new(Code::PreconditionFailed, format!("{} has the content {}", call.path, reader.etag())));
+        return Err(Problem::new(
+            Code::PreconditionFailed,
+            format!("{} has the content {}", call.path, reader.etag()),
+        ));
     }
     let mut response = Response::new(empty());
     describe(&mut response, &reader);
@@ -33,22 +36,40 @@ pub async fn read(call: Call) -> Result<Response, Problem> {
         return Ok(with_session(response, &call.client));
     }
     let size = reader.attributes().size;
-    let asked = call.headers.get(header::RANGE).and_then(|value| value.to_str().ok());
-    let part = match asked.filter(|_| call.method == Method::GET && range_counts(&call.client, &call.headers, present)) {
+    let asked = call
+        .headers
+        .get(header::RANGE)
+        .and_then(|value| value.to_str().ok());
+    let part = match asked
+        .filter(|_| call.method == Method::GET && range_counts(&call.client, &call.headers, present))
+    {
         Some(asked) => range::requested(asked, size)?,
         None => None,
     };
     let (offset, length) = part.map_or((0, size), |part| (part.offset, part.length));
     if part.is_some() {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-        insert(&mut response, header::CONTENT_RANGE, &format!("bytes {offset}-{}/{size}", offset + length - 1));
+        insert(
+            &mut response,
+            header::CONTENT_RANGE,
+            &format!("bytes {offset}-{}/{size}", offset + length - 1),
+        );
     }
-    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
     if call.headers.contains_key("want-repr-digest")
         && let Some(digest) = digest(&call.client, &call.path, &reader).await
     {
-        insert(&mut response, header::HeaderName::from_static("repr-digest"), &digest);
+        insert(
+            &mut response,
+            header::HeaderName::from_static("repr-digest"),
+            &digest,
+        );
     }
     if call.method == Method::GET && length > 0 {
         *response.body_mut() = content(&reader, offset, length);
@@ -58,8 +79,14 @@ pub async fn read(call: Call) -> Result<Response, Problem> {
 
 fn describe(response: &mut Response, reader: &Reader) {
     insert(response, header::ETAG, &reader.etag());
-    insert(response, header::LAST_MODIFIED, &http_date(reader.attributes().modified));
-    response.headers_mut().insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    insert(
+        response,
+        header::LAST_MODIFIED,
+        &http_date(reader.attributes().modified),
+    );
+    response
+        .headers_mut()
+        .insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
 }
 
 /// The bytes as they come. An error in the middle cuts the connection: the client sees that the body is short.
@@ -88,17 +115,29 @@ async fn digest(client: &Client, path: &str, reader: &Reader) -> Option<String> 
         }
         sum = crc32c::crc32c_combine(sum, extent.checksum, extent.length as usize);
     }
-    Some(format!("crc32c=:{}:", base64::engine::general_purpose::STANDARD.encode(sum.to_be_bytes())))
+    Some(format!(
+        "crc32c=:{}:",
+        base64::engine::general_purpose::STANDARD.encode(sum.to_be_bytes())
+    ))
 }
 
 /// `PUT`: create or replace, or write a range.
 pub async fn replace(call: Call, body: Incoming) -> Result<Response, Problem> {
     let mut options = options(&call, &body)?;
     if let Some(value) = call.headers.get(header::CONTENT_RANGE) {
-        let text = value.to_str().map_err(|_| invalid("Content-Range is not printable ASCII"))?;
+        let text = value
+            .to_str()
+            .map_err(|_| invalid("Content-Range is not printable ASCII"))?;
         let part = range::written(text)?;
-        if body.size_hint().exact().is_some_and(|length| length != part.length) {
-            return Err(invalid(format!("Content-Range names {} bytes, Content-Length another number", part.length)));
+        if body
+            .size_hint()
+            .exact()
+            .is_some_and(|length| length != part.length)
+        {
+            return Err(invalid(format!(
+                "Content-Range names {} bytes, Content-Length another number",
+                part.length
+            )));
         }
         options.mode = WriteMode::Range(part.offset);
         options.size_hint = Some(part.length);
@@ -132,7 +171,9 @@ pub async fn delete(call: Call) -> Result<Response, Problem> {
 
 fn options(call: &Call, body: &Incoming) -> Result<WriteOptions, Problem> {
     if call.headers.contains_key(header::CONTENT_ENCODING) {
-        return Err(invalid("Content-Encoding is not supported: send the bytes as they shall be stored"));
+        return Err(invalid(
+            "Content-Encoding is not supported: send the bytes as they shall be stored",
+        ));
     }
     let precondition: Precondition = call.precondition()?;
     Ok(WriteOptions {
@@ -155,7 +196,8 @@ async fn receive(
     let mut writer = call.client.write(&call.path, options);
     let mut received = 0;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| invalid(format!("the body broke off after {received} bytes: {error}")))?;
+        let frame =
+            frame.map_err(|error| invalid(format!("the body broke off after {received} bytes: {error}")))?;
         if let Ok(data) = frame.into_data() {
             received += data.len() as u64;
             if expected.is_some_and(|expected| received > expected) {
@@ -165,7 +207,9 @@ async fn receive(
         }
     }
     if let Some(expected) = expected.filter(|expected| *expected != received) {
-        return Err(invalid(format!("the body has {received} bytes, Content-Range says {expected}")));
+        return Err(invalid(format!(
+            "the body has {received} bytes, Content-Range says {expected}"
+        )));
     }
     Ok(writer.finish().await?)
 }
@@ -179,7 +223,11 @@ async fn refuse_directory(call: &Call) -> Result<(), Problem> {
 }
 
 fn finish(call: &Call, published: Published) -> Result<Response, Problem> {
-    let status = if published.created { StatusCode::CREATED } else { StatusCode::OK };
+    let status = if published.created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
     let value = json!({
         "path": call.path,
         "inode": published.inode.0,
@@ -191,7 +239,11 @@ fn finish(call: &Call, published: Published) -> Result<Response, Problem> {
     let mut response = json(status, &value)?;
     insert(&mut response, header::ETAG, &published.etag);
     if published.created {
-        insert(&mut response, header::LOCATION, &format!("/files{}", metadata::encode_path(&call.path)));
+        insert(
+            &mut response,
+            header::LOCATION,
+            &format!("/files{}", metadata::encode_path(&call.path)),
+        );
     }
     Ok(with_session(response, &call.client))
 }

@@ -34,7 +34,10 @@ impl RestConfig {
     /// Listens on `listen`, for the system's user.
     pub fn new(listen: SocketAddr) -> Self {
         let user = std::env::var("USER").ok().filter(|user| !user.is_empty());
-        Self { listen, default_user: user.unwrap_or_else(|| "nobody".to_owned()) }
+        Self {
+            listen,
+            default_user: user.unwrap_or_else(|| "nobody".to_owned()),
+        }
     }
 }
 
@@ -66,7 +69,10 @@ impl Handle {
 /// # Errors
 /// If it cannot listen.
 pub async fn serve(env: Env, config: RestConfig, client: Client) -> std::io::Result<Handle> {
-    let door = Arc::new(Door { client, default_user: config.default_user });
+    let door = Arc::new(Door {
+        client,
+        default_user: config.default_user,
+    });
     let handler = move |request| -> futures_util::future::BoxFuture<'static, drystone_gateway::Response> {
         let door = Arc::clone(&door);
         Box::pin(async move { route::answer(&door, request).await })

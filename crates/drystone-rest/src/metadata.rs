@@ -21,7 +21,12 @@ use std::collections::BTreeMap;
 /// Xattrs are the largest part of a change: 64 KiB each in base64, and some more.
 const MAX_CHANGE_BYTES: usize = 1 << 20;
 
-const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
 
 /// A path as it stands in a URL.
 pub fn encode_path(path: &str) -> String {
@@ -30,8 +35,11 @@ pub fn encode_path(path: &str) -> String {
 
 /// Attributes as JSON.
 pub fn describe(attributes: &Attributes) -> Value {
-    let xattrs: BTreeMap<&String, String> =
-        attributes.xattrs.iter().map(|(name, value)| (name, STANDARD.encode(value))).collect();
+    let xattrs: BTreeMap<&String, String> = attributes
+        .xattrs
+        .iter()
+        .map(|(name, value)| (name, STANDARD.encode(value)))
+        .collect();
     json!({
         "inode": attributes.inode.0,
         "kind": if attributes.is_directory() { "directory" } else { "file" },
@@ -82,7 +90,10 @@ pub async fn show(call: Call) -> Result<Response, Problem> {
             (attributes, Some(Vec::new()))
         } else {
             let layout = call.client.extents(&call.path).await?;
-            (layout.attributes, Some(layout.extents.iter().map(describe_extent).collect::<Vec<_>>()))
+            (
+                layout.attributes,
+                Some(layout.extents.iter().map(describe_extent).collect::<Vec<_>>()),
+            )
         }
     } else {
         (call.client.stat(&call.path).await?, None)
@@ -94,7 +105,11 @@ pub async fn show(call: Call) -> Result<Response, Problem> {
     }
     let mut response = json(StatusCode::OK, &value)?;
     if !attributes.is_directory() {
-        insert(&mut response, header::ETAG, &call.client.etag(attributes.content_version()));
+        insert(
+            &mut response,
+            header::ETAG,
+            &call.client.etag(attributes.content_version()),
+        );
     }
     Ok(with_session(response, &call.client))
 }
@@ -145,20 +160,29 @@ fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<O
 
 /// `PUT`: changes attributes, or renames.
 pub async fn change(call: Call, body: Incoming) -> Result<Response, Problem> {
-    let body = Limited::new(body, MAX_CHANGE_BYTES).collect().await.map_err(|error| {
-        if error.is::<http_body_util::LengthLimitError>() {
-            Problem::new(Code::TooLarge, format!("a change has at most {MAX_CHANGE_BYTES} bytes"))
-        } else {
-            invalid(format!("the body broke off: {error}"))
-        }
-    })?;
-    let change: Change =
-        serde_json::from_slice(&body.to_bytes()).map_err(|error| invalid(format!("the body is not a change: {error}")))?;
+    let body = Limited::new(body, MAX_CHANGE_BYTES)
+        .collect()
+        .await
+        .map_err(|error| {
+            if error.is::<http_body_util::LengthLimitError>() {
+                Problem::new(
+                    Code::TooLarge,
+                    format!("a change has at most {MAX_CHANGE_BYTES} bytes"),
+                )
+            } else {
+                invalid(format!("the body broke off: {error}"))
+            }
+        })?;
+    let change: Change = serde_json::from_slice(&body.to_bytes())
+        .map_err(|error| invalid(format!("the body is not a change: {error}")))?;
     match change.rename_to {
         Some(_) => rename(&call, change).await?,
         None => set(&call, change).await?,
     }
-    Ok(with_session(json(StatusCode::OK, &json!({ "path": call.path }))?, &call.client))
+    Ok(with_session(
+        json(StatusCode::OK, &json!({ "path": call.path }))?,
+        &call.client,
+    ))
 }
 
 async fn rename(call: &Call, change: Change) -> Result<(), Problem> {
@@ -170,7 +194,9 @@ async fn rename(call: &Call, change: Change) -> Result<(), Problem> {
         || change.xattrs.is_some()
         || change.policy.is_some();
     if is_more {
-        return Err(invalid("rename_to stands with overwrite only: change attributes in a request of its own"));
+        return Err(invalid(
+            "rename_to stands with overwrite only: change attributes in a request of its own",
+        ));
     }
     let to = change.rename_to.unwrap_or_default();
     drystone_types::path::split_path(&to).map_err(|error| invalid(format!("rename_to: {error}")))?;
@@ -191,8 +217,16 @@ async fn set(call: &Call, change: Change) -> Result<(), Problem> {
         mode: change.mode.as_deref().map(parse_mode).transpose()?,
         owner: change.owner.map(|name| user("owner", name)).transpose()?,
         group: change.group.map(|name| user("group", name)).transpose()?,
-        modified: change.modified.as_deref().map(|text| parse_time("modified", text)).transpose()?,
-        accessed: change.accessed.as_deref().map(|text| parse_time("accessed", text)).transpose()?,
+        modified: change
+            .modified
+            .as_deref()
+            .map(|text| parse_time("modified", text))
+            .transpose()?,
+        accessed: change
+            .accessed
+            .as_deref()
+            .map(|text| parse_time("accessed", text))
+            .transpose()?,
         precondition: call.precondition()?,
         idempotency: call.idempotency()?,
         ..SetAttributes::default()
@@ -201,7 +235,9 @@ async fn set(call: &Call, change: Change) -> Result<(), Problem> {
         match value {
             None => wanted.remove_xattrs.push(name),
             Some(text) => {
-                let bytes = STANDARD.decode(&text).map_err(|error| invalid(format!("xattr {name}: not base64: {error}")))?;
+                let bytes = STANDARD
+                    .decode(&text)
+                    .map_err(|error| invalid(format!("xattr {name}: not base64: {error}")))?;
                 wanted.set_xattrs.insert(name, Bytes::from(bytes));
             }
         }
@@ -232,19 +268,28 @@ async fn parse_policy(call: &Call, change: PolicyChange) -> Result<Policy, Probl
 fn parse_mode(text: &str) -> Result<u32, Problem> {
     let is_octal = (3..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
     let mode = is_octal.then(|| u32::from_str_radix(text, 8).ok()).flatten();
-    mode.ok_or_else(|| invalid(format!("mode is {text:?}, must be three or four octal digits, as 0644")))
+    mode.ok_or_else(|| {
+        invalid(format!(
+            "mode is {text:?}, must be three or four octal digits, as 0644"
+        ))
+    })
 }
 
 fn user(field: &str, name: String) -> Result<String, Problem> {
     if name.is_empty() || name.len() > 255 || name.chars().any(char::is_control) {
-        return Err(invalid(format!("{field} must have 1 to 255 bytes and no control characters")));
+        return Err(invalid(format!(
+            "{field} must have 1 to 255 bytes and no control characters"
+        )));
     }
     Ok(name)
 }
 
 fn parse_time(field: &str, text: &str) -> Result<u64, Problem> {
-    parse_rfc3339(text)
-        .ok_or_else(|| invalid(format!("{field} is {text:?}, must be an RFC 3339 time from 1970 on, as 2026-11-22T05:33:18Z")))
+    parse_rfc3339(text).ok_or_else(|| {
+        invalid(format!(
+            "{field} is {text:?}, must be an RFC 3339 time from 1970 on, as 2026-11-22T05:33:18Z"
+        ))
+    })
 }
 
 #[cfg(test)]

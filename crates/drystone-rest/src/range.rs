@@ -19,8 +19,12 @@ pub struct Part {
 /// # Errors
 /// `range` if it lies outside the file.
 pub fn requested(header: &str, size: u64) -> Result<Option<Part>, Problem> {
-    let Some(spec) = header.trim().strip_prefix("bytes=").map(str::trim) else { return Ok(None) };
-    let Some((first, last)) = spec.split_once('-') else { return Ok(None) };
+    let Some(spec) = header.trim().strip_prefix("bytes=").map(str::trim) else {
+        return Ok(None);
+    };
+    let Some((first, last)) = spec.split_once('-') else {
+        return Ok(None);
+    };
     let number = |text: &str| -> Option<u64> {
         let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         // More digits than a u64 has: beyond every file.
@@ -37,19 +41,28 @@ pub fn requested(header: &str, size: u64) -> Result<Option<Part>, Problem> {
                 return outside(format!("the last {suffix} bytes of {size} are no bytes"));
             }
             let length = suffix.min(size);
-            Ok(Some(Part { offset: size - length, length }))
+            Ok(Some(Part {
+                offset: size - length,
+                length,
+            }))
         }
         (Some(from), None) if last.is_empty() => {
             if from >= size {
                 return outside(format!("byte {from} lies beyond the end at {size}"));
             }
-            Ok(Some(Part { offset: from, length: size - from }))
+            Ok(Some(Part {
+                offset: from,
+                length: size - from,
+            }))
         }
         (Some(from), Some(to)) if from <= to => {
             if from >= size {
                 return outside(format!("byte {from} lies beyond the end at {size}"));
             }
-            Ok(Some(Part { offset: from, length: (to - from).saturating_add(1).min(size - from) }))
+            Ok(Some(Part {
+                offset: from,
+                length: (to - from).saturating_add(1).min(size - from),
+            }))
         }
         _ => Ok(None),
     }
@@ -60,7 +73,11 @@ pub fn requested(header: &str, size: u64) -> Result<Option<Part>, Problem> {
 /// # Errors
 /// `invalid` if it is malformed.
 pub fn written(header: &str) -> Result<Part, Problem> {
-    let fault = || invalid(format!("Content-Range is {header:?}, must be: bytes FIRST-LAST/* (or the size for *)"));
+    let fault = || {
+        invalid(format!(
+            "Content-Range is {header:?}, must be: bytes FIRST-LAST/* (or the size for *)"
+        ))
+    };
     let spec = header.trim().strip_prefix("bytes ").ok_or_else(fault)?;
     let (span, size) = spec.split_once('/').ok_or_else(fault)?;
     let (first, last) = span.split_once('-').ok_or_else(fault)?;
@@ -71,11 +88,17 @@ pub fn written(header: &str) -> Result<Part, Problem> {
         text.parse().map_err(|_| fault())
     };
     let (first, last) = (number(first)?, number(last)?);
-    let length = last.checked_sub(first).and_then(|length| length.checked_add(1)).ok_or_else(fault)?;
+    let length = last
+        .checked_sub(first)
+        .and_then(|length| length.checked_add(1))
+        .ok_or_else(fault)?;
     if size != "*" && number(size)? <= last {
         return Err(fault());
     }
-    Ok(Part { offset: first, length })
+    Ok(Part {
+        offset: first,
+        length,
+    })
 }
 
 #[cfg(test)]
@@ -105,7 +128,12 @@ mod tests {
 
     #[test]
     fn ranges_outside_the_file_are_refused_with_its_length() {
-        for (header, size) in [("bytes=10-", 10), ("bytes=10-12", 10), ("bytes=-0", 10), ("bytes=0-", 0)] {
+        for (header, size) in [
+            ("bytes=10-", 10),
+            ("bytes=10-12", 10),
+            ("bytes=-0", 10),
+            ("bytes=0-", 0),
+        ] {
             let problem = requested(header, size).unwrap_err();
             assert_eq!((problem.status, problem.length), (416, Some(size)), "{header}");
         }
@@ -115,7 +143,15 @@ mod tests {
     fn written_ranges_are_strict() {
         assert_eq!(written("bytes 5-9/*").unwrap(), Part { offset: 5, length: 5 });
         assert_eq!(written("bytes 5-9/10").unwrap(), Part { offset: 5, length: 5 });
-        for bad in ["", "bytes 9-5/*", "bytes 5-9", "bytes 5-9/9", "bytes */10", "5-9/*", "bytes 0-18446744073709551615/*"] {
+        for bad in [
+            "",
+            "bytes 9-5/*",
+            "bytes 5-9",
+            "bytes 5-9/9",
+            "bytes */10",
+            "5-9/*",
+            "bytes 0-18446744073709551615/*",
+        ] {
             assert!(written(bad).is_err(), "{bad}");
         }
     }

@@ -21,8 +21,12 @@ pub fn bytes(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> 
 
 /// JSON.
 pub fn json(status: StatusCode, value: &impl Serialize) -> Result<Response, Problem> {
-    let body = serde_json::to_vec(value)
-        .map_err(|error| Problem::new(drystone_client::Code::Invalid, format!("the answer cannot be written: {error}")))?;
+    let body = serde_json::to_vec(value).map_err(|error| {
+        Problem::new(
+            drystone_client::Code::Invalid,
+            format!("the answer cannot be written: {error}"),
+        )
+    })?;
     Ok(bytes(status, "application/json", body))
 }
 
@@ -38,7 +42,9 @@ pub fn problem(fault: &Problem) -> Response {
     let body = serde_json::to_vec(fault).unwrap_or_default();
     let mut response = bytes(fault.status(), "application/problem+json", body);
     if let Some(seconds) = fault.retry_after_seconds {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     if let Some(length) = fault.length {
         insert(&mut response, header::CONTENT_RANGE, &format!("bytes */{length}"));
@@ -55,7 +61,11 @@ pub fn insert(response: &mut Response, name: header::HeaderName, value: &str) {
 
 /// Tells the client what it has seen.
 pub fn with_session(mut response: Response, client: &Client) -> Response {
-    insert(&mut response, header::HeaderName::from_static(crate::route::SESSION_HEADER), &client.session_token());
+    insert(
+        &mut response,
+        header::HeaderName::from_static(crate::route::SESSION_HEADER),
+        &client.session_token(),
+    );
     response
 }
 

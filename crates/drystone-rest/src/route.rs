@@ -40,12 +40,19 @@ impl Query {
             let decode = |text: &str| -> Result<String, Problem> {
                 let spaced = text.replace('+', " ");
                 let bytes: Vec<u8> = percent_decode_str(&spaced).collect();
-                String::from_utf8(bytes).map_err(|_| invalid(format!("the query parameter {text:?} is not UTF-8")))
+                String::from_utf8(bytes)
+                    .map_err(|_| invalid(format!("the query parameter {text:?} is not UTF-8")))
             };
             let (name, value) = (decode(name)?, decode(value)?);
             if !known.contains(&name.as_str()) {
-                let list = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                return Err(invalid(format!("unknown query parameter {name:?}: known here are {list}")));
+                let list = if known.is_empty() {
+                    "none".to_owned()
+                } else {
+                    known.join(", ")
+                };
+                return Err(invalid(format!(
+                    "unknown query parameter {name:?}: known here are {list}"
+                )));
             }
             if found.iter().any(|(other, _)| *other == name) {
                 return Err(invalid(format!("the query parameter {name} stands twice")));
@@ -57,7 +64,10 @@ impl Query {
 
     /// The value of `name`.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(other, _)| other == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// A flag: `name`, `name=true` or `name=false`.
@@ -83,10 +93,16 @@ impl Call {
 
     /// The `Idempotency-Key` with what it is used for.
     pub fn idempotency(&self) -> Result<Option<Idempotency>, Problem> {
-        let Some(value) = self.headers.get(KEY_HEADER) else { return Ok(None) };
-        let key = value.to_str().map_err(|_| invalid("Idempotency-Key is not printable ASCII"))?;
+        let Some(value) = self.headers.get(KEY_HEADER) else {
+            return Ok(None);
+        };
+        let key = value
+            .to_str()
+            .map_err(|_| invalid("Idempotency-Key is not printable ASCII"))?;
         if key.is_empty() || key.len() > MAX_KEY_BYTES {
-            return Err(invalid(format!("Idempotency-Key must have 1 to {MAX_KEY_BYTES} bytes")));
+            return Err(invalid(format!(
+                "Idempotency-Key must have 1 to {MAX_KEY_BYTES} bytes"
+            )));
         }
         let mut hash = Sha256::new();
         let mut add = |part: &[u8]| {
@@ -100,12 +116,19 @@ impl Call {
             add(value.as_bytes());
         }
         for name in [header::IF_MATCH, header::IF_NONE_MATCH, header::CONTENT_RANGE] {
-            add(self.headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default());
+            add(self
+                .headers
+                .get(name)
+                .map(HeaderValue::as_bytes)
+                .unwrap_or_default());
         }
         let digest = hash.finalize();
         let mut short = [0; 16];
         short.copy_from_slice(&digest[..16]);
-        Ok(Some(Idempotency { key: key.to_owned(), hash: short }))
+        Ok(Some(Idempotency {
+            key: key.to_owned(),
+            hash: short,
+        }))
     }
 }
 
@@ -113,9 +136,20 @@ impl Call {
 pub async fn answer(door: &Door, request: http::Request<Incoming>) -> Response {
     let is_head = request.method() == Method::HEAD;
     let (head, body) = request.into_parts();
-    let outcome = dispatch(door, &head.method, head.uri.path(), head.uri.query().unwrap_or_default(), head.headers, body);
+    let outcome = dispatch(
+        door,
+        &head.method,
+        head.uri.path(),
+        head.uri.query().unwrap_or_default(),
+        head.headers,
+        body,
+    );
     let response = outcome.await.unwrap_or_else(|fault| problem(&fault));
-    if is_head { respond::without_body(response) } else { response }
+    if is_head {
+        respond::without_body(response)
+    } else {
+        response
+    }
 }
 
 async fn dispatch(
@@ -138,10 +172,18 @@ async fn dispatch(
         let caller = drystone_gateway::caller::caller(&headers, &door.default_user).map_err(invalid)?;
         let mut client = door.client.as_caller(caller);
         if let Some(token) = headers.get(SESSION_HEADER) {
-            let token = token.to_str().map_err(|_| invalid("Drystone-Session is not printable ASCII"))?;
+            let token = token
+                .to_str()
+                .map_err(|_| invalid("Drystone-Session is not printable ASCII"))?;
             client = client.with_session_token(token).map_err(Problem::from)?;
         }
-        Ok(Call { client, path: format!("/{}", path.trim_matches('/')), query, headers: headers.clone(), method: method.clone() })
+        Ok(Call {
+            client,
+            path: format!("/{}", path.trim_matches('/')),
+            query,
+            headers: headers.clone(),
+            method: method.clone(),
+        })
     };
     match (resource, rest, method.as_str()) {
         ("files", Some(_), "GET" | "HEAD") => files::read(call(&[])?).await,
@@ -158,12 +200,16 @@ async fn dispatch(
         ("metadata", Some(_), _) => not_allowed("GET, HEAD, PUT"),
         ("cluster", None, "GET" | "HEAD") => cluster::show(&call(&[])?.client).await,
         ("status", None, "GET" | "HEAD") => cluster::status(&call(&[])?.client).await,
-        ("openapi.json", None, "GET" | "HEAD") => Ok(respond::bytes(StatusCode::OK, "application/json", OPENAPI)),
+        ("openapi.json", None, "GET" | "HEAD") => {
+            Ok(respond::bytes(StatusCode::OK, "application/json", OPENAPI))
+        }
         ("", None, "GET" | "HEAD") => cluster::welcome(),
         ("cluster" | "status" | "openapi.json" | "", None, _) => not_allowed("GET, HEAD"),
         _ => Err(Problem::new(
             Code::NotFound,
-            format!("{path} is no resource: there are /files/, /directories/, /metadata/, /cluster, /status and /openapi.json"),
+            format!(
+                "{path} is no resource: there are /files/, /directories/, /metadata/, /cluster, /status and /openapi.json"
+            ),
         )),
     }
 }
@@ -175,7 +221,9 @@ fn not_allowed(allowed: &'static str) -> Result<Response, Problem> {
         format!("this resource answers {allowed}"),
     );
     let mut response = problem(&fault);
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    response
+        .headers_mut()
+        .insert(header::ALLOW, HeaderValue::from_static(allowed));
     Ok(response)
 }
 
@@ -186,11 +234,24 @@ mod tests {
     #[test]
     fn queries_are_strict() {
         let query = Query::parse("limit=5&after=a%2Fb+c", &["limit", "after"]).unwrap();
-        assert_eq!((query.get("limit"), query.get("after")), (Some("5"), Some("a/b c")));
+        assert_eq!(
+            (query.get("limit"), query.get("after")),
+            (Some("5"), Some("a/b c"))
+        );
         assert!(Query::parse("limit=5&limit=6", &["limit"]).is_err());
         assert!(Query::parse("colour=5", &["limit"]).is_err());
         assert!(Query::parse("limit=%ff", &["limit"]).is_err());
-        assert!(Query::parse("parents", &["parents"]).unwrap().flag("parents").unwrap());
-        assert!(Query::parse("parents=1", &["parents"]).unwrap().flag("parents").is_err());
+        assert!(
+            Query::parse("parents", &["parents"])
+                .unwrap()
+                .flag("parents")
+                .unwrap()
+        );
+        assert!(
+            Query::parse("parents=1", &["parents"])
+                .unwrap()
+                .flag("parents")
+                .is_err()
+        );
     }
 }

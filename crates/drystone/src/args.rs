@@ -9,7 +9,13 @@ use std::path::PathBuf;
 #[command(name = "drystone", version, about, max_term_width = 100)]
 pub struct Arguments {
     /// REST address of the cluster, for commands that work on files
-    #[arg(long, global = true, env = "DRYSTONE_CLUSTER", default_value = "http://127.0.0.1:9700", value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        env = "DRYSTONE_CLUSTER",
+        default_value = "http://127.0.0.1:9700",
+        value_name = "URL"
+    )]
     pub cluster: String,
     /// User on whose behalf files are read and changed (default: the system's user)
     #[arg(long, global = true, env = "DRYSTONE_USER")]
@@ -304,7 +310,12 @@ pub enum RaftCommand {
 
 /// Prints completions to stdout.
 pub fn print_completions(shell: clap_complete::Shell) {
-    clap_complete::generate(shell, &mut Arguments::command(), "drystone", &mut std::io::stdout());
+    clap_complete::generate(
+        shell,
+        &mut Arguments::command(),
+        "drystone",
+        &mut std::io::stdout(),
+    );
 }
 
 #[cfg(test)]

@@ -27,7 +27,9 @@ struct MetadataServer {
 
 /// One GET; answers status and body.
 pub async fn get(url: &str) -> anyhow::Result<(u16, Bytes)> {
-    let uri: hyper::Uri = url.parse().map_err(|_| UsageError(format!("{url:?} is not a URL")))?;
+    let uri: hyper::Uri = url
+        .parse()
+        .map_err(|_| UsageError(format!("{url:?} is not a URL")))?;
     if uri.scheme_str() != Some("http") || uri.host().is_none() {
         return Err(UsageError(format!("{url:?} is not an http:// URL")).into());
     }
@@ -46,17 +48,24 @@ pub async fn metadata_servers(url: &str) -> anyhow::Result<Vec<String>> {
         .await
         .with_context(|| format!("no cluster answers at {url} (is it up? --cluster names another)"))?;
     if status != 200 {
-        bail!("{url}/cluster answered {status}: {}", String::from_utf8_lossy(&body));
+        bail!(
+            "{url}/cluster answered {status}: {}",
+            String::from_utf8_lossy(&body)
+        );
     }
-    let answer: ClusterAnswer =
-        serde_json::from_slice(&body).with_context(|| format!("{url} is not the REST address of a cluster"))?;
+    let answer: ClusterAnswer = serde_json::from_slice(&body)
+        .with_context(|| format!("{url} is not the REST address of a cluster"))?;
     Ok(answer.metadata.into_iter().map(|server| server.address).collect())
 }
 
 /// A client of the cluster that the arguments name, for the user that they name.
 pub async fn client(env: &Env, arguments: &Arguments) -> anyhow::Result<Client> {
     let metadata = metadata_servers(&arguments.cluster).await.map_err(|error| {
-        if error.is::<UsageError>() { error } else { error.context(Unreachable) }
+        if error.is::<UsageError>() {
+            error
+        } else {
+            error.context(Unreachable)
+        }
     })?;
     let client = Client::connect(env.clone(), Options::new(metadata)).await?;
     Ok(client.as_caller(caller(arguments)))
@@ -68,6 +77,13 @@ pub async fn client(env: &Env, arguments: &Arguments) -> anyhow::Result<Client> 
 pub struct Unreachable;
 
 fn caller(arguments: &Arguments) -> Caller {
-    let user = arguments.user.clone().or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "nobody".to_owned());
-    Caller { user, groups: Vec::new() }
+    let user = arguments
+        .user
+        .clone()
+        .or_else(|| std::env::var("USER").ok())
+        .unwrap_or_else(|| "nobody".to_owned());
+    Caller {
+        user,
+        groups: Vec::new(),
+    }
 }

@@ -63,7 +63,10 @@ pub fn of_code(code: Code) -> Exit {
 
 /// Prints the error to stderr and gives the process's exit code.
 pub fn report(error: &anyhow::Error, json: bool) -> ExitCode {
-    let code = error.chain().find_map(|cause| cause.downcast_ref::<drystone_client::Error>()).map(|e| e.code());
+    let code = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<drystone_client::Error>())
+        .map(|e| e.code());
     if json {
         let body = serde_json::json!({ "error": format!("{error:#}"), "code": code.map(Code::name) });
         eprintln!("{body}");

@@ -33,14 +33,18 @@ impl ClusterFile {
             cluster: hex(&drawn::<16>()),
             history: hex(&drawn::<16>()),
             key: hex(&drawn::<32>()),
-            voters: voters.iter().map(|voter| (voter.node, voter.address.clone())).collect(),
+            voters: voters
+                .iter()
+                .map(|voter| (voter.node, voter.address.clone()))
+                .collect(),
         }
     }
 
     /// Reads the file, or draws a cluster with `voters` and writes it, readable by its owner only.
     pub fn load_or_draw(path: &Path, voters: &[Voter]) -> anyhow::Result<(Self, bool)> {
         if path.exists() {
-            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
             let file = serde_json::from_str(&text)
                 .with_context(|| format!("{} is not a cluster file of drystone format", path.display()))?;
             return Ok((file, false));
@@ -69,14 +73,20 @@ impl ClusterFile {
     pub fn identity(&self, node: u64, name: &str, role: Role, joining: bool) -> anyhow::Result<Identity> {
         let key = unhex(&self.key).context("the cluster file's key is not 64 hexadecimal digits")?;
         Ok(Identity {
-            cluster: ClusterId::from_hex(&self.cluster).context("the cluster file's cluster id is malformed")?,
-            history: HistoryId::from_hex(&self.history).context("the cluster file's history id is malformed")?,
+            cluster: ClusterId::from_hex(&self.cluster)
+                .context("the cluster file's cluster id is malformed")?,
+            history: HistoryId::from_hex(&self.history)
+                .context("the cluster file's history id is malformed")?,
             key: ClusterKey(key),
             node: NodeId(node),
             node_incarnation: Incarnation(u64::from_le_bytes(drawn())),
             role,
             disk: None,
-            voters: self.voters.iter().map(|(node, address)| (NodeId(*node), address.clone())).collect(),
+            voters: self
+                .voters
+                .iter()
+                .map(|(node, address)| (NodeId(*node), address.clone()))
+                .collect(),
             joining,
             name: name.to_owned(),
         })
@@ -115,7 +125,10 @@ pub fn format_node(config: &NodeConfig, file: &ClusterFile) -> anyhow::Result<Ve
         }
         for (index, path) in chunk.data.iter().enumerate() {
             let incarnation = Incarnation(u64::from_le_bytes(drawn()));
-            identity.disk = Some(DiskRef { disk: disk_id(node, index), incarnation });
+            identity.disk = Some(DiskRef {
+                disk: disk_id(node, index),
+                incarnation,
+            });
             format_directory(path, &identity, &mut done)?;
         }
     }
@@ -126,14 +139,25 @@ fn format_directory(path: &Path, identity: &Identity, done: &mut Vec<String>) ->
     let disk = OsDisk::new(path).with_context(|| format!("cannot make {}", path.display()))?;
     if let Ok(present) = drystone_identity::load(&disk) {
         if present.cluster != identity.cluster || present.history != identity.history {
-            bail!("{} belongs to cluster {}, not {}", path.display(), present.cluster, identity.cluster);
+            bail!(
+                "{} belongs to cluster {}, not {}",
+                path.display(),
+                present.cluster,
+                identity.cluster
+            );
         }
         if present.node != identity.node {
-            bail!("{} belongs to node {}, not {}", path.display(), present.node, identity.node);
+            bail!(
+                "{} belongs to node {}, not {}",
+                path.display(),
+                present.node,
+                identity.node
+            );
         }
         return Ok(());
     }
-    drystone_identity::format(&disk, identity).with_context(|| format!("cannot format {}", path.display()))?;
+    drystone_identity::format(&disk, identity)
+        .with_context(|| format!("cannot format {}", path.display()))?;
     done.push(path.display().to_string());
     Ok(())
 }
@@ -143,7 +167,11 @@ pub fn run(options: &crate::args::FormatOptions) -> anyhow::Result<()> {
     let config = NodeConfig::load(&options.config)?;
     let (file, is_new) = ClusterFile::load_or_draw(&config.cluster_file, &config.voters)?;
     if is_new {
-        println!("new cluster {}; its secret is in {}", file.cluster, config.cluster_file.display());
+        println!(
+            "new cluster {}; its secret is in {}",
+            file.cluster,
+            config.cluster_file.display()
+        );
         println!("copy that file to every other node before formatting there");
         if file.voters.len().is_multiple_of(2) {
             println!(

@@ -25,13 +25,19 @@ fn main() -> ExitCode {
             // Help and version go to stdout and are no fault.
             let is_fault = error.use_stderr();
             let _ = error.print();
-            return if is_fault { Exit::Usage.into() } else { ExitCode::SUCCESS };
+            return if is_fault {
+                Exit::Usage.into()
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     start_logging(&arguments);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return exit::report(&anyhow::anyhow!(error).context("cannot start the runtime"), false),
+        Err(error) => {
+            return exit::report(&anyhow::anyhow!(error).context("cannot start the runtime"), false);
+        }
     };
     let json = arguments.json;
     let outcome = runtime.block_on(run(arguments));
@@ -50,8 +56,12 @@ fn start_logging(arguments: &Arguments) {
         _ => "error",
     };
     let filter = EnvFilter::try_from_env("DRYSTONE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    builder
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {

@@ -6,7 +6,7 @@ use drystone_proto::Kind;
 use drystone_proto::data::*;
 use drystone_proto::grant::{WriteGrant, sign_grant, verify_receipt};
 use drystone_proto::record::ReplicaRecord;
-use drystone_types::{Code, SizeClass};
+use drystone_types::{ByteCount, Code, SizeClass};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_chunk_travels_down_the_chain_and_is_read_back_from_each() {
@@ -59,6 +59,25 @@ async fn small_sequential_reads_come_from_the_cache() {
         .parse()
         .unwrap();
     assert!(hits >= 8, "{hits}");
+    cluster.stop().await;
+}
+
+/// Answers and the cache have a bound each: cached blocks once counted against answers for ever, and the server
+/// stopped answering when they were as many.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_cache_leaves_room_for_answers() {
+    let cluster = Cluster::start_with(1, |config| {
+        config.in_flight = ByteCount(32 << 20);
+        config.read_cache = ByteCount(64 << 20);
+    })
+    .await;
+    cluster.servers[0].registered().await.unwrap();
+    let bytes = data(1, 24 << 20);
+    cluster.write(1, &[0], &bytes).await;
+    for at in (0..bytes.len()).step_by(1 << 20) {
+        let back = cluster.read(0, 1, at as u64, 1 << 20).await.unwrap();
+        assert!(back == bytes.slice(at..at + (1 << 20)), "at {at}");
+    }
     cluster.stop().await;
 }
 

@@ -3,7 +3,9 @@
 use super::Context;
 use crate::args::{AdminCommand, RaftCommand};
 use anyhow::{Context as _, bail};
-use drystone_client::admin::{AdminOp, AdminReply, ClusterInfo, ClusterStatus, Empty, RaftReplace, ServerStatus, UpdateNode};
+use drystone_client::admin::{
+    AdminOp, AdminReply, ClusterInfo, ClusterStatus, Empty, RaftReplace, ServerStatus, UpdateNode,
+};
 use serde_json::{Value, json};
 
 /// Runs one of them.
@@ -12,7 +14,9 @@ pub async fn run(context: &Context, command: &AdminCommand) -> anyhow::Result<()
     match command {
         AdminCommand::Status => print_status(context, &client.status().await?),
         AdminCommand::Servers => print_servers(context, &client.status().await?),
-        AdminCommand::Raft(RaftCommand::Status) => print_members(context, client.admin(AdminOp::Raft(Empty {})).await?)?,
+        AdminCommand::Raft(RaftCommand::Status) => {
+            print_members(context, client.admin(AdminOp::Raft(Empty {})).await?)?
+        }
         AdminCommand::Raft(RaftCommand::Replace { old, new }) => {
             let op = AdminOp::RaftReplace(RaftReplace { old: *old, new: *new });
             print_members(context, client.admin(op).await?)?;
@@ -21,7 +25,11 @@ pub async fn run(context: &Context, command: &AdminCommand) -> anyhow::Result<()
             print_members(context, client.admin(AdminOp::TransferLeader(*node)).await?)?;
         }
         AdminCommand::Drain { node, undo } => {
-            let update = UpdateNode { node: *node, draining: Some(!undo), ..UpdateNode::default() };
+            let update = UpdateNode {
+                node: *node,
+                draining: Some(!undo),
+                ..UpdateNode::default()
+            };
             client.admin(AdminOp::UpdateNode(update)).await?;
             if !undo && !context.quiet {
                 println!("node {node} takes no new data; moving what it has comes with repair");
@@ -29,7 +37,10 @@ pub async fn run(context: &Context, command: &AdminCommand) -> anyhow::Result<()
         }
         AdminCommand::Chunk { chunk } => {
             let reply = client.admin(AdminOp::Chunk(*chunk)).await?;
-            println!("{:#?}", reply.chunk.context("the leader answered without the chunk")?);
+            println!(
+                "{:#?}",
+                reply.chunk.context("the leader answered without the chunk")?
+            );
         }
         AdminCommand::Repair
         | AdminCommand::Scrub
@@ -84,17 +95,29 @@ fn print_status(context: &Context, status: &ClusterStatus) {
         println!("{value}");
         return;
     }
-    println!("exposure    {} bytes are lost if one more disk fails (repair is not built yet)", status.exposure_bytes);
+    println!(
+        "exposure    {} bytes are lost if one more disk fails (repair is not built yet)",
+        status.exposure_bytes
+    );
     println!(
         "chunks      {} in all, {} under-redundant, {} lost, {} being deleted",
         status.chunks_total, status.chunks_under_redundant, status.chunks_lost, status.chunks_doomed
     );
-    println!("files       {} in {} directories, {} bytes", status.files, status.directories, status.file_bytes);
-    println!("leader      {} (node {}, term {})", status.leader_name, status.leader, status.term);
+    println!(
+        "files       {} in {} directories, {} bytes",
+        status.files, status.directories, status.file_bytes
+    );
+    println!(
+        "leader      {} (node {}, term {})",
+        status.leader_name, status.leader, status.term
+    );
     let alive = status.members.iter().filter(|member| member.alive).count();
     println!("metadata    {alive} of {} servers alive", status.members.len());
     if status.damage_reports > 0 {
-        println!("damage      {} reports from readers since this leader took office", status.damage_reports);
+        println!(
+            "damage      {} reports from readers since this leader took office",
+            status.damage_reports
+        );
     }
     for warning in &status.warnings {
         println!("warning     {warning}");
@@ -104,14 +127,22 @@ fn print_status(context: &Context, status: &ClusterStatus) {
 
 fn print_servers(context: &Context, status: &ClusterStatus) {
     if context.json {
-        println!("{}", Value::from(status.servers.iter().map(server).collect::<Vec<_>>()));
+        println!(
+            "{}",
+            Value::from(status.servers.iter().map(server).collect::<Vec<_>>())
+        );
         return;
     }
-    println!("{:<14} {:>6} {:<10} {:<10} {:>8} {:>14} {:>14}  last heartbeat", "server", "node", "state", "rack", "chunks", "used", "free");
+    println!(
+        "{:<14} {:>6} {:<10} {:<10} {:>8} {:>14} {:>14}  last heartbeat",
+        "server", "node", "state", "rack", "chunks", "used", "free"
+    );
     for one in &status.servers {
         let value = server(one);
         let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
-        let last = value["last_heartbeat_ms"].as_u64().map_or("none to this leader".to_owned(), |ms| format!("{ms} ms ago"));
+        let last = value["last_heartbeat_ms"]
+            .as_u64()
+            .map_or("none to this leader".to_owned(), |ms| format!("{ms} ms ago"));
         println!(
             "{:<14} {:>6} {:<10} {:<10} {:>8} {:>14} {:>14}  {last}",
             text("name"),
@@ -145,7 +176,10 @@ fn print_members(context: &Context, reply: AdminReply) -> anyhow::Result<()> {
                 })
             })
             .collect();
-        println!("{}", json!({ "leader": info.leader, "term": info.term, "applied": info.applied, "members": members }));
+        println!(
+            "{}",
+            json!({ "leader": info.leader, "term": info.term, "applied": info.applied, "members": members })
+        );
         return Ok(());
     }
     println!("term {}, applied {}", info.term, info.applied);
@@ -158,7 +192,11 @@ fn print_members(context: &Context, reply: AdminReply) -> anyhow::Result<()> {
             if member.voter { "voter" } else { "learner" },
             if member.alive { "alive" } else { "silent" },
             member.matched,
-            if member.node == info.leader { "  (leader)" } else { "" }
+            if member.node == info.leader {
+                "  (leader)"
+            } else {
+                ""
+            }
         );
     }
     Ok(())

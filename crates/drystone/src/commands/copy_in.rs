@@ -9,7 +9,8 @@ use crate::exit::UsageError;
 use anyhow::{Context as _, bail};
 use bytes::{Bytes, BytesMut};
 use drystone_client::{
-    Client, Error, ErrorKind, MakeDirectoryOptions, Precondition, Published, ReadOptions, WriteMode, WriteOptions,
+    Client, Error, ErrorKind, MakeDirectoryOptions, Precondition, Published, ReadOptions, WriteMode,
+    WriteOptions,
 };
 use indicatif::ProgressBar;
 use std::fs::{self, File, Metadata};
@@ -29,10 +30,17 @@ pub async fn put(context: &Context, options: &PutOptions) -> anyhow::Result<()> 
             return Ok(options.target.clone());
         }
         let path = Path::new(source);
-        let name = path.canonicalize().ok().and_then(|path| path.file_name().map(|name| name.to_owned()));
+        let name = path
+            .canonicalize()
+            .ok()
+            .and_then(|path| path.file_name().map(|name| name.to_owned()));
         let name = name.or_else(|| path.file_name().map(|name| name.to_owned()));
-        let name = name.as_ref().and_then(|name| name.to_str()).filter(|_| source != "-");
-        let name = name.ok_or_else(|| UsageError(format!("{source} gives no name: name the target in full")))?;
+        let name = name
+            .as_ref()
+            .and_then(|name| name.to_str())
+            .filter(|_| source != "-");
+        let name =
+            name.ok_or_else(|| UsageError(format!("{source} gives no name: name the target in full")))?;
         Ok(join(&options.target, name))
     };
     let (mut jobs, mut total) = (Vec::new(), 0);
@@ -87,12 +95,29 @@ async fn put_files(
 }
 
 fn write_options(options: &PutOptions) -> WriteOptions {
-    let precondition = if options.no_overwrite { Precondition::absent() } else { Precondition::default() };
-    WriteOptions { parents: options.parents, precondition, ..WriteOptions::default() }
+    let precondition = if options.no_overwrite {
+        Precondition::absent()
+    } else {
+        Precondition::default()
+    };
+    WriteOptions {
+        parents: options.parents,
+        precondition,
+        ..WriteOptions::default()
+    }
 }
 
 async fn make_directory(client: &Client, path: &str, parents: bool) -> anyhow::Result<()> {
-    match client.make_directory(path, MakeDirectoryOptions { parents, ..MakeDirectoryOptions::default() }).await {
+    match client
+        .make_directory(
+            path,
+            MakeDirectoryOptions {
+                parents,
+                ..MakeDirectoryOptions::default()
+            },
+        )
+        .await
+    {
         Err(error) if error.kind() == ErrorKind::Exists && is_directory(client, path).await? => Ok(()),
         other => Ok(other.map(|_| ())?),
     }
@@ -114,12 +139,18 @@ async fn scan(
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
             let path = entry.path();
-            let name = entry.file_name().into_string().map_err(|name| anyhow::anyhow!("{name:?} is not UTF-8"))?;
+            let name = entry
+                .file_name()
+                .into_string()
+                .map_err(|name| anyhow::anyhow!("{name:?} is not UTF-8"))?;
             let target = join(&remote, &name);
             let is_link = entry.file_type()?.is_symlink();
             match fs::metadata(&path) {
                 Ok(metadata) if metadata.is_dir() && is_link => {
-                    eprintln!("warning: {} is a link to a directory and was left out", path.display());
+                    eprintln!(
+                        "warning: {} is a link to a directory and was left out",
+                        path.display()
+                    );
                 }
                 Ok(metadata) if metadata.is_dir() => {
                     make_directory(client, &target, false).await?;
@@ -129,8 +160,13 @@ async fn scan(
                     *total += metadata.len();
                     jobs.push((path, target));
                 }
-                Ok(_) => eprintln!("warning: {} is neither file nor directory and was left out", path.display()),
-                Err(_) if is_link => eprintln!("warning: {} is a broken link and was left out", path.display()),
+                Ok(_) => eprintln!(
+                    "warning: {} is neither file nor directory and was left out",
+                    path.display()
+                ),
+                Err(_) if is_link => {
+                    eprintln!("warning: {} is a broken link and was left out", path.display())
+                }
                 Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
             }
         }
@@ -156,7 +192,15 @@ async fn put_file(
 
 async fn put_stdin(context: &Context, target: &str, options: &PutOptions) -> anyhow::Result<()> {
     let progress = bar(context, 0, target);
-    let published = send(&context.client, &mut std::io::stdin(), target, write_options(options), 0, &progress).await?;
+    let published = send(
+        &context.client,
+        &mut std::io::stdin(),
+        target,
+        write_options(options),
+        0,
+        &progress,
+    )
+    .await?;
     progress.finish_and_clear();
     warn_if_degraded(target, &published);
     Ok(())
@@ -173,9 +217,14 @@ async fn send(
 ) -> anyhow::Result<Published> {
     let mut writer = client.write(target, options);
     // One byte more than expected, so that the end is met in the first read of a small file.
-    let piece = if hint == 0 { PIECE } else { PIECE.min(hint as usize + 1) };
+    let piece = if hint == 0 {
+        PIECE
+    } else {
+        PIECE.min(hint as usize + 1)
+    };
     loop {
-        let data = tokio::task::block_in_place(|| read_piece(source, piece)).context("cannot read the source")?;
+        let data =
+            tokio::task::block_in_place(|| read_piece(source, piece)).context("cannot read the source")?;
         if data.is_empty() {
             break;
         }
@@ -214,10 +263,21 @@ fn warn_if_degraded(target: &str, published: &Published) {
 
 /// `drystone append`.
 pub async fn append(context: &Context, path: &str, source: &str) -> anyhow::Result<()> {
-    let options = WriteOptions { mode: WriteMode::Append, ..WriteOptions::default() };
+    let options = WriteOptions {
+        mode: WriteMode::Append,
+        ..WriteOptions::default()
+    };
     let progress = bar(context, 0, path);
     let published = if source == "-" {
-        send(&context.client, &mut std::io::stdin(), path, options, 0, &progress).await?
+        send(
+            &context.client,
+            &mut std::io::stdin(),
+            path,
+            options,
+            0,
+            &progress,
+        )
+        .await?
     } else {
         let mut file = File::open(source).with_context(|| format!("cannot read {source}"))?;
         let hint = file.metadata()?.len();
@@ -225,17 +285,30 @@ pub async fn append(context: &Context, path: &str, source: &str) -> anyhow::Resu
     };
     progress.finish_and_clear();
     if context.json {
-        println!("{}", serde_json::json!({ "offset": published.offset, "size": published.size }));
+        println!(
+            "{}",
+            serde_json::json!({ "offset": published.offset, "size": published.size })
+        );
     }
     Ok(())
 }
 
 /// `drystone cp`.
-pub async fn copy(context: &Context, from: &str, to: &str, recursive: bool, force: bool) -> anyhow::Result<()> {
+pub async fn copy(
+    context: &Context,
+    from: &str,
+    to: &str,
+    recursive: bool,
+    force: bool,
+) -> anyhow::Result<()> {
     let client = &context.client;
     let target = place_for(client, from, to).await?;
     let attributes = client.stat(from).await?;
-    let precondition = if force { Precondition::default() } else { Precondition::absent() };
+    let precondition = if force {
+        Precondition::default()
+    } else {
+        Precondition::absent()
+    };
     if !attributes.is_directory() {
         return copy_file(client, from, &target, precondition).await;
     }
@@ -245,19 +318,24 @@ pub async fn copy(context: &Context, from: &str, to: &str, recursive: bool, forc
     let source = from.trim_matches('/');
     let below = target.trim_matches('/');
     if below == source || below.starts_with(&format!("{source}/")) {
-        bail!(UsageError(format!("{target} lies in {from}: a tree cannot be copied into itself")));
+        bail!(UsageError(format!(
+            "{target} lies in {from}: a tree cannot be copied into itself"
+        )));
     }
     make_directory(client, &target, false).await?;
     let mut walk = Walk::new(client, from, true);
     let mut crew = Crew::new(16);
     while let Some((path, attributes)) = walk.next().await? {
-        let rest = path.get(from.trim_end_matches('/').len() + 1..).unwrap_or_default();
+        let rest = path
+            .get(from.trim_end_matches('/').len() + 1..)
+            .unwrap_or_default();
         let place = join(&target, rest);
         if attributes.is_directory() {
             make_directory(client, &place, false).await?;
         } else {
             let (client, precondition) = (client.clone(), precondition.clone());
-            crew.start(async move { copy_file(&client, &path, &place, precondition).await }).await?;
+            crew.start(async move { copy_file(&client, &path, &place, precondition).await })
+                .await?;
         }
     }
     crew.finish().await
@@ -277,8 +355,14 @@ async fn copy_file(client: &Client, from: &str, to: &str, precondition: Precondi
     while let Some(piece) = stream.next().await {
         writer.write(piece?).await?;
     }
-    writer.finish().await.map(|_| ()).map_err(|error: Error| match base_name(to) {
-        Some(_) if is_not_found(&error) => anyhow::Error::new(error).context(format!("the directory of {to} must exist")),
-        _ => error.into(),
-    })
+    writer
+        .finish()
+        .await
+        .map(|_| ())
+        .map_err(|error: Error| match base_name(to) {
+            Some(_) if is_not_found(&error) => {
+                anyhow::Error::new(error).context(format!("the directory of {to} must exist"))
+            }
+            _ => error.into(),
+        })
 }

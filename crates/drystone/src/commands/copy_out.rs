@@ -18,7 +18,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// `drystone cat`.
 pub async fn cat(context: &Context, paths: &[String]) -> anyhow::Result<()> {
     for path in paths {
-        copy_to(&context.client, path, &mut std::io::stdout(), &ProgressBar::hidden()).await?;
+        copy_to(
+            &context.client,
+            path,
+            &mut std::io::stdout(),
+            &ProgressBar::hidden(),
+        )
+        .await?;
     }
     Ok(())
 }
@@ -47,7 +53,10 @@ async fn get_tree(context: &Context, options: &GetOptions, target: &Path) -> any
     make_local(target)?;
     let prefix = options.source.trim_end_matches('/').len() + 1;
     let progress = bar(context, 0, "get");
-    let (mut walk, mut crew) = (Walk::new(&context.client, &options.source, true), Crew::new(options.jobs));
+    let (mut walk, mut crew) = (
+        Walk::new(&context.client, &options.source, true),
+        Crew::new(options.jobs),
+    );
     let (mut files, mut bytes) = (0u64, 0u64);
     while let Some((path, attributes)) = walk.next().await? {
         // Names hold no slash and are not `.` or `..`: the place lies in the target.
@@ -58,7 +67,8 @@ async fn get_tree(context: &Context, options: &GetOptions, target: &Path) -> any
         }
         (files, bytes) = (files + 1, bytes + attributes.size);
         let (client, progress) = (context.client.clone(), progress.clone());
-        crew.start(async move { get_file(&client, &path, &place, attributes.mode, &progress).await }).await?;
+        crew.start(async move { get_file(&client, &path, &place, attributes.mode, &progress).await })
+            .await?;
     }
     crew.finish().await?;
     progress.finish_and_clear();
@@ -87,8 +97,17 @@ fn make_local(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Copies one file, under another name until it is whole.
-async fn get_file(client: &Client, source: &str, target: &Path, mode: u32, progress: &ProgressBar) -> anyhow::Result<()> {
-    let name = target.file_name().and_then(|name| name.to_str()).unwrap_or("file");
+async fn get_file(
+    client: &Client,
+    source: &str,
+    target: &Path,
+    mode: u32,
+    progress: &ProgressBar,
+) -> anyhow::Result<()> {
+    let name = target
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or("file");
     // The name may be as long as a name can be: the temporary one is made of its beginning.
     let short: String = name.chars().take(32).collect();
     // Names with the same beginning may be written at the same time.
@@ -96,8 +115,13 @@ async fn get_file(client: &Client, source: &str, target: &Path, mode: u32, progr
     let unique = NEXT.fetch_add(1, Ordering::Relaxed);
     let temporary = target.with_file_name(format!(".{short}.{}-{unique}.part", std::process::id()));
     let place = || format!("cannot write {}", target.display());
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(mode | 0o200).open(&temporary).with_context(place)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode | 0o200)
+        .open(&temporary)
+        .with_context(place)?;
     let outcome = copy_to(client, source, &mut file, progress).await;
     let outcome = outcome.and_then(|()| fs::rename(&temporary, target).with_context(place));
     if outcome.is_err() {
@@ -107,7 +131,12 @@ async fn get_file(client: &Client, source: &str, target: &Path, mode: u32, progr
     outcome
 }
 
-async fn copy_to(client: &Client, source: &str, out: &mut (impl Write + Send), progress: &ProgressBar) -> anyhow::Result<()> {
+async fn copy_to(
+    client: &Client,
+    source: &str,
+    out: &mut (impl Write + Send),
+    progress: &ProgressBar,
+) -> anyhow::Result<()> {
     let reader = client.open(source, ReadOptions::default()).await?;
     let mut stream = reader.read(0, reader.attributes().size);
     while let Some(piece) = stream.next().await {

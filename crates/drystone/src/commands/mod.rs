@@ -34,7 +34,11 @@ pub async fn run(arguments: &Arguments, command: &Command) -> anyhow::Result<Exi
     }
     let env = Env::os();
     let client = connect::client(&env, arguments).await?;
-    let context = Context { client, json: arguments.json, quiet: arguments.quiet };
+    let context = Context {
+        client,
+        json: arguments.json,
+        quiet: arguments.quiet,
+    };
     dispatch(&context, command).await?;
     Ok(ExitCode::SUCCESS)
 }
@@ -45,23 +49,50 @@ async fn dispatch(context: &Context, command: &Command) -> anyhow::Result<()> {
         Command::Append { path, source } => copy_in::append(context, path, source).await,
         Command::Get(options) => copy_out::get(context, options).await,
         Command::Cat { paths } => copy_out::cat(context, paths).await,
-        Command::Cp { from, to, recursive, force } => copy_in::copy(context, from, to, *recursive, *force).await,
-        Command::Ls { path, long, recursive } => show::list(context, path, *long, *recursive).await,
+        Command::Cp {
+            from,
+            to,
+            recursive,
+            force,
+        } => copy_in::copy(context, from, to, *recursive, *force).await,
+        Command::Ls {
+            path,
+            long,
+            recursive,
+        } => show::list(context, path, *long, *recursive).await,
         Command::Stat { path, extents } => show::stat(context, path, *extents).await,
         Command::Du { path } => show::usage(context, path).await,
-        Command::Find { path, name, kind, min_size } => {
-            show::find(context, path, name.as_deref(), kind.as_deref(), min_size.as_deref()).await
+        Command::Find {
+            path,
+            name,
+            kind,
+            min_size,
+        } => {
+            show::find(
+                context,
+                path,
+                name.as_deref(),
+                kind.as_deref(),
+                min_size.as_deref(),
+            )
+            .await
         }
         Command::Mkdir { paths, parents } => make_directories(context, paths, *parents).await,
         Command::Mv { from, to, force } => rename(context, from, to, *force).await,
-        Command::Rm { paths, recursive, force } => remove(context, paths, *recursive, *force).await,
+        Command::Rm {
+            paths,
+            recursive,
+            force,
+        } => remove(context, paths, *recursive, *force).await,
         Command::Admin(command) => admin::run(context, command).await,
         Command::Bench { .. } | Command::Mount { .. } | Command::Tail { .. } => Ok(()),
     }
 }
 
 async fn bench(arguments: &Arguments, words: &[String]) -> anyhow::Result<ExitCode> {
-    let mut words: Vec<String> = std::iter::once("drystone bench".to_owned()).chain(words.iter().cloned()).collect();
+    let mut words: Vec<String> = std::iter::once("drystone bench".to_owned())
+        .chain(words.iter().cloned())
+        .collect();
     if arguments.json {
         words.push("--json".to_owned());
     }
@@ -70,7 +101,10 @@ async fn bench(arguments: &Arguments, words: &[String]) -> anyhow::Result<ExitCo
 
 async fn make_directories(context: &Context, paths: &[String], parents: bool) -> anyhow::Result<()> {
     for path in paths {
-        let options = MakeDirectoryOptions { parents, ..MakeDirectoryOptions::default() };
+        let options = MakeDirectoryOptions {
+            parents,
+            ..MakeDirectoryOptions::default()
+        };
         context.client.make_directory(path, options).await?;
     }
     Ok(())
@@ -78,7 +112,10 @@ async fn make_directories(context: &Context, paths: &[String], parents: bool) ->
 
 async fn rename(context: &Context, from: &str, to: &str, force: bool) -> anyhow::Result<()> {
     let to = names::place_for(&context.client, from, to).await?;
-    let options = RenameOptions { overwrite: force, ..RenameOptions::default() };
+    let options = RenameOptions {
+        overwrite: force,
+        ..RenameOptions::default()
+    };
     context.client.rename(from, &to, options).await?;
     Ok(())
 }
@@ -88,7 +125,17 @@ async fn remove(context: &Context, paths: &[String], recursive: bool, force: boo
         if path.trim_matches('/').is_empty() {
             return Err(UsageError("the root directory cannot be deleted".to_owned()).into());
         }
-        match context.client.delete(path, DeleteOptions { recursive, ..DeleteOptions::default() }).await {
+        match context
+            .client
+            .delete(
+                path,
+                DeleteOptions {
+                    recursive,
+                    ..DeleteOptions::default()
+                },
+            )
+            .await
+        {
             Err(error) if force && error.kind() == ErrorKind::NotFound => {}
             other => other?,
         }

@@ -6,7 +6,10 @@ use drystone_client::Client;
 
 /// The last name of a path; `None` for the root.
 pub fn base_name(path: &str) -> Option<&str> {
-    path.trim_end_matches('/').rsplit('/').next().filter(|name| !name.is_empty())
+    path.trim_end_matches('/')
+        .rsplit('/')
+        .next()
+        .filter(|name| !name.is_empty())
 }
 
 /// `directory/name`.
@@ -19,7 +22,8 @@ pub async fn place_for(client: &Client, from: &str, to: &str) -> anyhow::Result<
     if !is_directory(client, to).await? {
         return Ok(to.to_owned());
     }
-    let name = base_name(from).ok_or_else(|| UsageError(format!("{from} has no name of its own: name the target in full")))?;
+    let name = base_name(from)
+        .ok_or_else(|| UsageError(format!("{from} has no name of its own: name the target in full")))?;
     Ok(join(to, name))
 }
 

@@ -11,7 +11,10 @@ pub fn bar(context: &Context, bytes: u64, what: &str) -> ProgressBar {
     }
     let (bar, template) = match bytes {
         0 => (ProgressBar::new_spinner(), "{msg} {bytes} {binary_bytes_per_sec}"),
-        _ => (ProgressBar::new(bytes), "{msg} {wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}"),
+        _ => (
+            ProgressBar::new(bytes),
+            "{msg} {wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}",
+        ),
     };
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);

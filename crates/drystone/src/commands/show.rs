@@ -13,18 +13,34 @@ pub async fn list(context: &Context, path: &str, long: bool, recursive: bool) ->
     let attributes = context.client.stat(path).await?;
     let mut out = std::io::BufWriter::new(std::io::stdout());
     if !attributes.is_directory() {
-        line(&mut out, context, base_name(path).unwrap_or(path), &attributes, long)?;
+        line(
+            &mut out,
+            context,
+            base_name(path).unwrap_or(path),
+            &attributes,
+            long,
+        )?;
         return Ok(out.flush()?);
     }
     let mut walk = Walk::new(&context.client, path, recursive);
     while let Some((entry, attributes)) = walk.next().await? {
-        let name = if recursive { entry.as_str() } else { base_name(&entry).unwrap_or(&entry) };
+        let name = if recursive {
+            entry.as_str()
+        } else {
+            base_name(&entry).unwrap_or(&entry)
+        };
         line(&mut out, context, name, &attributes, long)?;
     }
     Ok(out.flush()?)
 }
 
-fn line(out: &mut impl Write, context: &Context, name: &str, attributes: &Attributes, long: bool) -> std::io::Result<()> {
+fn line(
+    out: &mut impl Write,
+    context: &Context,
+    name: &str,
+    attributes: &Attributes,
+    long: bool,
+) -> std::io::Result<()> {
     if context.json {
         let mut value = describe(attributes);
         value["name"] = name.into();
@@ -49,11 +65,27 @@ fn line(out: &mut impl Write, context: &Context, name: &str, attributes: &Attrib
 
 /// Control characters in a name must not drive the terminal.
 fn printable(name: &str) -> String {
-    name.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+    name.chars()
+        .flat_map(|c| {
+            if c.is_control() {
+                c.escape_default().collect::<Vec<_>>()
+            } else {
+                vec![c]
+            }
+        })
+        .collect()
 }
 
 fn permissions(mode: u32) -> String {
-    (0..9).map(|i| if mode >> (8 - i) & 1 == 1 { ['r', 'w', 'x'][i % 3] } else { '-' }).collect()
+    (0..9)
+        .map(|i| {
+            if mode >> (8 - i) & 1 == 1 {
+                ['r', 'w', 'x'][i % 3]
+            } else {
+                '-'
+            }
+        })
+        .collect()
 }
 
 /// `drystone stat`.
@@ -75,7 +107,10 @@ pub async fn stat(context: &Context, path: &str, extents: bool) -> anyhow::Resul
         return Ok(());
     }
     println!("{path}");
-    for key in ["kind", "size", "mode", "owner", "group", "created", "modified", "accessed", "changed", "inode", "version", "policy"] {
+    for key in [
+        "kind", "size", "mode", "owner", "group", "created", "modified", "accessed", "changed", "inode",
+        "version", "policy",
+    ] {
         let text = match &value[key] {
             Value::String(text) => text.clone(),
             Value::Null => continue,
@@ -87,9 +122,19 @@ pub async fn stat(context: &Context, path: &str, extents: bool) -> anyhow::Resul
         println!("  xattr     {} = {:?}", printable(name), data);
     }
     for extent in layout.iter().flat_map(|layout| &layout.extents) {
-        let places: Vec<String> =
-            extent.replicas.iter().map(|replica| format!("{} ({})", replica.server, replica.rack)).collect();
-        println!("  extent    {} +{} chunk {} {}: {}", extent.offset, extent.length, extent.chunk, extent.state, places.join(", "));
+        let places: Vec<String> = extent
+            .replicas
+            .iter()
+            .map(|replica| format!("{} ({})", replica.server, replica.rack))
+            .collect();
+        println!(
+            "  extent    {} +{} chunk {} {}: {}",
+            extent.offset,
+            extent.length,
+            extent.chunk,
+            extent.state,
+            places.join(", ")
+        );
     }
     if layout.is_some_and(|layout| layout.inline) {
         println!("  content   in the namespace itself");
@@ -159,7 +204,10 @@ pub async fn usage(context: &Context, path: &str) -> anyhow::Result<()> {
         (files, bytes) = (1, attributes.size);
     }
     if context.json {
-        println!("{}", json!({ "path": path, "files": files, "directories": directories, "bytes": bytes }));
+        println!(
+            "{}",
+            json!({ "path": path, "files": files, "directories": directories, "bytes": bytes })
+        );
     } else {
         println!("{bytes} bytes in {files} files and {directories} directories below {path}");
     }
@@ -179,7 +227,8 @@ pub async fn find(
     let mut out = std::io::BufWriter::new(std::io::stdout());
     while let Some((entry, attributes)) = walk.next().await? {
         let kind_fits = kind.is_none_or(|kind| (kind == "d") == attributes.is_directory());
-        let name_fits = name.is_none_or(|pattern| base_name(&entry).is_some_and(|name| matches(pattern, name)));
+        let name_fits =
+            name.is_none_or(|pattern| base_name(&entry).is_some_and(|name| matches(pattern, name)));
         if !kind_fits || !name_fits || attributes.size < least.0 {
             continue;
         }

@@ -22,7 +22,12 @@ impl Walk {
     /// The entries below `path`; all levels if `is_deep`.
     pub fn new(client: &Client, path: &str, is_deep: bool) -> Self {
         let ahead = VecDeque::from([(path.to_owned(), String::new())]);
-        Self { client: client.clone(), ahead, page: VecDeque::new(), is_deep }
+        Self {
+            client: client.clone(),
+            ahead,
+            page: VecDeque::new(),
+            is_deep,
+        }
     }
 
     /// The next entry with its path.
@@ -34,12 +39,18 @@ impl Walk {
                 }
                 return Ok(Some((path, attributes)));
             }
-            let Some((directory, after)) = self.ahead.pop_front() else { return Ok(None) };
+            let Some((directory, after)) = self.ahead.pop_front() else {
+                return Ok(None);
+            };
             let page = self.client.list(&directory, &after, PAGE).await?;
             if let Some(next) = page.next {
                 self.ahead.push_front((directory.clone(), next));
             }
-            self.page.extend(page.entries.into_iter().map(|entry| (join(&directory, &entry.name), entry.attributes)));
+            self.page.extend(
+                page.entries
+                    .into_iter()
+                    .map(|entry| (join(&directory, &entry.name), entry.attributes)),
+            );
         }
     }
 }
@@ -53,11 +64,17 @@ pub struct Crew {
 impl Crew {
     /// At most `limit` (at least one) at a time.
     pub fn new(limit: usize) -> Self {
-        Self { tasks: JoinSet::new(), limit: limit.max(1) }
+        Self {
+            tasks: JoinSet::new(),
+            limit: limit.max(1),
+        }
     }
 
     /// Starts `task`, after waiting for a place.
-    pub async fn start(&mut self, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) -> anyhow::Result<()> {
+    pub async fn start(
+        &mut self,
+        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) -> anyhow::Result<()> {
         while self.tasks.len() >= self.limit {
             self.reap().await?;
         }

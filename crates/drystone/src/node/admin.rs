@@ -19,7 +19,10 @@ pub struct State {
 impl State {
     /// Reports about the roles of `node`.
     pub fn new(node: &Node) -> Self {
-        Self { metadata: node.metadata.as_ref().map(Arc::downgrade), chunk: node.chunk.clone() }
+        Self {
+            metadata: node.metadata.as_ref().map(Arc::downgrade),
+            chunk: node.chunk.clone(),
+        }
     }
 
     fn unready(&self) -> Option<&'static str> {
@@ -61,14 +64,22 @@ impl State {
                 None => (StatusCode::OK, plain, "ready\n".to_owned()),
                 Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, plain, format!("{reason}\n")),
             },
-            "/metrics" => {
-                (StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", self.metrics())
-            }
-            _ => (StatusCode::NOT_FOUND, plain, "there are /metrics, /healthz and /readyz\n".to_owned()),
+            "/metrics" => (
+                StatusCode::OK,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                self.metrics(),
+            ),
+            _ => (
+                StatusCode::NOT_FOUND,
+                plain,
+                "there are /metrics, /healthz and /readyz\n".to_owned(),
+            ),
         };
         let mut response = Response::new(empty());
         *response.status_mut() = status;
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         *response.body_mut() = full(body);
         response
     }

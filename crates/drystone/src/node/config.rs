@@ -67,7 +67,8 @@ impl NodeConfig {
     /// # Errors
     /// What is wrong and where; every fault of a valid TOML file at once.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let config: NodeConfig = toml::from_str(&text)
             .map_err(|error| crate::exit::UsageError(format!("{}: {error}", path.display())))?;
         let faults = config.faults();
@@ -104,7 +105,11 @@ impl NodeConfig {
         if self.chunk.as_ref().is_some_and(|chunk| chunk.data.is_empty()) {
             faults.push("[chunk] data is empty, at least one directory is needed".to_owned());
         }
-        if self.gateway.as_ref().is_some_and(|gateway| gateway.metadata.is_empty()) {
+        if self
+            .gateway
+            .as_ref()
+            .is_some_and(|gateway| gateway.metadata.is_empty())
+        {
             faults.push("[gateway] metadata is empty, at least one address is needed".to_owned());
         }
         faults
@@ -120,6 +125,9 @@ mod tests {
         let parse = |text: &str| toml::from_str::<NodeConfig>(text);
         assert!(parse("name = \"a\"\ncluster-file = \"c\"\ncolour = 1").is_err());
         let bare = parse("name = \"a\"\ncluster-file = \"c\"").unwrap();
-        assert_eq!(bare.faults(), ["the node has no role: add [metadata], [chunk] or [gateway]"]);
+        assert_eq!(
+            bare.faults(),
+            ["the node has no role: add [metadata], [chunk] or [gateway]"]
+        );
     }
 }

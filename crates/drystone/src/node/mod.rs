@@ -46,7 +46,13 @@ impl Node {
     /// # Errors
     /// The first role that does not start; those before it are stopped again.
     pub async fn start(env: &Env, config: NodeConfig) -> anyhow::Result<Node> {
-        let mut node = Node { name: config.name.clone(), metadata: None, chunk: None, rest: None, admin: None };
+        let mut node = Node {
+            name: config.name.clone(),
+            metadata: None,
+            chunk: None,
+            rest: None,
+            admin: None,
+        };
         match node.start_roles(env, config).await {
             Ok(()) => Ok(node),
             Err(error) => {
@@ -60,7 +66,9 @@ impl Node {
         let name = config.name.clone();
         if let Some(metadata) = config.metadata {
             let handle = drystone_meta::MetadataServer::start(env.clone(), metadata).await;
-            self.metadata = Some(Arc::new(handle.with_context(|| format!("node {name}: metadata server"))?));
+            self.metadata = Some(Arc::new(
+                handle.with_context(|| format!("node {name}: metadata server"))?,
+            ));
         }
         if let Some(chunk) = config.chunk {
             let handle = drystone_chunk::ChunkServer::start_configured(env.clone(), chunk).await;
@@ -74,7 +82,11 @@ impl Node {
         }
         if let Some(listen) = config.admin {
             let state = admin::State::new(self);
-            self.admin = Some(admin::serve(env, listen, state).await.with_context(|| format!("node {name}"))?);
+            self.admin = Some(
+                admin::serve(env, listen, state)
+                    .await
+                    .with_context(|| format!("node {name}"))?,
+            );
         }
         Ok(())
     }
@@ -159,7 +171,8 @@ async fn connect_patiently(env: &Env, metadata: &[String]) -> Client {
 /// Completes at SIGINT or SIGTERM.
 pub async fn terminated() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
         tracing::error!("the system refused signal handlers: stop the process with SIGKILL");
         return std::future::pending().await;

@@ -9,11 +9,19 @@ use std::path::Path;
 /// Where it is, what to try, and which failures it does not survive.
 pub fn print(data: &Path, plan: &Plan, cluster: &ClusterJson, how: &str) {
     let rest = &cluster.rest;
-    println!("drystone is up: {}, {}, {how}", count(plan.metadata.len(), "metadata server"), count(plan.chunk.len(), "chunk server"));
+    println!(
+        "drystone is up: {}, {}, {how}",
+        count(plan.metadata.len(), "metadata server"),
+        count(plan.chunk.len(), "chunk server")
+    );
     println!("  REST  {rest}   (described by {rest}/openapi.json)");
     println!("  data  {}   (nodes: cluster.json)", data.display());
     println!();
-    let flag = if rest == "http://127.0.0.1:9700" { String::new() } else { format!(" --cluster {rest}") };
+    let flag = if rest == "http://127.0.0.1:9700" {
+        String::new()
+    } else {
+        format!(" --cluster {rest}")
+    };
     let program = program();
     println!("Try, in another terminal:");
     println!("  {program}{flag} put README.md /readme.md");
@@ -33,7 +41,11 @@ fn count(number: usize, what: &str) -> String {
 /// How this binary was called, so that the commands can be pasted.
 fn program() -> String {
     let name = std::env::args().next().unwrap_or_default();
-    if name.contains("target/release/") { "cargo run --release --".to_owned() } else { name }
+    if name.contains("target/release/") {
+        "cargo run --release --".to_owned()
+    } else {
+        name
+    }
 }
 
 /// Racks that are one disk are no racks: say so.

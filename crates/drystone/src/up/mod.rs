@@ -56,7 +56,11 @@ pub async fn run(options: UpOptions) -> anyhow::Result<()> {
     for node in &nodes {
         format_node(node, &file)?;
     }
-    if options.processes { processes::run(&data, &plan, nodes).await } else { single::run(&data, &plan, nodes).await }
+    if options.processes {
+        processes::run(&data, &plan, nodes).await
+    } else {
+        single::run(&data, &plan, nodes).await
+    }
 }
 
 /// A cluster is run in the same way every time, so that nobody finds half of it stopped.
@@ -68,9 +72,15 @@ fn check_mode(data: &Path, processes: bool) -> anyhow::Result<()> {
         Ok(present) => bail!(crate::exit::UsageError(format!(
             "{} was made by `drystone up` with {} process; use the same mode, or another --data",
             data.display(),
-            if present.trim() == "processes" { "--processes, one node per" } else { "one" }
+            if present.trim() == "processes" {
+                "--processes, one node per"
+            } else {
+                "one"
+            }
         ))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => write_atomically(&path, mode.as_bytes()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            write_atomically(&path, mode.as_bytes())
+        }
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
 }
@@ -105,5 +115,8 @@ fn describe(plan: &Plan, nodes: &[NodeConfig], pid_of: impl Fn(&str) -> u32) -> 
             rack: plan.rack(&node.name).to_owned(),
         }
     });
-    ClusterJson { rest: format!("http://{}", plan.gateway.wire), nodes: nodes.collect() }
+    ClusterJson {
+        rest: format!("http://{}", plan.gateway.wire),
+        nodes: nodes.collect(),
+    }
 }

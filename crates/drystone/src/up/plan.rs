@@ -48,7 +48,9 @@ impl Plan {
         let path = data.join("plan.json");
         let (mut metadata, mut chunk) = if options.processes { (3, 5) } else { (1, 3) };
         let present: Option<Plan> = match std::fs::read_to_string(&path) {
-            Ok(text) => Some(serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?),
+            Ok(text) => {
+                Some(serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?)
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         };
@@ -75,21 +77,42 @@ impl Plan {
             admin: ports.at(100)?,
             rack: String::new(),
         };
-        let mut plan = Self { metadata: Vec::new(), chunk: Vec::new(), gateway };
+        let mut plan = Self {
+            metadata: Vec::new(),
+            chunk: Vec::new(),
+            gateway,
+        };
         for i in 0..metadata {
             let (wire, admin) = (ports.at(10 + i)?, ports.at(101 + i)?);
             let (name, node) = (format!("metadata-{}", i + 1), u64::from(i) + 1);
-            plan.metadata.push(Place { name, node, wire, admin, rack: rack(i, options.racks) });
+            plan.metadata.push(Place {
+                name,
+                node,
+                wire,
+                admin,
+                rack: rack(i, options.racks),
+            });
         }
         plan.add_chunk_servers(chunk, options, &mut ports)?;
         Ok(plan)
     }
 
-    fn add_chunk_servers(&mut self, until: u32, options: &UpOptions, ports: &mut Ports) -> anyhow::Result<()> {
+    fn add_chunk_servers(
+        &mut self,
+        until: u32,
+        options: &UpOptions,
+        ports: &mut Ports,
+    ) -> anyhow::Result<()> {
         for i in self.chunk.len() as u32..until {
             let (wire, admin) = (ports.at(20 + i)?, ports.at(110 + i)?);
             let (name, node) = (format!("chunk-{}", i + 1), FIRST_CHUNK_NODE + u64::from(i));
-            self.chunk.push(Place { name, node, wire, admin, rack: rack(i, options.racks) });
+            self.chunk.push(Place {
+                name,
+                node,
+                wire,
+                admin,
+                rack: rack(i, options.racks),
+            });
         }
         Ok(())
     }
@@ -118,7 +141,11 @@ impl Plan {
     }
 
     fn base(&self, listen: SocketAddr) -> SocketAddr {
-        if listen.port() == 0 { SocketAddr::new(listen.ip(), 0) } else { self.gateway.wire }
+        if listen.port() == 0 {
+            SocketAddr::new(listen.ip(), 0)
+        } else {
+            self.gateway.wire
+        }
     }
 
     /// Another base port: voters are known by their addresses, so only a lone voter can move.
@@ -143,7 +170,13 @@ impl Plan {
 
     /// The first voters.
     pub fn voters(&self) -> Vec<Voter> {
-        self.metadata.iter().map(|place| Voter { node: place.node, address: place.wire.to_string() }).collect()
+        self.metadata
+            .iter()
+            .map(|place| Voter {
+                node: place.node,
+                address: place.wire.to_string(),
+            })
+            .collect()
     }
 
     fn metadata_addresses(&self) -> Vec<String> {
@@ -176,7 +209,10 @@ impl Plan {
             ..blank(place)
         });
         let gateway = NodeConfig {
-            gateway: Some(GatewayConfig { rest: self.gateway.wire, metadata: self.metadata_addresses() }),
+            gateway: Some(GatewayConfig {
+                rest: self.gateway.wire,
+                metadata: self.metadata_addresses(),
+            }),
             ..blank(&self.gateway)
         };
         metadata.chain(chunk).chain([gateway]).collect()
@@ -185,13 +221,18 @@ impl Plan {
     /// The rack of a node, by name.
     pub fn rack(&self, name: &str) -> &str {
         let all = self.metadata.iter().chain(&self.chunk);
-        all.into_iter().find(|place| place.name == name).map_or("", |place| &place.rack)
+        all.into_iter()
+            .find(|place| place.name == name)
+            .map_or("", |place| &place.rack)
     }
 }
 
 /// The redundancy of a cluster on one machine: three replicas, but two will do when a server is down.
 pub fn policy() -> Policy {
-    Policy { degraded_minimum: 2, ..Policy::default() }
+    Policy {
+        degraded_minimum: 2,
+        ..Policy::default()
+    }
 }
 
 fn metadata_config(place: &Place, data: &Path) -> drystone_meta::Config {
@@ -277,7 +318,11 @@ pub fn toml(config: &NodeConfig) -> String {
         };
         line("listen", quote(&chunk.listen.to_string()));
         line("admin", quote(&chunk.admin));
-        let data: Vec<String> = chunk.data.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+        let data: Vec<String> = chunk
+            .data
+            .iter()
+            .map(|path| path.to_string_lossy().into_owned())
+            .collect();
         line("data", list(&data));
         line("metadata", list(&chunk.metadata));
         line("host", quote(&chunk.host));
@@ -331,16 +376,22 @@ struct Ports {
 impl Ports {
     fn new(base: SocketAddr) -> anyhow::Result<Self> {
         if base.port() > 65_535 - 200 {
-            bail!(UsageError(format!("--listen {base}: the base port must leave room for 200 more")));
+            bail!(UsageError(format!(
+                "--listen {base}: the base port must leave room for 200 more"
+            )));
         }
-        Ok(Self { base, held: Vec::new() })
+        Ok(Self {
+            base,
+            held: Vec::new(),
+        })
     }
 
     fn at(&mut self, offset: u32) -> anyhow::Result<SocketAddr> {
         if self.base.port() != 0 {
             return Ok(SocketAddr::new(self.base.ip(), self.base.port() + offset as u16));
         }
-        let listener = TcpListener::bind(self.base).with_context(|| format!("cannot listen on {}", self.base))?;
+        let listener =
+            TcpListener::bind(self.base).with_context(|| format!("cannot listen on {}", self.base))?;
         let address = listener.local_addr()?;
         self.held.push(listener);
         Ok(address)
@@ -366,11 +417,18 @@ mod tests {
     fn ports_follow_from_the_base() {
         let plan = Plan::make(3, 5, &options("127.0.0.1:9700")).unwrap();
         assert_eq!(plan.gateway.wire.port(), 9700);
-        assert_eq!(plan.metadata.iter().map(|p| p.wire.port()).collect::<Vec<_>>(), [9710, 9711, 9712]);
-        assert_eq!(plan.chunk.iter().map(|p| p.wire.port()).collect::<Vec<_>>(), [9720, 9721, 9722, 9723, 9724]);
-        assert_eq!(plan.chunk.iter().map(|p| p.rack.as_str()).collect::<Vec<_>>(), [
-            "rack-1", "rack-2", "rack-3", "rack-1", "rack-2"
-        ]);
+        assert_eq!(
+            plan.metadata.iter().map(|p| p.wire.port()).collect::<Vec<_>>(),
+            [9710, 9711, 9712]
+        );
+        assert_eq!(
+            plan.chunk.iter().map(|p| p.wire.port()).collect::<Vec<_>>(),
+            [9720, 9721, 9722, 9723, 9724]
+        );
+        assert_eq!(
+            plan.chunk.iter().map(|p| p.rack.as_str()).collect::<Vec<_>>(),
+            ["rack-1", "rack-2", "rack-3", "rack-1", "rack-2"]
+        );
     }
 
     #[test]
@@ -384,7 +442,14 @@ mod tests {
     #[test]
     fn a_cluster_grows_and_nothing_else() {
         let plan = Plan::make(1, 3, &options("127.0.0.1:9700")).unwrap();
-        assert_eq!(plan.clone().grown(1, 5, &options("127.0.0.1:9700")).unwrap().chunk.len(), 5);
+        assert_eq!(
+            plan.clone()
+                .grown(1, 5, &options("127.0.0.1:9700"))
+                .unwrap()
+                .chunk
+                .len(),
+            5
+        );
         assert!(plan.clone().grown(3, 3, &options("127.0.0.1:9700")).is_err());
         assert!(plan.grown(1, 2, &options("127.0.0.1:9700")).is_err());
     }

@@ -23,7 +23,11 @@ const STOP_PATIENCE: Duration = Duration::from_secs(15);
 /// Starts what is not alive, waits until every node is ready, and stops all of them at SIGINT or SIGTERM.
 pub async fn run(data: &Path, plan: &Plan, configs: Vec<NodeConfig>) -> anyhow::Result<()> {
     let env = Env::os();
-    let mut fleet = Fleet { data: data.to_owned(), pids: living(data), children: Vec::new() };
+    let mut fleet = Fleet {
+        data: data.to_owned(),
+        pids: living(data),
+        children: Vec::new(),
+    };
     let outcome = fleet.start_and_wait(&env, plan, configs).await;
     fleet.stop(&env).await;
     outcome
@@ -37,7 +41,12 @@ struct Fleet {
 }
 
 impl Fleet {
-    async fn start_and_wait(&mut self, env: &Env, plan: &Plan, configs: Vec<NodeConfig>) -> anyhow::Result<()> {
+    async fn start_and_wait(
+        &mut self,
+        env: &Env,
+        plan: &Plan,
+        configs: Vec<NodeConfig>,
+    ) -> anyhow::Result<()> {
         let kept = self.pids.len();
         for config in &configs {
             self.start_node(config)?;
@@ -45,8 +54,13 @@ impl Fleet {
         for config in &configs {
             self.wait_until_ready(env, config).await?;
         }
-        let cluster = describe(plan, &configs, |name| self.pids.get(name).copied().unwrap_or_default());
-        write_atomically(&self.data.join("cluster.json"), serde_json::to_string_pretty(&cluster)?.as_bytes())?;
+        let cluster = describe(plan, &configs, |name| {
+            self.pids.get(name).copied().unwrap_or_default()
+        });
+        write_atomically(
+            &self.data.join("cluster.json"),
+            serde_json::to_string_pretty(&cluster)?.as_bytes(),
+        )?;
         let how = match kept {
             0 => "each in a process of its own".to_owned(),
             _ => format!("each in a process of its own, {kept} of them kept from before"),
@@ -64,7 +78,10 @@ impl Fleet {
         write_atomically(&file, toml(config).as_bytes())?;
         let logs = self.data.join("logs");
         fs::create_dir_all(&logs)?;
-        let log = File::options().create(true).append(true).open(logs.join(format!("{}.log", config.name)))?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(logs.join(format!("{}.log", config.name)))?;
         let child = Command::new(std::env::current_exe().context("cannot find this binary")?)
             .arg("node")
             .arg("--config")
@@ -106,7 +123,8 @@ impl Fleet {
     }
 
     fn reap(&mut self) {
-        self.children.retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
+        self.children
+            .retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
     }
 
     async fn stop(mut self, env: &Env) {
@@ -116,7 +134,11 @@ impl Fleet {
         let deadline = env.clock.now().plus(STOP_PATIENCE);
         while env.clock.now() < deadline {
             self.reap();
-            if !self.pids.iter().any(|(name, pid)| is_node(&self.data, name, *pid)) {
+            if !self
+                .pids
+                .iter()
+                .any(|(name, pid)| is_node(&self.data, name, *pid))
+            {
                 break;
             }
             env.clock.sleep(Duration::from_millis(50)).await;
@@ -152,9 +174,12 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
 
 /// True if the process lives and was started on this node's configuration: process ids are used again.
 fn is_node(data: &Path, name: &str, pid: u32) -> bool {
-    let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else { return false };
+    let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else {
+        return false;
+    };
     let file = config_file(data, name);
-    line.split(|byte| *byte == 0).any(|word| word == file.as_os_str().as_encoded_bytes())
+    line.split(|byte| *byte == 0)
+        .any(|word| word == file.as_os_str().as_encoded_bytes())
 }
 
 fn signal(data: &Path, name: &str, pid: u32, signal: Signal) {

@@ -38,7 +38,10 @@ async fn start_and_wait(
     for node in nodes.iter() {
         node.ready(env, PATIENCE).await?;
     }
-    write_atomically(&data.join("cluster.json"), serde_json::to_string_pretty(&cluster)?.as_bytes())?;
+    write_atomically(
+        &data.join("cluster.json"),
+        serde_json::to_string_pretty(&cluster)?.as_bytes(),
+    )?;
     banner::print(data, plan, &cluster, "one process");
     tokio::select! {
         biased;
