@@ -138,9 +138,11 @@ impl Subject {
                 };
                 vec![rate(ours, book, &group(bytes as usize, clients), asked)]
             }
-            Subject::ReadSmall { clients, .. } => {
+            // An inline file is a look-up and no more; larger ones move bytes that the limit does not.
+            Subject::ReadSmall { bytes, clients } if bytes <= 4096 => {
                 vec![rate(ours, book, &look_ups(clients), Asked::default())]
             }
+            Subject::ReadSmall { .. } | Subject::List { .. } => Vec::new(),
             Subject::Create { clients } => {
                 let asked = if clients == 64 {
                     Asked::goal(Bound::AtLeast(0.25))
@@ -157,7 +159,6 @@ impl Subject {
                 };
                 vec![rate(ours, book, &look_ups(clients), asked)]
             }
-            Subject::List { .. } => Vec::new(),
         };
         found.into_iter().flatten().collect()
     }
@@ -407,9 +408,10 @@ mod tests {
                         .len(),
                     1
                 );
+                let compared = usize::from(bytes <= 4096);
                 assert_eq!(
                     Subject::ReadSmall { bytes, clients }.against(&ours, &book).len(),
-                    1
+                    compared
                 );
             }
             assert_eq!(Subject::Create { clients }.against(&ours, &book).len(), 1);

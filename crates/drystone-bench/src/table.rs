@@ -87,11 +87,17 @@ fn cpu(cpu: &Cpu) -> String {
     }
 }
 
+/// Two digits that say something, also where a ratio is small.
+fn ratio(value: f64) -> String {
+    let decimals = if value < 0.1 { 4 } else { 2 };
+    format!("{value:.decimals$}")
+}
+
 fn beside(against: &Against) -> String {
     let what = if against.compares == "p50_ms" { "p50 " } else { "" };
     let mut text = format!(
-        "    {:.2} x {what}{} {} of {}",
-        against.ratio,
+        "    {} x {what}{} {} of {}",
+        ratio(against.ratio),
         figure(against.value),
         against.unit,
         against.limit.trim_start_matches("limit: ")

@@ -89,7 +89,7 @@ impl Cluster {
             || "policy not known".to_owned(),
             |policy| {
                 let (replicas, ack, chunk) = (policy.replicas, policy.ack, policy.chunk_bytes);
-                format!("{replicas} replicas, acknowledged by policy {ack:?} ({ack}), chunks of {chunk}")
+                format!("{replicas} replicas, acknowledgement policy {ack}, chunks of {chunk}")
             },
         );
         let voters = members.iter().filter(|member| member.voter).count();
@@ -113,7 +113,7 @@ impl Cluster {
                     large::write(self, work.size, streams).await?;
                 }
                 let sample = large::read(self, work.size, streams).await?;
-                Ok(sample.noted("straight after writing: as cold as the chunk servers' caches leave it"))
+                Ok(sample.noted("straight after writing"))
             }
             Subject::CachedRead { streams } => {
                 // The first read may have gone to other replicas: what is measured is the state after many.
