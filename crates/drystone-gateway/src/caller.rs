@@ -6,7 +6,7 @@ use http::HeaderMap;
 /// Names the user of a request.
 pub const USER_HEADER: &str = "drystone-user";
 /// The longest user name.
-const MAX_USER_BYTES: usize = 255;
+const MAX_USER_BYTES: usize = 64;
 
 /// The caller that the headers name, or `default`.
 ///

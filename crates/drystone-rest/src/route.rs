@@ -172,10 +172,7 @@ async fn dispatch(
         let caller = drystone_gateway::caller::caller(&headers, &door.default_user).map_err(invalid)?;
         let mut client = door.client.as_caller(caller);
         if let Some(token) = headers.get(SESSION_HEADER) {
-            let token = token
-                .to_str()
-                .map_err(|_| invalid("Drystone-Session is not printable ASCII"))?;
-            client = client.with_session_token(token).map_err(Problem::from)?;
+            client = with_session(&client, token)?;
         }
         Ok(Call {
             client,
@@ -212,6 +209,24 @@ async fn dispatch(
             ),
         )),
     }
+}
+
+/// A token of another history is no fault of the request: the cluster was restored since.
+fn with_session(client: &Client, token: &HeaderValue) -> Result<Client, Problem> {
+    let is_hex =
+        |text: &str| !text.is_empty() && text.bytes().all(|byte| b"0123456789abcdef".contains(&byte));
+    let token = token.to_str().ok().filter(|token| {
+        token.split_once('-').is_some_and(|(history, index)| {
+            history.len() == 32 && index.len() <= 16 && is_hex(history) && is_hex(index)
+        })
+    });
+    let token = token.ok_or_else(|| invalid("Drystone-Session is not a token of an earlier answer"))?;
+    client.with_session_token(token).map_err(|_| {
+        Problem::new(
+            Code::Changed,
+            "Drystone-Session is of another history: drop it and look again",
+        )
+    })
 }
 
 fn not_allowed(allowed: &'static str) -> Result<Response, Problem> {

@@ -96,6 +96,10 @@ async fn bench(arguments: &Arguments, words: &[String]) -> anyhow::Result<ExitCo
     if arguments.json {
         words.push("--json".to_owned());
     }
+    if drystone_bench::wants_metadata(&words) {
+        let servers = connect::metadata_servers(&arguments.cluster).await?;
+        words.extend(["--metadata".to_owned(), servers.join(",")]);
+    }
     drystone_bench::run(Env::os(), words, &arguments.cluster).await
 }
 
