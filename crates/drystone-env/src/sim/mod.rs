@@ -3,6 +3,7 @@
 //! Nothing here is random but by its seed: the same calls in the same order give the same disk.
 
 mod clock;
+mod damage;
 mod disk;
 mod faults;
 mod file;
@@ -12,4 +13,5 @@ mod state;
 mod tests;
 
 pub use clock::SimClock;
+pub use damage::{Damage, Reseal};
 pub use disk::{SimDisk, SimDiskStats};

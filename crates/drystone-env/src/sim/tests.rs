@@ -1,6 +1,7 @@
 use super::*;
 use crate::clock::{Clock, Monotonic, WallTime};
 use crate::disk::{Disk, DiskFile, OpenOptions};
+use crate::rng::{Rng, SeededRng};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -221,4 +222,39 @@ fn sleepers_wake_when_time_is_moved() {
         (Monotonic(1_000_005), WallTime(1_000_100))
     );
     assert!(!clock.advance_to_next());
+}
+
+#[test]
+fn a_script_of_damage_does_what_it_says_and_any_bytes_are_one() {
+    let disk = SimDisk::new(1);
+    disk.set_contents("a", &[7; 5000]);
+    disk.set_contents("d/b", &[9; 4096]);
+    let never = |_: &str, _: &mut [u8], _: usize| panic!("nothing asks for new checksums");
+    let done = disk.damage(&[0, 0, 1, 0, 2, 0, 3, 0, 2, 1, 0, 0, 10, 0, 0, 0], &never);
+    assert_eq!((done.changes, done.forged), (2, false));
+    assert_eq!(disk.contents("a").unwrap()[4098], 7 ^ 8);
+    assert_eq!(disk.contents("d/b").unwrap(), [9; 10]);
+    let done = disk.damage(&[7, 1, 0, 0, 2, 0, 1, 0, 1, 2, 3], &never);
+    assert!(
+        done.forged && done.changes == 2,
+        "two bytes are written, one is a change of its own"
+    );
+    assert_eq!(disk.contents("d/b").unwrap()[1..5], [9, 1, 2, 9]);
+    let resealed = std::cell::Cell::new(0);
+    let count = |name: &str, bytes: &mut [u8], at: usize| {
+        assert_eq!((name, bytes.len(), at), ("a", 5000, 4100));
+        resealed.set(resealed.get() + 1);
+    };
+    assert!(disk.damage(&[128, 0, 1, 0, 4, 0, 0, 0], &count).forged);
+    assert_eq!(resealed.get(), 1);
+    disk.damage(&[5, 0, 0, 0, 0, 0, 0, 1], &never);
+    assert_eq!(disk.contents("a").unwrap().len(), 10);
+    disk.damage(&[4, 0, 0, 0, 0, 0, 0, 0], &never);
+    assert_eq!(disk.files(), ["d/b"]);
+    for seed in 0..500 {
+        let mut rng = SeededRng::new(seed);
+        let mut script = vec![0; rng.below(300) as usize];
+        rng.fill(&mut script);
+        disk.fork(seed).damage(&script, &|_, _, _| {});
+    }
 }
