@@ -1,5 +1,6 @@
 //! Project chores, run as `cargo xtask NAME`: everything that CI or a contributor needs beside cargo itself.
 
+mod fuzz;
 mod schema;
 mod steps;
 mod tidy;
@@ -12,6 +13,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   test [--allow-skips] [--only STEP]  install what is missing, build, and run every test
   tidy                                layer rule and absences (part of test)
   openapi                             schemathesis against a running cluster (part of test)
+  fuzz [--minutes N] [--target T]     fuzz each target (or T) for N minutes, 1 if not given
   install                             install what the tests need, by package name";
 
 fn main() -> ExitCode {
@@ -21,6 +23,7 @@ fn main() -> ExitCode {
         ["test", rest @ ..] => steps::test(rest),
         ["tidy"] => tidy::run(),
         ["openapi"] => schema::run(),
+        ["fuzz", rest @ ..] => fuzz::fuzz(rest),
         ["install"] => steps::install().map(|_| ()),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

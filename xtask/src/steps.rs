@@ -43,7 +43,7 @@ const STEPS: &[Step] = &[
         what: || {
             run(
                 "cargo",
-                &["test", "--workspace", "--locked", "--exclude", "drystone"],
+                &["test", "--workspace", "--locked", "--exclude", "drystone-system"],
             )
         },
     },
@@ -65,14 +65,14 @@ const STEPS: &[Step] = &[
 fn system() -> anyhow::Result<()> {
     let binary = target().join("release/drystone");
     println!(
-        "$ DRYSTONE_BINARY={} cargo test --package drystone -- --test-threads 1",
+        "$ DRYSTONE_BINARY={} cargo test --package drystone-system -- --test-threads 1",
         binary.display()
     );
     let status = Command::new("cargo")
         .args([
             "test",
             "--package",
-            "drystone",
+            "drystone-system",
             "--locked",
             "--",
             "--test-threads",

@@ -26,6 +26,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("drystone-rest", 7),
     ("drystone-bench", 8),
     ("drystone", 9),
+    ("drystone-system", 9),
     ("xtask", 9),
 ];
 

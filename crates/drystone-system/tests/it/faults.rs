@@ -1,0 +1,234 @@
+//! A server dies in the middle of what a user does, or the user dies.
+
+use drystone_system::files::{Stream, Summer};
+use drystone_system::process::{Signal, state};
+use drystone_system::{Cluster, Node, Options, Running, wait_for};
+use serde_json::Value;
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const PIECE: usize = 1 << 20;
+/// Three chunks and a bit.
+const LARGE: u64 = 200 << 20;
+
+/// A source that comes slowly, piece by piece.
+struct Slow {
+    source: Stream,
+    left: u64,
+}
+
+impl Slow {
+    fn new(seed: u64, length: u64) -> Self {
+        Self {
+            source: Stream::new(seed, length),
+            left: length,
+        }
+    }
+
+    fn feed(&mut self, put: &mut Running, length: u64) {
+        let mut piece = vec![0; PIECE];
+        let mut todo = length.min(self.left);
+        while todo > 0 {
+            let room = PIECE.min(todo as usize);
+            self.source.read_exact(&mut piece[..room]).unwrap();
+            put.feed(&piece[..room]);
+            std::thread::sleep(Duration::from_millis(5));
+            todo -= room as u64;
+            self.left -= room as u64;
+        }
+    }
+}
+
+fn appended(cluster: &Cluster, nodes: &[Node]) -> Vec<f64> {
+    nodes
+        .iter()
+        .map(|node| cluster.metric(node, "drystone_chunk_appended_bytes_total"))
+        .collect()
+}
+
+/// Feeds until some server of the chain has taken bytes of the present chunk; answers that server.
+fn one_in_the_chain(cluster: &Cluster, slow: &mut Slow, put: &mut Running) -> Node {
+    let nodes = cluster.chunk_servers();
+    for _ in 0..20 {
+        let before = appended(cluster, &nodes);
+        slow.feed(put, 2 << 20);
+        std::thread::sleep(Duration::from_millis(300));
+        let after = appended(cluster, &nodes);
+        let grown = nodes
+            .iter()
+            .zip(before.iter().zip(&after))
+            .find(|(_, (before, after))| after > before);
+        if let Some((node, (before, after))) = grown {
+            println!(
+                "{} took {} bytes of the write that goes on",
+                node.name,
+                after - before
+            );
+            return node.clone();
+        }
+    }
+    panic!("no chunk server takes anything");
+}
+
+fn compare(cluster: &Cluster, path: &str, seed: u64, length: u64) {
+    let (mut found, mut expected) = (Summer::default(), Summer::default());
+    let answer = cluster
+        .http()
+        .stream("GET", path, &[], 0, &mut &b""[..], &mut found);
+    assert_eq!(answer.unwrap().0, 200);
+    io::copy(&mut Stream::new(seed, length), &mut expected).unwrap();
+    assert_eq!(
+        (found.length, found.sum()),
+        (expected.length, expected.sum()),
+        "{path} came back otherwise"
+    );
+}
+
+fn extents(cluster: &Cluster, path: &str) -> Vec<(u64, u64, Vec<String>)> {
+    let stat = cluster.cli(&["--json", "stat", "-e", path]).json();
+    let number = |value: &Value| value.as_u64().unwrap();
+    let servers = |extent: &Value| -> Vec<String> {
+        let replicas = extent["replicas"].as_array().unwrap();
+        replicas
+            .iter()
+            .map(|replica| replica["server"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let extents = stat["extents"].as_array().unwrap();
+    extents
+        .iter()
+        .map(|extent| {
+            (
+                number(&extent["offset"]),
+                number(&extent["length"]),
+                servers(extent),
+            )
+        })
+        .collect()
+}
+
+fn hit_in_the_middle(signal: Signal) {
+    let mut cluster = Cluster::start(Options::processes());
+    let mut put = cluster.begin(&["-q", "put", "-", "/large"]);
+    let mut slow = Slow::new(11, LARGE);
+    slow.feed(&mut put, 80 << 20);
+    let victim = one_in_the_chain(&cluster, &mut slow, &mut put);
+    let fed = LARGE - slow.left;
+    cluster.signal(&victim.name, signal);
+    assert!(put.runs(), "the write was over when {} was hit", victim.name);
+    // Not acknowledged: it is not even visible yet, and more than half of it has not been sent.
+    assert_eq!(cluster.http().get("/metadata/large").status, 404);
+    if signal == Signal::STOP {
+        assert_eq!(state(victim.pid), Some('T'));
+    }
+    let start = Instant::now();
+    slow.feed(&mut put, LARGE);
+    put.finish().ok();
+    println!(
+        "{} was hit by {signal:?} after {fed} bytes; the write ended {:?} later",
+        victim.name,
+        start.elapsed()
+    );
+    let list = extents(&cluster, "/large");
+    list.iter()
+        .for_each(|(offset, length, servers)| println!("  {offset} +{length}: {servers:?}"));
+    let last = list.last().unwrap();
+    assert!(
+        !last.2.contains(&victim.name),
+        "bytes sent after the fault lie on {}: {list:?}",
+        victim.name
+    );
+    // Chunks are full but for the last one: a shorter one was cut off where the fault hit it.
+    let cut = list.iter().find(|(offset, length, _)| {
+        *offset < fed && fed < offset + length + (64 << 20) && *length < 64 << 20
+    });
+    assert!(
+        cut.is_some(),
+        "the fault did not hit the chunk being written: {list:?}"
+    );
+    compare(&cluster, "/files/large", 11, LARGE);
+    if signal == Signal::STOP {
+        cluster.signal(&victim.name, Signal::CONT);
+    } else {
+        cluster.revive();
+    }
+    compare(&cluster, "/files/large", 11, LARGE);
+}
+
+#[test]
+fn a_write_goes_on_when_a_chunk_server_of_its_chain_is_killed() {
+    hit_in_the_middle(Signal::KILL);
+}
+
+#[test]
+fn a_write_goes_on_when_a_chunk_server_of_its_chain_is_paused() {
+    hit_in_the_middle(Signal::STOP);
+}
+
+#[test]
+fn a_client_killed_in_the_middle_of_a_put_leaves_no_file() {
+    let cluster = Cluster::start(Options::single());
+    cluster.cli_with(&["put", "-", "/old"], b"old content").ok();
+    for path in ["/new", "/old"] {
+        let mut put = cluster.begin(&["-q", "put", "-", path]);
+        Slow::new(12, LARGE).feed(&mut put, 70 << 20);
+        let node = &cluster.chunk_servers()[0];
+        let taken = wait_for("bytes arrive", PATIENCE, || {
+            let taken = cluster.metric(node, "drystone_chunk_appended_bytes_total");
+            (taken > 0.0).then_some(taken)
+        });
+        put.kill();
+        assert_eq!(put.finish().code, None);
+        println!("{} had taken {taken} bytes when the client was killed", node.name);
+    }
+    assert_eq!(cluster.cli(&["ls", "/"]).text(), "old\n");
+    cluster.cli(&["cat", "/new"]).refused(3, "/new");
+    assert_eq!(cluster.cli(&["cat", "/old"]).ok(), b"old content");
+    cluster.cli_with(&["put", "-", "/new"], b"now whole").ok();
+    assert_eq!(cluster.cli(&["cat", "/new"]).ok(), b"now whole");
+}
+
+#[test]
+fn no_write_fails_while_the_metadata_leader_dies() {
+    let mut cluster = Cluster::start(Options::processes());
+    let mut worst = Duration::ZERO;
+    for round in 0..2 {
+        let leader = cluster.leader();
+        let mut http = cluster.http();
+        for i in 0..20 {
+            let body = format!("{round} {i}");
+            assert_eq!(
+                http.put(&format!("/files/before-{round}-{i}"), body.as_bytes())
+                    .status,
+                201
+            );
+        }
+        cluster.signal(&leader, Signal::KILL);
+        let start = Instant::now();
+        for i in 0..20 {
+            let body = format!("{round} {i}");
+            let answer = http.put(&format!("/files/after-{round}-{i}"), body.as_bytes());
+            assert_eq!(answer.status, 201, "{}", String::from_utf8_lossy(&answer.body));
+            if i == 0 {
+                worst = worst.max(start.elapsed());
+                println!(
+                    "round {round}: {leader} killed, the next write was done after {:?}",
+                    start.elapsed()
+                );
+            }
+        }
+        cluster
+            .cli_with(&["put", "-", &format!("/command-{round}")], b"command")
+            .ok();
+        assert_ne!(cluster.leader(), leader);
+        for i in 0..20 {
+            for name in [format!("before-{round}-{i}"), format!("after-{round}-{i}")] {
+                let body = http.get(&format!("/files/{name}")).expect(200);
+                assert_eq!(body, format!("{round} {i}").as_bytes(), "{name}");
+            }
+        }
+        cluster.revive();
+    }
+    println!("longest time without a write: {worst:?} (3 s are promised)");
+}

@@ -1,0 +1,15 @@
+//! The binary as real processes: what a user does, and what happens to a user.
+//!
+//! `cargo xtask test --only system` runs these tests, one at a time.
+
+#![allow(clippy::disallowed_methods, reason = "real processes live in real time")]
+
+mod basics;
+mod damage;
+mod faults;
+mod garbage;
+mod http;
+mod import;
+mod members;
+mod memory;
+mod processes;

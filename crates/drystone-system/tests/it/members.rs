@@ -1,0 +1,107 @@
+//! Metadata servers come and go.
+
+use drystone_system::process::Signal;
+use drystone_system::{Cluster, Options, Running, binary, wait_for};
+use serde_json::Value;
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(90);
+
+fn members(cluster: &Cluster) -> Vec<Value> {
+    let status = cluster.cli(&["--json", "admin", "raft", "status"]).json();
+    status["members"].as_array().unwrap().clone()
+}
+
+fn member(cluster: &Cluster, node: u64) -> Option<Value> {
+    members(cluster).into_iter().find(|member| member["node"] == node)
+}
+
+#[test]
+fn a_wiped_follower_comes_back_under_a_new_id() {
+    let cluster = Cluster::start(Options::processes());
+    for i in 0..30 {
+        cluster
+            .http()
+            .put(&format!("/files/before-{i}"), b"before")
+            .expect(201);
+    }
+    let leader = cluster.leader();
+    let nodes = cluster.nodes();
+    let wiped = nodes
+        .iter()
+        .find(|node| node.role == "metadata" && node.name != leader)
+        .unwrap();
+    let old: u64 = wiped.name.rsplit('-').next().unwrap().parse().unwrap();
+    cluster.signal(&wiped.name, Signal::KILL);
+    fs::remove_dir_all(&wiped.data[0]).unwrap();
+
+    // The same place in the network and on the disk, another identity.
+    let config = fs::read_to_string(cluster.data().join(format!("{}.toml", wiped.name))).unwrap();
+    let config = config.replace(
+        &format!("metadata-node = {old}\n"),
+        "metadata-node = 9\njoin = true\n",
+    );
+    let config = config.replace(&format!("name = \"{}\"", wiped.name), "name = \"metadata-9\"");
+    let file = cluster.home().join("metadata-9.toml");
+    fs::write(&file, config).unwrap();
+    let run = |word: &str| {
+        let mut command = Command::new(binary());
+        command
+            .arg(word)
+            .arg("--config")
+            .arg(&file)
+            .env("DRYSTONE_LOG", "info");
+        Running::start(command)
+    };
+    run("format").finish().ok();
+    let mut node = run("node");
+    let learner = wait_for("the new server is a learner that has caught up", PATIENCE, || {
+        assert!(node.runs(), "the new server ended");
+        member(&cluster, 9).filter(|member| member["matched"].as_u64().is_some_and(|matched| matched > 30))
+    });
+    assert_eq!(
+        (
+            &learner["voter"],
+            member(&cluster, old).unwrap()["voter"].as_bool()
+        ),
+        (&Value::Bool(false), Some(true))
+    );
+    cluster
+        .cli(&["admin", "raft", "replace", &old.to_string(), "9"])
+        .ok();
+    wait_for("the new server is a voter, the old one is gone", PATIENCE, || {
+        let is_voter = member(&cluster, 9).is_some_and(|member| member["voter"] == true);
+        (is_voter && member(&cluster, old).is_none_or(|member| member["voter"] == false)).then_some(())
+    });
+    println!("{:?}", members(&cluster));
+    cluster.http().put("/files/with", b"with").expect(201);
+
+    // Its vote counts: with one more server dead, two of three voters are left, and it is one of them.
+    let leader = cluster.leader();
+    let names: Vec<&str> = nodes
+        .iter()
+        .filter(|n| n.role == "metadata")
+        .map(|n| n.name.as_str())
+        .collect();
+    let follower = names
+        .into_iter()
+        .find(|name| *name != leader && *name != wiped.name)
+        .unwrap();
+    cluster.signal(follower, Signal::KILL);
+    cluster.http().put("/files/after", b"after").expect(201);
+    // And it can lead.
+    cluster.cli(&["admin", "raft", "transfer", "9"]).ok();
+    wait_for("the new server leads", PATIENCE, || {
+        (cluster.leader() == "metadata-9").then_some(())
+    });
+    cluster.http().put("/files/led", b"led").expect(201);
+    assert_eq!(
+        cluster
+            .cli(&["cat", "/before-29", "/with", "/after", "/led"])
+            .ok(),
+        b"beforewithafterled"
+    );
+    assert_eq!(cluster.status()["files"], 33);
+}

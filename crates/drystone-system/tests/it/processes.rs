@@ -1,0 +1,106 @@
+//! One process per node: who lives, who dies, who is started again.
+
+use drystone_system::process::{self, Signal, is_alive};
+use drystone_system::{Cluster, Node, Options};
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::Duration;
+
+fn names(nodes: &[Node], role: &str) -> Vec<String> {
+    nodes
+        .iter()
+        .filter(|node| node.role == role)
+        .map(|node| node.name.clone())
+        .collect()
+}
+
+#[test]
+fn nodes_outlive_up_and_only_the_dead_are_started_again() {
+    let mut cluster = Cluster::start(Options::processes());
+    let before = cluster.nodes();
+    assert_eq!(
+        names(&before, "metadata"),
+        ["metadata-1", "metadata-2", "metadata-3"]
+    );
+    assert_eq!(
+        names(&before, "chunk"),
+        ["chunk-1", "chunk-2", "chunk-3", "chunk-4", "chunk-5"]
+    );
+    assert_eq!(names(&before, "gateway"), ["gateway"]);
+    let pids: BTreeSet<u32> = before.iter().map(|node| node.pid).collect();
+    assert_eq!(pids.len(), 9, "each node has a process of its own");
+    for node in &before {
+        let line = fs::read(format!("/proc/{}/cmdline", node.pid)).unwrap();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        assert!(
+            line.contains(&format!("{}.toml", node.name)),
+            "{} is not {line}",
+            node.name
+        );
+    }
+    cluster.cli_with(&["put", "-", "/file"], b"before").ok();
+
+    cluster.end_up(Signal::KILL);
+    assert!(
+        before.iter().all(|node| is_alive(node.pid)),
+        "a node died with up"
+    );
+    assert_eq!(cluster.cli(&["cat", "/file"]).ok(), b"before");
+    for name in ["chunk-2", "metadata-2"] {
+        cluster.signal(name, Signal::KILL);
+    }
+    cluster.cli_with(&["put", "-", "/other"], b"meanwhile").ok();
+    cluster.up();
+    for (old, new) in before.iter().zip(cluster.nodes()) {
+        assert_eq!(old.name, new.name);
+        let was_killed = ["chunk-2", "metadata-2"].contains(&old.name.as_str());
+        assert_eq!(
+            old.pid != new.pid,
+            was_killed,
+            "{}: {} then {}",
+            old.name,
+            old.pid,
+            new.pid
+        );
+        assert!(is_alive(new.pid));
+    }
+    assert_eq!(cluster.cli(&["cat", "/file", "/other"]).ok(), b"beforemeanwhile");
+
+    assert!(cluster.end_up(Signal::INT).success());
+    assert!(
+        before.iter().all(|node| !is_alive(node.pid)),
+        "a node outlived the end of up"
+    );
+    assert_eq!(process::started_on(cluster.home()), Vec::<u32>::new());
+    cluster.up();
+    assert_eq!(cluster.cli(&["cat", "/file", "/other"]).ok(), b"beforemeanwhile");
+}
+
+#[test]
+fn a_node_that_dies_is_seen_and_missed_by_nobody() {
+    let mut cluster = Cluster::start(Options::processes());
+    cluster.signal("chunk-3", Signal::KILL);
+    drystone_system::wait_for(
+        "the status tells of the dead server",
+        Duration::from_secs(60),
+        || {
+            let status = cluster.status();
+            let servers = status["servers"].as_array().unwrap();
+            let dead = servers.iter().find(|server| server["name"] == "chunk-3").unwrap();
+            (dead["state"] != "alive").then_some(())
+        },
+    );
+    let alive = cluster.nodes().iter().filter(|node| is_alive(node.pid)).count();
+    assert_eq!(alive, 8, "nothing restarts a node behind the operator's back");
+    cluster.cli_with(&["put", "-", "/file"], &vec![7; 3_000_000]).ok();
+    cluster.revive();
+    drystone_system::wait_for("the server is alive again", Duration::from_secs(60), || {
+        let status = cluster.status();
+        status["servers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|server| server["state"] == "alive")
+            .then_some(())
+    });
+}
