@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod behaviour;
+mod corpus;
 mod crash;
 mod damage;
+mod fuzzed;
 mod golden;
 mod speed;
 mod support;
