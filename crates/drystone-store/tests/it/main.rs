@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod basics;
+mod corpus;
 mod damage;
+mod fuzzed;
 mod harness;
+mod image;
 mod model;
