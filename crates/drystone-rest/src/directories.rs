@@ -3,7 +3,7 @@
 use crate::metadata::{self, describe};
 use crate::respond::{insert, json, no_content, with_session};
 use crate::route::{Call, invalid};
-use drystone_client::{DeleteOptions, Expect, MakeDirectoryOptions};
+use drystone_client::{Code, DeleteOptions, Expect, MakeDirectoryOptions};
 use drystone_gateway::{Problem, Response};
 use http::{StatusCode, header};
 use serde_json::{Value, json};
@@ -63,7 +63,7 @@ pub async fn create(call: Call) -> Result<Response, Problem> {
 /// `DELETE`.
 pub async fn delete(call: Call) -> Result<Response, Problem> {
     if call.path == "/" {
-        return Err(invalid("the root directory cannot be deleted"));
+        return Err(Problem::new(Code::Denied, "the root directory cannot be deleted"));
     }
     let options = DeleteOptions {
         recursive: call.query.flag("recursive")?,

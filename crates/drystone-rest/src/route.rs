@@ -99,9 +99,9 @@ impl Call {
         let key = value
             .to_str()
             .map_err(|_| invalid("Idempotency-Key is not printable ASCII"))?;
-        if key.is_empty() || key.len() > MAX_KEY_BYTES {
+        if key.is_empty() || key.len() > MAX_KEY_BYTES || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(invalid(format!(
-                "Idempotency-Key must have 1 to {MAX_KEY_BYTES} bytes"
+                "Idempotency-Key must have 1 to {MAX_KEY_BYTES} characters and no spaces"
             )));
         }
         let mut hash = Sha256::new();
