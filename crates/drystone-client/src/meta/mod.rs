@@ -192,6 +192,9 @@ impl Meta {
                 Code::NotLeader => lock(&self.servers).redirected(target, &reply.leader),
                 Code::Unavailable | Code::Unknown | Code::Stranger => lock(&self.servers).failed(target),
                 Code::Busy => false,
+                // Apply refuses in its outcome. This refusal was made before it, and says nothing of an earlier
+                // attempt whose answer was lost: only apply can tell.
+                _ if maybe_done && call.repeat == Repeat::Idempotent => false,
                 code => return Next::GiveUp(code),
             },
             CallError::NotSent(NotSent::TooLarge { .. }) => return Next::GiveUp(Code::TooLarge),
@@ -451,9 +454,8 @@ fn failed(call: Call, code: Code, error: CallError, maybe_done: bool) -> Failed 
     };
     let code = match call.repeat {
         Repeat::Read if code == Code::Unknown => Code::Unavailable,
-        // A refusal of the last attempt says nothing of an earlier one whose answer was lost, unless the receiver
-        // recognises repetitions: then it is the answer.
-        Repeat::Idempotent | Repeat::Once if maybe_done && error.reply().is_none() => Code::Unknown,
+        // A refusal of the last attempt says nothing of an earlier one whose answer was lost.
+        Repeat::Idempotent | Repeat::Once if maybe_done => Code::Unknown,
         _ => code,
     };
     let kind = match code {

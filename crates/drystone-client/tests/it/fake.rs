@@ -75,6 +75,8 @@ pub(crate) struct World {
     pub(crate) inline_max: AtomicU32,
     /// So many answers to commands are lost after the command was applied.
     pub(crate) lose_answers: AtomicU32,
+    /// So many commands are refused before the sessions are looked at, once no answer is to be lost any more.
+    pub(crate) refuse_early: AtomicU32,
     leader: AtomicU64,
     members: Mutex<Vec<Member>>,
     pub(crate) chunk_bytes: AtomicU64,
@@ -199,6 +201,15 @@ impl Service for FakeMeta {
                 inline_max: world.inline_max.load(SeqCst),
                 ..ClusterInfo::default()
             }),
+            Kind::Mutate
+                if world.lose_answers.load(SeqCst) == 0
+                    && world
+                        .refuse_early
+                        .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
+                        .is_ok() =>
+            {
+                Reply::refuse(Code::InlineRefused, "too few voters")
+            }
             Kind::Mutate => {
                 let reply = world.mutate(request.decode().unwrap());
                 lost = world

@@ -193,6 +193,34 @@ async fn a_lost_answer_is_asked_for_again_and_applied_once() {
     assert_eq!(cluster.world.namespace.lock().unwrap().applied, applied + 1);
 }
 
+/// The leader refuses some commands before it looks at their session. Of a repeated one whose first answer was lost
+/// such a refusal says nothing: it was once believed, and the bytes were then written again as another command.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_early_refusal_of_a_repeated_command_is_not_believed() {
+    let cluster = Cluster::start(1, 3).await;
+    cluster.world.inline_max.store(4096, SeqCst);
+    let client = cluster.client().await;
+    client
+        .put("/f", bytes(1, 10), WriteOptions::default())
+        .await
+        .unwrap();
+    let applied = cluster.world.namespace.lock().unwrap().applied;
+    cluster.world.lose_answers.store(1, SeqCst);
+    cluster.world.refuse_early.store(2, SeqCst);
+    let options = WriteOptions {
+        mode: WriteMode::Append,
+        ..WriteOptions::default()
+    };
+    let published = client.put("/f", bytes(2, 10), options).await.unwrap();
+    assert_eq!((published.offset, published.size), (10, 20));
+    assert_eq!(
+        cluster.world.refuse_early.load(SeqCst),
+        0,
+        "the refusals were met"
+    );
+    assert_eq!(cluster.world.namespace.lock().unwrap().applied, applied + 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_leader_is_invisible() {
     let cluster = Cluster::start(2, 3).await;
