@@ -123,6 +123,15 @@ impl Leader {
         })
     }
 
+    /// True while the office is so young that a server that has not reported to it may be well, and there is one.
+    pub(crate) fn is_settling(&self, shared: &Shared) -> Option<bool> {
+        let now = shared.env.clock.now();
+        let state = shared.read();
+        self.with(shared, |office| {
+            now.since(office.begun) < shared.config.suspect_after && office.servers.misses_some(state.nodes())
+        })
+    }
+
     /// Marks the disks of suspect servers, if this server would know.
     pub(crate) fn mark_suspects(&self, shared: &Shared, disks: &mut [DiskLocation]) {
         let now = shared.env.clock.now();

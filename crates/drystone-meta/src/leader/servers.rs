@@ -69,6 +69,14 @@ impl Servers {
         }
     }
 
+    /// True if a chunk server of the cluster has sent no heartbeat to this leader yet.
+    pub(crate) fn misses_some<'a>(&self, mut nodes: impl Iterator<Item = &'a NodeRecord>) -> bool {
+        nodes.any(|node| {
+            let counts = node.roles & role::CHUNK != 0 && !node.fenced;
+            counts && self.servers.get(&node.id).is_none_or(|server| server.last.is_none())
+        })
+    }
+
     /// The disks that reported in a heartbeat, as placement sees them.
     pub(crate) fn disk_views<'a>(
         &self,

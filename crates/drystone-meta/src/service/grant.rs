@@ -10,6 +10,7 @@ use drystone_proto::record::{PolicyRecord, ReplicaRecord};
 use drystone_rpc::{Request, refusal};
 use drystone_types::{ByteCount, Code, DiskId, DiskRef, Epoch, Incarnation, NodeId, Policy, SizeClass};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Chunks in one answer.
 const MAX_GRANTS: u32 = 64;
@@ -22,6 +23,9 @@ fn disk_of(replica: &ReplicaRecord) -> DiskRef {
         incarnation: Incarnation(replica.incarnation),
     }
 }
+
+/// How often a new leader looks whether its servers have come: a tenth of what a failover takes.
+const SETTLE_POLL: Duration = Duration::from_millis(20);
 
 impl MetaService {
     pub(super) async fn grant(
@@ -48,7 +52,7 @@ impl MetaService {
         } else {
             vec![(ask.replace_in, self.replaceable(&ask)?)]
         };
-        let views = self.leader.disk_views(&self.shared).ok_or(Refused::NotLeader)?;
+        let views = self.settled_views(&ask, &policy, class).await?;
         let mut grants = Vec::with_capacity(chunks.len());
         for (chunk, placement) in chunks {
             let disks = self.plan(&ask, &policy, class, &views)?;
@@ -56,6 +60,32 @@ impl MetaService {
         }
         self.shared.metrics.grants.inc_by(grants.len() as u64);
         Ok(GrantReply { grants })
+    }
+
+    /// The disks that reported to this leader. A new leader knows none, which says nothing of the cluster: it waits
+    /// for its servers while they would not do and may still come. The request's deadline ends the wait.
+    async fn settled_views(
+        &self,
+        ask: &GrantRequest,
+        policy: &Policy,
+        class: SizeClass,
+    ) -> Result<Vec<DiskView>, Refused> {
+        loop {
+            let settling = self
+                .leader
+                .is_settling(&self.shared)
+                .ok_or(Refused::NotLeader)?;
+            let views = self.leader.disk_views(&self.shared).ok_or(Refused::NotLeader)?;
+            let wanted = if ask.replace_in == 0 { policy.replicas as usize } else { 1 };
+            let enough = || {
+                let plan = self.plan(ask, policy, class, &views);
+                plan.is_ok_and(|disks| disks.len() >= wanted)
+            };
+            if !settling || enough() {
+                return Ok(views);
+            }
+            self.shared.env.clock.sleep(SETTLE_POLL).await;
+        }
     }
 
     /// Checks that a chunk is still private, and gives the log index that placed it.
