@@ -1,4 +1,6 @@
 //! The tables as apply and readers see them: the overlay over the batch that is being written over the store.
+//! The newest layer that knows a key answers: overlay, frozen, then the batch written last and the clean cache,
+//! which only repeat what the store holds, then the store.
 //!
 //! Owns layers, the undo of a refused command and the bounded cache of clean records. Must never know what a
 //! record means.
@@ -12,6 +14,9 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
+
+#[cfg(test)]
+mod tests;
 
 /// A change that the store does not have yet.
 #[derive(Clone, Debug)]

@@ -33,6 +33,8 @@ pub struct Cluster {
     pub next_chunk: u64,
     pub sequence: u64,
     pub log: Vec<(u64, Entry)>,
+    /// The answer to each entry of the log.
+    pub outcomes: Vec<Outcome>,
 }
 
 pub fn node(id: u64, disks: &[(u64, u64)]) -> NodeRecord {
@@ -83,6 +85,7 @@ impl Cluster {
             next_chunk: 0,
             sequence: 0,
             log: Vec::new(),
+            outcomes: Vec::new(),
         };
         cluster.own(Op::Initialize(Initialize {
             policy: Some(POLICY),
@@ -106,6 +109,7 @@ impl Cluster {
         self.index += 1;
         let outcome = self.ns.apply(LogIndex(self.index), &entry).unwrap();
         self.log.push((self.index, entry));
+        self.outcomes.push(outcome.clone());
         outcome
     }
 

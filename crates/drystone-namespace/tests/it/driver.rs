@@ -3,7 +3,11 @@
 use crate::cluster::{Cluster, at, code, inline, settings};
 use crate::invariants;
 use crate::model::{Answer, Body, Condition, Kind, Model, Node};
-use drystone_namespace::{Caller, MemoryStore, Namespace, OrderedStore, Want};
+use bytes::Bytes;
+use drystone_namespace::store::Visitor;
+use drystone_namespace::{
+    Batch, Caller, MemoryStore, Namespace, Order, OrderedStore, StoreError, View, Want,
+};
 use drystone_proto::command::*;
 use drystone_proto::record::InodeKind;
 use drystone_types::{Code, LogIndex};
@@ -554,8 +558,52 @@ fn compare_tree(ns: &Namespace<MemoryStore>, path: &str, node: &Node) {
     }
 }
 
-/// Feeds `log` to a replica that flushes, crashes and reopens as `fates` say; its hash must be `expected`.
-pub fn replay(log: &[(u64, Entry)], fates: &[Fate], expected: u64) {
+/// The records in which two namespaces differ, with both values.
+fn differences(left: &Namespace<MemoryStore>, right: &Namespace<MemoryStore>) -> Vec<String> {
+    let [left, right] = [left, right].map(|ns| {
+        let mut records = BTreeMap::new();
+        ns.visit(&mut |key, value| drop(records.insert(key.to_vec(), value.to_vec())))
+            .unwrap();
+        records
+    });
+    let keys: BTreeSet<_> = left.keys().chain(right.keys()).collect();
+    keys.into_iter()
+        .filter(|key| left.get(*key) != right.get(*key))
+        .map(|key| format!("{key:02x?}: {:02x?}, {:02x?}", left.get(key), right.get(key)))
+        .collect()
+}
+
+/// A store that stops before it syncs.
+struct Unsynced(Arc<MemoryStore>);
+
+impl View for Unsynced {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.0.get(key)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], order: Order, visit: Visitor<'_>) -> Result<(), StoreError> {
+        self.0.scan(from, to, order, visit)
+    }
+}
+
+impl OrderedStore for Unsynced {
+    fn write(&self, batch: &Batch) -> Result<(), StoreError> {
+        self.0.write(batch)
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn view(&self) -> Result<Box<dyn View>, StoreError> {
+        self.0.view()
+    }
+}
+
+/// Feeds the log of `whole` to a replica that flushes, crashes and reopens as `fates` say: it gives the same
+/// answers and comes to the same state.
+pub fn replay(whole: &Cluster, fates: &[Fate]) {
+    let log = &whole.log;
     let store = Arc::new(MemoryStore::new());
     let mut ns = Namespace::open(Arc::clone(&store), settings()).unwrap();
     let mut batch = None;
@@ -564,7 +612,8 @@ pub fn replay(log: &[(u64, Entry)], fates: &[Fate], expected: u64) {
     let mut reopened = 0;
     while at < log.len() {
         let (index, entry) = &log[at];
-        ns.apply(LogIndex(*index), entry).unwrap();
+        let outcome = ns.apply(LogIndex(*index), entry).unwrap();
+        assert_eq!(outcome, whole.outcomes[at], "equal log, equal answers: {entry:?}");
         at += 1;
         match fates.next().copied().unwrap_or(Fate::Go) {
             Fate::Go => {}
@@ -579,16 +628,22 @@ pub fn replay(log: &[(u64, Entry)], fates: &[Fate], expected: u64) {
                 reopened += 1;
                 // A batch that was written and not synced may or may not be there.
                 if let Some(batch) = batch.take() {
-                    store.crash(usize::MAX);
-                    drop(batch);
+                    let unsynced = Unsynced(Arc::clone(&store));
+                    let _never_told = batch.write_to(&unsynced).unwrap();
+                    store.crash(reopened % 2);
                 }
-                store.sync().unwrap();
                 ns = Namespace::open(Arc::clone(&store), settings()).unwrap();
                 at = log.partition_point(|(index, _)| *index <= ns.applied().0);
             }
             Fate::Reopen => {}
         }
     }
-    assert_eq!(ns.state_hash().unwrap(), expected, "equal log, equal state");
+    let differences = differences(&whole.ns, &ns);
+    assert!(differences.is_empty(), "equal log, equal state: {differences:#?}");
+    assert_eq!(
+        ns.state_hash().unwrap(),
+        whole.ns.state_hash().unwrap(),
+        "equal log, equal state"
+    );
     invariants::check(&ns);
 }

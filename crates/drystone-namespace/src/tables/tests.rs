@@ -1,0 +1,195 @@
+//! Every short sequence of changes and flushes reads as a plain map does, whichever layers hold the keys.
+
+use super::Tables;
+use crate::key::Key;
+use crate::memory::MemoryStore;
+use crate::records::{MarkRecord, encode};
+use crate::store::{Batch, Order, OrderedStore};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// What happens to the tables; every change is a command of its own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Act {
+    Put,
+    PutNew,
+    Delete,
+    /// A command that deletes, sets and deletes again, and is refused.
+    Refused,
+    /// Apply reads, so the cache may remember.
+    Load,
+    Freeze,
+    /// The frozen batch is written, then the tables are told.
+    Flush,
+}
+
+use Act::*;
+
+const ACTS: [Act; 7] = [Put, PutNew, Delete, Refused, Load, Freeze, Flush];
+
+type Model = BTreeMap<Vec<u8>, Bytes>;
+
+struct Case {
+    tables: Tables<MemoryStore>,
+    model: Model,
+    frozen: Option<Batch>,
+    changes: u64,
+}
+
+fn key() -> Key {
+    Key::from_slice(&[1, 5])
+}
+
+impl Case {
+    fn new() -> Self {
+        let mut case = Self {
+            tables: Tables::new(Arc::new(MemoryStore::new())),
+            model: Model::new(),
+            frozen: None,
+            changes: 0,
+        };
+        // A neighbour on each side, so that scans have something to join.
+        for beside in [[1, 4], [1, 6]] {
+            case.set(Key::from_slice(&beside), true);
+        }
+        case
+    }
+
+    fn set(&mut self, key: Key, free: bool) {
+        self.changes += 1;
+        let record = MarkRecord { since: self.changes };
+        self.model.insert(key.as_slice().to_vec(), encode(&record));
+        if free {
+            self.tables.put_new(key, &record);
+        } else {
+            self.tables.put(key, &record);
+        }
+        self.tables.commit();
+    }
+
+    fn can(&self, act: Act) -> bool {
+        match act {
+            PutNew => !self.model.contains_key(key().as_slice()),
+            Freeze => self.frozen.is_none(),
+            Flush => self.frozen.is_some(),
+            _ => true,
+        }
+    }
+
+    fn act(&mut self, act: Act) {
+        match act {
+            Put => self.set(key(), false),
+            PutNew => self.set(key(), true),
+            Delete => {
+                self.model.remove(key().as_slice());
+                self.tables.delete(key());
+                self.tables.commit();
+            }
+            Refused => {
+                self.tables.delete(key());
+                self.tables.put(key(), &MarkRecord { since: u64::MAX });
+                self.tables.delete(key());
+                self.tables.rollback();
+            }
+            Load => {
+                let expected = self.model.get(key().as_slice());
+                assert_eq!(self.tables.load(&key()).unwrap().as_ref(), expected);
+            }
+            Freeze => self.frozen = self.tables.freeze().map(Batch::of_layer),
+            Flush => {
+                let batch = self.frozen.take().unwrap();
+                self.tables.store().write(&batch).unwrap();
+                self.check("written, and the tables do not know");
+                self.tables.thaw();
+            }
+        }
+    }
+
+    fn check(&self, when: &str) {
+        let expected = self.model.get(key().as_slice());
+        assert_eq!(
+            self.tables.get(&key()).unwrap().as_ref(),
+            expected,
+            "looked up, {when}"
+        );
+        for order in [Order::Up, Order::Down] {
+            let mut scanned = Vec::new();
+            let visited = self.tables.scan(&[1], &[2], order, &mut |key, value| {
+                scanned.push((key.to_vec(), Bytes::copy_from_slice(value)));
+                ControlFlow::Continue(())
+            });
+            visited.unwrap();
+            if order == Order::Down {
+                scanned.reverse();
+            }
+            let expected: Vec<_> = self.model.clone().into_iter().collect();
+            assert_eq!(scanned, expected, "scanned {order:?}, {when}");
+        }
+    }
+}
+
+/// Runs `acts`, then everything that can follow them, up to `depth` in all.
+fn explore(acts: &mut Vec<Act>, depth: usize, count: &mut u64) {
+    let mut case = Case::new();
+    for act in &*acts {
+        case.act(*act);
+    }
+    case.check(&format!("after {acts:?}"));
+    *count += 1;
+    if acts.len() == depth {
+        return;
+    }
+    for act in ACTS.into_iter().filter(|act| case.can(*act)) {
+        acts.push(act);
+        explore(acts, depth, count);
+        acts.pop();
+    }
+}
+
+#[test]
+fn every_short_sequence_of_changes_and_flushes_reads_as_a_map() {
+    let mut count = 0;
+    explore(&mut Vec::new(), 6, &mut count);
+    assert!(count > 20_000, "only {count} sequences");
+}
+
+/// All layers hold the key at once, each with another answer; the newest counts.
+#[test]
+fn the_newest_of_all_layers_is_read() {
+    let mut case = Case::new();
+    for (n, act) in [
+        PutNew, Freeze, Flush, Delete, Freeze, Flush, Put, Freeze, Delete, Refused,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        case.act(act);
+        case.check(&format!("{act:?}, act {n}"));
+    }
+    assert_eq!(case.tables.get(&key()).unwrap(), None);
+    for (n, act) in [Load, Flush, Load, Freeze, Load, Flush, Load]
+        .into_iter()
+        .enumerate()
+    {
+        case.act(act);
+        case.check(&format!("{act:?}, act {n} of the end"));
+    }
+}
+
+/// The batch after the next one pushes a key out of the batch written last, so that the cache and the store answer.
+#[test]
+fn a_change_ends_what_the_cache_remembers() {
+    let out = [Freeze, Flush, Freeze, Flush];
+    for change in [Put, Delete] {
+        let mut case = Case::new();
+        case.act(PutNew);
+        out.iter().for_each(|act| case.act(*act));
+        case.act(Load);
+        case.act(change);
+        out.iter().for_each(|act| case.act(*act));
+        case.act(Load);
+        case.check(&format!("{change:?} after it was loaded"));
+    }
+}
