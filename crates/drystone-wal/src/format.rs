@@ -42,6 +42,8 @@ pub const VERSION: u16 = 1;
 const MAGIC: [u8; 4] = *b"DWAL";
 const KIND_RECORDS: u16 = 1;
 const KIND_MARK: u16 = 2;
+/// No log ever gets here: numbers below it can be counted on for longer than a disk lives.
+const MOST: u64 = u64::MAX >> 1;
 
 /// A batch header. See the page of this module for each field.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -180,13 +182,13 @@ impl Header {
         if (kind == KIND_RECORDS) != (self.records > 0) || (kind == KIND_MARK) != (self.records == 0) {
             return fault("kind");
         }
-        if self.oldest > self.generation || self.generation == 0 || self.oldest == 0 {
+        if self.oldest > self.generation || self.generation > MOST || self.oldest == 0 {
             return fault("generations");
         }
-        if self.number == 0 || self.synced >= self.number {
+        if self.number > MOST || self.synced >= self.number {
             return fault("numbers");
         }
-        if self.first == 0 || self.released > self.first || self.first.checked_add(1 << 32).is_none() {
+        if self.first == 0 || self.released > self.first || self.first > MOST {
             return fault("record numbers");
         }
         if u64::from(self.place_blocks) + u64::from(self.blocks()) > u64::from(self.segment_blocks) {

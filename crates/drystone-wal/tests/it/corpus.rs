@@ -31,6 +31,7 @@ fn the_corpus_holds_the_seeds() {
         ("write", vec![0, 7, 0, 2, 0, 96, 0, 3, 0, 1, 2, 3, 4]),
         ("forged-generation", vec![0, 136, 1, 0, 0, 24, 0, 2, 0]),
         ("forged-number", vec![0, 136, 1, 0, 0, 32, 0, 3, 0]),
+        ("forged-last-number", vec![0, 136, 128, 0, 0, 32, 0, 2, 0]),
         ("forged-synced", vec![0, 136, 0, 0, 0, 40, 0, 5, 0]),
         ("forged-first", vec![0, 136, 1, 0, 0, 48, 0, 3, 0]),
         ("forged-released", vec![1, 136, 1, 0, 0, 56, 0, 4, 0]),

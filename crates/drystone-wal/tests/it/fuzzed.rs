@@ -32,8 +32,8 @@ fn expected(lsn: u64) -> Vec<u8> {
 }
 
 /// The first byte chooses the image, the rest is a script of `SimDisk::damage`. Opening never panics; what it
-/// visits was appended under that number, unless checksums were forged; a log that opens goes on, and opens again
-/// with the same records.
+/// visits was appended under that number, and a log that opens goes on and opens again with the same records, unless
+/// checksums were forged.
 pub fn wal(data: &[u8]) {
     let (choice, script) = data.split_first().unwrap_or((&0, &[]));
     let disk = IMAGES[usize::from(choice % 2)].fork(1);
@@ -48,7 +48,12 @@ pub fn wal(data: &[u8]) {
     let lsn = log.put(b"goes on");
     assert!(lsn > Lsn(records.keys().last().copied().unwrap_or(0)));
     drop(log);
-    let (_, _, mut again) = open(&disk, small()).expect("a log that opened and went on opens again");
+    let again = open(&disk, small());
+    if damage.forged {
+        // Only panics count: a forgery may promise what is not there.
+        return;
+    }
+    let (_, _, mut again) = again.expect("a log that opened and went on opens again");
     assert_eq!(again.remove(&lsn.0).as_deref(), Some(&b"goes on"[..]));
     assert!(again == records, "other records are visited the second time");
 }
