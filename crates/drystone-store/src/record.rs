@@ -13,7 +13,7 @@
 use crate::codec::{ENTRY_BYTES, Reader, put_entry, put_sums};
 use crate::index::Entry;
 use bytes::Bytes;
-use drystone_types::{ChunkId, PlacementIndex};
+use drystone_types::{ChunkId, MAX_CHUNK_BYTES, PlacementIndex};
 
 const VERSION: u8 = 1;
 const REPLICA: u8 = 1;
@@ -91,6 +91,10 @@ impl Record {
                 let (chunk, entry) = reader.entry()?;
                 let (first, count) = (reader.u32()?, reader.u32()?);
                 let (offset, length) = (reader.u64()?, reader.u32()?);
+                // No chunk is longer; what lies outside could not be counted with.
+                if offset.checked_add(u64::from(length))? > MAX_CHUNK_BYTES {
+                    return None;
+                }
                 let sums = reader.sums(count)?;
                 let data = reader.take(length as usize)?;
                 let data = if data.is_empty() {
@@ -175,6 +179,21 @@ mod tests {
             for cut in 0..bytes.len() {
                 assert_eq!(Record::decode(&bytes.slice(..cut)), None);
             }
+        }
+    }
+
+    #[test]
+    fn bytes_beyond_the_end_of_any_chunk_are_no_record() {
+        for (at, fits) in [
+            (MAX_CHUNK_BYTES - 4, true),
+            (MAX_CHUNK_BYTES - 3, false),
+            (u64::MAX - 1, false),
+        ] {
+            let mut record = example();
+            if let Record::Replica { offset, .. } = &mut record {
+                *offset = at;
+            }
+            assert_eq!(Record::decode(&joined(&record).into()).is_some(), fits, "{at}");
         }
     }
 

@@ -277,6 +277,7 @@ fn adopt(store: &mut Store, chunk: ChunkId, entry: Entry, part: Part) -> Result<
             return Err(damaged(place, "a slot of its own", "another chunk's slot"));
         }
         // The file is gone: these chunks are lost, not the disk.
+        store.slots.avoid(slot);
         tracing::error!(disk = %store.me, %chunk, ?slot, "slot file is missing or cut off");
     }
     if entry.state == State::Sealed && entry.slot_len == entry.length {

@@ -107,6 +107,12 @@ impl Slots {
         self.free[at(slot.class)].remove(&slot)
     }
 
+    /// A chunk is in a slot whose file is gone: no new file may get that name, or its slots would have two owners.
+    pub(crate) fn avoid(&mut self, slot: SlotRef) {
+        let next = &mut self.next_number[at(slot.class)];
+        *next = (*next).max(slot.file.saturating_add(1));
+    }
+
     pub(crate) fn exists(&self, slot: SlotRef) -> bool {
         self.files
             .get(&(slot.class, slot.file))
@@ -179,13 +185,16 @@ impl Slots {
     }
 
     /// How many slots a file made now would have: `None` if one is not needed for `wanted` free slots, or there
-    /// is no room for a single one.
+    /// is no room for a single one, or no number.
     pub(crate) fn plan_file(&self, config: &StoreConfig, class: SizeClass, wanted: usize) -> Option<u32> {
         let usual = config
             .slots_per_file(class)
             .max((self.slots[at(class)] / 16).min(MOST_SLOTS_PER_FILE));
         let coming = self.creating[at(class)] as usize * usual as usize;
-        if self.free[at(class)].len() + coming >= wanted || self.creating[at(class)] >= MOST_CREATING {
+        if self.free[at(class)].len() + coming >= wanted
+            || self.creating[at(class)] >= MOST_CREATING
+            || self.next_number[at(class)] == u32::MAX
+        {
             return None;
         }
         let fits = u32::try_from(self.room(config) / slot_bytes(class)).unwrap_or(u32::MAX);

@@ -51,6 +51,10 @@ fn the_corpus_holds_the_seeds() {
         ("slot-copied", vec![3, 4, 1, 0, 0, 0, 18, 4]),
         ("slot-cut", vec![2, 4, 20, 0, 1, 0, 0, 0]),
         ("slot-removed", vec![4, 4, 0, 0, 0, 0, 0, 0]),
+        (
+            "slot-file-lost",
+            vec![0, 4, 0, 0, 2, 195, 195, 195, 195, 195, 195, 195, 195, 195, 0, 0],
+        ),
         ("slots-exchanged", vec![5, 4, 0, 0, 0, 0, 0, 5]),
         ("slot-for-journal", vec![5, 2, 0, 0, 0, 0, 0, 4]),
         // Forgeries: entry fields of the checkpoint's body (54 bytes each, behind the count), in both copies.

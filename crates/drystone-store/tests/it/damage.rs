@@ -1,11 +1,11 @@
 //! Damaged images: whatever is flipped, nothing wrong is read, and opening never panics.
 
-use crate::harness::{Sim, open};
+use crate::harness::{ME, Sim, open};
 use crate::image::{CHUNKS, bytes_of, image};
 use drystone_env::sim::SimDisk;
 use drystone_env::{Rng, SeededRng};
 use drystone_store::{Input, ReplicaState, Reply, StoreError};
-use drystone_types::{ChunkId, SizeClass};
+use drystone_types::{ChunkId, PlacementIndex, SizeClass};
 
 #[derive(Default, Debug)]
 struct Outcomes {
@@ -99,6 +99,54 @@ fn a_missing_file_is_never_taken_for_an_empty_store() {
         copy.set_contents(name, b"nonsense");
     }
     assert!(open(&copy, crate::harness::tiny()).is_err());
+}
+
+/// Found by a fuzzer: the next slot file got the lost one's name, so that a chunk of the lost file and a new one had
+/// the same slot. Deleting the first freed the bytes of the second, and the disk did not open again.
+#[test]
+fn a_lost_slot_file_is_never_made_anew_under_its_name() {
+    let disk = image(3);
+    let lost: Vec<String> = disk
+        .files()
+        .into_iter()
+        .filter(|name| name.starts_with("slots/"))
+        .collect();
+    for name in &lost {
+        let copy = disk.fork(1);
+        drystone_env::Disk::unlink(&copy, name).unwrap();
+        drystone_env::Disk::sync_dir(&copy, "slots").unwrap();
+        let mut sim = Sim::on(copy, 1, crate::harness::tiny()).unwrap();
+        for chunk in 100..112 {
+            sim.write(chunk, SizeClass::K64, &bytes_of(chunk % 9)).unwrap();
+        }
+        sim.settle();
+        for chunk in 1..=CHUNKS {
+            sim.ask(|request| Input::Delete {
+                request,
+                chunk: ChunkId(chunk),
+                placement: PlacementIndex(1),
+                incarnation: ME.incarnation,
+            })
+            .unwrap();
+        }
+        for chunk in 112..120 {
+            sim.write(chunk, SizeClass::K64, &bytes_of(chunk % 9)).unwrap();
+        }
+        sim.settle();
+        let mut sim = sim
+            .crash()
+            .unwrap_or_else(|fault| panic!("without {name}: {fault}"));
+        assert!(!sim.disk.files().contains(name), "{name} was made anew");
+        for chunk in 100..120 {
+            let expected = bytes_of(chunk % 9);
+            let found = sim.read_all(chunk, expected.len() as u64).unwrap();
+            assert!(
+                found == expected,
+                "without {name}: chunk {chunk} reads wrong bytes"
+            );
+        }
+    }
+    assert!(lost.len() > 1);
 }
 
 #[test]
