@@ -9,7 +9,7 @@ use crate::message::ToRaft;
 use crate::shared::{Shared, State, lock};
 use crate::store::{FjallStore, StoreOptions};
 use bytes::Bytes;
-use drystone_env::Rng;
+use drystone_env::{Monotonic, Rng};
 use drystone_namespace::{Importer, Namespace, Settings, StoreError, View, export};
 use drystone_proto::cluster::{Empty, ErrorReply};
 use drystone_proto::raft::SnapshotPart;
@@ -26,6 +26,8 @@ use std::time::Duration;
 
 /// A part that is not taken within this time ends the transfer; Raft asks again.
 const PART_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a whole snapshot is kept for Raft to ask for it, before another transfer may take its place.
+const INSTALL_PATIENCE: Duration = Duration::from_secs(60);
 /// A lane of its own, so that bulk data does not stand before Raft's messages.
 const LANE: u8 = 1;
 /// Read and written at once when installing.
@@ -44,7 +46,8 @@ struct Arriving {
     file: File,
     offset: u64,
     checksum: u32,
-    complete: bool,
+    /// When all of it had come.
+    complete: Option<Monotonic>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -146,6 +149,14 @@ impl Snapshots {
             if part.id.is_empty() || part.id.len() > 64 {
                 return Err(invalid("a snapshot id has 1 to 64 bytes"));
             }
+            // A whole one that waits to be installed must not be replaced under Raft, which counts on it.
+            let waits = arriving.get(&part.from).is_some_and(|transfer| {
+                let since = transfer.complete.map(|at| shared.env.clock.now().since(at));
+                since.is_some_and(|waited| waited < INSTALL_PATIENCE)
+            });
+            if waits {
+                return Err(refusal(Code::Busy, "a snapshot is being installed"));
+            }
             let path = layout::snapshot_file(&shared.config.data, &format!("in-{}", part.from));
             let file = File::create(&path).map_err(io)?;
             let id = part.id.clone();
@@ -157,7 +168,7 @@ impl Snapshots {
                     file,
                     offset: 0,
                     checksum: 0,
-                    complete: false,
+                    complete: None,
                 },
             );
         }
@@ -167,7 +178,7 @@ impl Snapshots {
         else {
             return Err(refusal(Code::Conflict, "no such transfer: begin again"));
         };
-        if transfer.offset != part.offset || transfer.complete {
+        if transfer.offset != part.offset || transfer.complete.is_some() {
             let mut error = refusal(Code::Conflict, "a part is missing: begin again");
             error.expected = transfer.offset;
             return Err(error);
@@ -186,7 +197,7 @@ impl Snapshots {
             .meta
             .ok_or_else(|| invalid("the last part says what it is a part of"))?;
         let meta = SnapshotMeta::try_from(meta).map_err(invalid)?;
-        transfer.complete = true;
+        transfer.complete = Some(shared.env.clock.now());
         drop(arriving);
         shared.to_raft(ToRaft::Input(Input::SnapshotReceived {
             from: NodeId(part.from),
@@ -205,14 +216,18 @@ impl Snapshots {
             let mut arriving = lock(&self.arriving);
             let from = arriving
                 .iter()
-                .find(|(_, transfer)| transfer.complete && transfer.id == meta.data);
+                .find(|(_, transfer)| transfer.complete.is_some() && transfer.id == meta.data);
             let from = from
                 .map(|(from, _)| *from)
                 .ok_or("the received snapshot is not here")?;
-            arriving
+            let arrived = arriving
                 .remove(&from)
                 .map(|transfer| transfer.path)
-                .ok_or("the received snapshot is not here")?
+                .ok_or("the received snapshot is not here")?;
+            // A name of its own, before the next transfer may take the old one.
+            let path = layout::snapshot_file(&shared.config.data, "installing");
+            std::fs::rename(arrived, &path).map_err(|error| error.to_string())?;
+            path
         };
         let mut file = File::open(&path).map_err(|error| error.to_string())?;
         let directory = layout::new_state(&shared.config.data).map_err(|error| error.to_string())?;

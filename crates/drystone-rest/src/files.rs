@@ -122,8 +122,8 @@ async fn digest(client: &Client, path: &str, reader: &Reader) -> Option<String> 
 }
 
 /// `PUT`: create or replace, or write a range.
-pub async fn replace(call: Call, body: Incoming) -> Result<Response, Problem> {
-    let mut options = options(&call, &body)?;
+pub async fn replace(call: Call, body: &mut Incoming) -> Result<Response, Problem> {
+    let mut options = options(&call, body)?;
     if let Some(value) = call.headers.get(header::CONTENT_RANGE) {
         let text = value
             .to_str()
@@ -147,8 +147,8 @@ pub async fn replace(call: Call, body: Incoming) -> Result<Response, Problem> {
 }
 
 /// `POST`: create, or append a record.
-pub async fn create(call: Call, body: Incoming) -> Result<Response, Problem> {
-    let mut options = options(&call, &body)?;
+pub async fn create(call: Call, body: &mut Incoming) -> Result<Response, Problem> {
+    let mut options = options(&call, body)?;
     if call.query.flag("append")? {
         options.mode = WriteMode::Append;
     } else {
@@ -188,7 +188,7 @@ fn options(call: &Call, body: &Incoming) -> Result<WriteOptions, Problem> {
 /// Streams the body into the file; nothing is visible unless all of it came.
 async fn receive(
     call: &Call,
-    mut body: Incoming,
+    body: &mut Incoming,
     options: WriteOptions,
     expected: Option<u64>,
 ) -> Result<Published, Problem> {

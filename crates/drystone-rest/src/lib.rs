@@ -43,6 +43,7 @@ impl RestConfig {
 
 /// What every request has at hand.
 struct Door {
+    env: Env,
     client: Client,
     default_user: String,
 }
@@ -70,6 +71,7 @@ impl Handle {
 /// If it cannot listen.
 pub async fn serve(env: Env, config: RestConfig, client: Client) -> std::io::Result<Handle> {
     let door = Arc::new(Door {
+        env: env.clone(),
         client,
         default_user: config.default_user,
     });

@@ -159,7 +159,7 @@ fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<O
 }
 
 /// `PUT`: changes attributes, or renames.
-pub async fn change(call: Call, body: Incoming) -> Result<Response, Problem> {
+pub async fn change(call: Call, body: &mut Incoming) -> Result<Response, Problem> {
     let body = Limited::new(body, MAX_CHANGE_BYTES)
         .collect()
         .await

@@ -5,14 +5,20 @@ use crate::{Door, OPENAPI, cluster, directories, files, metadata, respond};
 use drystone_client::{Client, Code, Idempotency, Precondition};
 use drystone_gateway::{Problem, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use hyper::body::Incoming;
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
 use percent_encoding::percent_decode_str;
 use sha2::{Digest, Sha256};
+use std::time::Duration;
 
 /// Names the log index that the client has seen, in both directions.
 pub const SESSION_HEADER: &str = "drystone-session";
 const KEY_HEADER: &str = "idempotency-key";
 const MAX_KEY_BYTES: usize = 255;
+/// What is read of a refused body: more than what lies in the buffers of a connection.
+const DRAIN_BYTES: usize = 8 << 20;
+/// How long it is waited for.
+const DRAIN_TIME: Duration = Duration::from_secs(2);
 
 /// A request whose head has been understood.
 pub struct Call {
@@ -135,21 +141,46 @@ impl Call {
 /// Answers one request, whatever it is.
 pub async fn answer(door: &Door, request: http::Request<Incoming>) -> Response {
     let is_head = request.method() == Method::HEAD;
-    let (head, body) = request.into_parts();
+    let (head, mut body) = request.into_parts();
+    let query = head.uri.query().unwrap_or_default();
     let outcome = dispatch(
         door,
         &head.method,
         head.uri.path(),
-        head.uri.query().unwrap_or_default(),
+        query,
         head.headers,
-        body,
-    );
-    let response = outcome.await.unwrap_or_else(|fault| problem(&fault));
+        &mut body,
+    )
+    .await;
+    let mut response = outcome.unwrap_or_else(|fault| problem(&fault));
+    if !drained(door, &mut body).await {
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if is_head {
         respond::without_body(response)
     } else {
         response
     }
+}
+
+/// A client that is refused early still sends, and would find its connection reset in place of the answer: what is
+/// left of a body is read, within bounds. False if it did not end.
+async fn drained(door: &Door, body: &mut Incoming) -> bool {
+    let deadline = door.env.clock.now().plus(DRAIN_TIME);
+    let mut left = DRAIN_BYTES;
+    while !body.is_end_stream() {
+        match door.env.clock.until(deadline, body.frame()).await {
+            Some(Some(Ok(frame))) => match left.checked_sub(frame.data_ref().map_or(0, bytes::Bytes::len)) {
+                Some(rest) => left = rest,
+                None => return false,
+            },
+            Some(None) => return true,
+            Some(Some(Err(_))) | None => return false,
+        }
+    }
+    true
 }
 
 async fn dispatch(
@@ -158,7 +189,7 @@ async fn dispatch(
     path: &str,
     query: &str,
     headers: HeaderMap,
-    body: Incoming,
+    body: &mut Incoming,
 ) -> Result<Response, Problem> {
     let (resource, rest) = match path.strip_prefix('/').unwrap_or(path).split_once('/') {
         Some((resource, rest)) => (resource, Some(rest)),

@@ -116,8 +116,13 @@ impl WritePath {
 
     /// A chunk to write to: one fetched ahead, or one of several asked for now.
     pub(crate) async fn grant(&self, client: &Client, wanted: Wanted) -> Result<Grant, Trouble> {
+        let clock = &client.shared.env.clock;
+        // One deadline for the queue and the question: waiters do not begin anew one after another.
+        let deadline = client.deadline();
         let shelf = self.shelf(client, &wanted);
-        let mut shelf = shelf.lock().await;
+        let Some(mut shelf) = clock.until(deadline, shelf.lock()).await else {
+            return Err(Trouble::new(Code::Unavailable, "no grant came in time"));
+        };
         let now = client.shared.env.clock.now();
         shelf.grants.retain(|(at, grant)| {
             let avoided = grant
@@ -145,7 +150,9 @@ impl WritePath {
             avoid: wanted.avoid,
             ..GrantRequest::default()
         };
-        let mut grants = ask(client, request, wanted.policy).await?.into_iter();
+        let asked = clock.until(deadline, ask(client, request, wanted.policy)).await;
+        let late = || Trouble::new(Code::Unavailable, "no grant came in time");
+        let mut grants = asked.ok_or_else(late)??.into_iter();
         let first = grants.next();
         let at = client.shared.env.clock.now();
         shelf.grants.extend(grants.map(|grant| (at, grant)));

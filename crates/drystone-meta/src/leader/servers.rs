@@ -73,7 +73,11 @@ impl Servers {
     pub(crate) fn misses_some<'a>(&self, mut nodes: impl Iterator<Item = &'a NodeRecord>) -> bool {
         nodes.any(|node| {
             let counts = node.roles & role::CHUNK != 0 && !node.fenced;
-            counts && self.servers.get(&node.id).is_none_or(|server| server.last.is_none())
+            counts
+                && self
+                    .servers
+                    .get(&node.id)
+                    .is_none_or(|server| server.last.is_none())
         })
     }
 

@@ -71,12 +71,13 @@ impl MetaService {
         class: SizeClass,
     ) -> Result<Vec<DiskView>, Refused> {
         loop {
-            let settling = self
-                .leader
-                .is_settling(&self.shared)
-                .ok_or(Refused::NotLeader)?;
+            let settling = self.leader.is_settling(&self.shared).ok_or(Refused::NotLeader)?;
             let views = self.leader.disk_views(&self.shared).ok_or(Refused::NotLeader)?;
-            let wanted = if ask.replace_in == 0 { policy.replicas as usize } else { 1 };
+            let wanted = if ask.replace_in == 0 {
+                policy.replicas as usize
+            } else {
+                1
+            };
             let enough = || {
                 let plan = self.plan(ask, policy, class, &views);
                 plan.is_ok_and(|disks| disks.len() >= wanted)
