@@ -1,5 +1,6 @@
 //! Project chores, run as `cargo xtask NAME`: everything that CI or a contributor needs beside cargo itself.
 
+mod docs;
 mod fuzz;
 mod schema;
 mod steps;
@@ -12,6 +13,7 @@ use std::process::{Command, ExitCode};
 const USAGE: &str = "usage: cargo xtask COMMAND
   test [--allow-skips] [--only STEP]  install what is missing, build, and run every test
   tidy                                layer rule and absences (part of test)
+  docs                                make docs/configuration.md from the code
   openapi                             schemathesis against a running cluster (part of test)
   fuzz [--minutes N] [--target T]     fuzz each target (or T) for N minutes, 1 if not given
   install                             install what the tests need, by package name";
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["test", rest @ ..] => steps::test(rest),
         ["tidy"] => tidy::run(),
+        ["docs"] => docs::write(),
         ["openapi"] => schema::run(),
         ["fuzz", rest @ ..] => fuzz::fuzz(rest),
         ["install"] => steps::install().map(|_| ()),

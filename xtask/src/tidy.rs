@@ -73,6 +73,9 @@ const ABSENCES: &[(&[&str], &[&str], &str)] = &[
 pub fn run() -> anyhow::Result<()> {
     let mut faults = Vec::new();
     layers(&mut faults)?;
+    if let Err(fault) = crate::docs::check() {
+        faults.push(fault.to_string());
+    }
     for (crates, words, why) in ABSENCES {
         for name in *crates {
             for file in sources(&root().join("crates").join(name).join("src"))? {
