@@ -144,8 +144,12 @@ impl Http {
         }
         head.push_str("\r\n");
         connection.get_mut().write_all(head.as_bytes())?;
-        copy(body, connection.get_mut(), length)?;
-        let (status, headers) = read_head(&mut connection)?;
+        let sent = copy(body, connection.get_mut(), length);
+        // A server that refuses may answer before it has heard all.
+        let (status, headers) = match (read_head(&mut connection), sent) {
+            (Ok(head), _) => head,
+            (Err(_), Err(fault)) | (Err(fault), Ok(())) => return Err(fault),
+        };
         let find = |name: &str| {
             headers
                 .iter()
@@ -163,7 +167,9 @@ impl Http {
                 length.ok_or_else(|| fault("the answer has no length"))?,
             )?;
         }
-        if find("connection") != Some("close") {
+        // A server need not read the body of what it refuses.
+        let is_refused = status >= 400 && length > 0;
+        if find("connection") != Some("close") && !is_refused {
             self.connection = Some(connection);
         }
         Ok((status, headers))

@@ -8,9 +8,11 @@ use std::net::Shutdown;
 fn raw(cluster: &Cluster, head: &str, body: &[u8]) -> Option<u16> {
     let address = cluster.node("gateway").rpc;
     let mut stream = connect(&address).unwrap();
-    stream.write_all(head.as_bytes()).unwrap();
-    stream.write_all(body).unwrap();
-    stream.shutdown(Shutdown::Write).unwrap();
+    // A server that has heard enough may close the connection at any moment.
+    let _ = stream
+        .write_all(head.as_bytes())
+        .and_then(|()| stream.write_all(body));
+    let _ = stream.shutdown(Shutdown::Write);
     read_head(&mut BufReader::new(stream))
         .ok()
         .map(|(status, _)| status)
@@ -52,7 +54,11 @@ fn bodies_that_break_off_leave_nothing() {
     assert_eq!(http.get("/files/old").expect(200), b"old content");
     assert_eq!(cluster.cli(&["ls", "/"]).text(), "old\n");
     // A body sent in chunks to its end is fine.
-    assert_eq!(raw(&cluster, chunked, b"5\r\nabcde\r\n0\r\n\r\n"), Some(201));
+    let mut stream = connect(&cluster.node("gateway").rpc).unwrap();
+    stream
+        .write_all(format!("{chunked}5\r\nabcde\r\n0\r\n\r\n").as_bytes())
+        .unwrap();
+    assert_eq!(read_head(&mut BufReader::new(stream)).unwrap().0, 201);
     assert_eq!(http.get("/files/new").expect(200), b"abcde");
 }
 
@@ -207,9 +213,17 @@ fn paths_up_to_their_limit_and_beyond() {
         );
         cluster.cli(&["cat", &path]).refused(2, "4096");
     }
-    let answer = http.put(&format!("/files/{}", "x".repeat(60_000)), b"");
-    assert!((400..500).contains(&answer.status), "{}", answer.status);
-    cluster.cli(&["get", "-r", "/", "out"]).code.unwrap();
+    // More than a request's head may have: an answer, or the end of the connection.
+    let head = format!(
+        "PUT /files/{} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n",
+        "x".repeat(60_000)
+    );
+    let status = raw(&cluster, &head, b"");
+    assert!(
+        status.is_none_or(|status| (400..500).contains(&status)),
+        "{status:?}"
+    );
+    assert_eq!(cluster.cli(&["cat", &path]).ok(), b"deep");
 }
 
 #[test]
@@ -228,7 +242,7 @@ fn files_and_directories_are_not_confused() {
         ("DELETE", "/files/d", 409),
         ("DELETE", "/directories/f", 409),
         ("DELETE", "/directories/d", 409),
-        ("DELETE", "/directories/", 400),
+        ("DELETE", "/directories/", 403),
         ("POST", "/directories/f", 409),
         ("GET", "/directories/f", 409),
         ("GET", "/directories/none", 404),
@@ -245,7 +259,9 @@ fn files_and_directories_are_not_confused() {
         );
     }
     assert_eq!(http.get("/files/f").expect(200), b"x");
-    let many = http.ask("PUT", "/files/d", &[], &vec![0; 5 << 20]);
-    assert_eq!(many.status, 409);
+    // Refused before all of it was sent: the answer, or the end of the connection.
+    let many = vec![0; 5 << 20];
+    let answer = http.try_ask("PUT", "/files/d", &[], many.len() as u64, &mut &many[..]);
+    assert!(answer.is_err() || answer.is_ok_and(|answer| answer.status == 409));
     assert_eq!(cluster.cli(&["ls", "-r", "/"]).text(), "/d/\n/f\n/d/e/\n");
 }
