@@ -2,6 +2,8 @@
 
 #[path = "../../../../fuzz/replay.rs"]
 mod replay;
+#[path = "../../../../fuzz/scripts.rs"]
+mod scripts;
 
 use crate::fuzzed;
 use crate::image::image;
@@ -20,6 +22,11 @@ fn the_image_has_the_files_that_the_seeds_name() {
         ["checkpoint-a", "checkpoint-b", "journal/00000001.seg"]
     );
     assert!(files[4].starts_with("slots/"), "{files:?}");
+}
+
+#[test]
+fn every_image_of_random_changes_opens_or_is_refused() {
+    scripts::random(300, 33, fuzzed::store);
 }
 
 /// One seed for each kind of change in each kind of file, and forgeries of what lies behind the checksums.

@@ -2,12 +2,19 @@
 
 #[path = "../../../../fuzz/replay.rs"]
 mod replay;
+#[path = "../../../../fuzz/scripts.rs"]
+mod scripts;
 
 use crate::fuzzed;
 
 #[test]
 fn every_image_of_the_corpus_opens_or_is_refused() {
     replay::replay("wal", 20, fuzzed::wal);
+}
+
+#[test]
+fn every_image_of_random_changes_opens_or_is_refused() {
+    scripts::random(300, 33, fuzzed::wal);
 }
 
 /// One seed for each kind of change, at a place where it matters, and some that combine them.
