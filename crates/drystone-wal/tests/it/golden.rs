@@ -67,7 +67,8 @@ fn numbers_that_cannot_be_counted_on_from_are_refused() {
         ..Header::default()
     };
     let most = u64::MAX / 2;
-    let cases: [(fn(&mut Header) -> &mut u64, &str); 3] = [
+    type Field = fn(&mut Header) -> &mut u64;
+    let cases: [(Field, &str); 3] = [
         (|header| &mut header.generation, "generations"),
         (|header| &mut header.number, "numbers"),
         (|header| &mut header.first, "record numbers"),
