@@ -194,7 +194,7 @@ fn no_write_fails_while_the_metadata_leader_dies() {
     let mut cluster = Cluster::start(Options::processes());
     let mut worst = Duration::ZERO;
     // Every third file is too large to lie in the namespace: its chunk has to be granted by a leader.
-    let content = |seed: u64| bytes(seed, if seed % 3 == 0 { 200_000 } else { 50 });
+    let content = |seed: u64| bytes(seed, if seed.is_multiple_of(3) { 200_000 } else { 50 });
     for round in 0..2 {
         let leader = cluster.leader();
         let mut http = cluster.http();

@@ -22,18 +22,44 @@ fn send(address: &str, bytes: &[u8]) -> TcpStream {
     stream
 }
 
-/// A header that begins like one of ours and names gigabytes, with a checksum that is wrong or left to chance.
-fn oversized() -> Vec<u8> {
+fn send_and_go(address: &str, bytes: &[u8]) -> TcpStream {
+    let mut stream = connect(address).unwrap();
+    // A server that closes the connection in the middle is right to do so.
+    let _ = stream.write_all(bytes);
+    stream
+}
+
+/// CRC-32C, bit by bit.
+fn crc(bytes: &[u8]) -> u32 {
+    let step = |crc: u32| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg());
+    !bytes.iter().fold(!0, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| step(crc))
+    })
+}
+
+/// A header of the wire with a checksum that is right: kind 1, no flags, these lengths.
+fn header(body: u32, payload: u32) -> Vec<u8> {
     let mut frame = b"DRY1".to_vec();
-    frame.extend([1, 0, 1, 0, 0, 0, 0, 0]);
+    frame.extend([1, 0, 1, 0, 0, 1, 0, 0]);
+    frame.extend(1000u32.to_le_bytes());
     frame.resize(56, 0);
-    frame.extend([0xff; 16]);
+    frame.extend(body.to_le_bytes());
+    frame.extend(payload.to_le_bytes());
+    frame.extend([0; 4]);
+    frame.extend(crc(&frame).to_le_bytes());
+    frame
+}
+
+/// A header and then a megabyte of anything.
+fn oversized(body: u32, payload: u32) -> Vec<u8> {
+    let mut frame = header(body, payload);
     frame.resize(1 << 20, 0x55);
     frame
 }
 
 #[test]
 fn garbage_on_every_port_harms_nobody() {
+    assert_eq!(crc(b"123456789"), 0xe306_9283);
     let cluster = Cluster::start(Options::processes());
     cluster.cli_with(&["put", "-", "/file"], &bytes(31, 500_000)).ok();
     let nodes = cluster.nodes();
@@ -42,7 +68,11 @@ fn garbage_on_every_port_harms_nobody() {
     (0..200_000).for_each(|i| endless_head.extend(format!("x-{i}: y\r\n").bytes()));
     let absurd: Vec<Vec<u8>> = vec![
         bytes(32, 1 << 20),
-        oversized(),
+        oversized(u32::MAX, u32::MAX),
+        oversized(u32::MAX, 0),
+        oversized(0, u32::MAX),
+        oversized(8 << 20, 0),
+        [header(0, 0), header(0, 0), bytes(34, 100)].concat(),
         b"DRY1".to_vec(),
         vec![0; 1 << 20],
         b"GET / HTTP/9.9\r\n\r\n".to_vec(),
@@ -57,7 +87,8 @@ fn garbage_on_every_port_harms_nobody() {
     for node in &nodes {
         for address in [&node.rpc, &node.admin] {
             held.extend(absurd.iter().map(|garbage| send(address, garbage)));
-            // And connections that never say anything.
+            // Connections that announce the largest frame and then are silent, and some that never say anything.
+            held.extend((0..40).map(|_| send_and_go(address, &oversized(8 << 20, 1 << 20)[..200])));
             held.extend((0..20).map(|_| connect(address).unwrap()));
         }
     }

@@ -3,6 +3,7 @@
 //! `cargo xtask test --only system` runs these tests, one at a time.
 
 #![allow(clippy::disallowed_methods, reason = "real processes live in real time")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod basics;
 mod damage;
