@@ -200,8 +200,17 @@ impl Cluster {
         })
     }
 
-    /// Kills every process of the cluster.
+    /// Kills every process of the cluster, and waits for their ends.
     pub fn kill_all(&mut self) {
+        self.kill_processes();
+        if let Some(mut up) = self.up.take() {
+            // It is dead: this only takes it off the list of processes.
+            let _ = up.wait();
+        }
+    }
+
+    /// The same, while others use the cluster.
+    pub fn kill_processes(&self) {
         loop {
             let pids = process::started_on(self.home.path());
             let living: Vec<u32> = pids.into_iter().filter(|pid| process::is_alive(*pid)).collect();
@@ -212,10 +221,6 @@ impl Cluster {
                 .into_iter()
                 .for_each(|pid| process::signal(pid, Signal::KILL));
             std::thread::sleep(Duration::from_millis(10));
-        }
-        if let Some(mut up) = self.up.take() {
-            // It is dead: this only takes it off the list of processes.
-            let _ = up.wait();
         }
     }
 

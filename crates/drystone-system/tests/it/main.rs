@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod basics;
+mod crashes;
 mod damage;
 mod faults;
 mod garbage;
