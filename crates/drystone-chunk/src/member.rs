@@ -17,8 +17,8 @@ use drystone_proto::{Kind, Message, Priority};
 use drystone_rpc::{CallError, CallOptions};
 use drystone_types::Code;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// The leader may ask for heartbeats within these bounds.
@@ -70,7 +70,8 @@ pub(crate) struct Member {
     /// Errors of device and checksums by disk since the start: now, and as the leader has heard.
     errors: BTreeMap<u64, (u64, u64)>,
     told_errors: BTreeMap<u64, (u64, u64)>,
-    deleting: Arc<AtomicBool>,
+    /// Disks with orders to delete under way.
+    deleting: Arc<Mutex<BTreeSet<u64>>>,
     failures: u32,
     /// Connections refused as a stranger's in a row.
     strangers: usize,
@@ -381,22 +382,50 @@ impl Member {
         self.loads.values().cloned().collect()
     }
 
-    /// Executes orders beside the heartbeats, one batch at a time: the leader repeats what was not done.
+    /// Executes orders beside the heartbeats, one batch at a time for each disk: the leader repeats what was not
+    /// done. A disk that does not answer holds up its own orders alone, and gets no more of them until it has
+    /// answered these: repeated ones would pile up in its store.
     fn execute(&self, orders: Vec<DeleteOrder>) {
-        if orders.is_empty() || self.deleting.swap(true, Relaxed) {
-            return;
+        let mut by_disk: BTreeMap<u64, Vec<DeleteOrder>> = BTreeMap::new();
+        for order in orders {
+            let disk = order.replica.map_or(0, |replica| replica.disk);
+            by_disk.entry(disk).or_default().push(order);
         }
-        let (node, deleting) = (SharedNode::clone(&self.node), Arc::clone(&self.deleting));
-        self.node.env.spawn.spawn(
-            "chunk-delete",
-            Box::pin(async move {
-                let codes = orders::execute(&node, orders).await;
-                let refused = codes.iter().filter(|code| **code != 0).count();
-                if refused > 0 {
-                    tracing::warn!(refused, of = codes.len(), "orders to delete were refused");
-                }
-                deleting.store(false, Relaxed);
-            }),
-        );
+        for (disk, orders) in by_disk {
+            if !lock(&self.deleting).insert(disk) {
+                continue;
+            }
+            let (node, deleting) = (SharedNode::clone(&self.node), Arc::clone(&self.deleting));
+            self.node.env.spawn.spawn(
+                "chunk-delete",
+                Box::pin(async move {
+                    execute_on(&node, disk, orders).await;
+                    lock(&deleting).remove(&disk);
+                }),
+            );
+        }
     }
+}
+
+async fn execute_on(node: &SharedNode, disk: u64, orders: Vec<DeleteOrder>) {
+    let clock = &node.env.clock;
+    let mut work = std::pin::pin!(orders::execute(node, orders, None));
+    let codes = match clock
+        .until(clock.now().plus(orders::PATIENCE), work.as_mut())
+        .await
+    {
+        Some(codes) => codes,
+        None => {
+            tracing::warn!(disk, "the disk does not answer orders to delete");
+            work.await
+        }
+    };
+    let refused = codes.iter().filter(|code| **code != 0).count();
+    if refused > 0 {
+        tracing::warn!(disk, refused, of = codes.len(), "orders to delete were refused");
+    }
+}
+
+fn lock(disks: &Mutex<BTreeSet<u64>>) -> std::sync::MutexGuard<'_, BTreeSet<u64>> {
+    disks.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,6 +5,7 @@ use crate::chain::refusal;
 use crate::grants::Permit;
 use crate::node::{Node, SharedNode};
 use crate::runner::DiskRunner;
+use drystone_env::Monotonic;
 use drystone_proto::cluster::{Empty, ErrorReply};
 use drystone_proto::data::{
     ChunkStatus, ChunkStatusRequest, Delete, DeleteOrder, DeleteReply, Fence, FenceReply, Finish,
@@ -14,9 +15,12 @@ use drystone_proto::grant::{verify_delete, verify_fence, verify_seal};
 use drystone_proto::record::ReplicaRecord;
 use drystone_rpc::Request;
 use drystone_types::Code;
+use std::time::Duration;
 
 /// Orders in one message.
 const MOST_ORDERS: usize = 4096;
+/// A disk that has not deleted by then does not answer: a deletion is one record in its journal.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Replicas in one page.
 const MOST_LISTED: u32 = 10_000;
 
@@ -123,13 +127,15 @@ pub(crate) async fn delete(node: SharedNode, request: Request) -> Result<DeleteR
             format!("at most {MOST_ORDERS} orders are taken at once"),
         ));
     }
+    let until = request.deadline.min(node.env.clock.now().plus(PATIENCE));
     Ok(DeleteReply {
-        codes: execute(&node, delete.orders).await,
+        codes: execute(&node, delete.orders, Some(until)).await,
     })
 }
 
-/// Executes orders, all queued before the first is waited for. 0 for each that is done.
-pub(crate) async fn execute(node: &Node, orders: Vec<DeleteOrder>) -> Vec<u32> {
+/// Executes orders, all queued before the first is waited for. 0 for each that is done; those that no disk has
+/// answered `until` then are `unknown`.
+pub(crate) async fn execute(node: &Node, orders: Vec<DeleteOrder>, until: Option<Monotonic>) -> Vec<u32> {
     let begun: Vec<_> = orders
         .into_iter()
         .map(|order| {
@@ -140,7 +146,11 @@ pub(crate) async fn execute(node: &Node, orders: Vec<DeleteOrder>) -> Vec<u32> {
     let mut codes = Vec::with_capacity(begun.len());
     for (order, pending) in begun {
         let result = match pending {
-            Ok(pending) => pending.await,
+            Ok(pending) => match until {
+                Some(until) => (node.env.clock.until(until, pending).await)
+                    .unwrap_or_else(|| Err(refusal(Code::Unknown, "the disk did not answer in time"))),
+                None => pending.await,
+            },
             Err(error) => Err(error),
         };
         codes.push(match result {

@@ -5,5 +5,6 @@
 mod append;
 mod cluster;
 mod faults;
+mod hang;
 mod member;
 mod memory;

@@ -1,0 +1,194 @@
+//! One of two disks stops answering, without an error: the other must not notice.
+
+use crate::cluster::*;
+use bytes::Bytes;
+use drystone_chunk::{ChunkServer, DataDirectory};
+use drystone_env::{Disk, DiskFile, OpenOptions, Space};
+use drystone_identity::Identity;
+use drystone_proto::data::Hop;
+use drystone_proto::record::ReplicaRecord;
+use drystone_types::*;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex};
+
+/// While it is shut, disk work stands before it.
+#[derive(Default)]
+struct Gate {
+    shut: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn set(&self, shut: bool) {
+        *self.shut.lock().unwrap() = shut;
+        self.opened.notify_all();
+    }
+
+    fn pass(&self) {
+        drop(
+            self.opened
+                .wait_while(self.shut.lock().unwrap(), |shut| *shut)
+                .unwrap(),
+        );
+    }
+}
+
+/// A disk behind two gates: one for its files' contents, one for what its directories and its space are asked.
+struct Gated {
+    disk: Arc<dyn Disk>,
+    files: Arc<Gate>,
+    names: Arc<Gate>,
+}
+
+struct GatedFile(Arc<dyn DiskFile>, Arc<Gate>);
+
+impl Disk for Gated {
+    fn open(&self, name: &str, options: OpenOptions) -> io::Result<Arc<dyn DiskFile>> {
+        self.names.pass();
+        let file = self.disk.open(name, options)?;
+        Ok(Arc::new(GatedFile(file, Arc::clone(&self.files))))
+    }
+    fn create_dir(&self, name: &str) -> io::Result<()> {
+        self.disk.create_dir(name)
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn unlink(&self, name: &str) -> io::Result<()> {
+        self.disk.unlink(name)
+    }
+    fn list(&self, directory: &str) -> io::Result<Vec<String>> {
+        self.disk.list(directory)
+    }
+    fn sync_dir(&self, directory: &str) -> io::Result<()> {
+        self.disk.sync_dir(directory)
+    }
+    fn space(&self) -> io::Result<Space> {
+        self.names.pass();
+        self.disk.space()
+    }
+}
+
+impl DiskFile for GatedFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.1.pass();
+        self.0.read_at(buffer, offset)
+    }
+    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        self.1.pass();
+        self.0.write_at(data, offset)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.1.pass();
+        self.0.sync_data()
+    }
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        self.1.pass();
+        self.0.allocate(length)
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        self.0.truncate(length)
+    }
+}
+
+/// The number that gives the second disk its ids in [`Cluster::replica`].
+const SECOND: u64 = 10;
+
+/// A server of two disks; the second is behind the gates.
+struct TwoDisks {
+    cluster: Cluster,
+    files: Arc<Gate>,
+    names: Arc<Gate>,
+}
+
+impl TwoDisks {
+    async fn start() -> Self {
+        let mut cluster = Cluster::start(1).await;
+        cluster.stop().await;
+        let path = cluster.root.path().join("second");
+        std::fs::create_dir_all(&path).unwrap();
+        let ReplicaRecord {
+            disk, incarnation, ..
+        } = cluster.replica(SECOND);
+        let me = DiskRef {
+            disk: DiskId(disk),
+            incarnation: Incarnation(incarnation),
+        };
+        let identity = Identity {
+            disk: Some(me),
+            ..cluster.identity(0)
+        };
+        let first = DataDirectory::open(&cluster.path(0)).unwrap();
+        let mut second = DataDirectory::open(&path).unwrap();
+        drystone_identity::format(&*second.disk, &identity).unwrap();
+        let (files, names) = (Arc::<Gate>::default(), Arc::<Gate>::default());
+        second.disk = Arc::new(Gated {
+            disk: second.disk,
+            files: Arc::clone(&files),
+            names: Arc::clone(&names),
+        });
+        let mut config = cluster.config(0);
+        config.in_flight = ByteCount(32 << 20);
+        config.read_cache = ByteCount(0);
+        let started = ChunkServer::start(cluster.env.clone(), config, vec![first, second]).await;
+        cluster.servers = vec![started.unwrap()];
+        cluster.servers[0].registered().await.unwrap();
+        Self {
+            cluster,
+            files,
+            names,
+        }
+    }
+
+    /// Writes a chunk of one frame to the second disk.
+    async fn write_second(&self, chunk: u64, bytes: &Bytes) {
+        let token = self.cluster.token(chunk, &[SECOND]);
+        let frame = Frame {
+            chunk,
+            token: &token,
+            offset: 0,
+            data: bytes.clone(),
+            last: true,
+            options: self.cluster.options(),
+        };
+        let hop = Hop {
+            address: self.cluster.servers[0].address().to_string(),
+            replica: Some(self.cluster.replica(SECOND)),
+        };
+        self.cluster.send(&[hop], frame).await.unwrap();
+    }
+
+    async fn stop(self) {
+        self.files.set(false);
+        self.names.set(false);
+        self.cluster.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_hangs_does_not_keep_another_from_deleting() {
+    let two = TwoDisks::start().await;
+    let cluster = &two.cluster;
+    cluster.write(1, &[0], &data(1, 5_000)).await;
+    two.write_second(2, &data(2, 5_000)).await;
+    two.files.set(true);
+    let hung = cluster.delete_order(SECOND, 2, PLACEMENT);
+    cluster.told.lock().unwrap().delete.push(hung.clone());
+    cluster.wait("ordered", |told| told.delete.is_empty()).await;
+    let order = cluster.delete_order(0, 1, PLACEMENT);
+    cluster
+        .told
+        .lock()
+        .unwrap()
+        .delete
+        .extend([hung.clone(), order.clone()]);
+    let reported = |told: &Told, order: &_| told.heartbeats.iter().any(|beat| beat.deleted.contains(order));
+    cluster.wait("deleted", |told| reported(told, &order)).await;
+    assert!(!reported(&cluster.told.lock().unwrap(), &hung));
+    two.files.set(false);
+    cluster.wait("the other too", |told| reported(told, &hung)).await;
+    two.stop().await;
+}
