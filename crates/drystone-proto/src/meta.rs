@@ -250,6 +250,10 @@ pub struct ChunkGrant {
     /// The policy it is granted under, as the commit must repeat it.
     #[prost(message, optional, tag = "6")]
     pub policy: Option<PolicyRecord>,
+    /// The chunk can be written to and committed for at least so many milliseconds from now; 0: not known. Of a
+    /// replacement it is always 0: its chunk was granted earlier.
+    #[prost(uint64, tag = "7")]
+    pub life_ms: u64,
 }
 
 /// A replica of a granted chunk.
