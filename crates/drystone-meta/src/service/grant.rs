@@ -203,6 +203,8 @@ impl MetaService {
         });
         let replicas = replicas.collect::<Result<Vec<_>, ErrorReply>>()?;
         drop(state);
+        // The floor passes an id no sooner than this after it was handed out (`leader::ranges`).
+        let life = self.shared.config.grant_age.as_millis();
         Ok(ChunkGrant {
             chunk,
             token: sign_grant(&identity.key, identity.history, grant),
@@ -210,6 +212,11 @@ impl MetaService {
             epoch: Epoch::FIRST.0,
             capacity: class.bytes(),
             policy: Some(policy),
+            life_ms: if replacement {
+                0
+            } else {
+                u64::try_from(life).unwrap_or(0)
+            },
         })
     }
 }

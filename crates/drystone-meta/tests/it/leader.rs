@@ -161,6 +161,7 @@ async fn a_replica_that_can_never_be_committed_is_ordered_away() {
     let client = cluster.client().await;
     enlist(&client, &[1, 2, 3]).await;
     let reply: GrantReply = client.call(0, Kind::Grant, &ask(3), WAIT).await.unwrap();
+    assert_eq!(reply.grants[0].life_ms, 1_000, "a grant says how long it lives");
     let chunk = reply.grants[0].chunk;
     let replicas = &reply.grants[0].replicas;
     let replica = replicas
