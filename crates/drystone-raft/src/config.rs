@@ -59,6 +59,11 @@ pub struct RaftConfig {
     pub max_committed_bytes: u64,
     /// Proposals beyond as many bytes of uncommitted entries are refused as busy. Default 64 MiB.
     pub max_uncommitted_bytes: u64,
+    /// Proposals are refused as busy while as many bytes of committed entries wait to be applied: a leader whose
+    /// state machine does not keep up must not take more. Default 64 MiB.
+    pub max_unapplied_bytes: u64,
+    /// The same in entries. Default 65,536: four times `max_proposals`, about what is applied in a second.
+    pub max_unapplied_entries: u64,
     /// Proposals beyond as many unanswered tokens are refused as busy. Default 16,384: ten times what commits in
     /// a round trip at the highest measured rate.
     pub max_proposals: usize,
@@ -88,6 +93,8 @@ impl RaftConfig {
             max_message_bytes: 1 << 20,
             max_committed_bytes: 4 << 20,
             max_uncommitted_bytes: 64 << 20,
+            max_unapplied_bytes: 64 << 20,
+            max_unapplied_entries: 65_536,
             max_proposals: 16_384,
             max_reads: 65_536,
             log_memory_bytes: 64 << 20,
@@ -121,6 +128,11 @@ impl RaftConfig {
         check(
             self.max_uncommitted_bytes > 0,
             "max-uncommitted-bytes must not be 0",
+        );
+        check(self.max_unapplied_bytes > 0, "max-unapplied-bytes must not be 0");
+        check(
+            self.max_unapplied_entries > 0,
+            "max-unapplied-entries must not be 0",
         );
         check(self.max_proposals > 0, "max-proposals must not be 0");
         check(self.max_reads > 0, "max-reads must not be 0");

@@ -16,6 +16,8 @@ const ENTRY_OVERHEAD: u64 = 128;
 struct Kept {
     entry: Entry,
     lsn: Lsn,
+    /// Cost of all entries put since the log was opened or replaced, this one included.
+    total: u64,
 }
 
 /// The entries in memory.
@@ -24,7 +26,8 @@ pub(crate) struct LogStore {
     /// Index and term of what the log begins after.
     base: (u64, u64),
     entries: VecDeque<Kept>,
-    bytes: u64,
+    /// As [`Kept::total`], of the entry that the log begins after.
+    base_total: u64,
     /// Memberships by the index of the entry that made them, the one as of the base first; never empty.
     confs: VecDeque<(u64, RaftConfState)>,
     /// The newest snapshot that can be streamed.
@@ -47,7 +50,7 @@ impl LogStore {
             initial,
             base,
             entries: VecDeque::new(),
-            bytes: 0,
+            base_total: 0,
             confs: VecDeque::from([(base.0, conf)]),
             made: None,
             wanted: Cell::new(None),
@@ -63,7 +66,17 @@ impl LogStore {
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
+        self.bytes_between(self.base.0, self.last())
+    }
+
+    /// Memory of the entries after `index` up to `to`, as far as they are here.
+    pub(crate) fn bytes_between(&self, index: u64, to: u64) -> u64 {
+        let to = self.total_at(to.min(self.last()));
+        to.saturating_sub(self.total_at(index.min(self.last())))
+    }
+
+    fn total_at(&self, index: u64) -> u64 {
+        self.kept(index).map_or(self.base_total, |kept| kept.total)
     }
 
     pub(crate) fn term_at(&self, index: u64) -> Option<u64> {
@@ -95,13 +108,9 @@ impl LogStore {
             self.last()
         );
         let keep = (entry.index - self.base.0 - 1) as usize;
-        while self.entries.len() > keep {
-            if let Some(gone) = self.entries.pop_back() {
-                self.bytes -= cost(&gone.entry);
-            }
-        }
-        self.bytes += cost(&entry);
-        self.entries.push_back(Kept { entry, lsn });
+        self.entries.truncate(keep);
+        let total = self.total_at(self.last()) + cost(&entry);
+        self.entries.push_back(Kept { entry, lsn, total });
     }
 
     /// Forgets entries up to `index`, which the log holds.
@@ -109,7 +118,7 @@ impl LogStore {
         let term = self.term_at(index).expect("the purge point is in the log");
         while self.base.0 < index {
             let gone = self.entries.pop_front().expect("the purge point is in the log");
-            self.bytes -= cost(&gone.entry);
+            self.base_total = gone.total;
             self.base = (gone.entry.index, gone.entry.term);
         }
         self.base = (index, term);
@@ -125,7 +134,7 @@ impl LogStore {
     pub(crate) fn reset(&mut self, meta: &SnapshotMeta) {
         self.base = (meta.index.0, meta.term.0);
         self.entries.clear();
-        self.bytes = 0;
+        self.base_total = 0;
         self.confs = VecDeque::from([(meta.index.0, meta.conf.clone())]);
         self.made = None;
     }

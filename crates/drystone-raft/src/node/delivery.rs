@@ -7,6 +7,10 @@ use drystone_proto::raft::ConfChange;
 use drystone_types::{LogIndex, Term};
 use raft::eraftpb::{Entry, EntryType};
 
+// Rounds of delivery that the shell may hold and not have applied: enough that it never waits for the next one, and
+// a bound of its queue.
+const ROUNDS_AHEAD: u64 = 4;
+
 /// How far delivery is.
 pub(super) struct Delivery {
     /// What raft-rs has handed over as committed.
@@ -81,14 +85,30 @@ impl RaftNode {
         self.after_call();
     }
 
-    /// Gives the shell what it may apply.
+    /// True while more is committed and not applied than a leader may add to.
+    pub(super) fn lags_in_applying(&self) -> bool {
+        let Delivery { emitted, applied, .. } = self.delivery;
+        emitted.saturating_sub(applied) >= self.config.max_unapplied_entries
+            || self.raw.store().bytes_between(applied, emitted) >= self.config.max_unapplied_bytes
+    }
+
+    /// True while the shell holds as much as it may; the next that it has applied lets delivery go on.
+    fn shell_is_full(&self) -> bool {
+        let Delivery {
+            delivered, applied, ..
+        } = self.delivery;
+        let window = self.config.max_committed_bytes.saturating_mul(ROUNDS_AHEAD);
+        self.raw.store().bytes_between(applied, delivered) >= window
+    }
+
+    /// Gives the shell what it may apply, some rounds ahead of what it has applied: the rest waits in the log.
     pub(super) fn deliver(&mut self) -> Result<(), FatalError> {
         if self.delivery.gap || self.snapshots.is_installing() {
             return Ok(());
         }
         let mut bytes = 0;
         let mut entries = Vec::new();
-        while self.delivery.delivered < self.delivery.emitted {
+        while self.delivery.delivered < self.delivery.emitted && !self.shell_is_full() {
             let index = self.delivery.delivered + 1;
             let Some(entry) = self.raw.store().get(index) else {
                 return Err(FatalError::Raft(format!(

@@ -134,7 +134,8 @@ impl RaftNode {
                 leader: (leader != 0).then_some(NodeId(leader)),
             });
         }
-        (self.proposals.waiting.len() >= self.proposals.most).then_some(DropReason::Busy)
+        let busy = self.proposals.waiting.len() >= self.proposals.most || self.lags_in_applying();
+        busy.then_some(DropReason::Busy)
     }
 
     pub(super) fn drop_proposal(&mut self, token: u64, reason: DropReason) {

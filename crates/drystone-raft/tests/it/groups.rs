@@ -36,7 +36,7 @@ fn demand(counts: &BTreeMap<&'static str, u64>, all: &[&str]) {
 
 #[test]
 fn three_members_under_faults_agree_and_lose_nothing() {
-    let counts = run_all(150, |seed| Plan {
+    let counts = run_all(300, |seed| Plan {
         seed,
         voters: 3,
         faults_until: 5 * SECOND,

@@ -248,6 +248,52 @@ fn a_purge_goes_no_further_than_what_is_applied_and_survives_a_restart() {
 }
 
 #[test]
+fn what_is_not_applied_bounds_proposals_and_delivery_and_what_is_resumes_both() {
+    let mut lone = Lone::new();
+    let big: &'static str = Box::leak("x".repeat(900).into_boxed_str());
+    for token in 0..200 {
+        lone.propose(token, big);
+    }
+    let busy = |lone: &Lone| {
+        let busy = |output: &&Output| {
+            matches!(
+                output,
+                Output::ProposalDropped {
+                    reason: DropReason::Busy,
+                    ..
+                }
+            )
+        };
+        lone.seen.iter().filter(busy).count()
+    };
+    // 8 KiB may be committed and not applied, and half of it is in the shell's hands.
+    let (refused, given) = (busy(&lone), lone.committed().len());
+    assert!((190..=195).contains(&refused), "{refused}");
+    assert!((3..=6).contains(&given), "{given}");
+    let mut applied = 0;
+    loop {
+        let delivered = lone.committed();
+        let last = delivered.last().map_or(0, |entry| entry.0);
+        if last == applied {
+            break;
+        }
+        // One at a time: delivery goes on with the first.
+        applied += 1;
+        lone.give(Input::Applied {
+            index: LogIndex(applied),
+        });
+    }
+    let tokens = lone
+        .committed()
+        .into_iter()
+        .filter_map(|(_, token, _)| token)
+        .count();
+    assert_eq!(tokens + refused, 200, "every token is answered once");
+    lone.propose(200, big);
+    assert_eq!(lone.committed().last().map(|entry| entry.1), Some(Some(200)));
+}
+
+#[test]
 fn what_fits_no_record_is_refused() {
     let mut lone = Lone::new();
     lone.give(Input::Propose {

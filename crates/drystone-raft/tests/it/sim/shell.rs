@@ -72,6 +72,8 @@ pub fn config(id: u64, boot: u64, start: Start, applied: u64) -> RaftConfig {
     config.max_message_bytes = 2 << 10;
     config.max_committed_bytes = 1 << 10;
     config.max_uncommitted_bytes = 8 << 10;
+    config.max_unapplied_bytes = 8 << 10;
+    config.max_unapplied_entries = 64;
     config
 }
 
