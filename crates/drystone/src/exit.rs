@@ -61,17 +61,38 @@ pub fn of_code(code: Code) -> Exit {
     }
 }
 
+/// The error and its causes, without what was said already: the client library's errors are whole sentences, and
+/// others repeat their cause.
+fn words(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let next = cause.to_string();
+        if !text.contains(&next) {
+            text = if text.is_empty() {
+                next
+            } else {
+                format!("{text}: {next}")
+            };
+        }
+        if cause.is::<drystone_client::Error>() {
+            break;
+        }
+    }
+    text
+}
+
 /// Prints the error to stderr and gives the process's exit code.
 pub fn report(error: &anyhow::Error, json: bool) -> ExitCode {
     let code = error
         .chain()
         .find_map(|cause| cause.downcast_ref::<drystone_client::Error>())
         .map(|e| e.code());
+    let text = words(error);
     if json {
-        let body = serde_json::json!({ "error": format!("{error:#}"), "code": code.map(Code::name) });
+        let body = serde_json::json!({ "error": text, "code": code.map(Code::name) });
         eprintln!("{body}");
     } else {
-        eprintln!("drystone: {error:#}");
+        eprintln!("drystone: {text}");
     }
     match code {
         Some(code) => of_code(code).into(),
@@ -84,6 +105,15 @@ pub fn report(error: &anyhow::Error, json: bool) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_said_twice() {
+        let cause = std::io::Error::other("in use");
+        let error = anyhow::Error::new(cause)
+            .context("cannot listen: in use")
+            .context("node a");
+        assert_eq!(words(&error), "node a: cannot listen: in use");
+    }
 
     #[test]
     fn the_documented_codes() {

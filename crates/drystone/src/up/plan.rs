@@ -247,6 +247,8 @@ fn metadata_config(place: &Place, data: &Path) -> drystone_meta::Config {
     config.log_segment = ByteCount(16 << 20);
     config.heartbeat = Duration::from_secs(1);
     config.suspect_after = Duration::from_secs(3);
+    // Its disks are small: what was deleted soon makes room.
+    config.doomed_grace = Duration::from_secs(30);
     config
 }
 
@@ -303,6 +305,7 @@ pub fn toml(config: &NodeConfig) -> String {
         line("log-segment", quote(&metadata.log_segment.to_string()));
         line("heartbeat", millis(metadata.heartbeat));
         line("suspect-after", millis(metadata.suspect_after));
+        line("doomed-grace", millis(metadata.doomed_grace));
         let _ = writeln!(
             text,
             "\n[metadata.policy]\nreplicas = {}\ndegraded-minimum = {}\nchunk-bytes = {}",
