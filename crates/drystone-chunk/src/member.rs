@@ -20,13 +20,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// The leader may ask for heartbeats within these bounds.
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(30));
 /// After a failure the next metadata server is asked this soon, more slowly each time.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// A disk that does not tell its usage by then is reported with what it told last.
+/// A disk that does not tell its usage by then is reported with what it told last, and is asked nothing else for
+/// this heartbeat. For all disks together: a heartbeat must leave whatever they do.
 const USAGE_PATIENCE: Duration = Duration::from_millis(300);
+/// Replicas whose disk does not tell by then how they stand are told of with a later heartbeat.
+const STATUS_PATIENCE: Duration = Duration::from_millis(300);
+/// The first registration waits this long for the disks to be looked through; that goes on beside it.
+const FIND_PATIENCE: Duration = Duration::from_secs(1);
+/// Replicas that a disk is asked for at once while it is looked through.
+const FIND_PAGE: u32 = 10_000;
 /// Heartbeats that may go unanswered before the server calls itself not ready.
 const MISSES: u32 = 10;
 
@@ -129,8 +137,8 @@ impl Member {
             self.register().await?;
         }
         let told = self.node.changes().tell();
-        let (statuses, open) = self.statuses(&told).await;
-        let disks = self.loads().await;
+        let (disks, answering) = self.loads().await;
+        let (statuses, open) = self.statuses(&told, &answering).await;
         let node = &self.node;
         let heartbeat = Heartbeat {
             node: node.identity.node.0,
@@ -156,23 +164,27 @@ impl Member {
         Ok(())
     }
 
-    /// Finds the replicas that are not sealed, of which the leader is to hear first.
+    /// Finds the replicas that are not sealed, of which the leader is to hear first: at the same time on all disks,
+    /// and beside the heartbeats where it takes long.
     async fn find_open(&self) {
-        for (disk, entry) in &self.node.disks {
-            let mut after = 0;
-            while let Ok((chunks, more)) = entry.runner.list(after, 10_000).await {
-                let mut changes = self.node.changes();
-                for status in chunks
-                    .iter()
-                    .filter(|status| status.state != ReplicaState::Sealed as i32)
-                {
-                    changes.note((*disk, status.chunk));
-                }
-                match chunks.last() {
-                    Some(last) if more => after = last.chunk,
-                    _ => break,
-                }
-            }
+        let clock = &self.node.env.clock;
+        let deadline = clock.now().plus(FIND_PATIENCE);
+        let disks: Vec<u64> = self.node.disks.keys().copied().collect();
+        let ends: Vec<_> = disks
+            .into_iter()
+            .map(|disk| {
+                let (ended, end) = oneshot::channel::<()>();
+                let node = SharedNode::clone(&self.node);
+                let find = async move {
+                    find_open_on(&node, disk).await;
+                    drop(ended);
+                };
+                self.node.env.spawn.spawn("chunk-find-open", Box::pin(find));
+                end
+            })
+            .collect();
+        for end in ends {
+            let _ = clock.until(deadline, end).await;
         }
     }
 
@@ -289,32 +301,37 @@ impl Member {
         Err(Failure::Again)
     }
 
-    /// How the replicas stand of which the leader is to hear, some others in turn, and those to tell again.
-    async fn statuses(&self, told: &Told) -> (Vec<ChunkStatus>, BTreeSet<Name>) {
+    /// How the replicas stand of which the leader is to hear, some others in turn, and those to tell again. Only
+    /// disks that are `answering` are asked: questions would pile up in the others.
+    async fn statuses(&self, told: &Told, answering: &BTreeSet<u64>) -> (Vec<ChunkStatus>, BTreeSet<Name>) {
+        let clock = &self.node.env.clock;
+        let deadline = clock.now().plus(STATUS_PATIENCE);
         let mut open = BTreeSet::new();
         let mut asked = Vec::with_capacity(told.names.len());
         for ((disk, chunk), _) in &told.names {
-            if let Ok(runner) = self.node.disk_by_id(*disk) {
+            if !answering.contains(disk) {
+                open.insert((*disk, *chunk));
+            } else if let Ok(runner) = self.node.disk_by_id(*disk) {
                 asked.push(((*disk, *chunk), runner.status(*chunk)));
             }
         }
         let mut statuses = Vec::with_capacity(asked.len());
         for (name, answer) in asked {
-            match answer.await {
-                Ok(status) if status.state != ReplicaState::Absent as i32 => {
+            match clock.until(deadline, answer).await {
+                Some(Ok(status)) if status.state != ReplicaState::Absent as i32 => {
                     if status.state != ReplicaState::Sealed as i32 {
                         open.insert(name);
                     }
                     statuses.push(status);
                 }
-                Ok(_) => {}
+                Some(Ok(_)) => {}
                 // The disk is busy or gone: again with the next heartbeat.
-                Err(_) => {
+                Some(Err(_)) | None => {
                     open.insert(name);
                 }
             }
         }
-        let swept = self.sweep().await;
+        let swept = self.sweep(answering, deadline).await;
         let room = crate::changes::MOST_TOLD.saturating_sub(statuses.len());
         statuses.extend(swept.into_iter().take(room));
         (statuses, open)
@@ -322,7 +339,7 @@ impl Member {
 
     /// The next replicas of the slow sweep over all disks. Those that are not sealed are noted for the next time:
     /// after a start that is how they are found.
-    async fn sweep(&self) -> Vec<ChunkStatus> {
+    async fn sweep(&self, answering: &BTreeSet<u64>, deadline: Monotonic) -> Vec<ChunkStatus> {
         let (disk, after) = self.node.changes().sweep();
         let Some((&disk, entry)) = self
             .node
@@ -333,8 +350,14 @@ impl Member {
         else {
             return Vec::new();
         };
-        let Ok((chunks, more)) = entry.runner.list(after, SWEEP as u32).await else {
-            self.node.changes().set_sweep((disk + 1, 0));
+        let listed = if answering.contains(&disk) {
+            let list = entry.runner.list(after, SWEEP as u32);
+            self.node.env.clock.until(deadline, list).await
+        } else {
+            None
+        };
+        let Some(Ok((chunks, more))) = listed else {
+            self.node.changes().set_sweep((disk.wrapping_add(1), 0));
             return Vec::new();
         };
         let mut changes = self.node.changes();
@@ -354,20 +377,32 @@ impl Member {
             .collect()
     }
 
-    async fn loads(&mut self) -> Vec<DiskLoad> {
+    /// How loaded the disks are, and which of them have answered in time.
+    async fn loads(&mut self) -> (Vec<DiskLoad>, BTreeSet<u64>) {
         let node = SharedNode::clone(&self.node);
-        let now = node.env.clock.now();
-        for (id, entry) in &node.disks {
-            let usage = entry.runner.usage(USAGE_PATIENCE).await;
+        let clock = &node.env.clock;
+        let deadline = clock.now().plus(USAGE_PATIENCE);
+        let mut answering = BTreeSet::new();
+        // All are asked before the first is waited for.
+        let asked: Vec<_> = (node.disks.iter())
+            .map(|(id, entry)| (*id, entry, entry.runner.usage()))
+            .collect();
+        for (id, entry, answer) in asked {
+            let usage = match answer {
+                Ok(answer) => clock.until(deadline, answer).await.and_then(Result::ok),
+                Err(_) => None,
+            };
+            let now = clock.now();
             let counted = entry.runner.load();
-            let load = self.loads.entry(*id).or_insert_with(|| DiskLoad {
-                disk: *id,
+            let load = self.loads.entry(id).or_insert_with(|| DiskLoad {
+                disk: id,
                 ..DiskLoad::default()
             });
             if let Some(usage) = usage {
-                usage.fill(load, self.told_errors.get(id).copied().unwrap_or_default());
+                answering.insert(id);
+                usage.fill(load, self.told_errors.get(&id).copied().unwrap_or_default());
                 self.errors
-                    .insert(*id, (usage.0.io_errors, usage.0.checksum_errors));
+                    .insert(id, (usage.0.io_errors, usage.0.checksum_errors));
             }
             if entry.runner.is_closed() {
                 load.read_only = true;
@@ -379,7 +414,7 @@ impl Member {
         }
         node.metrics.cached.set(node.cache.bytes() as i64);
         node.metrics.in_flight.set(node.heads.used() as i64);
-        self.loads.values().cloned().collect()
+        (self.loads.values().cloned().collect(), answering)
     }
 
     /// Executes orders beside the heartbeats, one batch at a time for each disk: the leader repeats what was not
@@ -403,6 +438,24 @@ impl Member {
                     lock(&deleting).remove(&disk);
                 }),
             );
+        }
+    }
+}
+
+async fn find_open_on(node: &SharedNode, disk: u64) {
+    let Ok(runner) = node.disk_by_id(disk) else { return };
+    let mut after = 0;
+    while let Ok((chunks, more)) = runner.list(after, FIND_PAGE).await {
+        let mut changes = node.changes();
+        for status in chunks
+            .iter()
+            .filter(|status| status.state != ReplicaState::Sealed as i32)
+        {
+            changes.note((disk, status.chunk));
+        }
+        match chunks.last() {
+            Some(last) if more => after = last.chunk,
+            _ => break,
         }
     }
 }

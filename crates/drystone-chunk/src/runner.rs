@@ -148,12 +148,12 @@ impl DiskRunner {
         Ok(receiver)
     }
 
-    /// What the disk holds now; `None` if it does not say so in time or has ended.
-    pub(crate) async fn usage(&self, patience: Duration) -> Option<Usage> {
+    /// Asks what the disk holds now, before this returns. The answer is dropped if the disk ends; it may come
+    /// late, or never from a disk that hangs.
+    pub(crate) fn usage(&self) -> Result<oneshot::Receiver<Usage>, NotTaken> {
         let (sender, receiver) = oneshot::channel();
-        self.push(Message::Usage(sender)).ok()?;
-        let clock = &self.shared.clock;
-        clock.until(clock.now().plus(patience), receiver).await?.ok()
+        self.push(Message::Usage(sender))?;
+        Ok(receiver)
     }
 
     fn push(&self, message: Message) -> Result<(), NotTaken> {

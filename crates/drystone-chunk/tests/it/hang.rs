@@ -10,6 +10,7 @@ use drystone_proto::record::ReplicaRecord;
 use drystone_types::*;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 /// While it is shut, disk work stands before it.
 #[derive(Default)]
@@ -190,5 +191,34 @@ async fn a_disk_that_hangs_does_not_keep_another_from_deleting() {
     assert!(!reported(&cluster.told.lock().unwrap(), &hung));
     two.files.set(false);
     cluster.wait("the other too", |told| reported(told, &hung)).await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_whose_thread_hangs_does_not_hold_up_heartbeats() {
+    let two = TwoDisks::start().await;
+    let cluster = &two.cluster;
+    two.write_second(2, &data(2, 5_000)).await;
+    // The store asks for its space now and then, on its own thread.
+    two.names.set(true);
+    two.write_second(3, &data(3, 5_000)).await;
+    cluster.env.clock.sleep(Duration::from_millis(500)).await;
+    let before = cluster.told.lock().unwrap().heartbeats.len();
+    let beats = |told: &Told| told.heartbeats.len() >= before + 4;
+    cluster.wait("heartbeats go on", beats).await;
+    cluster.write(1, &[0], &data(1, 5_000)).await;
+    let told_of = |told: &Told, chunk| {
+        let mut all = told.heartbeats.iter().flat_map(|beat| &beat.open);
+        all.any(|status| status.chunk == chunk)
+    };
+    cluster
+        .wait("the other disk's news", |told| told_of(told, 1))
+        .await;
+    assert!(
+        !told_of(&cluster.told.lock().unwrap(), 3),
+        "the thread did not hang"
+    );
+    two.names.set(false);
+    cluster.wait("and its own, late", |told| told_of(told, 3)).await;
     two.stop().await;
 }
