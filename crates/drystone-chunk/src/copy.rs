@@ -94,8 +94,8 @@ impl Job {
 
     /// A range of the own replica, verified by the store as it is read.
     async fn read(&self, offset: u64, length: u32) -> Result<Payload, ErrorReply> {
-        let permit = self.node.reads.take(length as usize).await;
         let (disk, _) = self.node.disk(Some(self.replica))?;
+        let permit = disk.reads().take(length as usize).await;
         let done = disk.read(self.copy.chunk, self.replica, offset, length).await?;
         Ok(Payload::with_checksums(
             crate::budget::hold(done.data, permit),

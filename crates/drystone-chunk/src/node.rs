@@ -1,7 +1,7 @@
 //! What the tasks of one chunk server share.
 
 use crate::append::Chains;
-use crate::budget::{Budget, ReadBudget};
+use crate::budget::Budget;
 use crate::cache::Cache;
 use crate::chain::refusal;
 use crate::changes::Changes;
@@ -56,7 +56,6 @@ pub(crate) struct Node {
     pub(crate) channels: Channels,
     pub(crate) chains: Chains,
     pub(crate) cache: Cache,
-    pub(crate) reads: ReadBudget,
     /// Payload that clients have sent and that is not answered: beyond it clients are not read.
     pub(crate) heads: Budget,
     pub(crate) changes: Mutex<Changes>,
@@ -85,7 +84,6 @@ impl Node {
     ) -> Self {
         Self {
             cache: Cache::new(config.read_cache.0),
-            reads: ReadBudget::new(config.in_flight.0 / 2),
             heads: Budget::new(config.in_flight.0 / 2),
             env,
             config,

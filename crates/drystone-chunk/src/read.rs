@@ -1,7 +1,8 @@
 //! Read: verified bytes of sealed replicas, from the cache or from the disk.
 //!
 //! The store reads direct and verifies every block; the cache keeps whole blocks of 1 MiB for those who read on.
-//! Memory for answers is taken in turn from one budget, and given back when the answer has left.
+//! Memory for answers is taken in turn from the disk's own budget, so that a disk that
+//! hangs holds up its own readers alone, and given back when the answer has left.
 
 use crate::budget::hold;
 use crate::cache::{BLOCK, Block, ReplicaKey};
@@ -31,7 +32,7 @@ pub(crate) async fn read(node: SharedNode, request: Request) -> Reply {
 
 async fn serve(node: &SharedNode, request: &Request) -> Result<ReadDone, ErrorReply> {
     let read: Read = request.decode()?;
-    let (_, replica) = node.disk(read.replica)?;
+    let (disk, replica) = node.disk(read.replica)?;
     let length = u64::from(read.length);
     if length == 0 || length > MAX_PAYLOAD_BYTES as u64 || read.offset.checked_add(length).is_none() {
         return Err(refusal(
@@ -41,7 +42,7 @@ async fn serve(node: &SharedNode, request: &Request) -> Result<ReadDone, ErrorRe
     }
     // The answer counts until it has left, wherever its bytes come from. What only the cache holds does not: the
     // cache has a bound of its own, and an answer must never wait for it to let go.
-    let permit = node.reads.take(length as usize).await;
+    let permit = disk.reads().take(length as usize).await;
     let done = find(node, request, &read, replica).await?;
     Ok(ReadDone {
         data: hold(done.data, permit),

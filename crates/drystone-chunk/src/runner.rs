@@ -5,7 +5,7 @@
 //! beyond that (`busy`); completions are bounded by what the store has asked for. When the store thread ends, by
 //! closing or by a programmer's error, everything queued is dropped and every waiting request learns it.
 
-use crate::budget::Budget;
+use crate::budget::{Budget, ReadBudget};
 use crate::load::Load;
 use bytes::Bytes;
 use drystone_env::{BufferPool, Clock, Env, IoCompletion, IoOp, IoRequest, Monotonic};
@@ -83,19 +83,20 @@ pub(crate) struct DiskRunner {
     pub(crate) me: DiskRef,
     pub(crate) path: String,
     shared: Arc<Shared>,
+    reads: ReadBudget,
     ended: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
 impl DiskRunner {
     /// Starts the threads of an opened store. `backlog` is how many bytes may wait to be written before those
-    /// who send more wait too.
+    /// who send more wait too, `reads` how many the answers to reads may hold.
     pub(crate) fn start(
         env: &Env,
         path: String,
         me: DiskRef,
         store: Store,
         pool: BufferPool,
-        (io_threads, backlog): (usize, u64),
+        (io_threads, backlog, reads): (usize, u64, u64),
     ) -> Self {
         let shared = Arc::new(Shared {
             clock: Arc::clone(&env.clock),
@@ -134,6 +135,7 @@ impl DiskRunner {
             me,
             path,
             shared,
+            reads: ReadBudget::new(reads),
             ended: Mutex::new(Some(end)),
         }
     }
@@ -182,6 +184,11 @@ impl DiskRunner {
     /// Bytes of appends that are still in memory.
     pub(crate) fn backlog(&self) -> &Budget {
         &self.shared.backlog
+    }
+
+    /// Room for the answers to reads.
+    pub(crate) fn reads(&self) -> &ReadBudget {
+        &self.reads
     }
 
     /// True once its thread has ended, wished or not.

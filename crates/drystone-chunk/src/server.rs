@@ -10,7 +10,7 @@ use crate::service::ChunkService;
 use drystone_env::{BufferPool, Env, Rng};
 use drystone_rpc::{ChannelOptions, Channels, ServerHandle, ServerOptions, serve};
 use drystone_store::Store;
-use drystone_types::{ClientId, DiskRef, NodeId};
+use drystone_types::{ClientId, DiskRef, MAX_PAYLOAD_BYTES, NodeId};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -123,6 +123,9 @@ async fn open_disks(
     pool: &BufferPool,
 ) -> Result<(BTreeMap<u64, DiskEntry>, Vec<DiskFault>, Locks), StartError> {
     let (mut disks, mut faults, mut locks) = (BTreeMap::new(), crew.faults, Locks::new());
+    // Shared out, so that answers that a hung disk owes hold nothing of the others'; one whole answer at least.
+    let share = config.in_flight.0 / 2 / crew.members.len().max(1) as u64;
+    let reads = share.max(MAX_PAYLOAD_BYTES as u64);
     let opening: Vec<_> = crew
         .members
         .into_iter()
@@ -142,7 +145,7 @@ async fn open_disks(
         match opened.await {
             Ok(Ok((store, report))) => {
                 tracing::info!(disk = %member.me, %path, ?report, "disk recovered");
-                let limits = (config.io_threads, config.in_flight.0 / 2);
+                let limits = (config.io_threads, config.in_flight.0 / 2, reads);
                 let runner = DiskRunner::start(env, path, member.me, store, pool.clone(), limits);
                 disks.insert(
                     member.me.disk.0,

@@ -5,8 +5,10 @@ use bytes::Bytes;
 use drystone_chunk::{ChunkServer, DataDirectory};
 use drystone_env::{Disk, DiskFile, OpenOptions, Space};
 use drystone_identity::Identity;
-use drystone_proto::data::Hop;
+use drystone_proto::Kind;
+use drystone_proto::data::{Hop, Read, ReadReply};
 use drystone_proto::record::ReplicaRecord;
+use drystone_rpc::CallFuture;
 use drystone_types::*;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex};
@@ -220,5 +222,40 @@ async fn a_disk_whose_thread_hangs_does_not_hold_up_heartbeats() {
     );
     two.names.set(false);
     cluster.wait("and its own, late", |told| told_of(told, 3)).await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_of_a_disk_that_hangs_leave_the_other_its_room() {
+    let two = TwoDisks::start().await;
+    let cluster = &two.cluster;
+    let bytes = data(1, 1 << 20);
+    cluster.write(1, &[0], &bytes).await;
+    two.write_second(2, &bytes).await;
+    two.files.set(true);
+    let read = Read {
+        chunk: 2,
+        replica: Some(cluster.replica(SECOND)),
+        offset: 0,
+        length: 1 << 20,
+        grant: Bytes::new(),
+    };
+    let channel = cluster.channels.to(&cluster.servers[0].address().to_string());
+    // As many as all answers may hold.
+    let hung: Vec<CallFuture<ReadReply>> = (0..16)
+        .map(|_| channel.call(Kind::Read, &read, None, cluster.options()))
+        .collect();
+    cluster.env.clock.sleep(Duration::from_millis(200)).await;
+    let deadline = cluster.env.clock.now().plus(Duration::from_secs(10));
+    let back = cluster
+        .env
+        .clock
+        .until(deadline, cluster.read(0, 1, 0, 1 << 20))
+        .await;
+    assert!(back.expect("the other disk answers").unwrap() == bytes);
+    two.files.set(false);
+    for call in hung {
+        assert!(call.await.unwrap().payload == bytes);
+    }
     two.stop().await;
 }
