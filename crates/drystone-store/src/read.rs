@@ -215,6 +215,16 @@ impl Store {
         self.begin_read(id);
     }
 
+    /// The disk has failed: those who wait for what will never be written learn it now.
+    pub(crate) fn retry_waiting_reads(&mut self) {
+        let waiting: Vec<u64> = (self.live.values_mut())
+            .flat_map(|live| std::mem::take(&mut live.waiting_reads))
+            .collect();
+        for job in waiting {
+            self.begin_read(job);
+        }
+    }
+
     /// Finds out where the bytes are now, and fetches them.
     pub(crate) fn begin_read(&mut self, id: u64) {
         let Some(mut job) = self.reads.remove(&id) else {
@@ -241,6 +251,12 @@ impl Store {
         if let Some(live) = self.live.get_mut(&chunk) {
             // A chunk that is being cut is told about when it is sealed.
             let cut = high < job.end;
+            if cut && let Some(reason) = &self.failed {
+                let reason = format!("it is being cut and the disk failed: {reason}");
+                job.error = Some(StoreError::Io { chunk, reason });
+                self.finish_read(job);
+                return;
+            }
             if cut || (live.is_writing_below(high) && low < live.buffer.start) {
                 live.waiting_reads.push(id);
                 self.reads.insert(id, job);

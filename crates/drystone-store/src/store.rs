@@ -144,6 +144,7 @@ impl Store {
     /// Takes one input. Outputs are in the order in which they were decided.
     pub fn on(&mut self, now: Monotonic, input: Input, out: &mut Vec<Output>) {
         self.now = self.now.max(now);
+        let was_failed = self.failed.is_some();
         match input {
             Input::Io(completion) => self.on_io(completion),
             Input::Tick => {
@@ -163,6 +164,10 @@ impl Store {
             self.run_mover();
             self.run_checkpoint();
             self.flush_journal();
+        }
+        if self.failed.is_some() && !was_failed {
+            // Only here are all chunks in their places again.
+            self.retry_waiting_reads();
         }
         out.extend(self.requests.drain(..).map(Output::Io));
         out.extend(

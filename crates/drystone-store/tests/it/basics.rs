@@ -358,6 +358,68 @@ fn a_failed_sync_makes_the_disk_read_only_and_reads_go_on() {
 }
 
 #[test]
+fn a_read_that_waits_for_a_cut_is_answered_when_the_disk_fails() {
+    let mut answered = 0;
+    for seed in 0..40 {
+        let mut sim = Sim::new(seed);
+        let data = content(1, 1, 90_000);
+        sim.append(1, SizeClass::M1, 0, &data, How::Sync);
+        sim.run();
+        let epoch = Epoch(3);
+        let fenced = sim.ask(|request| Input::Fence {
+            request,
+            chunk: ChunkId(1),
+            epoch,
+        });
+        assert!(matches!(
+            fenced,
+            Ok(Reply::Fenced {
+                length: Some(90_000),
+                ..
+            })
+        ));
+        sim.disk.fail_sync(1);
+        let (length, checksum) = (80_001, crc32c::crc32c(&data[..80_001]));
+        sim.request(|request| Input::Seal {
+            request,
+            chunk: ChunkId(1),
+            epoch,
+            length,
+            checksum,
+        });
+        let mut reads = Vec::new();
+        loop {
+            reads.push(sim.request(|request| Input::Read {
+                request,
+                chunk: ChunkId(1),
+                placement: None,
+                offset: 80_000,
+                length: 10_000,
+            }));
+            if !sim.step() {
+                break;
+            }
+            if sim.store.status().read_only.is_some() {
+                break;
+            }
+        }
+        sim.run();
+        assert!(sim.store.status().read_only.is_some());
+        for read in &reads {
+            assert!(
+                sim.replies.contains_key(read),
+                "seed {seed}: a read waits for ever"
+            );
+            answered += u64::from(matches!(sim.replies[read], Err(StoreError::Io { .. })));
+        }
+        // Nor does one wait that comes later.
+        let late = sim.read(1, 80_000, 10_000);
+        assert!(late.is_err() || late.unwrap() == data[80_000..]);
+    }
+    assert!(answered > 0, "no read met a cut");
+}
+
+#[test]
 fn floors_only_rise() {
     let mut sim = Sim::new(12);
     let raise = |floor| {
