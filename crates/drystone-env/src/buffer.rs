@@ -36,7 +36,12 @@ struct Free {
 impl BufferPool {
     /// A pool that keeps at most `keep_bytes` of unused buffers.
     pub fn new(keep_bytes: usize) -> Self {
-        Self { shared: Arc::new(Shared { keep_bytes, free: Mutex::default() }) }
+        Self {
+            shared: Arc::new(Shared {
+                keep_bytes,
+                free: Mutex::default(),
+            }),
+        }
     }
 
     /// A buffer of `length` bytes, aligned to 4 KiB, with undefined (old) contents.
@@ -51,7 +56,11 @@ impl BufferPool {
             found
         };
         let blocks = reused.unwrap_or_else(|| vec![Block([0; BLOCK]); blocks]);
-        BufferMut { blocks, length, pool: Arc::clone(&self.shared) }
+        BufferMut {
+            blocks,
+            length,
+            pool: Arc::clone(&self.shared),
+        }
     }
 
     /// A buffer that holds a copy of `data`.
@@ -80,7 +89,11 @@ impl BufferMut {
     /// # Panics
     /// If `length` exceeds the capacity.
     pub fn set_len(&mut self, length: usize) {
-        assert!(length <= self.capacity(), "length {length} exceeds capacity {}", self.capacity());
+        assert!(
+            length <= self.capacity(),
+            "length {length} exceeds capacity {}",
+            self.capacity()
+        );
         self.length = length;
     }
 

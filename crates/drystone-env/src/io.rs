@@ -92,7 +92,11 @@ impl fmt::Debug for IoOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             IoOp::Write { offset, parts, .. } => {
-                write!(f, "write {} bytes at {offset}", parts.iter().map(Bytes::len).sum::<usize>())
+                write!(
+                    f,
+                    "write {} bytes at {offset}",
+                    parts.iter().map(Bytes::len).sum::<usize>()
+                )
             }
             IoOp::Sync { .. } => f.write_str("sync"),
             IoOp::Read { offset, length, .. } => write!(f, "read {length} bytes at {offset}"),
@@ -114,14 +118,21 @@ impl fmt::Debug for IoOutput {
 impl IoRequest {
     /// Does the work, blocking.
     pub fn execute(self, pool: &BufferPool) -> IoCompletion {
-        IoCompletion { token: self.token, result: self.op.execute(pool) }
+        IoCompletion {
+            token: self.token,
+            result: self.op.execute(pool),
+        }
     }
 }
 
 impl IoOp {
     fn execute(self, pool: &BufferPool) -> io::Result<IoOutput> {
         match self {
-            IoOp::Write { file, mut offset, parts } => {
+            IoOp::Write {
+                file,
+                mut offset,
+                parts,
+            } => {
                 for part in &parts {
                     file.write_at(part, offset)?;
                     offset += part.len() as u64;
@@ -134,7 +145,13 @@ impl IoOp {
                 file.read_at(&mut buffer, offset)?;
                 Ok(IoOutput::Bytes(buffer.freeze()))
             }
-            IoOp::Create { disk, name, length, options, prewrite } => {
+            IoOp::Create {
+                disk,
+                name,
+                length,
+                options,
+                prewrite,
+            } => {
                 let file = create(&*disk, &name, length, options, prewrite, pool)?;
                 Ok(IoOutput::File(file))
             }
@@ -156,7 +173,13 @@ pub fn create(
 ) -> io::Result<Arc<dyn DiskFile>> {
     const STEP: u64 = 1 << 20;
     let fill = || {
-        let file = disk.open(name, OpenOptions { create: true, ..options })?;
+        let file = disk.open(
+            name,
+            OpenOptions {
+                create: true,
+                ..options
+            },
+        )?;
         file.allocate(length)?;
         if prewrite {
             let mut zeros = pool.take(STEP as usize);

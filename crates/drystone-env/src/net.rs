@@ -25,6 +25,11 @@ pub trait Listener: Send + 'static {
     /// Where it listens.
     fn address(&self) -> SocketAddr;
     /// The next connection and its peer.
-    #[allow(clippy::type_complexity, reason = "a boxed future that borrows; a name for it would say less")]
-    fn accept(&mut self) -> std::pin::Pin<Box<dyn Future<Output = io::Result<(BoxStream, SocketAddr)>> + Send + '_>>;
+    #[allow(
+        clippy::type_complexity,
+        reason = "a boxed future that borrows; a name for it would say less"
+    )]
+    fn accept(
+        &mut self,
+    ) -> std::pin::Pin<Box<dyn Future<Output = io::Result<(BoxStream, SocketAddr)>> + Send + '_>>;
 }

@@ -12,7 +12,10 @@ pub fn block_checksums(data: &[u8]) -> Vec<u32> {
 /// A wrong number of checksums counts as a mismatch at the first block without a partner.
 pub fn first_mismatch(data: &[u8], expected: &[u32]) -> Option<usize> {
     let blocks = data.len().div_ceil(CHECKSUM_BLOCK);
-    let found = data.chunks(CHECKSUM_BLOCK).zip(expected).position(|(block, &sum)| crc32c::crc32c(block) != sum);
+    let found = data
+        .chunks(CHECKSUM_BLOCK)
+        .zip(expected)
+        .position(|(block, &sum)| crc32c::crc32c(block) != sum);
     found.or_else(|| (blocks != expected.len()).then(|| blocks.min(expected.len())))
 }
 
@@ -47,7 +50,10 @@ pub fn append_block(sum: u32, block: u32) -> u32 {
 /// The checksum of `length` bytes from the checksums of their 4 KiB blocks, the last of which may be shorter.
 pub fn combine(blocks: &[u32], length: u64) -> u32 {
     let whole = (length / CHECKSUM_BLOCK as u64) as usize;
-    let sum = blocks.iter().take(whole).fold(0, |sum, &block| append_block(sum, block));
+    let sum = blocks
+        .iter()
+        .take(whole)
+        .fold(0, |sum, &block| append_block(sum, block));
     match blocks.get(whole) {
         Some(&last) => crc32c::crc32c_combine(sum, last, (length % CHECKSUM_BLOCK as u64) as usize),
         None => sum,
@@ -63,7 +69,11 @@ mod tests {
         let data: Vec<u8> = (0..40_000u32).map(|i| ((i * 7) >> 3) as u8).collect();
         for length in [0, 1, 4095, 4096, 4097, 8192, 10_000, 40_000] {
             let sums = block_checksums(&data[..length]);
-            assert_eq!(combine(&sums, length as u64), crc32c::crc32c(&data[..length]), "{length}");
+            assert_eq!(
+                combine(&sums, length as u64),
+                crc32c::crc32c(&data[..length]),
+                "{length}"
+            );
         }
         assert_eq!(combine(&[], 0), 0);
     }

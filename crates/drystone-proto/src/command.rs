@@ -6,10 +6,11 @@
 use crate::record::{NodeRecord, PolicyRecord, ReplicaRecord, Xattr};
 use prost::Message;
 
-/// A log entry's data. The leader fixes `time`; everything else is the caller's.
+/// A log entry's data. The leader fixes `time` and `wall`; everything else is the caller's.
 #[derive(Clone, PartialEq, Message)]
 pub struct Entry {
-    /// Log time, microseconds since 1970: never below that of the entry before it.
+    /// Log time, microseconds since 1970: never below that of the entry before it. It stands still while the cluster
+    /// does, and what expires expires by it.
     #[prost(uint64, tag = "1")]
     pub time: u64,
     /// Who asks, and the place in its session; absent for the cluster's own commands.
@@ -18,6 +19,9 @@ pub struct Entry {
     /// What to do.
     #[prost(message, optional, tag = "3")]
     pub command: Option<Command>,
+    /// The leader's wall clock, microseconds since 1970: what people see as times of files; 0: as `time`.
+    #[prost(uint64, tag = "4")]
+    pub wall: u64,
 }
 
 /// Makes a command idempotent and says for whom it is done.
@@ -418,7 +422,10 @@ pub struct Initialize {
 #[derive(Clone, PartialEq, Message)]
 pub struct Command {
     /// Which.
-    #[prost(oneof = "Op", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 21, 22, 23, 24, 25, 26")]
+    #[prost(
+        oneof = "Op",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 21, 22, 23, 24, 25, 26"
+    )]
     pub op: Option<Op>,
 }
 

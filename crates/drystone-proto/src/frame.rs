@@ -164,7 +164,10 @@ impl FrameHeader {
         }
         let computed = crc32c::crc32c(&bytes[..68]);
         if u32_at(68) != computed {
-            return Err(FrameError::HeaderChecksum { found: u32_at(68), computed });
+            return Err(FrameError::HeaderChecksum {
+                found: u32_at(68),
+                computed,
+            });
         }
         if u16_at(4) != WIRE_VERSION {
             return Err(FrameError::Version(u16_at(4)));
@@ -182,7 +185,10 @@ impl FrameHeader {
         }
         let (body_len, payload_len) = (u32_at(56), u32_at(60));
         if body_len as usize > MAX_BODY_BYTES || payload_len as usize > MAX_PAYLOAD_BYTES {
-            return Err(FrameError::TooLarge { body: body_len, payload: payload_len });
+            return Err(FrameError::TooLarge {
+                body: body_len,
+                payload: payload_len,
+            });
         }
         let id = |at: usize| {
             let mut id = [0; 16];
@@ -240,13 +246,30 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        let hex: String = header().encode().iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex.get(..48), Some("4452593101002100010100 00dc05000008070605040302 01".replace(' ', "").as_str()));
+        let hex: String = header()
+            .encode()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        assert_eq!(
+            hex.get(..48),
+            Some(
+                "4452593101002100010100 00dc05000008070605040302 01"
+                    .replace(' ', "")
+                    .as_str()
+            )
+        );
     }
 
     #[test]
     fn an_oversized_frame_is_refused_before_a_byte_is_allocated() {
-        let large = FrameHeader { payload_len: MAX_PAYLOAD_BYTES as u32 + 1, ..header() };
-        assert!(matches!(FrameHeader::decode(&large.encode()), Err(FrameError::TooLarge { .. })));
+        let large = FrameHeader {
+            payload_len: MAX_PAYLOAD_BYTES as u32 + 1,
+            ..header()
+        };
+        assert!(matches!(
+            FrameHeader::decode(&large.encode()),
+            Err(FrameError::TooLarge { .. })
+        ));
     }
 }

@@ -70,7 +70,9 @@ impl ClusterKey {
     }
 
     fn verify(&self, purpose: u8, history: HistoryId, message: &[u8], signature: &[u8]) -> bool {
-        self.mac(purpose, history, message).verify_slice(signature).is_ok()
+        self.mac(purpose, history, message)
+            .verify_slice(signature)
+            .is_ok()
     }
 }
 
@@ -85,7 +87,8 @@ pub fn sign_grant(key: &ClusterKey, history: HistoryId, mut grant: WriteGrant) -
 pub fn verify_grant(key: &ClusterKey, history: HistoryId, token: &[u8]) -> Option<WriteGrant> {
     let mut grant = WriteGrant::decode(token).ok()?;
     let signature = std::mem::take(&mut grant.signature);
-    key.verify(PURPOSE_GRANT, history, &grant.encode_to_vec(), &signature).then_some(grant)
+    key.verify(PURPOSE_GRANT, history, &grant.encode_to_vec(), &signature)
+        .then_some(grant)
 }
 
 /// Fills in the receipt's signature.
@@ -98,29 +101,59 @@ pub fn sign_receipt(key: &ClusterKey, history: HistoryId, receipt: &mut Receipt)
 pub fn verify_receipt(key: &ClusterKey, history: HistoryId, receipt: &Receipt) -> bool {
     let mut bare = receipt.clone();
     bare.signature = bytes::Bytes::new();
-    key.verify(PURPOSE_RECEIPT, history, &bare.encode_to_vec(), &receipt.signature)
+    key.verify(
+        PURPOSE_RECEIPT,
+        history,
+        &bare.encode_to_vec(),
+        &receipt.signature,
+    )
 }
 
 fn order_message(chunk: u64, replica: &ReplicaRecord, numbers: &[u64]) -> Vec<u8> {
     let mut message = Vec::with_capacity(32 + numbers.len() * 8);
-    for number in [chunk, replica.disk, replica.incarnation, replica.placement].iter().chain(numbers) {
+    for number in [chunk, replica.disk, replica.incarnation, replica.placement]
+        .iter()
+        .chain(numbers)
+    {
         message.extend_from_slice(&number.to_le_bytes());
     }
     message
 }
 
 /// The leader's order to delete this placement of this chunk.
-pub fn sign_delete(key: &ClusterKey, history: HistoryId, chunk: u64, replica: &ReplicaRecord) -> bytes::Bytes {
+pub fn sign_delete(
+    key: &ClusterKey,
+    history: HistoryId,
+    chunk: u64,
+    replica: &ReplicaRecord,
+) -> bytes::Bytes {
     key.sign(PURPOSE_DELETE, history, &order_message(chunk, replica, &[]))
 }
 
 /// True if the leader ordered it.
-pub fn verify_delete(key: &ClusterKey, history: HistoryId, chunk: u64, replica: &ReplicaRecord, order: &[u8]) -> bool {
-    key.verify(PURPOSE_DELETE, history, &order_message(chunk, replica, &[]), order)
+pub fn verify_delete(
+    key: &ClusterKey,
+    history: HistoryId,
+    chunk: u64,
+    replica: &ReplicaRecord,
+    order: &[u8],
+) -> bool {
+    key.verify(
+        PURPOSE_DELETE,
+        history,
+        &order_message(chunk, replica, &[]),
+        order,
+    )
 }
 
 /// The leader's order to fence this replica with this epoch.
-pub fn sign_fence(key: &ClusterKey, history: HistoryId, chunk: u64, replica: &ReplicaRecord, epoch: u64) -> bytes::Bytes {
+pub fn sign_fence(
+    key: &ClusterKey,
+    history: HistoryId,
+    chunk: u64,
+    replica: &ReplicaRecord,
+    epoch: u64,
+) -> bytes::Bytes {
     key.sign(PURPOSE_FENCE, history, &order_message(chunk, replica, &[epoch]))
 }
 
@@ -133,7 +166,12 @@ pub fn verify_fence(
     epoch: u64,
     order: &[u8],
 ) -> bool {
-    key.verify(PURPOSE_FENCE, history, &order_message(chunk, replica, &[epoch]), order)
+    key.verify(
+        PURPOSE_FENCE,
+        history,
+        &order_message(chunk, replica, &[epoch]),
+        order,
+    )
 }
 
 /// The leader's order to seal this replica.
@@ -144,7 +182,11 @@ pub fn sign_seal(
     replica: &ReplicaRecord,
     (epoch, length, checksum): (u64, u64, u32),
 ) -> bytes::Bytes {
-    key.sign(PURPOSE_SEAL, history, &order_message(chunk, replica, &[epoch, length, u64::from(checksum)]))
+    key.sign(
+        PURPOSE_SEAL,
+        history,
+        &order_message(chunk, replica, &[epoch, length, u64::from(checksum)]),
+    )
 }
 
 /// True if the leader ordered it.
@@ -156,7 +198,12 @@ pub fn verify_seal(
     (epoch, length, checksum): (u64, u64, u32),
     order: &[u8],
 ) -> bool {
-    key.verify(PURPOSE_SEAL, history, &order_message(chunk, replica, &[epoch, length, u64::from(checksum)]), order)
+    key.verify(
+        PURPOSE_SEAL,
+        history,
+        &order_message(chunk, replica, &[epoch, length, u64::from(checksum)]),
+        order,
+    )
 }
 
 #[cfg(test)]
@@ -166,8 +213,19 @@ mod tests {
     #[test]
     fn a_grant_is_good_for_its_history_and_key_only() {
         let (key, history) = (ClusterKey([1; 32]), HistoryId([2; 16]));
-        let token = sign_grant(&key, history, WriteGrant { chunk: 7, epoch: 1, ..WriteGrant::default() });
-        assert_eq!(verify_grant(&key, history, &token).map(|grant| grant.chunk), Some(7));
+        let token = sign_grant(
+            &key,
+            history,
+            WriteGrant {
+                chunk: 7,
+                epoch: 1,
+                ..WriteGrant::default()
+            },
+        );
+        assert_eq!(
+            verify_grant(&key, history, &token).map(|grant| grant.chunk),
+            Some(7)
+        );
         assert_eq!(verify_grant(&key, HistoryId([3; 16]), &token), None);
         assert_eq!(verify_grant(&ClusterKey([9; 32]), history, &token), None);
         for at in 0..token.len() {
@@ -180,8 +238,16 @@ mod tests {
     #[test]
     fn a_receipt_cannot_serve_as_an_order() {
         let (key, history) = (ClusterKey([1; 32]), HistoryId([2; 16]));
-        let replica = ReplicaRecord { disk: 1, incarnation: 2, placement: 3 };
-        let mut receipt = Receipt { chunk: 7, replica: Some(replica), ..Receipt::default() };
+        let replica = ReplicaRecord {
+            disk: 1,
+            incarnation: 2,
+            placement: 3,
+        };
+        let mut receipt = Receipt {
+            chunk: 7,
+            replica: Some(replica),
+            ..Receipt::default()
+        };
         sign_receipt(&key, history, &mut receipt);
         assert!(verify_receipt(&key, history, &receipt));
         assert!(!verify_delete(&key, history, 7, &replica, &receipt.signature));

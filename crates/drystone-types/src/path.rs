@@ -44,7 +44,10 @@ impl Name {
             return Err(PathError::EmptyName(0));
         }
         if name.len() > MAX_NAME_BYTES {
-            return Err(PathError::NameTooLong(name.chars().take(32).collect(), name.len()));
+            return Err(PathError::NameTooLong(
+                name.chars().take(32).collect(),
+                name.len(),
+            ));
         }
         if name == "." || name == ".." {
             return Err(PathError::Dots(name.to_owned()));
@@ -85,7 +88,11 @@ pub fn split_path(path: &str) -> Result<Vec<Name>, PathError> {
     let trimmed = path.strip_prefix('/').unwrap_or(path);
     let trimmed = trimmed.strip_suffix('/').unwrap_or(trimmed);
     if trimmed.is_empty() {
-        return if path.len() > 1 { Err(PathError::EmptyName(1)) } else { Ok(Vec::new()) };
+        return if path.len() > 1 {
+            Err(PathError::EmptyName(1))
+        } else {
+            Ok(Vec::new())
+        };
     }
     let mut names = Vec::new();
     let mut at = path.len() - path.strip_prefix('/').unwrap_or(path).len();
@@ -128,7 +135,10 @@ mod tests {
         assert_eq!(names("a/../b"), Err(PathError::Dots("..".into())));
         assert_eq!(names("./a"), Err(PathError::Dots(".".into())));
         assert_eq!(names("a\0b"), Err(PathError::Forbidden('\0')));
-        assert!(matches!(names(&"x".repeat(256)), Err(PathError::NameTooLong(_, 256))));
+        assert!(matches!(
+            names(&"x".repeat(256)),
+            Err(PathError::NameTooLong(_, 256))
+        ));
         assert!(names(&"x".repeat(255)).is_ok());
         assert_eq!(names(&"x/".repeat(2049)), Err(PathError::PathTooLong(4098)));
     }

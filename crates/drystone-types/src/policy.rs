@@ -70,7 +70,9 @@ impl FromStr for AckPolicy {
             "quorum" => Ok(AckPolicy::Quorum),
             "one" => Ok(AckPolicy::One),
             "memory" => Ok(AckPolicy::Memory),
-            other => Err(format!("{other:?} is not an acknowledgement policy: all, quorum, one, memory")),
+            other => Err(format!(
+                "{other:?} is not an acknowledgement policy: all, quorum, one, memory"
+            )),
         }
     }
 }
@@ -91,14 +93,23 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { replicas: 3, ack: AckPolicy::All, degraded_minimum: 0, chunk_bytes: ByteCount(MAX_CHUNK_BYTES) }
+        Self {
+            replicas: 3,
+            ack: AckPolicy::All,
+            degraded_minimum: 0,
+            chunk_bytes: ByteCount(MAX_CHUNK_BYTES),
+        }
     }
 }
 
 impl Policy {
     /// The least redundancy at which a write may still be acknowledged.
     pub fn minimum(&self) -> u32 {
-        if self.degraded_minimum == 0 { self.replicas } else { self.degraded_minimum.min(self.replicas) }
+        if self.degraded_minimum == 0 {
+            self.replicas
+        } else {
+            self.degraded_minimum.min(self.replicas)
+        }
     }
 
     /// Every fault of this policy, in words; empty when it is valid.
@@ -115,7 +126,9 @@ impl Policy {
         }
         let chunk = self.chunk_bytes.0;
         if !(64 << 10..=MAX_CHUNK_BYTES).contains(&chunk) || !chunk.is_multiple_of(CHECKSUM_BLOCK as u64) {
-            faults.push(format!("chunk size is {chunk}, must be a multiple of 4KiB from 64KiB to 64MiB"));
+            faults.push(format!(
+                "chunk size is {chunk}, must be a multiple of 4KiB from 64KiB to 64MiB"
+            ));
         }
         faults
     }
@@ -201,7 +214,12 @@ mod tests {
     #[test]
     fn every_fault_of_a_policy_is_reported() {
         assert!(Policy::default().faults().is_empty());
-        let bad = Policy { replicas: 0, degraded_minimum: 9, chunk_bytes: ByteCount(5000), ..Policy::default() };
+        let bad = Policy {
+            replicas: 0,
+            degraded_minimum: 9,
+            chunk_bytes: ByteCount(5000),
+            ..Policy::default()
+        };
         assert_eq!(bad.faults().len(), 3);
     }
 }

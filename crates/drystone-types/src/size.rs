@@ -8,31 +8,42 @@ use std::time::Duration;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct ByteCount(pub u64);
 
-const UNITS: [(&str, u64); 5] =
-    [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+const UNITS: [(&str, u64); 5] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("B", 1),
+];
 
 impl FromStr for ByteCount {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
-        let (digits, unit) =
-            UNITS.iter().find_map(|(name, unit)| text.strip_suffix(name).map(|d| (d, *unit))).unwrap_or((text, 1));
+        let (digits, unit) = UNITS
+            .iter()
+            .find_map(|(name, unit)| text.strip_suffix(name).map(|d| (d, *unit)))
+            .unwrap_or((text, 1));
         digits
             .trim()
             .parse::<u64>()
             .ok()
             .and_then(|n| n.checked_mul(unit))
             .map(ByteCount)
-            .ok_or_else(|| format!("{text:?} is not a size: write a whole number and B, KiB, MiB, GiB or TiB"))
+            .ok_or_else(|| {
+                format!("{text:?} is not a size: write a whole number and B, KiB, MiB, GiB or TiB")
+            })
     }
 }
 
 impl fmt::Display for ByteCount {
     /// The largest unit that divides it evenly.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, unit) =
-            UNITS.iter().find(|(_, unit)| self.0 != 0 && self.0.is_multiple_of(*unit)).unwrap_or(&("B", 1));
+        let (name, unit) = UNITS
+            .iter()
+            .find(|(_, unit)| self.0 != 0 && self.0.is_multiple_of(*unit))
+            .unwrap_or(&("B", 1));
         write!(f, "{}{}", self.0 / unit, name)
     }
 }
@@ -63,7 +74,13 @@ mod tests {
 
     #[test]
     fn sizes_are_read_and_written() {
-        for (text, bytes) in [("0B", 0), ("4KiB", 4096), ("64MiB", 64 << 20), ("3GiB", 3 << 30), ("1025B", 1025)] {
+        for (text, bytes) in [
+            ("0B", 0),
+            ("4KiB", 4096),
+            ("64MiB", 64 << 20),
+            ("3GiB", 3 << 30),
+            ("1025B", 1025),
+        ] {
             assert_eq!(text.parse(), Ok(ByteCount(bytes)));
             assert_eq!(ByteCount(bytes).to_string(), text);
         }

@@ -1,5 +1,5 @@
-use crate::clock::{Clock, Monotonic, WallTime};
 use crate::BoxFuture;
+use crate::clock::{Clock, Monotonic, WallTime};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// CLOCK_BOOTTIME (it counts suspend) and the system's wall clock.
@@ -21,7 +21,12 @@ impl Clock for OsClock {
 
     #[allow(clippy::disallowed_methods, reason = "this is the real clock")]
     fn wall(&self) -> WallTime {
-        WallTime(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_micros() as u64)
+        WallTime(
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or(Duration::ZERO)
+                .as_micros() as u64,
+        )
     }
 
     fn sleep_until(&self, deadline: Monotonic) -> BoxFuture<()> {

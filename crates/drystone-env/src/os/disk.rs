@@ -25,7 +25,10 @@ impl OsDisk {
     /// If it cannot be created or is not a directory.
     pub fn new(root: &Path) -> io::Result<Self> {
         fs::create_dir_all(root)?;
-        Ok(Self { root: root.to_owned(), bounce: BufferPool::new(BOUNCE_BYTES) })
+        Ok(Self {
+            root: root.to_owned(),
+            bounce: BufferPool::new(BOUNCE_BYTES),
+        })
     }
 
     /// The directory.
@@ -55,7 +58,11 @@ impl Disk for OsDisk {
             Some(file) => file,
             None => rustix::fs::open(&path, flags, mode)?,
         };
-        Ok(Arc::new(OsFile { file: File::from(file), aligned, bounce: self.bounce.clone() }))
+        Ok(Arc::new(OsFile {
+            file: File::from(file),
+            aligned,
+            bounce: self.bounce.clone(),
+        }))
     }
 
     fn create_dir(&self, name: &str) -> io::Result<()> {
@@ -157,7 +164,16 @@ mod tests {
     fn direct_files_take_unaligned_memory() {
         let directory = tempfile::tempdir().unwrap();
         let disk = OsDisk::new(directory.path()).unwrap();
-        let file = disk.open("a", OpenOptions { create: true, direct: true, ..Default::default() }).unwrap();
+        let file = disk
+            .open(
+                "a",
+                OpenOptions {
+                    create: true,
+                    direct: true,
+                    ..Default::default()
+                },
+            )
+            .unwrap();
         file.allocate(16384).unwrap();
         let data = vec![5; 8192 + 1];
         file.write_at(&data[1..], 4096).unwrap();
@@ -174,7 +190,14 @@ mod tests {
         let disk = OsDisk::new(directory.path()).unwrap();
         disk.create_dir("d").unwrap();
         for name in ["b", "a", "d/c"] {
-            disk.open(name, OpenOptions { create: true, ..Default::default() }).unwrap();
+            disk.open(
+                name,
+                OpenOptions {
+                    create: true,
+                    ..Default::default()
+                },
+            )
+            .unwrap();
         }
         assert_eq!(disk.list("").unwrap(), ["a", "b"]);
         assert_eq!(disk.list("d").unwrap(), ["c"]);

@@ -14,9 +14,15 @@ pub struct LockedDirectory {
 /// # Errors
 /// `WouldBlock` if another process, or another part of this one, holds the lock; as the system says otherwise.
 pub fn lock_directory(path: &Path) -> io::Result<LockedDirectory> {
-    let directory = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let directory = rustix::fs::open(
+        path,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(LockedDirectory { _directory: directory }),
+        Ok(()) => Ok(LockedDirectory {
+            _directory: directory,
+        }),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(io::Error::new(
             io::ErrorKind::WouldBlock,
             format!("{} is in use by another process", path.display()),
@@ -33,7 +39,10 @@ mod tests {
     fn a_directory_has_one_owner_at_a_time() {
         let directory = tempfile::tempdir().unwrap();
         let first = lock_directory(directory.path()).unwrap();
-        assert_eq!(lock_directory(directory.path()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(
+            lock_directory(directory.path()).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
         drop(first);
         lock_directory(directory.path()).unwrap();
     }

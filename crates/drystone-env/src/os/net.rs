@@ -1,6 +1,6 @@
 #![allow(clippy::disallowed_types, reason = "this is the real network")]
-use crate::net::{BoxStream, Listener, Net};
 use crate::BoxFuture;
+use crate::net::{BoxStream, Listener, Net};
 use futures_io::{AsyncRead, AsyncWrite};
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -19,7 +19,9 @@ pub struct OsNet {
 
 impl Default for OsNet {
     fn default() -> Self {
-        Self { congestion: Some("cubic") }
+        Self {
+            congestion: Some("cubic"),
+        }
     }
 }
 
@@ -49,7 +51,11 @@ impl Net for OsNet {
         Box::pin(async move {
             let listener = TcpListener::bind(address).await?;
             let address = listener.local_addr()?;
-            Ok(Box::new(TcpAccept { net, listener, address }) as Box<dyn Listener>)
+            Ok(Box::new(TcpAccept {
+                net,
+                listener,
+                address,
+            }) as Box<dyn Listener>)
         })
     }
 }
@@ -78,14 +84,24 @@ impl Listener for TcpAccept {
 struct Tcp(TcpStream);
 
 impl AsyncRead for Tcp {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);
-        Pin::new(&mut self.0).poll_read(context, &mut buffer).map_ok(|()| buffer.filled().len())
+        Pin::new(&mut self.0)
+            .poll_read(context, &mut buffer)
+            .map_ok(|()| buffer.filled().len())
     }
 }
 
 impl AsyncWrite for Tcp {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(context, data)
     }
 

@@ -1,5 +1,5 @@
-use crate::spawn::Spawn;
 use crate::BoxFuture;
+use crate::spawn::Spawn;
 use std::sync::{Mutex, PoisonError};
 use tokio::task::JoinSet;
 
@@ -15,12 +15,18 @@ impl OsSpawn {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn new() -> Self {
-        Self { runtime: tokio::runtime::Handle::current(), tasks: Mutex::default() }
+        Self {
+            runtime: tokio::runtime::Handle::current(),
+            tasks: Mutex::default(),
+        }
     }
 
     /// Aborts every task.
     pub fn stop(&self) {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+        self.tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .abort_all();
     }
 }
 
