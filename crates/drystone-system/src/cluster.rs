@@ -217,10 +217,11 @@ impl Cluster {
             if living.is_empty() {
                 break;
             }
-            living
-                .into_iter()
-                .for_each(|pid| process::signal(pid, Signal::KILL));
-            std::thread::sleep(Duration::from_millis(10));
+            living.iter().for_each(|pid| process::signal(*pid, Signal::KILL));
+            // A process that ends has no arguments any more and still holds its locks for a moment.
+            wait_for("killed processes die", PATIENCE, || {
+                living.iter().all(|pid| !process::is_alive(*pid)).then_some(())
+            });
         }
     }
 

@@ -115,6 +115,7 @@ fn hit_in_the_middle(signal: Signal) {
     slow.feed(&mut put, 80 << 20);
     let victim = one_in_the_chain(&cluster, &mut slow, &mut put);
     let fed = LARGE - slow.left;
+    let taken = cluster.metric(&victim, "drystone_chunk_appended_bytes_total");
     cluster.signal(&victim.name, signal);
     assert!(put.runs(), "the write was over when {} was hit", victim.name);
     // Not acknowledged: it is not even visible yet, and more than half of it has not been sent.
@@ -139,13 +140,16 @@ fn hit_in_the_middle(signal: Signal) {
         "bytes sent after the fault lie on {}: {list:?}",
         victim.name
     );
-    // Chunks are full but for the last one: a shorter one was cut off where the fault hit it.
-    let cut = list.iter().find(|(offset, length, _)| {
-        *offset < fed && fed < offset + length + (64 << 20) && *length < 64 << 20
-    });
+    // Some of the bytes that it took were acknowledged without it: the fault hit them on their way.
+    let kept: u64 = list
+        .iter()
+        .filter(|extent| extent.2.contains(&victim.name))
+        .map(|extent| extent.1)
+        .sum();
+    println!("{} had taken {taken} bytes, {kept} of them count", victim.name);
     assert!(
-        cut.is_some(),
-        "the fault did not hit the chunk being written: {list:?}"
+        taken > kept as f64,
+        "the fault hit nothing that was not acknowledged: {list:?}"
     );
     compare(&cluster, "/files/large", 11, LARGE);
     if signal == Signal::STOP {
