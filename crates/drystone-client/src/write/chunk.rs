@@ -1,10 +1,11 @@
 //! One stretch of a stream on its way into a chunk: a synchronous state machine.
 //!
-//! A stretch becomes one sealed chunk if nothing fails, and several if replicas fail after bytes were released.
+//! A stretch becomes one sealed chunk if nothing fails, and several if replicas fail after bytes were released or if
+//! its bytes come so slowly that the chunk would outlive its grant.
 //! Inputs and time go in, outputs come out; no I/O, no clock, no randomness here.
 //!
 //! ```text
-//! Idle -> Granting -> Writing -> (all receipts) -> sealed part -> Idle / Granting / done
+//! Idle -> Granting -> Writing -> (all receipts, or a third of the grant's life) -> sealed part -> Idle / Granting / done
 //!                        | trouble
 //!                        v
 //!                     Probing (each member is asked before one is blamed)
@@ -54,6 +55,22 @@ pub(crate) struct Grant {
     pub(crate) capacity: u64,
     pub(crate) members: Vec<Member>,
     pub(crate) policy: PolicyRecord,
+    /// When it was asked for: the leader gave it later than this.
+    pub(crate) asked_at: Monotonic,
+    /// It can be written under and committed for so long from then.
+    pub(crate) life: Duration,
+}
+
+impl Grant {
+    /// A chunk that has bytes is ended from here on: what is left of its life is for the seal and the commit.
+    fn end_at(&self) -> Monotonic {
+        self.asked_at.plus(self.life / 3)
+    }
+
+    /// A sealed chunk that was not committed until here is staged.
+    fn stage_at(&self) -> Monotonic {
+        self.asked_at.plus(self.life / 2)
+    }
 }
 
 /// Why a request failed, as far as it matters here.
@@ -72,6 +89,11 @@ impl Trouble {
             message: message.into(),
             receipt: None,
         }
+    }
+
+    /// The grant is of no use any more, which is no fault of who says so.
+    fn is_of_grant(&self) -> bool {
+        matches!(self.code, Code::GrantExpired | Code::Fenced)
     }
 }
 
@@ -176,8 +198,10 @@ pub(crate) enum Output {
     Blamed(u64),
     Note(Note),
     Wake(Monotonic),
-    /// Everything is sealed, in order.
-    Done(Vec<Part>),
+    /// The next chunk of the stretch is sealed.
+    Sealed(Part),
+    /// Everything is sealed.
+    Done,
     Failed(Trouble),
 }
 
@@ -194,6 +218,8 @@ pub(crate) enum Note {
 pub(crate) struct Part {
     pub(crate) length: u64,
     pub(crate) chunk: NewChunk,
+    /// It must be committed or staged soon after this, while its grant lives.
+    pub(crate) stage_at: Monotonic,
 }
 
 /// What does not change during a stretch.
@@ -274,7 +300,6 @@ pub(crate) struct ChunkWrite {
     avoid: BTreeSet<u64>,
     trouble_since: Option<Monotonic>,
     last_trouble: Trouble,
-    parts: Vec<Part>,
 }
 
 impl ChunkWrite {
@@ -296,8 +321,12 @@ impl ChunkWrite {
             avoid: avoid.into_iter().collect(),
             trouble_since: None,
             last_trouble: Trouble::new(Code::Unavailable, "nothing was tried"),
-            parts: Vec::new(),
         }
+    }
+
+    /// Bytes that are in sealed parts.
+    pub(crate) fn sealed(&self) -> u64 {
+        self.buffer.base()
     }
 
     /// A member that makes no progress for this long is slow.
@@ -380,7 +409,7 @@ impl ChunkWrite {
             Phase::Idle if self.buffer.end() > self.buffer.base() => self.ask_grant(out),
             Phase::Idle if self.ended => {
                 self.phase = Phase::Over;
-                out.push(Output::Done(std::mem::take(&mut self.parts)));
+                out.push(Output::Done);
             }
             Phase::Waiting(until) if *until <= now => self.ask_grant(out),
             Phase::Waiting(until) => out.push(Output::Wake(*until)),
@@ -439,26 +468,28 @@ impl ChunkWrite {
         });
     }
 
-    /// Sends what the window allows. The newest frame is held back until it is known whether it is the last.
+    /// Sends what the window allows. The newest frame is held back until it is known whether it is the last. A chunk
+    /// whose grant has aged takes one more frame, its last.
     fn send(&mut self, now: Monotonic, out: &mut Vec<Output>) {
         let Phase::Writing(writing) = &mut self.phase else {
             return;
         };
         let idle = now.since(self.newest_at) >= IDLE_FLUSH;
+        let aged = now >= writing.grant.end_at();
         while writing.in_flight.len() < self.limits.window && !writing.last_sent {
             let Some(frame) = self.buffer.frame_at(writing.sent_to) else {
                 break;
             };
             let newest = self.buffer.newest() == Some(writing.sent_to);
-            if newest && !self.ended && !self.flush && !idle {
+            if newest && !self.ended && !self.flush && !idle && !aged {
                 break;
             }
             if writing.in_flight.is_empty() {
                 writing.progress = now;
             }
             let (position, end) = (writing.sent_to, writing.sent_to + frame.len());
-            let last =
-                (newest && self.ended).then(|| self.buffer.sum_to(end).expect("the newest sum is kept"));
+            let last = (newest && self.ended || aged)
+                .then(|| self.buffer.sum_to(end).expect("the sums of a chunk are kept"));
             let sync = newest || last.is_some() || writing.unsynced + frame.len() >= self.limits.sync_every;
             writing.unsynced = if sync { 0 } else { writing.unsynced + frame.len() };
             writing.sent_to = end;
@@ -484,11 +515,21 @@ impl ChunkWrite {
                 return self.probe(true, out);
             }
             out.push(Output::Wake(slow_at));
-        } else if self.ended && !writing.last_sent && writing.sent_to == self.buffer.end() {
+        } else if (self.ended || aged)
+            && !writing.last_sent
+            && writing.sent_to == self.buffer.end()
+            && writing.sent_to > self.buffer.base()
+        {
             // Everything was sent before the end was known: each member is asked to finish.
             let (grant, chain) = (writing.grant.clone(), writing.chain.clone());
             let length = self.buffer.end() - self.buffer.base();
             return self.finish(grant, chain, length, out);
+        }
+        if let Phase::Writing(writing) = &self.phase
+            && !writing.last_sent
+            && !aged
+        {
+            out.push(Output::Wake(writing.grant.end_at()));
         }
         if let Phase::Writing(writing) = &self.phase
             && !writing.last_sent
@@ -581,7 +622,8 @@ impl ChunkWrite {
             return;
         };
         let (grant, chain) = (writing.grant.clone(), writing.chain.clone());
-        let length = self.buffer.end() - self.buffer.base();
+        let end = writing.sent_to;
+        let length = end - self.buffer.base();
         let receipts: Vec<(Member, Receipt)> = reply
             .hops
             .iter()
@@ -592,8 +634,7 @@ impl ChunkWrite {
                         && receipt.chunk == grant.chunk
                         && receipt.length == length
                 })?;
-                (self.buffer.sum_to(self.buffer.end()) == Some(receipt.checksum))
-                    .then(|| (member.clone(), receipt))
+                (self.buffer.sum_to(end) == Some(receipt.checksum)).then(|| (member.clone(), receipt))
             })
             .collect();
         if receipts.len() < chain.len() {

@@ -1,13 +1,15 @@
 //! Writing: chunks streamed down chains in parallel, then one command that makes the content visible.
 //!
 //! [`chunk`] is the synchronous core of one stretch, [`buffer`] what it may have to send again, [`run`] its shell,
-//! [`shared`] what the writers of a process share, [`writer`] cuts the stream and publishes, [`grow`] moves a
-//! file out of the metadata when bytes in chunks are added to it.
+//! [`sealed`] keeps what is sealed until it is published, [`shared`] what the writers of a process share,
+//! [`writer`] cuts the stream and publishes, [`grow`] moves a file out of the metadata when bytes in chunks are
+//! added to it.
 
 mod buffer;
 mod chunk;
 mod grow;
 mod run;
+mod sealed;
 mod shared;
 mod writer;
 

@@ -37,13 +37,14 @@ pub(crate) struct Stretch {
     pub(crate) fresh: bool,
 }
 
-/// Writes what comes in `jobs` until `End`; gives the sealed parts in order. Ends with `unavailable` when the
+/// Writes what comes in `jobs` until `End`; hands over sealed parts in order. Ends with `unavailable` when the
 /// writer goes away.
 pub(crate) async fn run(
     client: Client,
     stretch: Stretch,
     mut jobs: mpsc::UnboundedReceiver<Job>,
-) -> Result<Vec<Part>, Trouble> {
+    mut sealed: impl FnMut(Part),
+) -> Result<(), Trouble> {
     let clock = client.shared.env.clock.clone();
     let options = &client.shared.options;
     let limits = Limits {
@@ -58,11 +59,14 @@ pub(crate) async fn run(
         core,
         calls: FuturesUnordered::new(),
         held: None,
+        sealed: Vec::new(),
     };
     let (mut out, mut ended) = (Vec::new(), false);
     loop {
         let mut wake = None;
-        if let Some(result) = runner.perform(&mut out, &mut wake) {
+        let over = runner.perform(&mut out, &mut wake);
+        runner.sealed.drain(..).for_each(&mut sealed);
+        if let Some(result) = over {
             return result;
         }
         let sleep = async {
@@ -102,6 +106,7 @@ struct Runner {
     core: ChunkWrite,
     calls: FuturesUnordered<BoxFuture<Input>>,
     held: Option<OwnedSemaphorePermit>,
+    sealed: Vec<Part>,
 }
 
 impl Runner {
@@ -122,7 +127,7 @@ impl Runner {
         &mut self,
         out: &mut Vec<Output>,
         wake: &mut Option<Monotonic>,
-    ) -> Option<Result<Vec<Part>, Trouble>> {
+    ) -> Option<Result<(), Trouble>> {
         let metrics = self.client.shared.metrics.clone();
         for output in out.drain(..) {
             match output {
@@ -183,7 +188,8 @@ impl Runner {
                 } => {
                     self.copy(step, &grant, &replacement, length, &from, &to);
                 }
-                Output::Done(parts) => return Some(Ok(parts)),
+                Output::Sealed(part) => self.sealed.push(part),
+                Output::Done => return Some(Ok(())),
                 Output::Failed(trouble) => return Some(Err(trouble)),
             }
         }
@@ -208,6 +214,8 @@ impl Runner {
             max_bytes,
             fresh: always,
         } = self.stretch;
+        // The last chunk of a slow stretch takes no slot for what the others hold.
+        let max_bytes = max_bytes.saturating_sub(self.core.sealed()).max(1);
         self.calls.push(Box::pin(async move {
             let wanted = Wanted {
                 max_bytes,

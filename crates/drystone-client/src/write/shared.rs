@@ -17,12 +17,15 @@ use drystone_proto::meta::{ChunkGrant, GrantReply, GrantRequest, LookupRequest};
 use drystone_proto::record::{InodeKind, PolicyRecord, ReplicaRecord};
 use drystone_types::{Code, Policy, SizeClass};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// A grant that lay unused for this long is dropped: its servers may have failed meanwhile.
 const GRANT_AGE: Duration = Duration::from_secs(10);
+/// How long a grant lives if its leader does not say: a third of what it does by default.
+const LIFE_UNKNOWN: Duration = Duration::from_secs(300);
 /// Only chunks of this size or less are granted ahead: ids are cheap, but so is one call per large chunk.
 const AHEAD_BYTES: u64 = 8 << 20;
 /// Kinds of grants kept at one time (class, policy, user); beyond it the oldest knowledge is dropped.
@@ -39,6 +42,7 @@ pub(crate) struct WritePath {
     shelves: Mutex<BTreeMap<ShelfKey, Arc<tokio::sync::Mutex<Shelf>>>>,
     suspects: Suspects,
     policies: Mutex<BTreeMap<String, (Monotonic, PolicyRecord)>>,
+    life_ms: AtomicU64,
 }
 
 type ShelfKey = (u64, [u64; 4], String);
@@ -46,7 +50,7 @@ type ShelfKey = (u64, [u64; 4], String);
 /// Grants of one kind.
 #[derive(Default)]
 struct Shelf {
-    grants: VecDeque<(Monotonic, Grant)>,
+    grants: VecDeque<Grant>,
     asked_at: Option<Monotonic>,
     count: u32,
 }
@@ -73,7 +77,13 @@ impl WritePath {
             shelves: Mutex::default(),
             suspects: Suspects::default(),
             policies: Mutex::default(),
+            life_ms: AtomicU64::new(LIFE_UNKNOWN.as_millis() as u64),
         }
+    }
+
+    /// How long the newest grant lives.
+    pub(crate) fn life(&self) -> Duration {
+        Duration::from_millis(self.life_ms.load(Relaxed))
     }
 
     /// Nodes that failed a write lately.
@@ -124,14 +134,16 @@ impl WritePath {
             return Err(Trouble::new(Code::Unavailable, "no grant came in time"));
         };
         let now = client.shared.env.clock.now();
-        shelf.grants.retain(|(at, grant)| {
+        shelf.grants.retain(|grant| {
             let avoided = grant
                 .members
                 .iter()
                 .any(|member| wanted.avoid.contains(&member.node));
-            now.since(*at) < GRANT_AGE && !avoided && !wanted.fresh
+            // Most of its time until a chunk is ended is still to come.
+            let age = GRANT_AGE.min(grant.life / 6);
+            now.since(grant.asked_at) < age && !avoided && !wanted.fresh
         });
-        if let Some((_, grant)) = shelf.grants.pop_front() {
+        if let Some(grant) = shelf.grants.pop_front() {
             return Ok(grant);
         }
         let most = client.shared.options.grant_prefetch.clamp(1, 64);
@@ -154,8 +166,10 @@ impl WritePath {
         let late = || Trouble::new(Code::Unavailable, "no grant came in time");
         let mut grants = asked.ok_or_else(late)??.into_iter();
         let first = grants.next();
-        let at = client.shared.env.clock.now();
-        shelf.grants.extend(grants.map(|grant| (at, grant)));
+        if let Some(grant) = &first {
+            self.life_ms.store(grant.life.as_millis() as u64, Relaxed);
+        }
+        shelf.grants.extend(grants);
         first.ok_or_else(|| Trouble::new(Code::Unavailable, "the leader granted nothing"))
     }
 
@@ -250,19 +264,20 @@ async fn ask(
     request.host = client.shared.options.host.clone();
     request.user = client.caller().user.clone();
     Metrics::add(&client.shared.metrics.grant_requests, 1);
+    let asked_at = client.shared.env.clock.now();
     let reply: Result<GrantReply, Failed> = client.ask("grant", Kind::Grant, Repeat::Read, &request).await;
     match reply {
         Ok(reply) => Ok(reply
             .grants
             .into_iter()
-            .filter_map(|grant| understand(grant, policy))
+            .filter_map(|grant| understand(grant, policy, asked_at))
             .collect()),
         Err(failed) => Err(Trouble::new(failed.code, failed.error.context())),
     }
 }
 
 /// A grant with everything that is needed to use it.
-fn understand(grant: ChunkGrant, policy: PolicyRecord) -> Option<Grant> {
+fn understand(grant: ChunkGrant, policy: PolicyRecord, asked_at: Monotonic) -> Option<Grant> {
     let member = |granted: drystone_proto::meta::GrantedReplica| {
         let location = granted.location?;
         Some(Member {
@@ -279,5 +294,10 @@ fn understand(grant: ChunkGrant, policy: PolicyRecord) -> Option<Grant> {
         capacity: grant.capacity,
         members: members?,
         policy: grant.policy.unwrap_or(policy),
+        asked_at,
+        life: match grant.life_ms {
+            0 => LIFE_UNKNOWN,
+            life => Duration::from_millis(life),
+        },
     })
 }

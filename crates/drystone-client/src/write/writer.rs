@@ -1,38 +1,26 @@
 //! Cuts a stream into stretches of a chunk each, keeps several under way, publishes.
 
 use super::buffer::Frame;
-use super::chunk::{Part, Trouble};
+use super::chunk::Part;
 use super::run::{Job, Stretch, run};
+use super::sealed::{Sealed, impossible, keep};
 use super::{Published, WriteMode, WriteOptions};
 use crate::client::{Client, target};
 use crate::error::{Error, ErrorKind};
 use crate::meta::Failed;
 use crate::metrics::Metrics;
 use bytes::Bytes;
-use drystone_env::{BufferMut, Monotonic};
-use drystone_proto::command::{
-    Content, NewExtent, Op, Outcome, Precondition, Publish, PublishMode, Stage, StageExtend, Target,
-};
+use drystone_env::BufferMut;
+use drystone_proto::command::{Content, NewExtent, Op, Outcome, Precondition, Publish, PublishMode};
 use drystone_proto::record::PolicyRecord;
 use drystone_types::{Code, InodeId, MAX_CHUNK_BYTES, MAX_PAYLOAD_BYTES, Since};
-use std::collections::VecDeque;
-use std::time::Duration;
+use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 pub(super) const WRITE: &str = "write";
 /// A stream of unknown length begins with a chunk of this size, so that a file that turns out small does not take
 /// a large slot.
 const FIRST_UNKNOWN: u64 = 8 << 20;
-/// Chunks that one command records at most.
-const MAX_CHUNKS: usize = 256;
-/// Chunks after which a replacement is staged: half of what a command takes.
-const STAGE_CHUNKS: usize = 128;
-/// Chunks that have waited this long for their commit are staged, before their grants expire.
-const STAGE_AGE: Duration = Duration::from_secs(600);
-/// A staged file is given up by the cluster this long after its writer's last word: longer than any pause that a
-/// writer survives, and it costs space only.
-const STAGE_LEASE: Duration = Duration::from_secs(6 * 3600);
-
 /// A file being written. Dropping it before [`Writer::finish`] leaves nothing visible; the space is reclaimed.
 pub struct Writer {
     pub(super) client: Client,
@@ -43,11 +31,17 @@ pub struct Writer {
     pending: Option<Bytes>,
     taken: u64,
     open: Option<OpenStretch>,
-    running: VecDeque<oneshot::Receiver<Result<Vec<Part>, Trouble>>>,
-    parts: Vec<Part>,
-    first_part_at: Option<Monotonic>,
-    staged: Option<(u64, u64)>,
+    started: Option<Started>,
+    // The unlinked inode that holds everything, if the parts did not wait for the publication.
+    staged: Option<u64>,
     error: Option<Error>,
+}
+
+/// What there is once a stretch has begun.
+struct Started {
+    sealed: Arc<Sealed>,
+    // Its end is the end of the task that stages.
+    _alive: oneshot::Sender<()>,
 }
 
 /// The stretch that takes the next bytes.
@@ -68,9 +62,7 @@ impl Writer {
             pending: None,
             taken: 0,
             open: None,
-            running: VecDeque::new(),
-            parts: Vec::new(),
-            first_part_at: None,
+            started: None,
             staged: None,
             error: None,
         }
@@ -195,6 +187,9 @@ impl Writer {
     /// Hands one frame to the open stretch, opening it if need be.
     async fn push(&mut self, data: Bytes, end: bool) -> Result<(), Error> {
         let policy = self.policy().await?;
+        if let Some(error) = self.started.as_ref().and_then(|started| started.sealed.fault()) {
+            return Err(error);
+        }
         let mut data = data;
         while !data.is_empty() {
             if self.open.is_none() {
@@ -216,7 +211,7 @@ impl Writer {
                 self.open = None;
             }
             if !sent {
-                self.collect(0).await?;
+                self.started().sealed.collect(0).await?;
                 return Err(Error::new(ErrorKind::Unavailable, WRITE, self.path.clone()));
             }
         }
@@ -224,28 +219,53 @@ impl Writer {
     }
 
     async fn start(&mut self, policy: PolicyRecord, max_bytes: u64) -> Result<(), Error> {
-        self.collect(self.client.shared.options.streams.saturating_sub(1))
+        let shared = self.client.shared.clone();
+        let now = shared.env.clock.now();
+        let sealed = self.started().sealed.clone();
+        // Beside a stretch that is slow no other is begun: its parts would wait for those of the slow one.
+        let slow = shared.writes.life() / 6;
+        let alone = sealed.oldest().await.is_some_and(|began| now.since(began) > slow);
+        sealed
+            .collect(if alone {
+                0
+            } else {
+                shared.options.streams.saturating_sub(1)
+            })
             .await?;
-        self.stage_if_due().await?;
+        sealed.stage_if_due().await?;
         let (jobs, inbox) = mpsc::unbounded_channel();
-        let (done, result) = oneshot::channel();
         let stretch = Stretch {
             policy,
             max_bytes,
             fresh: false,
         };
-        let client = self.client.clone();
+        let (client, reporter) = (self.client.clone(), sealed.begin(now).await);
         let task = async move {
-            let _ = done.send(run(client, stretch, inbox).await);
+            let result = run(client, stretch, inbox, |part| reporter.sealed(part)).await;
+            reporter.over(result);
         };
-        self.client.shared.env.spawn.spawn("chunk writer", Box::pin(task));
-        self.running.push_back(result);
+        shared.env.spawn.spawn("chunk writer", Box::pin(task));
         self.open = Some(OpenStretch {
             jobs,
             room: max_bytes,
             taken: 0,
         });
         Ok(())
+    }
+
+    /// From the first stretch on somebody looks after what is sealed.
+    fn started(&mut self) -> &Started {
+        let (client, options) = (&self.client, &self.options);
+        self.started.get_or_insert_with(|| {
+            let sealed = Sealed::new(client.clone(), &self.path, options.mode);
+            let (alive, gone) = oneshot::channel();
+            let task = keep(sealed.clone(), gone);
+            client.shared.env.spawn.spawn("stager", Box::pin(task));
+            Started {
+                sealed,
+                _alive: alive,
+            }
+        })
     }
 
     /// A part of the process's budget. When it is used up, what this writer has sent is made durable first, so that
@@ -271,37 +291,6 @@ impl Writer {
         }
     }
 
-    /// Takes the results of the oldest stretches until at most `left` are under way.
-    async fn collect(&mut self, left: usize) -> Result<(), Error> {
-        while self.running.len() > left {
-            let Some(oldest) = self.running.pop_front() else {
-                break;
-            };
-            let result = oldest
-                .await
-                .unwrap_or_else(|_| Err(Trouble::new(Code::Unavailable, "the client stopped")));
-            let parts = result.map_err(|trouble| self.impossible(trouble))?;
-            self.first_part_at
-                .get_or_insert(self.client.shared.env.clock.now());
-            self.parts.extend(parts);
-        }
-        Ok(())
-    }
-
-    /// Nothing is visible yet, so whatever a server left unknown certainly did not happen.
-    fn impossible(&self, trouble: Trouble) -> Error {
-        let code = if trouble.code == Code::Unknown {
-            Code::Unavailable
-        } else {
-            trouble.code
-        };
-        let code = match code {
-            Code::Conflict | Code::NotFound | Code::Corrupt | Code::Invalid => Code::Unavailable,
-            code => code,
-        };
-        Error::of_code(code, WRITE, format!("{}: {}", self.path, trouble.message))
-    }
-
     /// Waits until everything is durable on the replicas that the policy names, then publishes it with one command.
     ///
     /// # Errors
@@ -319,9 +308,7 @@ impl Writer {
             }
             (None, None) => Bytes::new(),
         };
-        let untouched = self.open.is_none() && self.running.is_empty() && self.parts.is_empty();
-        if untouched
-            && self.staged.is_none()
+        if self.started.is_none()
             && let Some(published) = self.finish_small(&rest).await?
         {
             return Ok(published);
@@ -330,11 +317,10 @@ impl Writer {
         if let Some(open) = self.open.take() {
             let _ = open.jobs.send(Job::End);
         }
-        self.collect(0).await?;
-        if self.parts.len() > MAX_CHUNKS || self.staged.is_some() {
-            self.stage().await?;
-        }
-        let parts = std::mem::take(&mut self.parts);
+        let sealed = self.started().sealed.clone();
+        sealed.collect(0).await?;
+        let (parts, staged) = sealed.take().await?;
+        self.staged = staged;
         let outcome = self
             .publish_parts(&parts)
             .await
@@ -422,69 +408,11 @@ impl Writer {
             max_bytes,
             fresh,
         };
-        run(self.client.clone(), stretch, inbox)
+        let mut parts = Vec::new();
+        run(self.client.clone(), stretch, inbox, |part| parts.push(part))
             .await
-            .map_err(|trouble| self.impossible(trouble))
-    }
-
-    async fn stage_if_due(&mut self) -> Result<(), Error> {
-        let now = self.client.shared.env.clock.now();
-        let old = self.first_part_at.is_some_and(|at| now.since(at) >= STAGE_AGE);
-        if self.options.mode == WriteMode::Replace && (self.parts.len() >= STAGE_CHUNKS || old) {
-            self.stage().await?;
-        }
-        Ok(())
-    }
-
-    /// Adds the parts that are sealed to an unlinked inode, which the publication will link.
-    async fn stage(&mut self) -> Result<(), Error> {
-        if self.options.mode != WriteMode::Replace {
-            let message = format!(
-                "{}: more than {MAX_CHUNKS} chunks in one append or range",
-                self.path
-            );
-            return Err(Error::new(ErrorKind::TooLarge, WRITE, message));
-        }
-        let lease = STAGE_LEASE.as_micros() as u64;
-        let mut staged = match self.staged {
-            Some(staged) => staged,
-            None => {
-                let op = Op::Stage(Stage {
-                    target: Some(self.stage_target()),
-                    lease,
-                });
-                let outcome = self.client.mutate(WRITE, None, op, self.client.deadline()).await;
-                (
-                    outcome.map_err(|failed| not_visible(failed, &self.path))?.inode,
-                    0,
-                )
-            }
-        };
-        self.staged = Some(staged);
-        while !self.parts.is_empty() {
-            let parts: Vec<Part> = self.parts.drain(..self.parts.len().min(STAGE_CHUNKS)).collect();
-            let length: u64 = parts.iter().map(|part| part.length).sum();
-            let (inode, offset) = staged;
-            let op = Op::StageExtend(StageExtend {
-                inode,
-                offset,
-                content: Some(content(&parts)),
-                lease,
-            });
-            let outcome = self.client.mutate(WRITE, None, op, self.client.deadline()).await;
-            outcome.map_err(|failed| not_visible(failed, &self.path))?;
-            staged.1 += length;
-            self.staged = Some(staged);
-        }
-        self.first_part_at = None;
-        Ok(())
-    }
-
-    fn stage_target(&self) -> Target {
-        Target {
-            base: 0,
-            path: self.path.clone(),
-        }
+            .map_err(|trouble| impossible(&self.path, trouble))?;
+        Ok(parts)
     }
 
     pub(super) async fn publish(&self, content: Content) -> Result<Outcome, Failed> {
@@ -516,7 +444,7 @@ impl Writer {
             content: self.staged.is_none().then_some(content),
             parents: self.options.parents,
             file_mode: self.options.file_mode,
-            staged: self.staged.map_or(0, |(inode, _)| inode),
+            staged: self.staged.unwrap_or(0),
         });
         let wait = self
             .options
@@ -551,14 +479,6 @@ impl Writer {
 
     /// Gives it up. The same as dropping it.
     pub fn abort(self) {}
-}
-
-/// A step before the publication whose outcome is unknown has published nothing.
-fn not_visible(failed: Failed, path: &str) -> Error {
-    match failed.error.kind() {
-        ErrorKind::Unknown => Error::new(ErrorKind::Unavailable, WRITE, failed.error.context()).about(path),
-        _ => failed.error.about(path),
-    }
 }
 
 /// Sealed parts as a command records them.

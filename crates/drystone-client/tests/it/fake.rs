@@ -21,9 +21,10 @@ use drystone_proto::record::{ChunkRecord, InodeKind, InodeRecord, PolicyRecord, 
 use drystone_proto::{Kind, checksum};
 use drystone_rpc::{Reply, Request, ServerHandle, ServerIdentity, ServerOptions, Service, refusal, serve};
 use drystone_types::{ClusterId, Code, HistoryId, Incarnation, NodeId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 pub(crate) const MINIMUM: u32 = 2;
 
@@ -66,6 +67,10 @@ pub(crate) struct Namespace {
     pub(crate) applied: u64,
     pub(crate) reports: Vec<DamageReport>,
     pub(crate) grants: u64,
+    /// Chunks below it can neither be written to nor committed.
+    pub(crate) floor: u64,
+    /// Times that something was staged.
+    pub(crate) extended: u64,
 }
 
 #[derive(Default)]
@@ -80,6 +85,8 @@ pub(crate) struct World {
     leader: AtomicU64,
     members: Mutex<Vec<Member>>,
     pub(crate) chunk_bytes: AtomicU64,
+    /// What grants say of their life.
+    pub(crate) life_ms: AtomicU64,
 }
 
 pub(crate) struct Cluster {
@@ -160,6 +167,29 @@ impl Cluster {
     pub(crate) fn kill_chunk_server(&self, at: usize) {
         self.world.nodes[at].dead.store(true, SeqCst);
         self.chunks[at].shutdown();
+    }
+
+    /// From now on grants live for `life` and say so: the floor follows the chunks handed out.
+    pub(crate) fn raise_floor_after(&self, life: Duration) {
+        self.world.life_ms.store(life.as_millis() as u64, SeqCst);
+        let (world, clock) = (Arc::downgrade(&self.world), self.env.clock.clone());
+        let task = async move {
+            let mut granted = VecDeque::new();
+            while let Some(world) = world.upgrade() {
+                let now = clock.now();
+                {
+                    let mut namespace = world.namespace.lock().unwrap();
+                    granted.push_back((now.plus(life), namespace.next_chunk + 1));
+                    while let Some(&(_, floor)) = granted.front().filter(|(at, _)| *at <= now) {
+                        namespace.floor = floor;
+                        granted.pop_front();
+                    }
+                }
+                drop(world);
+                clock.sleep(Duration::from_millis(20)).await;
+            }
+        };
+        self.env.spawn.spawn("floor", Box::pin(task));
     }
 
     /// The leader dies; the other takes over.
@@ -398,6 +428,7 @@ impl World {
                 epoch: 1,
                 capacity: request.max_bytes,
                 policy: request.policy,
+                life_ms: self.life_ms.load(SeqCst),
                 ..ChunkGrant::default()
             }
         };
@@ -424,7 +455,15 @@ impl Namespace {
         (content.inline, content.extents, size)
     }
 
+    fn expired(&self, content: &Content) -> bool {
+        content.chunks.iter().any(|chunk| chunk.chunk < self.floor)
+    }
+
     fn apply(&mut self, op: Op, index: u64) -> Outcome {
+        let refused = |code: Code| Outcome {
+            code: code.number(),
+            ..Outcome::default()
+        };
         match op {
             Op::Publish(publish) => {
                 let path = publish.target.unwrap().path.trim_matches('/').to_owned();
@@ -432,12 +471,12 @@ impl Namespace {
                     publish.staged == 0 || publish.content.is_none(),
                     "staged content comes alone"
                 );
-                let (inline, extents, size) = self.take(publish.content.unwrap_or_default());
+                let content = publish.content.unwrap_or_default();
+                if self.expired(&content) {
+                    return refused(Code::GrantExpired);
+                }
+                let (inline, extents, size) = self.take(content);
                 let before = self.files.get(&path).cloned();
-                let refused = |code: Code| Outcome {
-                    code: code.number(),
-                    ..Outcome::default()
-                };
                 let versions = publish.precondition.unwrap_or_default().versions;
                 let version = before.as_ref().map_or(0, |file| file.version);
                 if !versions.is_empty() && !versions.iter().any(|tag| tag.version == version) {
@@ -495,7 +534,12 @@ impl Namespace {
                 }
             }
             Op::StageExtend(extend) => {
-                let (_, extents, size) = self.take(extend.content.unwrap());
+                let content = extend.content.unwrap();
+                if self.expired(&content) {
+                    return refused(Code::GrantExpired);
+                }
+                self.extended += 1;
+                let (_, extents, size) = self.take(content);
                 let file = self.staged.get_mut(&extend.inode).unwrap();
                 assert_eq!(file.size, extend.offset);
                 file.extents.extend(extents);
@@ -555,7 +599,14 @@ impl Service for FakeChunk {
 }
 
 impl World {
+    fn expired(&self, chunk: u64) -> bool {
+        chunk < self.namespace.lock().unwrap().floor
+    }
+
     fn finish(&self, at: usize, chunk: u64, length: u64) -> Result<Receipt, ErrorReply> {
+        if self.expired(chunk) {
+            return Err(refusal(Code::GrantExpired, "below the floor"));
+        }
         let mut replicas = self.nodes[at].replicas.lock().unwrap();
         let kept = replicas
             .get_mut(&chunk)
@@ -586,6 +637,9 @@ impl World {
 impl FakeChunk {
     fn append(&self, request: &Request, silent_hop: &AtomicBool) -> Reply {
         let append: Append = request.decode().unwrap();
+        if self.world.expired(append.chunk) {
+            return Reply::refuse(Code::GrantExpired, "below the floor");
+        }
         let chain = append.chain.iter().filter_map(|hop| hop.replica);
         let mut hops = Vec::new();
         for replica in append.replica.into_iter().chain(chain) {

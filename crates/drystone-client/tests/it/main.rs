@@ -425,3 +425,29 @@ async fn an_inline_file_grows_into_chunks() {
     assert_eq!(client.put("/g", c.clone(), range).await.unwrap().offset, 1500);
     assert!(content(&client, "/g").await == [&b[..1500], &c].concat());
 }
+
+/// A chunk of a slow upload once outlived its grant, and every retry ended the same way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_may_last_longer_than_grants_live() {
+    let cluster = Cluster::start(1, 3).await;
+    cluster.world.chunk_bytes.store(64 << 20, SeqCst);
+    let life = Duration::from_millis(2_400);
+    cluster.raise_floor_after(life);
+    let client = cluster.client().await;
+    let data = bytes(11, 9 << 20);
+    let mut writer = client.write("/f", WriteOptions::default());
+    for (at, piece) in data.chunks(1 << 20).enumerate() {
+        // The producer comes slowly, and once not at all for longer than a grant lives.
+        let pause = if at == 5 { life * 3 / 2 } else { life / 6 };
+        cluster.env.clock.sleep(pause).await;
+        writer.write(Bytes::copy_from_slice(piece)).await.unwrap();
+    }
+    let published = writer.finish().await.unwrap();
+    assert_eq!(published.size, data.len() as u64);
+    assert!(content(&client, "/f").await == data);
+    let namespace = cluster.world.namespace.lock().unwrap();
+    assert!(namespace.floor > 1, "grants expired meanwhile");
+    assert!(namespace.extended > 0, "what was sealed did not wait for the end");
+    let metrics = client.metrics().snapshot();
+    assert_eq!((metrics.replicas_blamed, metrics.chunks_rewritten), (0, 0));
+}

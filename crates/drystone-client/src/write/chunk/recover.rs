@@ -18,7 +18,7 @@ impl ChunkWrite {
     ) {
         self.trouble_since.get_or_insert(now);
         self.fresh = true;
-        let expired = matches!(trouble.code, Code::GrantExpired | Code::Fenced);
+        let expired = trouble.is_of_grant();
         self.last_trouble = trouble;
         if let Some(node) = node
             && !expired

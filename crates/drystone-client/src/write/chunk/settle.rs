@@ -62,7 +62,9 @@ impl ChunkWrite {
                 self.trouble_since.get_or_insert(now);
                 self.last_trouble =
                     trouble.unwrap_or_else(|| Trouble::new(Code::Corrupt, "a receipt that does not fit"));
-                self.blame(to.node, out);
+                if !self.last_trouble.is_of_grant() {
+                    self.blame(to.node, out);
+                }
             }
         }
         if done {
@@ -206,7 +208,9 @@ impl ChunkWrite {
             Ok(_) => self.blame(to.node, out),
             Err(trouble) => {
                 self.last_trouble = trouble;
-                self.blame(to.node, out);
+                if !self.last_trouble.is_of_grant() {
+                    self.blame(to.node, out);
+                }
             }
         }
         self.settle(settling, out);
@@ -230,15 +234,17 @@ impl ChunkWrite {
             .into_iter()
             .map(|(_, receipt)| receipt)
             .collect();
+        let stage_at = settling.grant.stage_at();
         let chunk = NewChunk {
             chunk: settling.grant.chunk,
             receipts,
             policy: Some(settling.grant.policy),
         };
-        self.parts.push(Part {
+        out.push(Output::Sealed(Part {
             length: settling.length,
             chunk,
-        });
+            stage_at,
+        }));
         let freed = self.buffer.rebase(self.buffer.base() + settling.length);
         if freed > 0 {
             out.push(Output::Release(freed));

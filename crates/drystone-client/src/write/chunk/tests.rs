@@ -34,6 +34,11 @@ struct World {
     append_at: u64,
     notes: BTreeSet<Note>,
     released: u64,
+    // When each chunk was granted; its servers refuse it once it is older than `life`.
+    granted: BTreeMap<u64, u64>,
+    life: u64,
+    blamed: usize,
+    parts: Vec<Part>,
     // Only the newest wish counts, as in the shell.
     wake: Option<u64>,
 }
@@ -62,6 +67,27 @@ fn trouble(code: Code) -> Trouble {
 }
 
 impl World {
+    fn new(rng: SeededRng, servers: usize, minimum: u32, life: u64) -> Self {
+        Self {
+            rng,
+            now: 0,
+            servers: (0..servers).map(|_| Server::default()).collect(),
+            minimum,
+            next_chunk: 0,
+            queue: BTreeMap::new(),
+            queued: 0,
+            cancelled_below: 0,
+            append_at: 0,
+            notes: BTreeSet::new(),
+            released: 0,
+            granted: BTreeMap::new(),
+            life,
+            blamed: 0,
+            parts: Vec::new(),
+            wake: None,
+        }
+    }
+
     fn push(&mut self, at: u64, event: Event) {
         self.queued += 1;
         self.queue.insert((at, self.queued), event);
@@ -88,6 +114,7 @@ impl World {
         nodes.sort_by_key(|node| avoid.contains(&(*node as u64)));
         nodes.truncate(REPLICAS as usize);
         self.next_chunk += 1;
+        self.granted.insert(self.next_chunk, self.now);
         self.grant_on(self.next_chunk, &nodes)
     }
 
@@ -104,10 +131,19 @@ impl World {
             capacity: 64 << 20,
             members: nodes.iter().map(member).collect(),
             policy: self.policy(),
+            asked_at: Monotonic(self.granted[&chunk]),
+            life: Duration::from_micros(self.life),
         }
     }
 
+    fn expired(&self, chunk: u64) -> bool {
+        self.now >= self.granted[&chunk] + self.life
+    }
+
     fn receipt(&mut self, node: usize, chunk: u64, length: usize) -> Result<Receipt, Trouble> {
+        if self.expired(chunk) {
+            return Err(trouble(Code::GrantExpired));
+        }
         let replica_of = self.servers[node]
             .replicas
             .get_mut(&chunk)
@@ -147,6 +183,11 @@ impl World {
             };
             if !self.answers(node) {
                 hop.code = Code::Unavailable.number();
+                hops.push(hop);
+                break;
+            }
+            if self.expired(send.grant.chunk) {
+                hop.code = Code::GrantExpired.number();
                 hops.push(hop);
                 break;
             }
@@ -298,6 +339,22 @@ impl World {
         })
     }
 
+    /// One server at a time is down, for good or for a while.
+    fn disturb(&mut self, rng: &mut SeededRng, faults: u64, calm: u64, span: u64) {
+        let (mut fault_at, servers) = (0, self.servers.len() as u64);
+        for _ in 0..faults {
+            fault_at += rng.below(span);
+            let (node, lasts) = (rng.below(servers) as usize, rng.below(4 * SECOND));
+            if rng.chance(1, 2) {
+                self.push(fault_at, Event::Kill(node));
+                self.push(fault_at + lasts, Event::Revive(node));
+            } else {
+                self.push(fault_at, Event::Pause(node, fault_at + lasts));
+            }
+            fault_at = if calm == 0 { 0 } else { fault_at + lasts + calm };
+        }
+    }
+
     fn fault(&mut self, event: &Event) {
         match event {
             Event::Kill(node) => {
@@ -329,8 +386,16 @@ impl World {
                 Output::Note(note) => {
                     self.notes.insert(note);
                 }
-                Output::Blamed(_) => {}
-                Output::Done(parts) => return Some(Ok(parts)),
+                Output::Blamed(_) => self.blamed += 1,
+                Output::Sealed(part) => {
+                    let age = self.now - self.granted[&part.chunk.chunk];
+                    assert!(
+                        age < self.life,
+                        "a part is sealed while it can still be committed"
+                    );
+                    self.parts.push(part);
+                }
+                Output::Done => return Some(Ok(std::mem::take(&mut self.parts))),
                 Output::Failed(trouble) => return Some(Err(trouble)),
                 request => {
                     let mut at = self.now + 50 + self.rng.below(2_000);
@@ -356,20 +421,7 @@ fn run(seed: u64, servers: usize, minimum: u32, faults: u64, calm: u64) -> Endin
     let data: Vec<u8> = (0..frames * 8192 - rng.below(4000))
         .map(|_| rng.next_u64() as u8)
         .collect();
-    let mut world = World {
-        rng: rng.split("world"),
-        now: 0,
-        servers: (0..servers).map(|_| Server::default()).collect(),
-        minimum,
-        next_chunk: 0,
-        queue: BTreeMap::new(),
-        queued: 0,
-        cancelled_below: 0,
-        append_at: 0,
-        notes: BTreeSet::new(),
-        released: 0,
-        wake: None,
-    };
+    let mut world = World::new(rng.split("world"), servers, minimum, 3_600 * SECOND);
     let mut at = 0;
     for part in data.chunks(8192) {
         let pause = if rng.chance(1, 20) { SECOND } else { 3_000 };
@@ -384,19 +436,7 @@ fn run(seed: u64, servers: usize, minimum: u32, faults: u64, calm: u64) -> Endin
     }
     at += if rng.chance(1, 3) { SECOND } else { 0 };
     world.push(at, Event::Feed(Input::End));
-    // One server at a time is down, for good or for a while.
-    let (mut fault_at, span) = (0, at + 20_000);
-    for _ in 0..faults {
-        fault_at += rng.below(span);
-        let (node, lasts) = (rng.below(servers as u64) as usize, rng.below(4 * SECOND));
-        if rng.chance(1, 2) {
-            world.push(fault_at, Event::Kill(node));
-            world.push(fault_at + lasts, Event::Revive(node));
-        } else {
-            world.push(fault_at, Event::Pause(node, fault_at + lasts));
-        }
-        fault_at = if calm == 0 { 0 } else { fault_at + lasts + calm };
-    }
+    world.disturb(&mut rng, faults, calm, at + 20_000);
     let limits = Limits {
         window: 4,
         sync_every: 40_000,
@@ -404,6 +444,34 @@ fn run(seed: u64, servers: usize, minimum: u32, faults: u64, calm: u64) -> Endin
     };
     let ending = drive(&mut world, limits, &data);
     (ending, world.notes, world.now)
+}
+
+/// A source that gives a little now and then, for many times as long as a grant lives.
+fn run_slowly(seed: u64, life: u64, faults: u64) -> (Result<Vec<Part>, Trouble>, World) {
+    let mut rng = SeededRng::new(seed);
+    let mut data = vec![0; 8192 * (5 + rng.below(40) as usize)];
+    rng.fill(&mut data);
+    let mut world = World::new(rng.split("world"), 4, REPLICAS, life);
+    let mut at = 0;
+    for part in data.chunks(8192) {
+        // Sometimes it is silent for longer than any grant lives.
+        let pause = if rng.chance(1, 10) { life * 3 } else { life / 6 };
+        at += rng.below(pause);
+        world.push(
+            at,
+            Event::Feed(Input::Frame(Frame::new(bytes::Bytes::copy_from_slice(part)))),
+        );
+    }
+    at += rng.below(life * 2);
+    world.push(at, Event::Feed(Input::End));
+    world.disturb(&mut rng, faults, SECOND, at / faults.max(1));
+    let limits = Limits {
+        window: 4,
+        sync_every: 40_000,
+        patience: Duration::from_secs(60),
+    };
+    let ending = drive(&mut world, limits, &data);
+    (ending, world)
 }
 
 fn drive(world: &mut World, limits: Limits, data: &[u8]) -> Result<Vec<Part>, Trouble> {
@@ -531,4 +599,93 @@ fn a_seed_always_runs_the_same_way() {
     for seed in 0..50 {
         assert_eq!(run(seed, 4, REPLICAS, 4, 0), run(seed, 4, REPLICAS, 4, 0));
     }
+}
+
+#[test]
+fn a_stream_that_lasts_longer_than_grants_live_succeeds() {
+    let mut many = 0;
+    for seed in 0..300 {
+        let (ending, world) = run_slowly(seed, 3 * SECOND, 0);
+        let parts = ending.unwrap_or_else(|trouble| panic!("seed {seed}: {trouble:?}"));
+        assert!(parts.iter().all(|part| part.chunk.receipts.len() == 3));
+        assert_eq!(
+            world.blamed, 0,
+            "seed {seed}: nobody is to blame for time that passes"
+        );
+        assert_eq!(world.notes, BTreeSet::new(), "seed {seed}: nothing is sent twice");
+        many += usize::from(parts.len() > 2);
+    }
+    assert!(many > 200, "{many} of 300 streams outlived two grants");
+}
+
+#[test]
+fn a_slow_stream_survives_servers_that_fail() {
+    for seed in 0..300 {
+        let (ending, _) = run_slowly(seed, 120 * SECOND, 5);
+        ending.unwrap_or_else(|trouble| panic!("seed {seed}: {trouble:?}"));
+    }
+}
+
+#[test]
+fn nobody_is_blamed_for_an_expired_grant() {
+    let mut world = World::new(SeededRng::new(1), 4, REPLICAS, 3 * SECOND);
+    let mut core = ChunkWrite::new(
+        Limits {
+            window: 4,
+            sync_every: 1,
+            patience: Duration::from_secs(60),
+        },
+        world.policy(),
+        [],
+    );
+    let (mut out, data) = (Vec::new(), bytes::Bytes::from(vec![1; 8192]));
+    let grant = world.grant(&[]);
+    core.on(Monotonic(0), Input::Frame(Frame::new(data)), &mut out);
+    core.on(
+        Monotonic(0),
+        Input::Granted {
+            step: core.step,
+            result: Ok(grant),
+        },
+        &mut out,
+    );
+    core.on(Monotonic(SECOND / 2), Input::Tick, &mut out);
+    out.clear();
+    // The first bytes are durable and forgotten when the process sleeps for longer than the grant lives.
+    let hops = (0..3)
+        .map(|_| HopState {
+            durable: 8192,
+            ..HopState::default()
+        })
+        .collect();
+    let acknowledged = Input::Appended {
+        step: core.step,
+        position: 0,
+        result: Ok(AppendReply { hops }),
+    };
+    core.on(Monotonic(SECOND / 2), acknowledged, &mut out);
+    core.on(Monotonic(100 * SECOND), Input::Tick, &mut out);
+    let asked: Vec<usize> = out
+        .iter()
+        .filter_map(|output| match output {
+            Output::Finish { member, .. } => Some(*member),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(asked.len(), 3);
+    for member in asked {
+        let result = Err(trouble(Code::GrantExpired));
+        core.on(
+            Monotonic(100 * SECOND),
+            Input::Finished {
+                step: core.step,
+                member,
+                result,
+            },
+            &mut out,
+        );
+    }
+    assert!(!out.iter().any(|output| matches!(output, Output::Blamed(_))));
+    let failed = |output: &Output| matches!(output, Output::Failed(trouble) if trouble.is_of_grant());
+    assert!(out.iter().any(failed));
 }

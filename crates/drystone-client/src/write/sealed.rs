@@ -1,0 +1,290 @@
+//! What the stretches of one writer have sealed, in the order of the stream, until one command records it.
+//!
+//! Sealed parts must not wait for that command longer than their grants live. [`keep`] stages them in time, also
+//! while nobody calls the writer. It never publishes anything.
+
+use super::WriteMode;
+use super::chunk::{Part, Trouble};
+use super::writer::{WRITE, content};
+use crate::client::Client;
+use crate::error::{Error, ErrorKind};
+use crate::meta::Failed;
+use drystone_env::Monotonic;
+use drystone_proto::command::{Op, Stage, StageExtend, Target};
+use drystone_types::Code;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+
+/// Chunks that one command records at most.
+pub(super) const MAX_CHUNKS: usize = 256;
+/// Chunks after which a replacement is staged: half of what a command takes.
+const STAGE_CHUNKS: usize = 128;
+/// A staged file is given up by the cluster this long after its writer's last word: longer than any pause that a
+/// writer survives, and it costs space only.
+const STAGE_LEASE: Duration = Duration::from_secs(6 * 3600);
+
+/// See the module.
+pub(super) struct Sealed {
+    client: Client,
+    path: String,
+    mode: WriteMode,
+    ledger: Mutex<Ledger>,
+    bell: Arc<watch::Sender<()>>,
+}
+
+#[derive(Default)]
+struct Ledger {
+    running: VecDeque<Running>,
+    parts: Vec<Part>,
+    /// The unlinked inode that takes parts, and its length.
+    staged: Option<(u64, u64)>,
+    error: Option<Error>,
+}
+
+struct Running {
+    began: Monotonic,
+    news: mpsc::UnboundedReceiver<News>,
+}
+
+enum News {
+    Sealed(Part),
+    Over(Result<(), Trouble>),
+}
+
+/// A stretch's way to say what it has sealed. The queue holds a stretch's parts at most.
+pub(super) struct Reporter {
+    news: Option<mpsc::UnboundedSender<News>>,
+    bell: Arc<watch::Sender<()>>,
+}
+
+impl Reporter {
+    fn say(&self, news: News) {
+        if let Some(queue) = &self.news {
+            let _ = queue.send(news);
+        }
+        self.bell.send_replace(());
+    }
+
+    pub(super) fn sealed(&self, part: Part) {
+        self.say(News::Sealed(part));
+    }
+
+    pub(super) fn over(self, result: Result<(), Trouble>) {
+        self.say(News::Over(result));
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        self.news = None;
+        self.bell.send_replace(());
+    }
+}
+
+impl Ledger {
+    /// Takes what the oldest stretches have sealed: what comes later in the stream waits for them.
+    fn gather(&mut self, path: &str) -> Result<(), Error> {
+        if let Some(error) = &self.error {
+            return Err(error.clone());
+        }
+        while let Some(oldest) = self.running.front_mut() {
+            let trouble = match oldest.news.try_recv() {
+                Ok(News::Sealed(part)) => {
+                    self.parts.push(part);
+                    continue;
+                }
+                Ok(News::Over(Ok(()))) => {
+                    self.running.pop_front();
+                    continue;
+                }
+                Err(mpsc::error::TryRecvError::Empty) => break,
+                Ok(News::Over(Err(trouble))) => trouble,
+                Err(mpsc::error::TryRecvError::Disconnected) => {
+                    Trouble::new(Code::Unavailable, "the client stopped")
+                }
+            };
+            let error = impossible(path, trouble);
+            self.error = Some(error.clone());
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// When the first of the parts must be staged.
+    fn due(&self) -> Option<Monotonic> {
+        self.parts.iter().map(|part| part.stage_at).min()
+    }
+}
+
+impl Sealed {
+    pub(super) fn new(client: Client, path: &str, mode: WriteMode) -> Arc<Self> {
+        Arc::new(Self {
+            client,
+            path: path.to_owned(),
+            mode,
+            ledger: Mutex::default(),
+            bell: Arc::new(watch::Sender::new(())),
+        })
+    }
+
+    /// A stretch begins behind those that are under way.
+    pub(super) async fn begin(&self, began: Monotonic) -> Reporter {
+        let (queue, news) = mpsc::unbounded_channel();
+        self.ledger
+            .lock()
+            .await
+            .running
+            .push_back(Running { began, news });
+        Reporter {
+            news: Some(queue),
+            bell: self.bell.clone(),
+        }
+    }
+
+    /// What went wrong, unless somebody is busy with it.
+    pub(super) fn fault(&self) -> Option<Error> {
+        self.ledger.try_lock().ok()?.error.clone()
+    }
+
+    /// When the oldest stretch under way began.
+    pub(super) async fn oldest(&self) -> Option<Monotonic> {
+        let ledger = self.ledger.lock().await;
+        ledger.running.front().map(|running| running.began)
+    }
+
+    /// Waits until at most `left` stretches are under way.
+    pub(super) async fn collect(&self, left: usize) -> Result<(), Error> {
+        let mut bell = self.bell.subscribe();
+        loop {
+            {
+                // Not held while waiting: what is sealed may have to be staged meanwhile.
+                let mut ledger = self.ledger.lock().await;
+                ledger.gather(&self.path)?;
+                if ledger.running.len() <= left {
+                    return Ok(());
+                }
+            }
+            let _ = bell.changed().await;
+        }
+    }
+
+    /// Stages what must not wait any longer; when to look again.
+    pub(super) async fn stage_if_due(&self) -> Result<Option<Monotonic>, Error> {
+        let mut ledger = self.ledger.lock().await;
+        ledger.gather(&self.path)?;
+        let now = self.client.shared.env.clock.now();
+        let due = ledger.due().is_some_and(|at| at <= now) || ledger.parts.len() >= STAGE_CHUNKS;
+        if self.mode != WriteMode::Replace {
+            return Ok(None);
+        }
+        if due {
+            self.stage(&mut ledger).await?;
+        }
+        Ok(ledger.due())
+    }
+
+    /// Everything is sealed: the parts that the publication brings, or the staged file that holds them all.
+    pub(super) async fn take(&self) -> Result<(Vec<Part>, Option<u64>), Error> {
+        let mut ledger = self.ledger.lock().await;
+        ledger.gather(&self.path)?;
+        if ledger.parts.len() > MAX_CHUNKS || ledger.staged.is_some() {
+            self.stage(&mut ledger).await?;
+        }
+        let parts = std::mem::take(&mut ledger.parts);
+        Ok((parts, ledger.staged.map(|(inode, _)| inode)))
+    }
+
+    /// Adds the parts that are sealed to an unlinked inode, which the publication will link. A failure is final:
+    /// nobody knows which of them were added.
+    async fn stage(&self, ledger: &mut Ledger) -> Result<(), Error> {
+        let result = self.extend(ledger).await;
+        if let Err(error) = &result {
+            ledger.error = Some(error.clone());
+        }
+        result
+    }
+
+    async fn extend(&self, ledger: &mut Ledger) -> Result<(), Error> {
+        if self.mode != WriteMode::Replace {
+            let message = format!(
+                "{}: more than {MAX_CHUNKS} chunks in one append or range",
+                self.path
+            );
+            return Err(Error::new(ErrorKind::TooLarge, WRITE, message));
+        }
+        let lease = STAGE_LEASE.as_micros() as u64;
+        let (inode, mut offset) = match ledger.staged {
+            Some(staged) => staged,
+            None => (self.open(lease).await?, 0),
+        };
+        ledger.staged = Some((inode, offset));
+        while !ledger.parts.is_empty() {
+            let count = ledger.parts.len().min(STAGE_CHUNKS);
+            let parts: Vec<Part> = ledger.parts.drain(..count).collect();
+            let op = Op::StageExtend(StageExtend {
+                inode,
+                offset,
+                content: Some(content(&parts)),
+                lease,
+            });
+            let outcome = self.client.mutate(WRITE, None, op, self.client.deadline()).await;
+            outcome.map_err(|failed| not_visible(failed, &self.path))?;
+            offset += parts.iter().map(|part| part.length).sum::<u64>();
+            ledger.staged = Some((inode, offset));
+        }
+        Ok(())
+    }
+
+    /// A new unlinked inode.
+    async fn open(&self, lease: u64) -> Result<u64, Error> {
+        let target = Target {
+            base: 0,
+            path: self.path.clone(),
+        };
+        let op = Op::Stage(Stage {
+            target: Some(target),
+            lease,
+        });
+        let outcome = self.client.mutate(WRITE, None, op, self.client.deadline()).await;
+        Ok(outcome.map_err(|failed| not_visible(failed, &self.path))?.inode)
+    }
+}
+
+/// Stages in time what is sealed until the writer is gone. What fails is found by the writer's next call.
+pub(super) async fn keep(sealed: Arc<Sealed>, mut gone: oneshot::Receiver<()>) {
+    let clock = sealed.client.shared.env.clock.clone();
+    let mut bell = sealed.bell.subscribe();
+    while let Ok(next) = sealed.stage_if_due().await {
+        let sleep = async {
+            match next {
+                Some(at) => clock.sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = &mut gone => return,
+            _ = bell.changed() => {}
+            () = sleep => {}
+        }
+    }
+}
+
+/// Nothing is visible yet, so whatever a server left unknown certainly did not happen.
+pub(super) fn impossible(path: &str, trouble: Trouble) -> Error {
+    let code = match trouble.code {
+        Code::Unknown | Code::Conflict | Code::NotFound | Code::Corrupt | Code::Invalid => Code::Unavailable,
+        code => code,
+    };
+    Error::of_code(code, WRITE, format!("{path}: {}", trouble.message))
+}
+
+/// A step before the publication whose outcome is unknown has published nothing.
+fn not_visible(failed: Failed, path: &str) -> Error {
+    match failed.error.kind() {
+        ErrorKind::Unknown => Error::new(ErrorKind::Unavailable, WRITE, failed.error.context()).about(path),
+        _ => failed.error.about(path),
+    }
+}
