@@ -57,7 +57,9 @@ impl Client {
         }
         let pool = BufferPool::new(POOL_KEEPS);
         let mut id = [0; 16];
-        env.rng(&format!("process {:?}", env.clock.now())).fill(&mut id);
+        let mut rng = env.rng(&format!("process {:?}", env.clock.now()));
+        rng.fill(&mut id);
+        let reads = ReadPath::new(rng.next_u64());
         let mut channel_options = ChannelOptions::new(pool.clone(), ClientId(id));
         channel_options.software = concat!("drystone-client ", env!("CARGO_PKG_VERSION")).to_owned();
         let channels = Channels::new(env.clone(), channel_options);
@@ -74,7 +76,6 @@ impl Client {
             .ok_or_else(|| Error::new(ErrorKind::Unavailable, "connect", "the cluster names no history"))?;
         let writes = WritePath::new(&options);
         let caller = Arc::new(options.caller.clone());
-        let reads = ReadPath::default();
         let shared = Shared {
             env,
             options,

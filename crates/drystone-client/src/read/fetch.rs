@@ -38,9 +38,19 @@ pub(crate) struct ReadPath {
     hedges: HedgeBudget,
     suspects: Suspects,
     reported: Mutex<BTreeMap<(u64, u64), Monotonic>>,
+    // Which of equal replicas this process reads.
+    draw: u64,
 }
 
 impl ReadPath {
+    /// For the process that drew `draw`.
+    pub(crate) fn new(draw: u64) -> Self {
+        Self {
+            draw,
+            ..Self::default()
+        }
+    }
+
     /// True if the damage of this replica was not reported lately; it counts as reported then.
     fn report_now(&self, chunk: u64, disk: u64, now: Monotonic) -> bool {
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
@@ -208,6 +218,7 @@ fn places(opened: &Opened, page: &ExtentPage, piece: Piece, now: Monotonic) -> V
         disk: opened.options.prefer_disk,
         host: &opened.client.options().host,
         suspects: &suspects,
+        draw: opened.client.shared.reads.draw,
     };
     page.places(piece.chunk, preference)
 }

@@ -42,6 +42,8 @@ pub(crate) struct Preference<'a> {
     pub(crate) host: &'a str,
     /// Nodes that failed us lately.
     pub(crate) suspects: &'a [u64],
+    /// This process's own number, drawn at random.
+    pub(crate) draw: u64,
 }
 
 impl ExtentPage {
@@ -117,7 +119,7 @@ impl ExtentPage {
                     preference.disk != Some(replica.disk),
                     at.suspect || preference.suspects.contains(&at.node),
                     !here,
-                    spread(chunk, replica.disk),
+                    spread(preference.draw, chunk, replica.disk),
                 );
                 (!at.address.is_empty()).then(|| {
                     (
@@ -136,10 +138,13 @@ impl ExtentPage {
     }
 }
 
-/// Every reader ranks the replicas of a chunk alike, so that one of them has it cached, and each disk is the first
-/// for its share of chunks.
-fn spread(chunk: u64, disk: u64) -> u64 {
-    let mut z = chunk.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ disk.wrapping_mul(0xbf58_476d_1ce4_e5b9);
+/// One process always ranks the equal replicas of a chunk alike, so that it reads from one cache; different processes
+/// rank them differently, so that the readers of a hot chunk share its servers, and each disk is the first for its
+/// share of chunks.
+fn spread(draw: u64, chunk: u64, disk: u64) -> u64 {
+    let mut z = draw.wrapping_mul(0xd6e8_feb8_6659_fd93).rotate_left(32)
+        ^ chunk.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        ^ disk.wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
@@ -211,6 +216,7 @@ mod tests {
             disk: None,
             host: "",
             suspects: &[],
+            draw: 5,
         };
         let order = |preference| -> Vec<u64> {
             page()
@@ -244,6 +250,36 @@ mod tests {
             })
             .first(),
             Some(&1)
+        );
+    }
+
+    #[test]
+    fn processes_share_equal_replicas_and_each_keeps_to_its_own() {
+        let page = page();
+        let first = |draw, chunk| {
+            let preference = Preference {
+                disk: None,
+                host: "",
+                suspects: &[],
+                draw,
+            };
+            page.places(chunk, preference)[0].replica.disk
+        };
+        for chunk in [7, 8] {
+            // Disk 2 is suspect; 1 and 3 are equal.
+            let ones = (0..1_000u64).filter(|&draw| first(draw, chunk) == 1).count();
+            assert!(
+                (400..600).contains(&ones),
+                "{ones} of 1000 processes read disk 1 first"
+            );
+            assert!((0..1_000u64).all(|draw| first(draw, chunk) == first(draw, chunk)));
+        }
+        let differ = (0..1_000u64)
+            .filter(|&draw| first(draw, 7) != first(draw, 8))
+            .count();
+        assert!(
+            (400..600).contains(&differ),
+            "a process reads from all disks alike: {differ}"
         );
     }
 }
