@@ -85,6 +85,10 @@ pub struct Config {
     /// makes slow writers start again.
     #[serde(default = "default_grant_age", deserialize_with = "duration")]
     pub grant_age: Duration,
+    /// How long a chunk that nothing refers to any more is kept, in log time, so that reads which began before
+    /// can end; default `"2m"`, at most 30 days; `"0s"` (tests) deletes at once.
+    #[serde(default = "default_doomed_grace", deserialize_with = "duration")]
+    pub doomed_grace: Duration,
     /// Largest content that may go into a command; default `"4KiB"`, at most 64KiB, 0 turns it off.
     #[serde(default = "default_inline", deserialize_with = "bytes")]
     pub inline_max: ByteCount,
@@ -166,6 +170,7 @@ impl Config {
             suspect_after: default_suspect(),
             dead_after: default_dead(),
             grant_age: default_grant_age(),
+            doomed_grace: default_doomed_grace(),
             inline_max: default_inline(),
         }
     }
@@ -205,6 +210,7 @@ impl Config {
         within("suspect-after", self.suspect_after, self.heartbeat * 2, day);
         within("dead-after", self.dead_after, self.suspect_after, day);
         within("grant-age", self.grant_age, ms(1000), day * 30);
+        within("doomed-grace", self.doomed_grace, Duration::ZERO, day * 30);
         let mut sized = |name: &str, value: ByteCount, low: u64, high: u64| {
             if !(low..=high).contains(&value.0) {
                 faults.push(format!(
@@ -319,6 +325,9 @@ fn default_dead() -> Duration {
 }
 fn default_grant_age() -> Duration {
     Duration::from_secs(900)
+}
+fn default_doomed_grace() -> Duration {
+    Duration::from_secs(120)
 }
 fn default_inline() -> ByteCount {
     ByteCount(4096)

@@ -142,6 +142,7 @@ async fn serve_term(shared: &Arc<Shared>, service: &Arc<MetaService>, term: u64)
         seen: 0,
         scan: Scan::default(),
         doomed_after: 0,
+        log_time: (0, now),
     };
     while shared.office() == Some(term) {
         raise_floor(shared, service).await;
@@ -220,6 +221,8 @@ struct Rounds {
     seen: u64,
     scan: Scan,
     doomed_after: u64,
+    /// Log time when it was last seen to change, and when that was.
+    log_time: (u64, Monotonic),
 }
 
 #[derive(Default)]
@@ -257,12 +260,13 @@ impl Rounds {
     }
 
     fn doomed(&mut self, shared: &Arc<Shared>, service: &Arc<MetaService>) {
+        let grace = shared.config.doomed_grace.as_micros() as u64;
         let state = shared.read();
         if state.counters().doomed == 0 {
             self.doomed_after = 0;
             return;
         }
-        let Ok(chunks) = state.doomed(self.doomed_after, DOOMED) else {
+        let Ok(mut chunks) = state.doomed(self.doomed_after, DOOMED) else {
             return;
         };
         self.doomed_after = if chunks.len() < DOOMED {
@@ -270,6 +274,15 @@ impl Rounds {
         } else {
             chunks.last().map_or(0, |chunk| chunk.id)
         };
+        // Log time goes on between entries, by the leader's clock: this is that clock or a little behind it.
+        let now = shared.env.clock.now();
+        if self.log_time.0 != state.log_time() {
+            self.log_time = (state.log_time(), now);
+        }
+        let (last, seen) = self.log_time;
+        let time = last.saturating_add(now.since(seen).as_micros() as u64);
+        // Reads that began before it was doomed may end.
+        chunks.retain(|chunk| chunk.doomed_at.saturating_add(grace) <= time);
         let held = |disk: u64, incarnation: u64| {
             let disk = drystone_types::DiskRef {
                 disk: drystone_types::DiskId(disk),

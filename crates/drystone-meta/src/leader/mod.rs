@@ -2,6 +2,7 @@
 //!
 //! All of it is soft: it belongs to one term, is dropped with it, and no promise rests on it.
 
+mod brake;
 mod health;
 mod ranges;
 mod reclaim;
@@ -9,7 +10,7 @@ mod servers;
 
 pub(crate) use health::Health;
 pub(crate) use ranges::Ranges;
-pub(crate) use reclaim::{Order, Reclaim};
+pub(crate) use reclaim::{Orphan, Reclaim};
 pub(crate) use servers::Servers;
 
 use crate::service::Refused;

@@ -3,6 +3,8 @@
 //! An order is given only for a state that is committed and cannot be undone (a doomed record, or an id below the
 //! grant floor without a record that names the replica), and names the placement it is about.
 
+use super::brake::Brake;
+use drystone_env::Monotonic;
 use drystone_proto::command::ChunkReplica;
 use drystone_proto::data::DeleteOrder;
 use drystone_proto::record::{ChunkRecord, ReplicaRecord};
@@ -10,6 +12,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A replica to delete.
 pub(crate) type Order = (u64, ReplicaRecord);
+
+/// A replica that no record names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Orphan {
+    pub(crate) chunk: u64,
+    pub(crate) replica: ReplicaRecord,
+    /// What it holds, as its server says.
+    pub(crate) bytes: u64,
+}
 
 /// Doomed replicas kept per disk: more are read when these are gone.
 const PER_DISK: usize = 8_192;
@@ -58,8 +69,10 @@ impl Key {
 #[derive(Default)]
 pub(crate) struct Reclaim {
     doomed: BTreeMap<(u64, u64), BTreeSet<(u64, u64)>>,
-    suspects: BTreeSet<Key>,
+    /// With the bytes that they hold.
+    suspects: BTreeMap<Key, u64>,
     confirmed: BTreeSet<Key>,
+    brake: Brake,
 }
 
 impl Reclaim {
@@ -81,16 +94,42 @@ impl Reclaim {
     }
 
     /// Replicas that a server reported without a record: looked at again when they are below the floor.
-    pub(crate) fn suspect(&mut self, replicas: Vec<Order>) {
-        for (chunk, replica) in replicas {
+    pub(crate) fn suspect(&mut self, replicas: Vec<Orphan>) {
+        for orphan in replicas {
             if self.suspects.len() < SUSPECTS {
-                self.suspects.insert(Key::new(chunk, &replica));
+                let key = Key::new(orphan.chunk, &orphan.replica);
+                self.suspects.insert(key, orphan.bytes);
             }
         }
     }
 
-    /// Takes the suspects on these disks whose chunks are below the floor now.
-    pub(crate) fn due_suspects(&mut self, disks: &[(u64, u64)], floor: u64) -> Vec<Order> {
+    /// Orders for at most `room` of these orphans on `node`, as far as the brake lets them go; the others wait here.
+    pub(crate) fn admit(
+        &mut self,
+        (node, used): (u64, u64),
+        now: Monotonic,
+        orphans: Vec<Orphan>,
+        room: usize,
+    ) -> Vec<Order> {
+        let (mut orders, mut rest) = (Vec::new(), Vec::new());
+        for orphan in orphans {
+            if orders.len() < room && self.brake.admit(node, used, now, &orphan) {
+                orders.push((orphan.chunk, orphan.replica));
+            } else {
+                rest.push(orphan);
+            }
+        }
+        self.suspect(rest);
+        orders
+    }
+
+    /// What limits the orders for orphans.
+    pub(crate) fn brake(&self) -> &Brake {
+        &self.brake
+    }
+
+    /// Takes at most `limit` suspects on these disks whose chunks are below the floor now.
+    pub(crate) fn due_suspects(&mut self, disks: &[(u64, u64)], floor: u64, limit: usize) -> Vec<Orphan> {
         let mut due = Vec::new();
         for &(disk, incarnation) in disks {
             let from = Key {
@@ -105,12 +144,19 @@ impl Reclaim {
                 chunk: floor,
                 placement: 0,
             };
-            due.extend(self.suspects.range(from..to).copied());
+            let room = limit - due.len();
+            due.extend(self.suspects.range(from..to).take(room).map(|(key, _)| *key));
         }
-        for key in &due {
-            self.suspects.remove(key);
-        }
-        due.into_iter().map(Key::order).collect()
+        let taken = due.into_iter().filter_map(|key| {
+            let bytes = self.suspects.remove(&key)?;
+            let (chunk, replica) = key.order();
+            Some(Orphan {
+                chunk,
+                replica,
+                bytes,
+            })
+        });
+        taken.collect()
     }
 
     /// What is to be deleted on these disks. It is repeated until it is confirmed.
@@ -213,9 +259,34 @@ mod tests {
     #[test]
     fn a_replica_without_a_record_waits_for_the_floor() {
         let mut reclaim = Reclaim::default();
-        reclaim.suspect(vec![(5, replica(1)), (9, replica(1)), (5, replica(2))]);
-        assert_eq!(reclaim.due_suspects(&[(1, 1)], 5), []);
-        assert_eq!(reclaim.due_suspects(&[(1, 1)], 6), [(5, replica(1))]);
-        assert_eq!(reclaim.due_suspects(&[(1, 1)], 6), []);
+        let orphan = |chunk, disk| Orphan {
+            chunk,
+            replica: replica(disk),
+            bytes: 7,
+        };
+        reclaim.suspect(vec![orphan(5, 1), orphan(9, 1), orphan(5, 2)]);
+        assert_eq!(reclaim.due_suspects(&[(1, 1)], 5, 10), []);
+        assert_eq!(reclaim.due_suspects(&[(1, 1)], 6, 10), [orphan(5, 1)]);
+        assert_eq!(reclaim.due_suspects(&[(1, 1)], 6, 10), []);
+        assert_eq!(reclaim.due_suspects(&[(1, 1), (2, 1)], 10, 1), [orphan(9, 1)]);
+    }
+
+    #[test]
+    fn orphans_beyond_the_brake_or_the_room_wait_as_suspects() {
+        let (mut reclaim, now) = (Reclaim::default(), Monotonic(1));
+        let orphans = (0..4).map(|chunk| Orphan {
+            chunk,
+            replica: replica(1),
+            bytes: 400 << 20,
+        });
+        let orphans: Vec<_> = orphans.collect();
+        let orders = reclaim.admit((7, 1 << 30), now, orphans.clone(), 1);
+        assert_eq!(orders, [(0, replica(1))]);
+        let waiting = reclaim.due_suspects(&[(1, 1)], 100, 10);
+        assert_eq!(waiting, orphans[1..]);
+        let orders = reclaim.admit((7, 1 << 30), now, waiting, 10);
+        assert_eq!(orders, [(1, replica(1))], "1 GiB an hour at least, no more");
+        assert!(reclaim.brake().stops(7, now));
+        assert_eq!(reclaim.due_suspects(&[(1, 1)], 100, 10), orphans[2..]);
     }
 }

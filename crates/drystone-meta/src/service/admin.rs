@@ -16,7 +16,7 @@ use drystone_proto::raft::{ConfChange, ConfChangeStep};
 use drystone_proto::record::role;
 use drystone_raft::{DropReason, Input};
 use drystone_rpc::{Reply, Request, refusal};
-use drystone_types::{Code, NodeId};
+use drystone_types::{ByteCount, Code, NodeId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -190,9 +190,17 @@ impl MetaService {
             .collect();
         let (floor, applied) = (state.grant_floor().0, state.applied().0);
         drop(state);
-        let warnings = warnings(&nodes, &view.conf.voters);
+        let mut warnings = warnings(&nodes, &view.conf.voters);
         self.leader
             .with(&self.shared, |office| {
+                let stopped = office.reclaim.brake().stopped(now);
+                warnings.extend(stopped.map(|(node, bytes)| {
+                    format!(
+                        "node {node} holds many replicas that nothing refers to: {} of them were deleted within \
+                         an hour, the rest waits",
+                        ByteCount(bytes)
+                    )
+                }));
                 let servers = nodes.into_iter().map(|node| {
                     let server = office.servers.get(node.id);
                     ServerStatus {

@@ -1,6 +1,7 @@
 //! Chunk servers: registration and heartbeats.
 
 use super::{MetaService, Refused};
+use crate::leader::Orphan;
 use drystone_proto::cluster::{Heartbeat, HeartbeatReply, Register, RegisterReply};
 use drystone_proto::command::{Op, RegisterNode};
 use drystone_proto::record::role;
@@ -116,6 +117,8 @@ impl MetaService {
             .iter()
             .map(|disk| (disk.id, disk.incarnation))
             .collect();
+        let used = beat.disks.iter().map(|disk| disk.used_bytes);
+        let used = used.fold(0u64, u64::saturating_add);
         let orphans = self.orphans(&beat, &disks, floor)?;
         let outcome = self.leader.with(&self.shared, |office| {
             if !office.servers.heartbeat(beat.node, beat.disks.clone(), now) {
@@ -123,8 +126,8 @@ impl MetaService {
             }
             office.reclaim.confirm(&beat.deleted);
             let mut delete = office.reclaim.orders_for(&disks, MAX_LIST);
-            delete.extend(orphans);
-            delete.truncate(MAX_LIST);
+            let room = MAX_LIST - delete.len();
+            delete.extend(office.reclaim.admit((beat.node, used), now, orphans, room));
             Some(delete)
         });
         if let Some(delete) = outcome.ok_or(Refused::NotLeader)? {
@@ -138,23 +141,29 @@ impl MetaService {
     }
 
     /// Replicas that this server holds and that can never be committed: below the floor, and in no record.
-    fn orphans(
-        &self,
-        beat: &Heartbeat,
-        disks: &[(u64, u64)],
-        floor: u64,
-    ) -> Result<Vec<crate::leader::Order>, Refused> {
+    fn orphans(&self, beat: &Heartbeat, disks: &[(u64, u64)], floor: u64) -> Result<Vec<Orphan>, Refused> {
+        let now = self.shared.env.clock.now();
         let state = self.shared.read();
-        let reported = beat
-            .open
-            .iter()
-            .filter_map(|status| Some((status.chunk, status.replica?)));
-        let remembered = self
-            .leader
-            .with(&self.shared, |office| office.reclaim.due_suspects(disks, floor));
+        let reported = beat.open.iter().filter_map(|status| {
+            Some(Orphan {
+                chunk: status.chunk,
+                replica: status.replica?,
+                bytes: status.received.max(status.durable),
+            })
+        });
+        let remembered = self.leader.with(&self.shared, |office| {
+            // While the brake holds they would only be put back.
+            let limit = if office.reclaim.brake().stops(beat.node, now) {
+                0
+            } else {
+                MAX_LIST
+            };
+            office.reclaim.due_suspects(disks, floor, limit)
+        });
         let mut orphans = Vec::new();
         let mut later = Vec::new();
-        for (chunk, replica) in reported.chain(remembered.ok_or(Refused::NotLeader)?) {
+        for orphan in reported.chain(remembered.ok_or(Refused::NotLeader)?) {
+            let Orphan { chunk, replica, .. } = orphan;
             if !disks.contains(&(replica.disk, replica.incarnation)) {
                 continue;
             }
@@ -167,8 +176,8 @@ impl MetaService {
             });
             match recorded {
                 true => {}
-                false if chunk < floor => orphans.push((chunk, replica)),
-                false => later.push((chunk, replica)),
+                false if chunk < floor => orphans.push(orphan),
+                false => later.push(orphan),
             }
         }
         drop(state);

@@ -4,6 +4,7 @@
 mod cluster;
 mod damage_log;
 mod damage_store;
+mod grace;
 mod kit;
 mod leader;
 mod membership;
