@@ -57,6 +57,15 @@ fn check_origin(origin: &Origin) -> Result<[u8; 16], ReadError> {
 }
 
 impl<S: OrderedStore> Namespace<S> {
+    /// True if the answer to this command of a client is kept: the command again would change nothing and get it.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn has_answer(&self, client: &[u8; 16], sequence: u64) -> Result<bool, StoreError> {
+        let key = key::answer(client, sequence);
+        Ok(self.tables.get(&key)?.is_some())
+    }
+
     /// Checks the origin's session and number. Changes nothing.
     pub(crate) fn enter_session(&mut self, cx: &Context, origin: &Origin) -> Result<Entered, ReadError> {
         let client = check_origin(origin)?;

@@ -5,7 +5,7 @@ use crate::message::ToRaft;
 use drystone_env::Monotonic;
 use drystone_namespace::Caller;
 use drystone_proto::cluster::ErrorReply;
-use drystone_proto::command::{Op, Target};
+use drystone_proto::command::{Op, Origin, Target};
 use drystone_proto::meta::{MutateReply, MutateRequest};
 use drystone_proto::record::PolicyRecord;
 use drystone_rpc::{Request, refusal};
@@ -102,12 +102,14 @@ impl MetaService {
             );
             return Err(refusal(Code::TooLarge, message).into());
         }
-        if self.shared.disk_full.load(Ordering::Relaxed) && !frees_space(&op) {
+        // A repeat of what was applied takes nothing and gets its answer, whatever a new command would be told.
+        let full = self.shared.disk_full.load(Ordering::Relaxed);
+        if full && !frees_space(&op) && !self.keeps_answer(&origin)? {
             let message = "the metadata server's disk is nearly full: only deletions are taken";
             return Err(refusal(Code::NoSpace, message).into());
         }
         let need = match inline_of(&op) {
-            Some((bytes, target)) => Some(self.inline_need(bytes, target)?),
+            Some((bytes, target)) => Some(self.inline_need(bytes, target, &origin)?),
             None => None,
         };
         let deadline = request.deadline;
@@ -130,8 +132,16 @@ impl MetaService {
         Ok(reply)
     }
 
-    fn inline_need(&self, bytes: usize, target: Option<&Target>) -> Result<u32, ErrorReply> {
-        if bytes as u64 > self.shared.config.inline_max.0 {
+    fn keeps_answer(&self, origin: &Origin) -> Result<bool, ErrorReply> {
+        let Some(client) = origin.client.first_chunk() else {
+            return Ok(false);
+        };
+        let kept = self.shared.read().has_answer(client, origin.sequence);
+        kept.map_err(|error| self.store_error(&error))
+    }
+
+    fn inline_need(&self, bytes: usize, target: Option<&Target>, origin: &Origin) -> Result<u32, ErrorReply> {
+        if bytes as u64 > self.shared.config.inline_max.0 && !self.keeps_answer(origin)? {
             let limit = self.shared.config.inline_max;
             return Err(refusal(
                 Code::InlineRefused,
@@ -140,13 +150,18 @@ impl MetaService {
         }
         let policy = policy_of(&self.policy_at(target)?)?;
         let live = self.shared.view.borrow().live_voters();
-        inline_voters(&policy, live).ok_or_else(|| {
-            let message = format!(
-                "{live} voters answer, {} must hold inline content: write it to a chunk",
-                policy.minimum()
-            );
-            refusal(Code::InlineRefused, message)
-        })
+        match inline_voters(&policy, live) {
+            Some(need) => Ok(need),
+            // It is done, and is told so when enough voters are back.
+            None if self.keeps_answer(origin)? => Ok(policy.minimum()),
+            None => {
+                let message = format!(
+                    "{live} voters answer, {} must hold inline content: write it to a chunk",
+                    policy.minimum()
+                );
+                Err(refusal(Code::InlineRefused, message))
+            }
+        }
     }
 
     /// The policy in force at the nearest place on the way to `target` that exists.

@@ -1,8 +1,9 @@
 use crate::kit::{Client, Cluster, target};
 use drystone_proto::Kind;
 use drystone_proto::cluster::{ClusterInfo, ClusterInfoRequest};
-use drystone_proto::command::{Op, OpenSession};
-use drystone_proto::meta::{Consistency, LookupReply, LookupRequest};
+use drystone_proto::command::{Command, Op, OpenSession};
+use drystone_proto::meta::{Consistency, LookupReply, LookupRequest, MutateReply, MutateRequest};
+use drystone_rpc::CallError;
 use drystone_types::Code;
 use std::time::Duration;
 
@@ -148,6 +149,35 @@ async fn inline_content_is_refused_while_too_few_voters_live() {
             .code,
         0
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeat_gets_its_answer_whatever_a_new_command_would_be_told() {
+    let mut cluster = Cluster::start(3, |config| config.policy.replicas = 3).await;
+    let client = cluster.client().await;
+    client.open().await;
+    client.inline_max_becomes(4096).await;
+    let command = |op: Op| MutateRequest {
+        origin: Some(client.origin()),
+        command: Some(Command { op: Some(op) }),
+    };
+    let leader = cluster.leader().await;
+    let publish = command(Client::publish("f", b"x"));
+    let send = async |request: &MutateRequest, seconds: u64| -> Result<MutateReply, CallError> {
+        let wait = Duration::from_secs(seconds);
+        client.call(leader, Kind::Mutate, request, wait).await
+    };
+    let done = send(&publish, 10).await.unwrap();
+    assert_eq!((done.outcome.as_ref().unwrap().code, done.voters), (0, 3));
+    cluster.stop((leader + 1) % 3).await;
+    client.inline_max_becomes(0).await;
+    let new = command(Client::publish("g", b"x"));
+    assert_eq!(send(&new, 10).await.unwrap_err().code(), Code::InlineRefused);
+    // It was done, so that is no answer to it; and too few hold its repeat to say that it is done.
+    assert_eq!(send(&publish, 1).await.unwrap_err().code(), Code::Unknown);
+    cluster.run((leader + 1) % 3).await;
+    let again = send(&publish, 10).await.unwrap();
+    assert_eq!((again.outcome, again.voters), (done.outcome, 3));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

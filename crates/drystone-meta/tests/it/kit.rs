@@ -215,7 +215,7 @@ impl Client {
             .map(|answer| answer.body)
     }
 
-    fn origin(&self) -> Origin {
+    pub fn origin(&self) -> Origin {
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
         Origin {
             client: Bytes::copy_from_slice(&self.id),

@@ -44,6 +44,18 @@ fn a_repeated_number_gets_the_first_answer_refusals_too() {
     let made = from(&mut cluster, OTHER, 1, 0, Cluster::mkdir("a"));
     let refused = from(&mut cluster, OTHER, 2, 0, Cluster::mkdir("a"));
     assert_eq!((made.code, code(&refused)), (0, Some(Code::Exists)));
+    for (client, sequence, kept) in [
+        (OTHER, 1, true),
+        (OTHER, 2, true),
+        (OTHER, 3, false),
+        (CLIENT, 1, false),
+    ] {
+        assert_eq!(
+            cluster.ns.has_answer(&client, sequence).unwrap(),
+            kept,
+            "{sequence}"
+        );
+    }
     cluster.ok(Cluster::remove("a", false));
     assert_eq!(from(&mut cluster, OTHER, 1, 0, Cluster::mkdir("a")), made);
     assert_eq!(from(&mut cluster, OTHER, 2, 0, Cluster::mkdir("a")), refused);
