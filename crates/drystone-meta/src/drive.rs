@@ -185,7 +185,8 @@ impl Driver {
     fn propose(&mut self, rest: bytes::Bytes, reply: ProposalReply, inputs: &mut Vec<Input>) {
         let now = self.shared.env.clock.now();
         if let Some(clock) = &mut self.state.clock {
-            let data = stamp(clock.next(now), &rest);
+            let wall = self.shared.env.clock.wall();
+            let data = stamp(clock.next(now), wall, &rest);
             let token = self.token(Waiting::Proposal(reply));
             inputs.push(Input::Propose { token, data });
         } else if !self.node.is_leader() {

@@ -30,11 +30,12 @@ impl LogTime {
     }
 }
 
-/// An encoded entry from its time and the encoding of the rest (an `Entry` whose time is zero): a field may stand
-/// before the others.
-pub(crate) fn stamp(time: u64, rest: &[u8]) -> bytes::Bytes {
-    let mut entry = Vec::with_capacity(rest.len() + 11);
+/// An encoded entry from its log time, the wall clock and the encoding of the rest (an `Entry` whose times are zero):
+/// fields may stand in any order.
+pub(crate) fn stamp(time: u64, wall: WallTime, rest: &[u8]) -> bytes::Bytes {
+    let mut entry = Vec::with_capacity(rest.len() + 22);
     prost::encoding::uint64::encode(1, &time, &mut entry);
+    prost::encoding::uint64::encode(4, &wall.0, &mut entry);
     entry.extend_from_slice(rest);
     entry.into()
 }
@@ -67,8 +68,10 @@ mod tests {
             time: 0,
             origin: None,
             command,
+            wall: 0,
         };
-        let entry = Entry::decode(stamp(77, &rest.encode_to_vec())).unwrap();
-        assert_eq!(entry, Entry { time: 77, ..rest });
+        let entry = Entry::decode(stamp(77, WallTime(99), &rest.encode_to_vec())).unwrap();
+        let (time, wall) = (77, 99);
+        assert_eq!(entry, Entry { time, wall, ..rest });
     }
 }

@@ -22,7 +22,7 @@ pub(crate) type ProposalReply = oneshot::Sender<Result<Applied, DropReason>>;
 
 /// For the raft thread.
 pub(crate) enum ToRaft {
-    /// A command: the encoding of an `Entry` without its time.
+    /// A command: the encoding of an `Entry` without its times.
     Propose { rest: Bytes, reply: ProposalReply },
     /// A membership change.
     ProposeConf {

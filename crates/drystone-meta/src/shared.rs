@@ -118,6 +118,7 @@ impl Shared {
             time: 0,
             origin,
             command: Some(Command { op: Some(op) }),
+            wall: 0,
         };
         let (reply, answer) = oneshot::channel();
         self.metrics.proposals.inc();

@@ -36,6 +36,7 @@ impl Run {
             time: self.index,
             origin: Some(origin),
             command: Some(Command { op: Some(op) }),
+            wall: 0,
         }
         .encode_to_vec()
         .into()

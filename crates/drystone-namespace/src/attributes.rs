@@ -53,7 +53,7 @@ impl<S: OrderedStore> Namespace<S> {
         if command.replace_xattrs || !command.set_xattrs.is_empty() || !command.remove_xattrs.is_empty() {
             set_xattrs(command, &mut inode.xattrs)?;
         }
-        (inode.changed, inode.since) = (cx.now, cx.since);
+        (inode.changed, inode.since) = (cx.wall, cx.since);
         let policy = inode.policy;
         if inode.kind() == InodeKind::Directory
             && before != (inode.mode, inode.owner.clone(), inode.group.clone(), policy)

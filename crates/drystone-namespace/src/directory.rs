@@ -149,7 +149,7 @@ impl<S: OrderedStore> Namespace<S> {
 
     /// A directory's entries changed; its version stays.
     pub(crate) fn touch_entries(&mut self, cx: &Context, mut directory: InodeRecord) {
-        (directory.modified, directory.changed, directory.since) = (cx.now, cx.now, cx.since);
+        (directory.modified, directory.changed, directory.since) = (cx.wall, cx.wall, cx.since);
         self.tables.put(inode_key(directory.id), &directory);
     }
 
@@ -213,10 +213,10 @@ pub(crate) fn new_record(
         mode,
         owner: owner.to_owned(),
         group: group.to_owned(),
-        created: cx.now,
-        modified: cx.now,
-        accessed: cx.now,
-        changed: cx.now,
+        created: cx.wall,
+        modified: cx.wall,
+        accessed: cx.wall,
+        changed: cx.wall,
         version: cx.since,
         since: cx.since,
         ..InodeRecord::default()

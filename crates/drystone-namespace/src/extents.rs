@@ -296,7 +296,7 @@ impl<S: OrderedStore> Namespace<S> {
     /// Detaches an inode and leaves it to housekeeping.
     pub(crate) fn queue(&mut self, cx: &Context, mut inode: InodeRecord) {
         (inode.parent, inode.staged_until) = (0, 0);
-        (inode.changed, inode.since) = (cx.now, cx.since);
+        (inode.changed, inode.since) = (cx.wall, cx.since);
         self.tables.put(inode_key(inode.id), &inode);
         self.tables.put_new(
             numbers(table::RECLAIM, [inode.id]),

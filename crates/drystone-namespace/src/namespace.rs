@@ -71,7 +71,10 @@ pub struct Namespace<S> {
 pub(crate) struct Context {
     pub(crate) index: u64,
     pub(crate) since: u64,
+    /// Log time: what expires expires by it.
     pub(crate) now: u64,
+    /// Wall time: for the times of files, and nothing that is decided.
+    pub(crate) wall: u64,
     pub(crate) caller: Caller,
 }
 
@@ -138,6 +141,11 @@ impl<S: OrderedStore> Namespace<S> {
             index: index.0,
             since: Since::new(index, 0).0,
             now: self.state.time,
+            wall: if entry.wall == 0 {
+                self.state.time
+            } else {
+                entry.wall
+            },
             caller: Caller::of(entry.origin.as_ref()),
         };
         let op = entry.command.as_ref().and_then(|command| command.op.as_ref());

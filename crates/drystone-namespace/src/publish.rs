@@ -199,7 +199,7 @@ impl<S: OrderedStore> Namespace<S> {
         inode: &mut InodeRecord,
         touched: &BTreeSet<u64>,
     ) -> Result<(), ReadError> {
-        (inode.modified, inode.changed) = (cx.now, cx.now);
+        (inode.modified, inode.changed) = (cx.wall, cx.wall);
         (inode.version, inode.since) = (cx.since, cx.since);
         self.count(inode, true);
         self.tables.put(inode_key(inode.id), inode);
@@ -217,7 +217,7 @@ impl<S: OrderedStore> Namespace<S> {
         let place = named(place)?;
         let mut inode = self.take_staged(cx, command.staged)?;
         (inode.parent, inode.version, inode.since) = (place.parent.id, cx.since, cx.since);
-        (inode.modified, inode.changed) = (cx.now, cx.now);
+        (inode.modified, inode.changed) = (cx.wall, cx.wall);
         let created = old.is_none();
         let (id, size) = (inode.id, inode.size);
         match old {
@@ -228,7 +228,7 @@ impl<S: OrderedStore> Namespace<S> {
                 } else {
                     command.file_mode & MODE_BITS
                 };
-                (inode.created, inode.accessed) = (cx.now, cx.now);
+                (inode.created, inode.accessed) = (cx.wall, cx.wall);
                 self.tables.put(inode_key(id), &inode);
                 self.link(cx, place.parent, &place.name, &inode);
             }

@@ -51,7 +51,7 @@ impl<S: OrderedStore> Namespace<S> {
         self.tables
             .put(dentry(to_place.parent.id, to_place.name.as_str()), &entry);
         inode.parent = to_place.parent.id;
-        (inode.changed, inode.since) = (cx.now, cx.since);
+        (inode.changed, inode.since) = (cx.wall, cx.since);
         if directory {
             inode.version = cx.since;
         }
@@ -59,7 +59,7 @@ impl<S: OrderedStore> Namespace<S> {
         // One of the directories may be the other's entry, so both are read again.
         for parent in [from_place.parent.id, to_place.parent.id] {
             let parent = self.load_inode(parent)?;
-            if parent.since != cx.since || parent.modified != cx.now {
+            if parent.since != cx.since || parent.modified != cx.wall {
                 self.touch_entries(cx, parent);
             }
         }

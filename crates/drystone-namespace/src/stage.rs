@@ -63,7 +63,7 @@ impl<S: OrderedStore> Namespace<S> {
         }
         self.add_extents(cx, &mut inode, command.offset, &content.extents)?;
         inode.size += content.length;
-        (inode.modified, inode.changed) = (cx.now, cx.now);
+        (inode.modified, inode.changed) = (cx.wall, cx.wall);
         (inode.version, inode.since) = (cx.since, cx.since);
         if command.lease != 0 {
             self.renew_lease(cx, &mut inode, command.lease);

@@ -120,6 +120,7 @@ impl Cluster {
             time: self.time,
             origin: None,
             command: Some(Command { op: Some(op) }),
+            wall: 0,
         };
         let outcome = self.apply(entry);
         assert_eq!(outcome.code, 0, "{outcome:?}");
@@ -139,6 +140,7 @@ impl Cluster {
             time: self.time,
             origin: Some(origin),
             command: Some(Command { op: Some(op) }),
+            wall: 0,
         }
     }
 

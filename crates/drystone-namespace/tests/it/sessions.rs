@@ -222,3 +222,41 @@ fn a_refusal_that_asks_for_another_way_leaves_the_key_free() {
         "how things were is an answer"
     );
 }
+
+#[test]
+fn times_of_files_follow_the_wall_clock_and_expiry_follows_log_time() {
+    const DAY: u64 = 86_400_000_000;
+    let mut cluster = Cluster::new();
+    assert_eq!(open(&mut cluster, OTHER, 1_000), None);
+    let at_wall = |cluster: &mut Cluster, wall: u64, sequence: u64, op: Op| {
+        let mut entry = cluster.entry("drystone", sequence, op);
+        entry.origin.as_mut().unwrap().client = Bytes::copy_from_slice(&OTHER);
+        entry.wall = wall;
+        cluster.apply(entry)
+    };
+    // The cluster stood still for a day: its log time did too, and the session is open.
+    let made = at_wall(&mut cluster, DAY, 1, Cluster::mkdir("a"));
+    assert_eq!(made.code, 0, "{made:?}");
+    let publish = Cluster::publish("a/f", PublishMode::Replace, 0, inline(b"x"));
+    let file = at_wall(&mut cluster, 2 * DAY, 2, publish);
+    let record = cluster.ns.inode(file.inode).unwrap().unwrap();
+    let times = [record.created, record.modified, record.accessed, record.changed];
+    assert_eq!(times, [2 * DAY; 4]);
+    let directory = cluster.ns.inode(made.inode).unwrap().unwrap();
+    let times = [directory.created, directory.modified, directory.changed];
+    assert_eq!(times, [DAY, 2 * DAY, 2 * DAY]);
+    assert!(cluster.ns.log_time() < DAY, "log time does not follow");
+    // A wall clock that is set back takes the times with it; an entry without one has log time.
+    let publish = Cluster::publish("a/f", PublishMode::Replace, 0, inline(b"y"));
+    assert_eq!(at_wall(&mut cluster, DAY, 3, publish).code, 0);
+    let record = cluster.ns.inode(file.inode).unwrap().unwrap();
+    assert_eq!((record.created, record.modified), (2 * DAY, DAY));
+    let publish = Cluster::publish("a/f", PublishMode::Replace, 0, inline(b"z"));
+    assert_eq!(at_wall(&mut cluster, 0, 4, publish).code, 0);
+    let record = cluster.ns.inode(file.inode).unwrap().unwrap();
+    assert_eq!(record.modified, cluster.ns.log_time());
+    // Log time alone ends the session.
+    cluster.time += 1_001;
+    let late = at_wall(&mut cluster, DAY, 5, Cluster::mkdir("b"));
+    assert_eq!(code(&late), Some(Code::SessionUnknown));
+}

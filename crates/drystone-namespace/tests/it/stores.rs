@@ -122,6 +122,7 @@ fn a_damaged_record_is_an_error_and_not_an_answer() {
             time: 0,
             origin: None,
             command: Some(Command { op: Some(op) }),
+            wall: 0,
         };
         assert!(ns.apply(LogIndex(cluster.index + 1), &entry).is_err());
         assert_eq!(ns.applied(), LogIndex(cluster.index), "not applied");
