@@ -109,6 +109,7 @@ async fn write_and_delete(client: &Client) -> u64 {
 async fn a_doomed_chunk_is_ordered_away_after_its_grace_and_not_before() {
     let cluster = Cluster::start(1, |config| config.doomed_grace = Duration::from_secs(3)).await;
     let client = cluster.client().await;
+    client.open().await;
     let chunk = write_and_delete(&client).await;
     let deleted = cluster.env.clock.now();
     // Nothing else is written: log time goes on by itself.
