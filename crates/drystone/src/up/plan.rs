@@ -260,7 +260,7 @@ fn chunk_config(place: &Place, data: &Path, metadata: Vec<String>) -> drystone_c
         metadata,
         host: place.name.clone(),
         rack: place.rack.clone(),
-        read_cache: ByteCount(32 << 20),
+        read_cache: ByteCount(128 << 20),
         heartbeat: Duration::from_secs(1),
         ..drystone_chunk::Config::default()
     }
