@@ -10,8 +10,9 @@ use crate::input::{Reply, Sealed};
 use crate::journal::Pending;
 use crate::live::{Live, Op, OpKind, Stage, whole_blocks};
 use crate::record::Record;
-use crate::{Store, StoreError, crc};
+use crate::{Store, StoreError};
 use bytes::Bytes;
+use drystone_proto::checksum;
 use drystone_types::{ChunkId, Epoch};
 use drystone_wal::Lsn;
 
@@ -223,7 +224,7 @@ impl Store {
             set_stage(live, Stage::Cut);
             return Step::Cut(length);
         }
-        let checksum = crc::combine(&sums, length);
+        let checksum = checksum::combine(&sums, length);
         if let Some(expected) = expect.filter(|expected| *expected != checksum) {
             live.ops.pop_front();
             live.stopped = live.fenced;
@@ -292,7 +293,7 @@ impl Store {
         match kind {
             OpKind::Seal { .. } => {
                 live.slot_synced = live.slot_synced.max(target / BLOCK * BLOCK);
-                let checksum = crc::combine(&live.all_sums(), target);
+                let checksum = checksum::combine(&live.all_sums(), target);
                 let entry = Entry {
                     checksum,
                     slot_len: target,

@@ -20,7 +20,6 @@ mod checkpoint;
 mod codec;
 mod config;
 mod control;
-mod crc;
 mod drive;
 mod error;
 pub mod format;

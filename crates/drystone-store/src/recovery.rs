@@ -11,9 +11,10 @@ use crate::live::{Buffer, Live};
 use crate::record::Record;
 use crate::slots::Slots;
 use crate::snapshot::{self, Encoder, Snapshot};
-use crate::{OpenError, RecoveryReport, Store, StoreConfig, crc};
+use crate::{OpenError, RecoveryReport, Store, StoreConfig};
 use bytes::Bytes;
 use drystone_env::{BufferPool, Disk, DiskFile, IoOp, OpenOptions};
+use drystone_proto::checksum;
 use drystone_types::{ChunkId, DiskRef, SizeClass};
 use drystone_wal::{Lsn, Wal, WalConfig};
 use std::collections::BTreeMap;
@@ -331,7 +332,7 @@ fn adopt(store: &mut Store, chunk: ChunkId, entry: Entry, part: Part) -> Result<
     live.stopped = entry.state != State::Open;
     if entry.state == State::Sealed {
         live.sealed = entry.sealed();
-        let found = crc::combine(&live.all_sums(), entry.length);
+        let found = checksum::combine(&live.all_sums(), entry.length);
         if found != entry.checksum {
             let place = format!("journal, chunk {chunk}");
             return Err(damaged(
