@@ -29,19 +29,21 @@
 //! assert_eq!(wal.durable(), lsn);
 //! ```
 //!
-//! Read [`format`](mod@format) for the bytes, then `wal.rs` for the write path, then `recovery.rs`.
+//! Read [`format`](mod@format) for the bytes, then `wal.rs` for the write path, then `recovery.rs`; `salvage.rs` is for rescue.
 
 mod batch;
 mod config;
 mod error;
 pub mod format;
 mod recovery;
+mod salvage;
 mod segment;
 pub mod tools;
 mod wal;
 
 pub use config::WalConfig;
 pub use error::{AppendError, Found, Recovered, Torn, Visitor, WalError};
+pub use salvage::{Gap, Salvaged, salvage};
 pub use wal::Wal;
 
 use std::fmt;

@@ -87,6 +87,7 @@ pub(crate) struct Reader<'a> {
     segment: &'a SegmentFile,
     name: String,
     pool: &'a BufferPool,
+    ahead: u64,
     start: u64,
     window: Bytes,
 }
@@ -97,6 +98,7 @@ impl<'a> Reader<'a> {
             segment,
             name: name(directory, segment.number),
             pool,
+            ahead: WINDOW_BYTES,
             start: 0,
             window: Bytes::new(),
         }
@@ -106,6 +108,16 @@ impl<'a> Reader<'a> {
         &self.name
     }
 
+    /// Reads nothing ahead from now on.
+    pub(crate) fn careful(&mut self) -> &mut Self {
+        self.ahead = 0;
+        self
+    }
+
+    pub(crate) fn is_careful(&self) -> bool {
+        self.ahead == 0
+    }
+
     /// `length` bytes at `offset`, both whole blocks; `None` beyond the last whole block of the file.
     fn read(&mut self, offset: u64, length: u64) -> Result<Option<Bytes>, WalError> {
         let end = self.segment.bytes / BLOCK * BLOCK;
@@ -113,7 +125,7 @@ impl<'a> Reader<'a> {
             return Ok(None);
         }
         if offset < self.start || offset + length > self.start + self.window.len() as u64 {
-            let ahead = WINDOW_BYTES.min(end - offset).max(length);
+            let ahead = self.ahead.min(end - offset).max(length);
             self.window = Bytes::new();
             let mut buffer = self.pool.take(ahead as usize);
             let doing = || format!("read {length} bytes of {} at {offset}", self.name);
