@@ -1,7 +1,7 @@
 //! What a member is told when it opens.
 
 use crate::OpenError;
-use drystone_types::{BootId, LogIndex, NodeId};
+use drystone_types::{BootId, LogIndex, NodeId, Term};
 use drystone_wal::WalConfig;
 use std::time::Duration;
 
@@ -20,6 +20,14 @@ pub enum Start {
     /// Permission to begin an empty log as a new member under a new id: it waits to be added as a learner. To be
     /// remembered like a first boot.
     Join,
+    /// Permission to begin an empty log behind a restored state, in a new history with this member as its only
+    /// voter. Whatever was promised in the old history is void, so the caller must have given that one up.
+    Restored {
+        /// What the state has applied.
+        index: LogIndex,
+        /// Above every term of the old history that is known.
+        term: Term,
+    },
 }
 
 /// Configuration of one member.

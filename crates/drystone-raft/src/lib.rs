@@ -25,12 +25,14 @@ mod error;
 mod event;
 mod log;
 mod node;
+mod salvage;
 mod status;
 
 pub use config::{RaftConfig, Start};
 pub use error::{DropReason, FatalError, OpenError};
 pub use event::{CommittedEntry, EntryKind, Input, Opened, Output, ReadFailure, SnapshotMeta};
 pub use node::RaftNode;
+pub use salvage::{Rescued, RescuedEntry, rescue};
 pub use status::{MemberStatus, Role, Status};
 
 use drystone_types::{LogIndex, Term};

@@ -125,6 +125,7 @@ fn begin(config: &RaftConfig, wal: &mut Wal, pool: &BufferPool) -> Result<Replay
         Start::Existing => return Err(OpenError::NoLog { id: config.id }),
         Start::FirstBoot { voters } => (BOOTSTRAP_INDEX, BOOTSTRAP_TERM, voters.as_slice()),
         Start::Join => (LogIndex(0), Term(0), [].as_slice()),
+        Start::Restored { index, term } => (*index, *term, std::slice::from_ref(&config.id)),
     };
     let mut voters: Vec<u64> = voters.iter().map(|NodeId(id)| *id).collect();
     voters.sort_unstable();

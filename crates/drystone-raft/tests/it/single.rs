@@ -4,7 +4,9 @@ use crate::sim::config;
 use drystone_env::sim::SimDisk;
 use drystone_env::{BufferPool, Monotonic, SeededRng};
 use drystone_proto::raft::RaftMessage;
-use drystone_raft::{DropReason, EntryKind, FatalError, Input, OpenError, Opened, Output, RaftNode, Start};
+use drystone_raft::{
+    DropReason, EntryKind, FatalError, Input, OpenError, Opened, Output, RaftNode, Start, rescue,
+};
 use drystone_types::{LogIndex, NodeId};
 use std::sync::Arc;
 
@@ -348,4 +350,42 @@ fn a_leader_that_knows_more_of_this_log_than_this_log_stops_the_member() {
 fn a_member_may_live_on_any_thread() {
     fn check<T: Send>() {}
     check::<RaftNode>();
+}
+
+#[test]
+fn what_is_intact_of_a_damaged_log_is_rescued_and_a_restored_state_goes_on_in_a_new_log() {
+    let mut lone = Lone::new();
+    for token in 0..20 {
+        lone.propose(token, "some command");
+    }
+    lone.disk.kill();
+    let files = lone.disk.files();
+    let file = files.iter().find(|name| name.starts_with("raft/")).unwrap();
+    // The batch of the eleventh entry or so; the marks are batches too.
+    lone.disk.flip(file, 4096 * 10 + 100, 3);
+    assert!(open(&lone.disk, Start::Existing, 0).is_err());
+    let log = config(1, 1, Start::Existing, 0).log;
+    let rescued = rescue(&lone.disk, &log, &BufferPool::new(1 << 20)).unwrap();
+    assert_eq!(rescued.voters, [NodeId(1)]);
+    assert_eq!(rescued.log.gaps.len(), 1, "{:?}", rescued.log);
+    assert_eq!(rescued.log.gaps[0].offset, 4096 * 10);
+    let reached = rescued.reaches(LogIndex(1));
+    assert!(reached > LogIndex(4) && reached < LogIndex(22), "{reached}");
+    assert_eq!(rescued.reaches(LogIndex(reached.0 + 1)), LogIndex(22));
+    let start = Start::Restored {
+        index: LogIndex(1000),
+        term: drystone_types::Term(rescued.term.0 + 1),
+    };
+    let disk = SimDisk::new(6);
+    let (node, opened) = open(&disk, start, 1000).unwrap();
+    assert_eq!((opened.purged, opened.last), (LogIndex(1000), LogIndex(1000)));
+    let mut lone = Lone {
+        disk,
+        node,
+        now: 0,
+        seen: Vec::new(),
+    };
+    lone.give(Input::Campaign);
+    lone.propose(1, "new");
+    assert_eq!(lone.committed().last().unwrap().0, 1002);
 }
