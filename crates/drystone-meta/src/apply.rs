@@ -5,10 +5,10 @@
 
 use crate::message::{Applied, ProposalReply, ToApply, ToFlush, ToRaft};
 use crate::shared::{Shared, State};
-use drystone_namespace::StoreError;
-use drystone_proto::Message;
+use crate::snapshot::NotInstalled;
+use drystone_namespace::{ApplyError, UnknownEntry, read_entry};
 use drystone_proto::command::{Entry, Outcome};
-use drystone_raft::{CommittedEntry, DropReason, EntryKind, SnapshotMeta};
+use drystone_raft::{CommittedEntry, DropReason, EntryKind, Input, SnapshotMeta};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
@@ -110,7 +110,16 @@ fn wait_for_room(shared: &Arc<Shared>) {
 
 fn install(shared: &Arc<Shared>, meta: &SnapshotMeta) -> Result<(), String> {
     let _no_flush = crate::shared::lock(&shared.flushing);
-    let state = shared.snapshots.install(shared, meta)?;
+    let state = match shared.snapshots.install(shared, meta) {
+        Ok(state) => state,
+        Err(NotInstalled::Store(reason)) => return Err(format!("snapshot: {reason}")),
+        Err(NotInstalled::Unusable(reason)) => {
+            let index = meta.index;
+            tracing::warn!(node = %shared.identity.node, index = index.0, reason, "snapshot not installed");
+            shared.to_raft(ToRaft::Input(Input::SnapshotNotInstalled { index }));
+            return Ok(());
+        }
+    };
     let (index, time) = (state.applied().0, state.log_time());
     for node in state.nodes() {
         shared.peers.learn_from_record(node);
@@ -121,9 +130,7 @@ fn install(shared: &Arc<Shared>, meta: &SnapshotMeta) -> Result<(), String> {
     shared.metrics.snapshots_installed.inc();
     shared.metrics.applied_index.set(index as i64);
     tracing::info!(node = %shared.identity.node, index, "snapshot installed");
-    shared.to_raft(ToRaft::Input(drystone_raft::Input::SnapshotInstalled {
-        index: meta.index,
-    }));
+    shared.to_raft(ToRaft::Input(Input::SnapshotInstalled { index: meta.index }));
     shared.to_raft(ToRaft::Applied { index, time });
     Ok(())
 }

@@ -236,6 +236,13 @@ impl Driver {
             Output::ConfChanged(conf) => {
                 self.state.view.conf = conf;
                 self.look(self.shared.env.clock.now());
+            Output::SnapshotIgnored { from, meta } => {
+                // Not here: its files may be on a slow disk.
+                let shared = Arc::clone(&self.shared);
+                self.shared.spawn("meta-snapshot-ignored", async move {
+                    shared.snapshots.ignored(from, &meta);
+                });
+            }
             }
             Output::PurgeWanted { below } => drop(self.flush.send(ToFlush::Purge(below.0))),
             Output::Fatal(error) => self.shared.fail(format!("raft stopped: {error}")),
@@ -290,7 +297,7 @@ impl Driver {
             if now.since(self.state.looked) >= VIEW_INTERVAL {
                 self.look(now);
             }
-        } else if self.state.view.needs_snapshot && !self.node.status().needs_snapshot {
+        } else if self.state.view.needs_snapshot != self.node.needs_snapshot() {
             self.look(now);
         }
         if !self.state.synced.is_empty() {

@@ -9,8 +9,8 @@ use crate::message::ToRaft;
 use crate::shared::{Shared, State, lock};
 use crate::store::{FjallStore, StoreOptions};
 use bytes::Bytes;
-use drystone_env::{Monotonic, Rng};
-use drystone_namespace::{Importer, Namespace, Settings, StoreError, View, export};
+use drystone_env::Rng;
+use drystone_namespace::{ImportError, Importer, Namespace, Settings, StoreError, View, export};
 use drystone_proto::cluster::{Empty, ErrorReply};
 use drystone_proto::raft::SnapshotPart;
 use drystone_proto::{Kind, Priority};
@@ -20,14 +20,12 @@ use drystone_types::{Code, MAX_PAYLOAD_BYTES, NodeId, ShardId, Term};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// A part that is not taken within this time ends the transfer; Raft asks again.
 const PART_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a whole snapshot is kept for Raft to ask for it, before another transfer may take its place.
-const INSTALL_PATIENCE: Duration = Duration::from_secs(60);
 /// A lane of its own, so that bulk data does not stand before Raft's messages.
 const LANE: u8 = 1;
 /// Read and written at once when installing.
@@ -46,8 +44,36 @@ struct Arriving {
     file: File,
     offset: u64,
     checksum: u32,
-    /// When all of it had come.
-    complete: Option<Monotonic>,
+    /// All of it has come: it stays until Raft has it installed or has no use for it.
+    complete: bool,
+}
+
+/// Why a received snapshot was not installed; the old state is still there.
+#[derive(Debug)]
+pub(crate) enum NotInstalled {
+    /// Its file is gone or no good: another one will come.
+    Unusable(String),
+    /// The store failed: this server must stop.
+    Store(String),
+}
+
+impl NotInstalled {
+    fn unusable(error: impl std::fmt::Display) -> Self {
+        NotInstalled::Unusable(error.to_string())
+    }
+
+    fn store(error: impl std::fmt::Display) -> Self {
+        NotInstalled::Store(error.to_string())
+    }
+}
+
+impl From<ImportError> for NotInstalled {
+    fn from(error: ImportError) -> Self {
+        match error {
+            ImportError::Damaged { .. } | ImportError::Stranger => Self::unusable(error),
+            ImportError::Store(_) | ImportError::NotEmpty => Self::store(error),
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -149,12 +175,8 @@ impl Snapshots {
             if part.id.is_empty() || part.id.len() > 64 {
                 return Err(invalid("a snapshot id has 1 to 64 bytes"));
             }
-            // A whole one that waits to be installed must not be replaced under Raft, which counts on it.
-            let waits = arriving.get(&part.from).is_some_and(|transfer| {
-                let since = transfer.complete.map(|at| shared.env.clock.now().since(at));
-                since.is_some_and(|waited| waited < INSTALL_PATIENCE)
-            });
-            if waits {
+            // A whole one must not be replaced under Raft, which decides what becomes of it.
+            if arriving.get(&part.from).is_some_and(|transfer| transfer.complete) {
                 return Err(refusal(Code::Busy, "a snapshot is being installed"));
             }
             let path = layout::snapshot_file(&shared.config.data, &format!("in-{}", part.from));
@@ -168,7 +190,7 @@ impl Snapshots {
                     file,
                     offset: 0,
                     checksum: 0,
-                    complete: None,
+                    complete: false,
                 },
             );
         }
@@ -178,7 +200,7 @@ impl Snapshots {
         else {
             return Err(refusal(Code::Conflict, "no such transfer: begin again"));
         };
-        if transfer.offset != part.offset || transfer.complete.is_some() {
+        if transfer.offset != part.offset || transfer.complete {
             let mut error = refusal(Code::Conflict, "a part is missing: begin again");
             error.expected = transfer.offset;
             return Err(error);
@@ -197,7 +219,7 @@ impl Snapshots {
             .meta
             .ok_or_else(|| invalid("the last part says what it is a part of"))?;
         let meta = SnapshotMeta::try_from(meta).map_err(invalid)?;
-        transfer.complete = Some(shared.env.clock.now());
+        transfer.complete = true;
         drop(arriving);
         shared.to_raft(ToRaft::Input(Input::SnapshotReceived {
             from: NodeId(part.from),
@@ -207,55 +229,71 @@ impl Snapshots {
         Ok(Empty {})
     }
 
+    /// Raft has no use for this one: its sender may send another at once.
+    pub(crate) fn ignored(&self, from: NodeId, meta: &SnapshotMeta) {
+        let mut arriving = lock(&self.arriving);
+        let of_no_use = |transfer: &Arriving| transfer.complete && transfer.id == meta.data;
+        if arriving.get(&from.0).is_some_and(of_no_use)
+            && let Some(transfer) = arriving.remove(&from.0)
+        {
+            let _ = std::fs::remove_file(transfer.path);
+        }
+    }
+
     /// Imports the received snapshot into a fresh store and makes that the one that counts.
     ///
     /// # Errors
-    /// In words; the old state is still there.
-    pub(crate) fn install(&self, shared: &Shared, meta: &SnapshotMeta) -> Result<State, String> {
-        let path = {
-            let mut arriving = lock(&self.arriving);
-            let from = arriving
-                .iter()
-                .find(|(_, transfer)| transfer.complete.is_some() && transfer.id == meta.data);
-            let from = from
-                .map(|(from, _)| *from)
-                .ok_or("the received snapshot is not here")?;
-            let arrived = arriving
-                .remove(&from)
-                .map(|transfer| transfer.path)
-                .ok_or("the received snapshot is not here")?;
-            // A name of its own, before the next transfer may take the old one.
-            let path = layout::snapshot_file(&shared.config.data, "installing");
-            std::fs::rename(arrived, &path).map_err(|error| error.to_string())?;
-            path
-        };
-        let mut file = File::open(&path).map_err(|error| error.to_string())?;
-        let directory = layout::new_state(&shared.config.data).map_err(|error| error.to_string())?;
-        let options = store_options(shared.config.store_cache.0);
-        let store = Arc::new(FjallStore::open(&directory, options).map_err(|error| error.to_string())?);
-        let mut importer = Importer::begin(store, settings(shared)).map_err(|error| error.to_string())?;
-        let mut buffer = vec![0; STEP];
-        loop {
-            let read = file.read(&mut buffer).map_err(|error| error.to_string())?;
-            if read == 0 {
-                break;
-            }
-            importer
-                .add(buffer.get(..read).unwrap_or_default())
-                .map_err(|error| error.to_string())?;
-        }
-        let summary = importer.finish().map_err(|error| error.to_string())?;
-        if summary.applied != meta.index {
-            return Err(format!(
-                "the snapshot is of index {}, not of {}",
-                summary.applied, meta.index
-            ));
-        }
-        let directory = layout::adopt_new_state(&shared.config.data).map_err(|error| error.to_string())?;
+    /// [`NotInstalled`].
+    pub(crate) fn install(&self, shared: &Shared, meta: &SnapshotMeta) -> Result<State, NotInstalled> {
+        let path = self.take_received(shared, meta)?;
+        let imported = import(shared, meta, &path);
         let _ = std::fs::remove_file(path);
-        let store = Arc::new(FjallStore::open(&directory, options).map_err(|error| error.to_string())?);
-        Namespace::open(store, settings(shared)).map_err(|error| error.to_string())
+        imported?;
+        let directory = layout::adopt_new_state(&shared.config.data).map_err(NotInstalled::store)?;
+        let options = store_options(shared.config.store_cache.0);
+        let store = FjallStore::open(&directory, options).map_err(NotInstalled::store)?;
+        Namespace::open(Arc::new(store), settings(shared)).map_err(NotInstalled::store)
     }
+
+    /// The file of a whole snapshot, which nobody replaces any more.
+    fn take_received(&self, shared: &Shared, meta: &SnapshotMeta) -> Result<PathBuf, NotInstalled> {
+        let mut arriving = lock(&self.arriving);
+        let from = arriving
+            .iter()
+            .find(|(_, transfer)| transfer.complete && transfer.id == meta.data)
+            .map(|(from, _)| *from);
+        let transfer = from.and_then(|from| arriving.remove(&from));
+        let transfer = transfer.ok_or_else(|| NotInstalled::unusable("the received snapshot is not here"))?;
+        // A name of its own, before the next transfer may take the old one.
+        let path = layout::snapshot_file(&shared.config.data, "installing");
+        std::fs::rename(transfer.path, &path).map_err(NotInstalled::unusable)?;
+        Ok(path)
+    }
+}
+
+/// From the file into the store that does not count yet.
+fn import(shared: &Shared, meta: &SnapshotMeta, path: &Path) -> Result<(), NotInstalled> {
+    let mut file = File::open(path).map_err(NotInstalled::unusable)?;
+    let directory = layout::new_state(&shared.config.data).map_err(NotInstalled::store)?;
+    let options = store_options(shared.config.store_cache.0);
+    let store = FjallStore::open(&directory, options).map_err(NotInstalled::store)?;
+    let mut importer = Importer::begin(Arc::new(store), settings(shared))?;
+    let mut buffer = vec![0; STEP];
+    loop {
+        let read = file.read(&mut buffer).map_err(NotInstalled::unusable)?;
+        if read == 0 {
+            break;
+        }
+        importer.add(buffer.get(..read).unwrap_or_default())?;
+    }
+    let summary = importer.finish()?;
+    if summary.applied != meta.index {
+        let (found, expected) = (summary.applied, meta.index);
+        return Err(NotInstalled::Unusable(format!(
+            "the snapshot is of index {found}, not of {expected}"
+        )));
+    }
+    Ok(())
 }
 
 /// How the namespace is opened.

@@ -68,7 +68,8 @@ pub struct RaftConfig {
     /// Proposals beyond as many bytes of uncommitted entries are refused as busy. Default 64 MiB.
     pub max_uncommitted_bytes: u64,
     /// Proposals are refused as busy while as many bytes of committed entries wait to be applied: a leader whose
-    /// state machine does not keep up must not take more. Default 64 MiB.
+    /// state machine does not keep up must not take more. Default 64 MiB. A follower takes no entries while it holds
+    /// this and `max_uncommitted_bytes` of what it has not applied.
     pub max_unapplied_bytes: u64,
     /// The same in entries. Default 65,536: four times `max_proposals`, about what is applied in a second.
     pub max_unapplied_entries: u64,

@@ -73,6 +73,12 @@ pub enum Input {
         /// The snapshot's index.
         index: LogIndex,
     },
+    /// The data of the snapshot that [`Output::InstallSnapshot`] named is not here or no good, and the state machine is
+    /// the one that it was. The member stands as after a restart without its state: it asks for another one.
+    SnapshotNotInstalled {
+        /// The snapshot's index.
+        index: LogIndex,
+    },
     /// Entries below this index are in the state machine durably: the log may forget them. More than what is
     /// applied is never forgotten.
     Purge {
@@ -138,10 +144,18 @@ pub enum Output {
         /// What to pass on; `meta.data` names the snapshot.
         meta: SnapshotMeta,
     },
-    /// Replace the state machine by the received snapshot, durably, then [`Input::SnapshotInstalled`]. No entry is
-    /// delivered in between. A crash in between leaves a member that asks for another snapshot.
+    /// Replace the state machine by the received snapshot, durably, then [`Input::SnapshotInstalled`], or
+    /// [`Input::SnapshotNotInstalled`] if it cannot be had from this data. No entry is delivered in between. A crash in
+    /// between leaves a member that asks for another snapshot.
     InstallSnapshot {
         /// Which.
+        meta: SnapshotMeta,
+    },
+    /// A snapshot that was received is of no use (old, doubled, or while another is being installed): its data may go.
+    SnapshotIgnored {
+        /// Who sent it.
+        from: NodeId,
+        /// What it is.
         meta: SnapshotMeta,
     },
     /// Somebody leads, or nobody does.

@@ -61,16 +61,20 @@ pub fn identity(id: u64, voters: &[(u64, String)], joining: bool) -> Identity {
 }
 
 impl Cluster {
+    /// A place for some.
+    pub fn empty(tune: fn(&mut Config)) -> Self {
+        Self {
+            env: Env::os(),
+            home: tempfile::tempdir().unwrap(),
+            nodes: Vec::new(),
+            tune,
+        }
+    }
+
     /// Formats and starts `count` voters.
     pub async fn start(count: u64, tune: fn(&mut Config)) -> Self {
         let voters: Vec<(u64, String)> = (1..=count).map(|id| (id, free_port())).collect();
-        let home = tempfile::tempdir().unwrap();
-        let mut cluster = Self {
-            env: Env::os(),
-            home,
-            nodes: Vec::new(),
-            tune,
-        };
+        let mut cluster = Self::empty(tune);
         for (id, _) in &voters {
             cluster.format(*id, &voters, false);
         }

@@ -12,5 +12,5 @@ mod writer;
 
 pub(crate) use record::{Base, Record};
 pub(crate) use replay::{Replay, reaches};
-pub(crate) use store::LogStore;
+pub(crate) use store::{LogStore, cost};
 pub(crate) use writer::LogWriter;

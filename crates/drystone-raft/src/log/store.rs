@@ -36,7 +36,8 @@ pub(crate) struct LogStore {
     wanted: Cell<Option<u64>>,
 }
 
-fn cost(entry: &Entry) -> u64 {
+/// Memory of an entry.
+pub(crate) fn cost(entry: &Entry) -> u64 {
     (entry.data.len() + entry.context.len()) as u64 + ENTRY_OVERHEAD
 }
 

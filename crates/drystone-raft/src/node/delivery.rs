@@ -2,10 +2,11 @@
 
 use super::RaftNode;
 use crate::codec::{change_to_raft, decode_change};
+use crate::log::cost;
 use crate::{CommittedEntry, EntryKind, FatalError, Output};
 use drystone_proto::raft::ConfChange;
 use drystone_types::{LogIndex, Term};
-use raft::eraftpb::{Entry, EntryType};
+use raft::eraftpb::{Entry, EntryType, Message};
 
 // Rounds of delivery that the shell may hold and not have applied: enough that it never waits for the next one, and
 // a bound of its queue.
@@ -21,6 +22,8 @@ pub(super) struct Delivery {
     pub applied: u64,
     /// The state machine lacks purged entries: nothing is delivered before a snapshot is installed.
     pub gap: bool,
+    /// Memory of the entries that raft-rs took and has not handed over for the log.
+    pub arriving: u64,
 }
 
 impl Delivery {
@@ -31,6 +34,7 @@ impl Delivery {
             delivered,
             applied: delivered,
             gap,
+            arriving: 0,
         }
     }
 
@@ -90,6 +94,23 @@ impl RaftNode {
         let Delivery { emitted, applied, .. } = self.delivery;
         emitted.saturating_sub(applied) >= self.config.max_unapplied_entries
             || self.raw.store().bytes_between(applied, emitted) >= self.config.max_unapplied_bytes
+    }
+
+    /// False while a follower holds as much that it has not applied as a leader may ever have under way: it lets
+    /// entries pass unanswered then, so that the leader finds it slow, and its memory has a bound. Heartbeats go on:
+    /// they keep the leader in office here, and say what is committed.
+    pub(super) fn takes_entries(&mut self, message: &Message) -> bool {
+        if message.entries.is_empty() {
+            return true;
+        }
+        let store = self.raw.store();
+        let held = store.bytes_between(self.delivery.applied, store.last());
+        let most = self.config.max_unapplied_bytes + self.config.max_uncommitted_bytes;
+        if held + self.delivery.arriving >= most {
+            return false;
+        }
+        self.delivery.arriving += message.entries.iter().map(cost).sum::<u64>();
+        true
     }
 
     /// True while the shell holds as much as it may; the next that it has applied lets delivery go on.

@@ -39,6 +39,7 @@ impl RaftNode {
 
     fn take_ready(&mut self) -> Result<(), FatalError> {
         let mut ready = self.raw.ready();
+        self.delivery.arriving = 0;
         // A leader's messages promise nothing of its own that is not synced: they go at once.
         let messages = ready.take_messages();
         let must_sync = ready.must_sync();

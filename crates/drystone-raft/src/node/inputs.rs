@@ -33,6 +33,7 @@ impl RaftNode {
             Input::SnapshotSent { to, ok } => self.snapshot_sent(to, ok),
             Input::SnapshotReceived { from, term, meta } => self.snapshot_received(from, term, meta)?,
             Input::SnapshotInstalled { index } => self.snapshot_installed(index)?,
+            Input::SnapshotNotInstalled { index } => self.snapshot_not_installed(index)?,
             Input::Purge { below } => self.purge(below),
             Input::TransferLeader(to) => {
                 if self.is_leader() {
@@ -76,6 +77,9 @@ impl RaftNode {
         let kind = message.get_msg_type();
         if kind == MessageType::MsgAppendResponse && message.request_snapshot != 0 {
             self.state_requested(NodeId(message.from), LogIndex(message.request_snapshot));
+            return Ok(());
+        }
+        if kind == MessageType::MsgAppend && !self.takes_entries(&message) {
             return Ok(());
         }
         if kind == MessageType::MsgTimeoutNow && !self.may_campaign() {

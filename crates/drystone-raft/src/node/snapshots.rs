@@ -56,6 +56,15 @@ impl Snapshots {
         matches!(self.installing, Some(Installing::Log { synced: true, .. }))
     }
 
+    /// True while the shell installs the snapshot of this index.
+    fn installs(&self, of: LogIndex) -> bool {
+        match self.installing {
+            Some(Installing::Log { index, synced, .. }) => synced && index == of,
+            Some(Installing::State { index }) => index == of,
+            None => false,
+        }
+    }
+
     /// The log has been replaced, in memory.
     pub(super) fn log_replaced(&mut self, index: LogIndex) {
         self.installing = Some(Installing::Log {
@@ -166,6 +175,7 @@ impl RaftNode {
             || term.0 == 0
             || from == self.config.id
         {
+            self.out.push(Output::SnapshotIgnored { from, meta });
             return Ok(());
         }
         let mut message = Message::default();
@@ -182,22 +192,30 @@ impl RaftNode {
         if self.delivery.gap && inside && self.raw.store().term_at(meta.index.0) == Some(meta.term.0) {
             self.snapshots.installing = Some(Installing::State { index: meta.index });
             self.out.push(Output::InstallSnapshot { meta });
+        } else if self.raw.snap().is_none() {
+            self.out.push(Output::SnapshotIgnored { from, meta });
         }
         self.drive()
     }
 
     pub(super) fn snapshot_installed(&mut self, installed: LogIndex) -> Result<(), FatalError> {
-        let (Some(Installing::Log {
-            index, synced: true, ..
-        })
-        | Some(Installing::State { index })) = &self.snapshots.installing
-        else {
-            return Ok(());
-        };
-        if *index != installed {
+        if !self.snapshots.installs(installed) {
             return Ok(());
         }
         self.delivery.installed(installed.0);
+        self.go_on_after_install()
+    }
+
+    /// The log may have been replaced and the state was not: that is a member without its state, which asks for one.
+    pub(super) fn snapshot_not_installed(&mut self, index: LogIndex) -> Result<(), FatalError> {
+        if !self.snapshots.installs(index) {
+            return Ok(());
+        }
+        self.delivery.gap = true;
+        self.go_on_after_install()
+    }
+
+    fn go_on_after_install(&mut self) -> Result<(), FatalError> {
         if let Some(Installing::Log { persisted, held, .. }) = self.snapshots.installing.take() {
             self.raw.on_persist_ready(persisted);
             for message in &held {

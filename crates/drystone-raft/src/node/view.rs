@@ -44,6 +44,11 @@ impl RaftNode {
         }
     }
 
+    /// True while the state machine lacks purged entries and waits for a snapshot.
+    pub fn needs_snapshot(&self) -> bool {
+        self.delivery.gap
+    }
+
     /// True if it leads.
     pub fn is_leader(&self) -> bool {
         self.raw.raft.state == StateRole::Leader

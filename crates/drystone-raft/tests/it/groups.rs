@@ -54,6 +54,8 @@ fn three_members_under_faults_agree_and_lose_nothing() {
         "torn tail cut",
         "log purged",
         "snapshot installed",
+        "snapshot not installed",
+        "snapshot ignored",
         "state lost",
         "opened without its state",
         "proposal overtaken",
@@ -144,4 +146,51 @@ fn a_wiped_voter_does_not_open_under_its_id() {
     });
     let error = crate::sim::open_wiped(&sim, 2).expect_err("no log");
     assert!(error.to_string().contains("has no raft log"), "{error}");
+}
+
+/// The one that leads, and its term.
+fn leader(sim: &Sim) -> (u64, u64) {
+    let mut nodes = sim
+        .members
+        .iter()
+        .filter_map(|(id, member)| Some((*id, member.node.as_ref()?)));
+    let (id, node) = nodes.find(|(_, node)| node.leads_surely()).expect("a leader");
+    (id, node.status().term.0)
+}
+
+#[test]
+fn a_follower_whose_store_stalls_has_a_bound_and_disturbs_nobody() {
+    let mut filled = 0;
+    for seed in 0..30 {
+        let mut sim = Sim::new(Plan {
+            seed: seed + 40_000,
+            voters: 3,
+            faults_until: 0,
+            replace: false,
+            trace: false,
+        });
+        sim.run_until(2 * SECOND);
+        let before = leader(&sim);
+        let stalled = before.0 % 3 + 1;
+        sim.member(stalled).stalled = true;
+        let status = |sim: &Sim, id: u64| sim.members[&id].node.as_ref().map(|node| node.status());
+        let (mut most, mut reached) = (0, 0);
+        for step in 1..=100 {
+            sim.run_until(2 * SECOND + step * 100 * MS);
+            most = most.max(status(&sim, stalled).map_or(0, |status| status.log_bytes));
+            let led = status(&sim, before.0).expect("it is up");
+            // Handing leadership over is the only reason to change it.
+            if !sim.counts.contains_key("leadership handed over") {
+                assert_eq!(leader(&sim), before, "seed {seed}: disturbed");
+            }
+            assert!(led.commit.0 >= reached, "seed {seed}");
+            reached = led.commit.0;
+        }
+        // What may wait, what may be below it in the log, and one message.
+        assert!(most <= (16 + 16 + 6) << 10, "seed {seed}: {most} bytes");
+        filled += u64::from(most >= 16 << 10);
+        sim.member(stalled).stalled = false;
+        sim.heal_and_check();
+    }
+    assert!(filled > 10, "the bound was met in {filled} runs");
 }

@@ -53,6 +53,8 @@ pub struct Member {
     pub received: BTreeMap<u64, State>,
     /// (token, index) of reads that wait for their index.
     pub reads: Vec<(u64, u64)>,
+    /// Its store stands still: nothing is applied or installed.
+    pub stalled: bool,
 }
 
 pub fn config(id: u64, boot: u64, start: Start, applied: u64) -> RaftConfig {
@@ -92,6 +94,7 @@ impl Sim {
             applying: false,
             received: BTreeMap::new(),
             reads: Vec::new(),
+            stalled: false,
         };
         self.members.insert(id, member);
         self.start(id);
@@ -195,6 +198,7 @@ impl Sim {
                 };
                 self.soon(MS, 100 * MS, event);
             }
+            Output::SnapshotIgnored { .. } => self.sometimes("snapshot ignored"),
             Output::LeaderChanged { term, is_me, .. } => {
                 if is_me {
                     let last = self.members[&id]
@@ -292,6 +296,10 @@ impl Sim {
     }
 
     fn apply(&mut self, id: u64) {
+        let boot = self.members[&id].boot;
+        if self.members[&id].stalled {
+            return self.soon(10 * MS, 10 * MS, Event::Apply { to: id, boot });
+        }
         let member = self.member(id);
         member.applying = false;
         for entry in std::mem::take(&mut member.to_apply) {
@@ -346,6 +354,16 @@ impl Sim {
     }
 
     fn install(&mut self, id: u64, index: u64) {
+        let boot = self.members[&id].boot;
+        if self.members[&id].stalled {
+            return self.soon(10 * MS, 10 * MS, Event::Install { to: id, boot, index });
+        }
+        if self.now < self.plan.faults_until && self.rng.chance(1, 4) {
+            self.sometimes("snapshot not installed");
+            self.member(id).received.remove(&index);
+            let index = LogIndex(index);
+            return self.input(id, Input::SnapshotNotInstalled { index });
+        }
         let member = self.member(id);
         let state = member.received[&index];
         member.to_apply.clear();

@@ -1,0 +1,145 @@
+//! Snapshots as a member sends them: bad, good, and of no use.
+
+use crate::kit::{Cluster, HISTORY, KEY, free_port, identity};
+use bytes::Bytes;
+use drystone_env::BufferPool;
+use drystone_namespace::{MemoryStore, Namespace, OrderedStore, Settings, StoreError, export};
+use drystone_proto::Kind;
+use drystone_proto::cluster::Empty;
+use drystone_proto::command::{Command, Entry, Initialize, Op};
+use drystone_proto::grant::ClusterKey;
+use drystone_proto::raft::{RaftConfState, RaftSnapshotMeta, SnapshotPart};
+use drystone_proto::record::PolicyRecord;
+use drystone_rpc::{CallError, CallOptions, ChannelOptions, Channels, Payload};
+use drystone_types::{ClientId, Code, LogIndex, NodeId, ShardId};
+use std::sync::Arc;
+use std::time::Duration;
+
+const INDEX: u64 = 100;
+const TERM: u64 = 50;
+
+/// A whole state as of [`INDEX`].
+fn exported() -> Bytes {
+    let settings = Settings {
+        shard: ShardId(0),
+        key: ClusterKey(KEY),
+        history: HISTORY,
+    };
+    let store = Arc::new(MemoryStore::new());
+    let mut namespace = Namespace::open(Arc::clone(&store), settings).unwrap();
+    let initialize = Initialize {
+        policy: Some(PolicyRecord {
+            replicas: 1,
+            chunk_bytes: 64 << 20,
+            ..PolicyRecord::default()
+        }),
+        owner: "drystone".to_owned(),
+        mode: 0,
+    };
+    let entry = Entry {
+        time: 1,
+        command: Some(Command {
+            op: Some(Op::Initialize(initialize)),
+        }),
+        ..Entry::default()
+    };
+    assert_eq!(namespace.apply(LogIndex(1), &entry).unwrap().code, 0);
+    (2..=INDEX).for_each(|index| namespace.skip(LogIndex(index)));
+    let batch = namespace.freeze().unwrap();
+    namespace.flushed(batch.write_to(&*store).unwrap());
+    let mut bytes = Vec::new();
+    export::<StoreError>(&*store.view().unwrap(), &mut |part| {
+        bytes.extend_from_slice(&part);
+        Ok(())
+    })
+    .unwrap();
+    bytes.into()
+}
+
+/// Sends a snapshot in one part, as the leader of a later term would.
+async fn send(
+    channels: &Channels,
+    cluster: &Cluster,
+    id: &'static str,
+    data: Bytes,
+) -> Result<Empty, CallError> {
+    let meta = RaftSnapshotMeta {
+        index: INDEX,
+        term: TERM,
+        conf: Some(RaftConfState {
+            voters: vec![1, 2, 3],
+            ..RaftConfState::default()
+        }),
+        data: id.into(),
+    };
+    let part = SnapshotPart {
+        id: id.into(),
+        from: 2,
+        offset: 0,
+        last: true,
+        meta: Some(meta),
+        checksum: crc32c::crc32c(&data),
+        term: TERM,
+    };
+    let deadline = cluster.env.clock.now().plus(Duration::from_secs(5));
+    channels
+        .to_lane(&cluster.nodes[0].address, NodeId(1), 1)
+        .call::<SnapshotPart, Empty>(
+            Kind::Snapshot,
+            &part,
+            Some(Payload::new(data)),
+            CallOptions::until(deadline),
+        )
+        .await
+        .map(|answer| answer.body)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_snapshot_is_dropped_and_one_of_no_use_frees_its_sender() {
+    // The others are not there: this test speaks for the second one.
+    let voters: Vec<(u64, String)> = (1..=3).map(|id| (id, free_port())).collect();
+    let mut cluster = Cluster::empty(|_| {});
+    cluster.format(1, &voters, false);
+    cluster.run(0).await;
+    let second = identity(2, &voters, false);
+    let channels = Channels::new(
+        cluster.env.clone(),
+        ChannelOptions {
+            cluster: Some(second.cluster),
+            history: Some(second.history),
+            node: second.node,
+            incarnation: second.node_incarnation,
+            software: "drystone-meta/test".to_owned(),
+            ..ChannelOptions::new(BufferPool::new(1 << 20), ClientId([7; 16]))
+        },
+    );
+    let failure = |cluster: &Cluster| cluster.nodes[0].handle.as_ref().unwrap().failure();
+    for id in ["bad", "worse"] {
+        send(&channels, &cluster, id, Bytes::from_static(b"not a snapshot"))
+            .await
+            .unwrap();
+        cluster.env.clock.sleep(Duration::from_millis(300)).await;
+        assert_eq!(failure(&cluster), None);
+        assert_eq!(cluster.applied(0), 0);
+    }
+    send(&channels, &cluster, "good", exported()).await.unwrap();
+    cluster
+        .eventually("the good one is installed", || cluster.applied(0) == INDEX)
+        .await;
+    // Sent again it is of no use, and the next one may come right away.
+    for _ in 0..3 {
+        let mut answer = send(&channels, &cluster, "again", exported()).await;
+        for _ in 0..100 {
+            match &answer {
+                Err(error) if error.code() == Code::Busy => {
+                    cluster.env.clock.sleep(Duration::from_millis(10)).await;
+                    answer = send(&channels, &cluster, "again", exported()).await;
+                }
+                _ => break,
+            }
+        }
+        answer.unwrap();
+    }
+    assert_eq!(failure(&cluster), None);
+    assert_eq!(cluster.applied(0), INDEX);
+}
