@@ -2,6 +2,8 @@
 //!
 //! Many committed entries are applied per lock, so that readers wait for a few hundred microseconds at most and
 //! the lock costs nothing per entry. It stops while the overlay is full and a batch is on its way to the store.
+//! An entry that cannot be read as a whole ends the server in front of it: whoever passes over one holds another
+//! state than the others, and nobody sees it before it leads.
 
 use crate::message::{Applied, ProposalReply, ToApply, ToFlush, ToRaft};
 use crate::shared::{Shared, State};
@@ -22,7 +24,7 @@ type Work = (CommittedEntry, Option<ProposalReply>);
 pub(crate) fn run(shared: &Arc<Shared>, inbox: &Receiver<ToApply>) {
     while let Ok(message) = inbox.recv() {
         let result = match message {
-            ToApply::Entries(entries) => apply(shared, entries).map_err(|error| format!("apply: {error}")),
+            ToApply::Entries(entries) => apply(shared, entries),
             ToApply::Install(meta) => install(shared, &meta),
             ToApply::Stop => break,
         };
@@ -33,37 +35,43 @@ pub(crate) fn run(shared: &Arc<Shared>, inbox: &Receiver<ToApply>) {
     }
 }
 
-fn apply(shared: &Arc<Shared>, mut entries: Vec<Work>) -> Result<(), StoreError> {
+/// What a committed entry holds: a command, or nothing that the namespace would see (a leader's first entry, a change
+/// of membership).
+enum Held {
+    Command(Result<Entry, UnknownEntry>),
+    Nothing,
+}
+
+fn apply(shared: &Arc<Shared>, mut entries: Vec<Work>) -> Result<(), String> {
     let mut answers = Vec::with_capacity(ROUND);
     while !entries.is_empty() {
         wait_for_room(shared);
         let rest = entries.split_off(entries.len().min(ROUND));
         let round = std::mem::replace(&mut entries, rest);
-        let decoded: Vec<(Work, Option<Entry>)> = round
+        let decoded: Vec<(Work, Held)> = round
             .into_iter()
             .map(|work| {
-                let entry = match &work.0.kind {
-                    // What cannot be read as an entry is the same on every voter and changes nothing.
-                    EntryKind::Command(data) => Some(Entry::decode(data.clone()).unwrap_or_default()),
-                    EntryKind::Empty | EntryKind::Membership { .. } => None,
+                let held = match &work.0.kind {
+                    EntryKind::Command(data) => Held::Command(read_entry(data.clone())),
+                    EntryKind::Empty | EntryKind::Membership { .. } => Held::Nothing,
                 };
-                (work, entry)
+                (work, held)
             })
             .collect();
-        let count = decoded.len() as u64;
+        let mut count = 0;
+        let mut failed = None;
         let (index, time, overlay) = {
             let mut state = shared.write();
-            for ((entry, reply), command) in decoded {
-                let outcome = apply_one(&mut state, &entry, command.as_ref())?;
-                if let Some(reply) = reply {
-                    answers.push((
-                        reply,
-                        Applied {
-                            index: entry.index.0,
-                            outcome,
-                        },
-                    ));
+            for ((entry, reply), held) in decoded {
+                let index = entry.index.0;
+                match apply_one(&mut state, &entry, held) {
+                    Ok(outcome) => answers.extend(reply.map(|reply| (reply, Applied { index, outcome }))),
+                    Err(error) => {
+                        failed = Some(failure(index, &error));
+                        break;
+                    }
                 }
+                count += 1;
             }
             (state.applied().0, state.log_time(), state.overlay_bytes())
         };
@@ -75,22 +83,31 @@ fn apply(shared: &Arc<Shared>, mut entries: Vec<Work>) -> Result<(), StoreError>
         for (reply, applied) in answers.drain(..) {
             let _ = reply.send(Ok::<_, DropReason>(applied));
         }
+        if let Some(reason) = failed {
+            return Err(reason);
+        }
     }
     Ok(())
 }
 
-fn apply_one(
-    state: &mut State,
-    entry: &CommittedEntry,
-    command: Option<&Entry>,
-) -> Result<Outcome, StoreError> {
+fn failure(index: u64, error: &ApplyError) -> String {
+    match error {
+        ApplyError::Store(error) => format!("apply: {error}"),
+        ApplyError::Unknown(what) => format!(
+            "apply: entry {index} of the log is of a newer version ({what}); nothing of it was applied: upgrade this \
+             metadata server, and it goes on from there"
+        ),
+    }
+}
+
+fn apply_one(state: &mut State, entry: &CommittedEntry, held: Held) -> Result<Outcome, ApplyError> {
     if entry.index <= state.applied() {
         // Delivered again after a restart in the middle of a batch; its answer was given or lost before.
         return Ok(Outcome::default());
     }
-    match command {
-        Some(command) => state.apply(entry.index, command),
-        None => {
+    match held {
+        Held::Command(command) => state.apply(entry.index, &command?),
+        Held::Nothing => {
             state.skip(entry.index);
             Ok(Outcome::default())
         }

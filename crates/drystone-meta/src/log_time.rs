@@ -31,11 +31,15 @@ impl LogTime {
 }
 
 /// An encoded entry from its log time, the wall clock and the encoding of the rest (an `Entry` whose times are zero):
-/// fields may stand in any order.
+/// fields may stand in any order. Zeros are not written: whoever reads the entry takes bytes that its own encoding would
+/// not have for something newer.
 pub(crate) fn stamp(time: u64, wall: WallTime, rest: &[u8]) -> bytes::Bytes {
     let mut entry = Vec::with_capacity(rest.len() + 22);
-    prost::encoding::uint64::encode(1, &time, &mut entry);
-    prost::encoding::uint64::encode(4, &wall.0, &mut entry);
+    for (tag, value) in [(1, time), (4, wall.0)] {
+        if value != 0 {
+            prost::encoding::uint64::encode(tag, &value, &mut entry);
+        }
+    }
     entry.extend_from_slice(rest);
     entry.into()
 }

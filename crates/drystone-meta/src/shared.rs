@@ -17,7 +17,7 @@ use drystone_proto::raft::ConfChange;
 use drystone_raft::DropReason;
 use drystone_rpc::Channels;
 use drystone_types::BootId;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::{oneshot, watch};
@@ -103,7 +103,6 @@ impl Shared {
             *failure = Some(reason);
         }
         drop(failure);
-        self.disk_full.store(true, Ordering::Relaxed);
         self.stopped.send_replace(true);
         self.to_raft(ToRaft::Stop);
         self.to_flush(ToFlush::Stop);

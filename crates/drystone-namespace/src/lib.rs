@@ -13,11 +13,13 @@
 //! snapshot:       export(&*store.view()?, ..)          // consistent at a batch, whatever is applied meanwhile
 //! ```
 //!
-//! In order of reading: [`namespace`] (open, apply, flush), [`read`] (what readers see), [`store`] and [`key`]
+//! In order of reading: [`namespace`] (open, apply, flush), [`entry`] (what is read of the log), [`read`] (what readers
+//! see), [`store`] and [`key`]
 //! (what is below), then a file per noun: `resolve` and `permission` (how a command finds its files), `publish`,
 //! `extents`, `chunks`, `stage`, `directory`, `rename`, `delete`, `attributes`, `session`, `idempotency`,
 //! `nodes`, `ranges`, `housekeep`; [`snapshot`] for export and import.
 
+pub mod entry;
 pub mod key;
 pub mod limits;
 pub mod memory;
@@ -46,6 +48,7 @@ mod session;
 mod stage;
 mod tables;
 
+pub use entry::{ApplyError, UnknownEntry, read_entry};
 pub use memory::MemoryStore;
 pub use namespace::{FlushBatch, Flushed, Namespace, OpenError, Settings};
 pub use read::{Caller, ContentPage, Counters, Found, ListPage, Want};

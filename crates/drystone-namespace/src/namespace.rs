@@ -3,10 +3,11 @@
 //! Owns the order of things: one entry after the other, all of a command or nothing of it, one batch on its way
 //! to the store at a time. What a command does is in the file of its noun.
 
+use crate::entry::{ApplyError, UnknownEntry};
 use crate::key::{local, numbers, table};
 use crate::read::Caller;
 use crate::records::{ChainRecord, RangeRecord, StateRecord, decode, decode_slice};
-use crate::refusal::{ReadError, Refusal};
+use crate::refusal::ReadError;
 use crate::store::{Batch, Order, OrderedStore, StoreError};
 use crate::tables::{Layer, Tables};
 use crate::{chain, nodes::Nodes};
@@ -128,13 +129,15 @@ impl<S: OrderedStore> Namespace<S> {
     /// session. Deterministic. Entries come in log order; an index that was applied already is a bug.
     ///
     /// # Errors
-    /// The store failed: the entry is not applied, and this voter must stop.
-    pub fn apply(&mut self, index: LogIndex, entry: &Entry) -> Result<Outcome, StoreError> {
+    /// [`ApplyError`]: the entry is not applied, and this voter must stop.
+    pub fn apply(&mut self, index: LogIndex, entry: &Entry) -> Result<Outcome, ApplyError> {
         assert!(
             index.0 > self.state.applied,
             "{index} is applied already (at {})",
             self.state.applied
         );
+        let op = entry.command.as_ref().and_then(|command| command.op.as_ref());
+        let op = op.ok_or_else(|| UnknownEntry("it names no command that this version knows".to_owned()))?;
         let before = self.state;
         self.state.time = self.state.time.max(entry.time);
         let context = Context {
@@ -148,7 +151,6 @@ impl<S: OrderedStore> Namespace<S> {
             },
             caller: Caller::of(entry.origin.as_ref()),
         };
-        let op = entry.command.as_ref().and_then(|command| command.op.as_ref());
         match self.run(&context, entry.origin.as_ref(), op) {
             Ok(outcome) => {
                 self.tables.commit();
@@ -158,7 +160,7 @@ impl<S: OrderedStore> Namespace<S> {
             Err(error) => {
                 self.tables.rollback();
                 self.state = before;
-                Err(error)
+                Err(error.into())
             }
         }
     }
@@ -174,10 +176,7 @@ impl<S: OrderedStore> Namespace<S> {
     }
 
     /// The session's part, the idempotency key's part, then the command itself.
-    fn run(&mut self, cx: &Context, origin: Option<&Origin>, op: Option<&Op>) -> Result<Outcome, StoreError> {
-        let Some(op) = op else {
-            return Ok(Refusal::new(Code::NotSupported, "the command is not known here").outcome());
-        };
+    fn run(&mut self, cx: &Context, origin: Option<&Origin>, op: &Op) -> Result<Outcome, StoreError> {
         let Some(origin) = origin else {
             return self.attempt(|ns| ns.perform(cx, op));
         };

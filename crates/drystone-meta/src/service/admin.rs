@@ -68,7 +68,7 @@ impl MetaService {
     ) -> Result<AdminReply, Refused> {
         let op = admin
             .op
-            .ok_or_else(|| refusal(Code::Invalid, "the operation is not known here"))?;
+            .ok_or_else(|| refusal(Code::NotSupported, "the operation is not known here"))?;
         let mut reply = AdminReply::default();
         match op {
             AdminOp::Status(_) => {

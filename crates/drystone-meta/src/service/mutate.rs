@@ -84,7 +84,7 @@ impl MetaService {
         let op = mutate
             .command
             .and_then(|command| command.op)
-            .ok_or_else(|| invalid("the command is not known here"))?;
+            .ok_or_else(|| refusal(Code::NotSupported, "the command is not known here"))?;
         let origin = mutate
             .origin
             .ok_or_else(|| invalid("a command needs an origin"))?;

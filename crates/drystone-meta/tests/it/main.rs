@@ -8,3 +8,5 @@ mod grace;
 mod kit;
 mod leader;
 mod membership;
+mod newer;
+mod transfer;

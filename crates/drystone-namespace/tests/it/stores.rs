@@ -3,7 +3,8 @@
 use crate::cluster::{Cluster, at, inline, settings};
 use crate::invariants;
 use drystone_namespace::{
-    ImportError, Importer, MemoryStore, Namespace, OpenError, OrderedStore, Settings, StoreError, export,
+    ApplyError, ImportError, Importer, MemoryStore, Namespace, OpenError, OrderedStore, Settings, StoreError,
+    export,
 };
 use drystone_proto::command::*;
 use drystone_types::{HistoryId, LogIndex};
@@ -239,4 +240,32 @@ fn an_empty_batch_still_carries_the_applied_index() {
             )
             .is_ok()
     );
+}
+
+#[test]
+fn an_entry_without_a_known_command_is_not_applied_and_applies_once_it_is_known() {
+    let mut cluster = filled();
+    let (index, hash) = (cluster.index, cluster.ns.state_hash().unwrap());
+    let mut entry = Entry {
+        time: cluster.ns.log_time() + 5,
+        origin: None,
+        command: Some(Command { op: None }),
+        wall: 0,
+    };
+    for command in [Some(Command { op: None }), None] {
+        entry.command = command;
+        let error = cluster.ns.apply(LogIndex(index + 1), &entry).unwrap_err();
+        assert!(matches!(error, ApplyError::Unknown(_)), "{error}");
+        assert_eq!(cluster.ns.applied(), LogIndex(index));
+        assert_eq!(
+            cluster.ns.state_hash().unwrap(),
+            hash,
+            "nothing of it was applied"
+        );
+    }
+    // The same place in the log, read by a version that knows what stands there.
+    entry.command = Some(Command {
+        op: Some(Cluster::mkdir("newer")),
+    });
+    assert_eq!(cluster.ns.apply(LogIndex(index + 1), &entry).unwrap().code, 0);
 }
