@@ -8,7 +8,8 @@
 //! 40  u64  node incarnation: a file of another formatting is not ours
 //! ```
 //! When one of the two is damaged the other may be one boot behind: the next counter then skips one, so that no
-//! counter is ever used with two random parts.
+//! counter is ever used with two random parts. A boot that was counted elsewhere ([`boot_at`]) may skip many: it goes
+//! into both files, so that the other is not behind it either.
 
 use crate::envelope::{self, Kind};
 use crate::{Identity, IdentityError, load};
@@ -92,17 +93,7 @@ pub(crate) fn prepare(disk: &dyn Disk, identity: &Identity) -> Result<(), Identi
 /// been used then.
 pub fn boot(disk: &dyn Disk, random: &mut dyn Rng) -> Result<BootId, IdentityError> {
     let identity = load(disk)?;
-    let read = |kind: Kind| {
-        let bytes = envelope::read(disk, kind)?.unwrap_or_default();
-        decode(kind, &bytes, &identity)
-    };
-    let (last, step, into) = match (read(FILES[0]), read(FILES[1])) {
-        (Ok(a), Ok(b)) if a.counter > b.counter => (a, 1, FILES[1]),
-        (Ok(_), Ok(b)) => (b, 1, FILES[0]),
-        (Ok(a), Err(_)) => (a, 2, FILES[1]),
-        (Err(_), Ok(b)) => (b, 2, FILES[0]),
-        (Err(error), Err(_)) => return Err(error),
-    };
+    let (last, step, into) = last(disk, &identity)?;
     let counter = last.counter.checked_add(step).ok_or(IdentityError::Malformed {
         file: into.file,
         reason: "the boot counter is exhausted".to_owned(),
@@ -111,9 +102,48 @@ pub fn boot(disk: &dyn Disk, random: &mut dyn Rng) -> Result<BootId, IdentityErr
         counter,
         random: random.next_u64(),
     };
-    envelope::write(disk, into.file, &encode(into, next, &identity))?;
+    store(disk, into, next, &identity)?;
+    Ok(next)
+}
+
+/// Counts a boot here that this start of the process has taken elsewhere: on another disk of the same node, or
+/// above a counter that the cluster named. Durable when this returns.
+///
+/// # Errors
+/// As [`boot()`]; [`IdentityError::Malformed`] if a boot as high was counted here already, and nothing is written
+/// then. After a fault in the middle the next boot here is above both the last one and this one, or above the last.
+pub fn boot_at(disk: &dyn Disk, boot: BootId) -> Result<(), IdentityError> {
+    let identity = load(disk)?;
+    let (last, _, older) = last(disk, &identity)?;
+    if boot.counter <= last.counter {
+        return Err(IdentityError::Malformed {
+            file: older.file,
+            reason: format!("boot {} is not above {}", boot.counter, last.counter),
+        });
+    }
+    store(disk, older, boot, &identity)?;
+    let other = FILES.into_iter().find(|kind| kind.file != older.file);
+    other.map_or(Ok(()), |kind| store(disk, kind, boot, &identity))
+}
+
+/// The last boot here that can be read, by how much the next is above it, and the file that the next goes into.
+fn last(disk: &dyn Disk, identity: &Identity) -> Result<(BootId, u64, Kind), IdentityError> {
+    let read = |kind: Kind| {
+        let bytes = envelope::read(disk, kind)?.unwrap_or_default();
+        decode(kind, &bytes, identity)
+    };
+    match (read(FILES[0]), read(FILES[1])) {
+        (Ok(a), Ok(b)) if a.counter > b.counter => Ok((a, 1, FILES[1])),
+        (Ok(_), Ok(b)) => Ok((b, 1, FILES[0])),
+        (Ok(a), Err(_)) => Ok((a, 2, FILES[1])),
+        (Err(_), Ok(b)) => Ok((b, 2, FILES[0])),
+        (Err(error), Err(_)) => Err(error),
+    }
+}
+
+fn store(disk: &dyn Disk, into: Kind, boot: BootId, identity: &Identity) -> Result<(), IdentityError> {
+    envelope::write(disk, into.file, &encode(into, boot, identity))?;
     // It may have been created here, if a file was lost.
     disk.sync_dir("")
-        .map_err(IdentityError::io("syncing the directory"))?;
-    Ok(next)
+        .map_err(IdentityError::io("syncing the directory"))
 }

@@ -4,14 +4,14 @@
 //! formatted one starts, and it never changes who it is. Must never: guess an identity, repair a damaged one, or
 //! hand out a boot counter twice. The lock on the directory is `drystone_env::os::lock_directory`.
 //!
-//! Read [`Identity`], then [`format`], [`load`] and [`boot()`].
+//! Read [`Identity`], then [`format`], [`load`], [`boot()`] and [`boot_at`].
 
 mod boot;
 mod envelope;
 mod error;
 mod identity;
 
-pub use boot::boot;
+pub use boot::{boot, boot_at};
 pub use error::IdentityError;
 pub use identity::{Identity, Role, format, load};
 

@@ -2,7 +2,7 @@ use super::*;
 use drystone_env::os::OsDisk;
 use drystone_env::{Disk, OpenOptions, SeededRng};
 use drystone_proto::grant::ClusterKey;
-use drystone_types::{ClusterId, DiskId, DiskRef, HistoryId, Incarnation, NodeId};
+use drystone_types::{BootId, ClusterId, DiskId, DiskRef, HistoryId, Incarnation, NodeId};
 
 fn identity() -> Identity {
     Identity {
@@ -166,6 +166,29 @@ fn no_counter_is_used_twice_whichever_boot_file_is_damaged() {
             assert!(after > *before.last().unwrap(), "{name} byte {at}");
             assert_eq!(boot(&formatted.disk, &mut rng).unwrap().counter, after + 1);
         }
+    }
+}
+
+#[test]
+fn a_boot_counted_elsewhere_is_not_used_again_whichever_boot_file_is_damaged() {
+    let far = BootId {
+        counter: 700,
+        random: 9,
+    };
+    for (earlier, name) in [(0, "boot-a"), (0, "boot-b"), (3, "boot-a"), (4, "boot-b")] {
+        let (formatted, mut rng) = (formatted(), SeededRng::new(1));
+        for _ in 0..earlier {
+            boot(&formatted.disk, &mut rng).unwrap();
+        }
+        boot_at(&formatted.disk, far).unwrap();
+        flip(&formatted.disk, name, 20);
+        assert_eq!(boot(&formatted.disk, &mut rng).unwrap().counter, 702);
+        assert_eq!(boot(&formatted.disk, &mut rng).unwrap().counter, 703);
+        assert!(matches!(
+            boot_at(&formatted.disk, far),
+            Err(IdentityError::Malformed { .. })
+        ));
+        assert_eq!(boot(&formatted.disk, &mut rng).unwrap().counter, 704);
     }
 }
 
