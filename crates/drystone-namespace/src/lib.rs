@@ -51,6 +51,7 @@ mod tables;
 pub use entry::{ApplyError, UnknownEntry, read_entry};
 pub use memory::MemoryStore;
 pub use namespace::{FlushBatch, Flushed, Namespace, OpenError, Settings};
+pub use nodes::may_have_missed_boots;
 pub use read::{Caller, ContentPage, Counters, Found, ListPage, Want};
 pub use refusal::{ReadError, Refusal};
 pub use snapshot::{ImportError, Importer, SnapshotSummary, export};

@@ -1,4 +1,13 @@
 //! Nodes and disks: who may join under which id, and what an operator decided about them.
+//!
+//! # One counter on several disks
+//! A node takes the highest boot counter of the disks that it can read at a start, plus one, and writes it to all of
+//! them before it registers. So a disk of a boot that is recorded here has counted that boot. A start at or below
+//! the recorded counter **with** one of the recorded disks is an old process, a copied disk or one that was set back:
+//! it is refused, and at the same counter it is a clone for certain. A start **without** any of them proves nothing:
+//! its disks may have missed boots while a cable was off ([`may_have_missed_boots`]). It is refused too, but nobody
+//! is fenced for it, and it may come back with a boot above the recorded one, which it counts on its disks first.
+//! Who lets it know the counter makes sure that the recorded process is silent.
 
 use crate::key::{above, numbers, table};
 use crate::limits::{MAX_DISKS, MAX_LABEL_BYTES, MAX_NODES};
@@ -7,7 +16,7 @@ use crate::records::decode_slice;
 use crate::refusal::{ReadError, Refusal, refuse};
 use crate::store::{Order, OrderedStore, StoreError, View};
 use drystone_proto::command::{Outcome, RegisterNode, UpdateNode};
-use drystone_proto::record::NodeRecord;
+use drystone_proto::record::{DiskRecord, NodeRecord};
 use drystone_types::Code;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -76,6 +85,23 @@ impl Nodes {
     }
 }
 
+/// The boot counter that `node` has to exceed, if its boot is refused beside `known` although it may be an honest
+/// start on disks that missed some boots: none of them is a disk of the recorded boot.
+pub fn may_have_missed_boots(known: &NodeRecord, node: &NodeRecord) -> Option<u64> {
+    let is_same = (known.boot_counter, known.boot_random) == (node.boot_counter, node.boot_random);
+    let is_refused = node.boot_counter <= known.boot_counter && !is_same;
+    let is_recorded = |disk: &DiskRecord| {
+        let mut recorded = known.disks.iter();
+        recorded.any(|other| (other.id, other.incarnation) == (disk.id, disk.incarnation))
+    };
+    let may = is_refused
+        && (known.id, known.incarnation) == (node.id, node.incarnation)
+        && !known.fenced
+        && !node.disks.is_empty()
+        && !node.disks.iter().any(is_recorded);
+    may.then_some(known.boot_counter)
+}
+
 fn check_record(node: &NodeRecord) -> Result<(), ReadError> {
     if node.id == 0 || node.incarnation == 0 {
         return refuse(Code::Invalid, "a node has an id and an incarnation");
@@ -118,8 +144,8 @@ impl<S: OrderedStore> Namespace<S> {
 
     /// Adds or updates a node.
     ///
-    /// A lower boot counter is an old process or a clone and is refused; one counter with two randoms is a clone
-    /// for certain: the node is fenced, which stays although the command is refused.
+    /// A lower boot counter is an old process or a clone and is refused; one counter with two randoms on the disks
+    /// recorded is a clone for certain: the node is fenced, which stays although the command is refused.
     pub(crate) fn register_node(
         &mut self,
         cx: &Context,
@@ -169,6 +195,13 @@ impl<S: OrderedStore> Namespace<S> {
                 Code::Stranger,
                 format!("node {} is fenced until an operator decides", node.id),
             );
+        }
+        if may_have_missed_boots(&before, &node).is_some() {
+            let detail = format!(
+                "boot {} of node {} was taken by another process, on other disks",
+                node.boot_counter, node.id
+            );
+            return refuse(Code::Stranger, detail);
         }
         if node.boot_counter == before.boot_counter && node.boot_random != before.boot_random {
             let detail = format!(

@@ -17,7 +17,8 @@ pub struct ErrorReply {
     /// For people.
     #[prost(string, tag = "2")]
     pub message: String,
-    /// `busy`: come back after this many milliseconds.
+    /// `busy`: come back after this many milliseconds. `stranger` with an `expected` boot: ask again after as many;
+    /// 0: take it now.
     #[prost(uint32, tag = "3")]
     pub retry_after_ms: u32,
     /// `not_leader`: the leader's address if known.
@@ -26,7 +27,8 @@ pub struct ErrorReply {
     /// `fenced`: the epoch now.
     #[prost(uint64, tag = "5")]
     pub epoch: u64,
-    /// `conflict`: the length or offset that was expected.
+    /// `conflict`: the length or offset that was expected. `stranger` to a registration: the boot counter that a
+    /// server whose disks missed boots has to take; 0: it is refused for good.
     #[prost(uint64, tag = "6")]
     pub expected: u64,
     /// `conflict` of a second final: the receipt of the first.

@@ -57,6 +57,21 @@ impl Servers {
             .is_some_and(|silence| silence >= config.suspect_after)
     }
 
+    /// How much longer the server must be silent before another process may take its place: it is not a suspect
+    /// yet, or the office is too young to know.
+    pub(crate) fn holds_for(
+        &self,
+        node: u64,
+        now: Monotonic,
+        begun: Monotonic,
+        config: &Config,
+    ) -> std::time::Duration {
+        match self.silence(node, now) {
+            Some(silence) => config.suspect_after.saturating_sub(silence),
+            None => (config.suspect_after + config.heartbeat * 2).saturating_sub(now.since(begun)),
+        }
+    }
+
     /// The state for people.
     pub(crate) fn state(&self, node: &NodeRecord, now: Monotonic, config: &Config) -> &'static str {
         match self.silence(node.id, now) {

@@ -2,9 +2,9 @@
 
 use super::{MetaService, Refused};
 use crate::leader::Orphan;
-use drystone_proto::cluster::{Heartbeat, HeartbeatReply, Register, RegisterReply};
+use drystone_proto::cluster::{ErrorReply, Heartbeat, HeartbeatReply, Register, RegisterReply};
 use drystone_proto::command::{Op, RegisterNode};
-use drystone_proto::record::role;
+use drystone_proto::record::{NodeRecord, role};
 use drystone_rpc::{Request, refusal};
 use drystone_types::Code;
 use std::sync::Arc;
@@ -42,7 +42,12 @@ impl MetaService {
                 .outcome;
             if outcome.code != 0 {
                 let code = Code::from_number(outcome.code).unwrap_or(Code::Stranger);
-                return Err(refusal(code, outcome.message).into());
+                let error = refusal(code, outcome.message);
+                return Err(match &known {
+                    Some(known) if code == Code::Stranger => self.another_boot(known, &node, error)?,
+                    _ => error,
+                }
+                .into());
             }
             tracing::info!(
                 server = node.id,
@@ -62,6 +67,29 @@ impl MetaService {
             heartbeat_ms: self.shared.config.heartbeat.as_millis() as u32,
             term: term.ok_or(Refused::NotLeader)?,
         })
+    }
+
+    /// The refusal of a boot that is over, with the boot that the server may take instead if its disks may have
+    /// missed some, and for how long the recorded process still counts as alive.
+    fn another_boot(
+        &self,
+        known: &NodeRecord,
+        node: &NodeRecord,
+        mut error: ErrorReply,
+    ) -> Result<ErrorReply, Refused> {
+        let Some(above) = drystone_namespace::may_have_missed_boots(known, node) else {
+            return Ok(error);
+        };
+        let now = self.shared.env.clock.now();
+        let config = &self.shared.config;
+        let holds = self.leader.with(&self.shared, |office| {
+            office.servers.holds_for(node.id, now, office.begun, config)
+        });
+        error.expected = above.saturating_add(1);
+        // In whole milliseconds, and not 0 while it holds.
+        let wait = holds.ok_or(Refused::NotLeader)?.as_micros().div_ceil(1000);
+        error.retry_after_ms = wait.try_into().unwrap_or(u32::MAX);
+        Ok(error)
     }
 
     pub(super) async fn heartbeat(

@@ -232,3 +232,53 @@ async fn clones_and_old_boots_are_refused() {
         "both are fenced"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_on_disks_that_missed_boots_comes_back_when_the_other_process_is_silent() {
+    let cluster = Cluster::start(1, |_| {}).await;
+    let client = cluster.client().await;
+    enlist(&client, &[1]).await;
+    let register = async |node: NodeRecord| -> Result<RegisterReply, drystone_rpc::CallError> {
+        client
+            .call(0, Kind::Register, &Register { node: Some(node) }, WAIT)
+            .await
+    };
+    let mut other = server(1);
+    (other.disks[0].id, other.boot_random) = (77, 6);
+    // While the first process lives nothing is let in, and nobody is fenced.
+    for _ in 0..12 {
+        assert!(!send_beat(&client, &beat(1)).await.register);
+        let refused = register(other.clone()).await.unwrap_err();
+        let reply = refused.reply().unwrap();
+        assert_eq!((refused.code(), reply.expected), (Code::Stranger, 2), "{reply:?}");
+        assert!(reply.retry_after_ms > 0, "{reply:?}");
+        cluster.env.clock.sleep(Duration::from_millis(100)).await;
+    }
+    // The same disk in another process is refused for good, silent or not.
+    let old = NodeRecord {
+        boot_counter: 0,
+        ..server(1)
+    };
+    let refused = register(old).await.unwrap_err();
+    assert_eq!(refused.reply().unwrap().expected, 0);
+    let mut wait = 1;
+    for _ in 0..20 {
+        let refused = register(other.clone()).await.unwrap_err();
+        let reply = refused.reply().unwrap();
+        assert_eq!(reply.expected, 2);
+        wait = reply.retry_after_ms;
+        if wait == 0 {
+            break;
+        }
+        cluster
+            .env
+            .clock
+            .sleep(Duration::from_millis(u64::from(wait)))
+            .await;
+    }
+    assert_eq!(wait, 0, "the other process is silent");
+    other.boot_counter = 2;
+    register(other).await.unwrap();
+    let old: Result<HeartbeatReply, _> = client.call(0, Kind::Heartbeat, &beat(1), WAIT).await;
+    assert_eq!(old.unwrap_err().code(), Code::Stranger);
+}

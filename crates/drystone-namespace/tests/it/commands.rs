@@ -525,6 +525,54 @@ fn strangers_and_clones_are_refused() {
 }
 
 #[test]
+fn a_start_on_disks_that_missed_boots_is_refused_and_fences_nobody() {
+    let mut cluster = Cluster::new();
+    let boot = |disks: &[(u64, u64)], boot_counter, boot_random| drystone_proto::record::NodeRecord {
+        boot_counter,
+        boot_random,
+        ..node(1, disks)
+    };
+    let register =
+        |cluster: &mut Cluster, node| cluster.refused(Op::RegisterNode(RegisterNode { node: Some(node) }));
+    let (a, b) = ((1, 11), (2, 12));
+    let recorded = boot(&[b], 6, 1);
+    assert_eq!(register(&mut cluster, recorded.clone()), None);
+    for (disks, counter, above) in [
+        (&[a][..], 6, Some(6)),
+        (&[a], 5, Some(6)),
+        (&[(2, 99)], 5, Some(6)),
+        (&[a], 7, None),
+        (&[a, b], 5, None),
+        (&[], 5, None),
+    ] {
+        let other = boot(disks, counter, 2);
+        let may = drystone_namespace::may_have_missed_boots(&recorded, &other);
+        assert_eq!(may, above, "{disks:?} at {counter}");
+        if counter <= 6 {
+            assert_eq!(register(&mut cluster, other), Some(Code::Stranger), "{disks:?}");
+        }
+    }
+    assert!(!cluster.ns.node(1).unwrap().fenced);
+    assert_eq!(
+        register(&mut cluster, recorded.clone()),
+        None,
+        "the recorded boot goes on"
+    );
+    assert_eq!(register(&mut cluster, boot(&[a], 7, 2)), None, "a boot above it");
+    assert_eq!(register(&mut cluster, recorded), Some(Code::Stranger));
+    let clone = boot(&[a], 7, 3);
+    assert_eq!(
+        drystone_namespace::may_have_missed_boots(cluster.ns.node(1).unwrap(), &clone),
+        None
+    );
+    assert_eq!(register(&mut cluster, clone), Some(Code::Stranger));
+    assert!(
+        cluster.ns.node(1).unwrap().fenced,
+        "the same disk in two processes"
+    );
+}
+
+#[test]
 fn a_node_with_replicas_is_not_removed() {
     let mut cluster = Cluster::new();
     let content = cluster.chunked(10, 1);
