@@ -1,4 +1,7 @@
 //! Data directories: who they are, whether they belong together, and the boot of the node that they are.
+//!
+//! A boot is counted on every disk that is used: one that cannot count it is left out. Otherwise it would stand in
+//! the cluster's record of that boot, and could be taken for a copy of itself at a later start without the others.
 
 use crate::error::{DiskFault, StartError};
 use drystone_env::os::{OsDisk, lock_directory};
@@ -8,10 +11,6 @@ use drystone_types::{BootId, DiskRef};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::oneshot;
-
-/// Directories that were left out of some starts are behind by that many boots; more than this is not caught up
-/// in a start, and the highest counter counts anyway.
-const MOST_CATCH_UP: u64 = 1000;
 
 /// A data directory as it is handed to [`crate::ChunkServer::start`]: locked, formatted, not yet opened.
 pub struct DataDirectory {
@@ -112,21 +111,21 @@ pub(crate) async fn muster(env: &Env, directories: Vec<DataDirectory>) -> Result
         .map(|member| member.boot)
         .max_by_key(|boot| boot.counter)
         .unwrap_or_default();
-    for member in members.iter().filter(|member| member.boot.counter < boot.counter) {
-        let (disk, behind) = (
-            Arc::clone(&member.directory.disk),
-            boot.counter - member.boot.counter,
-        );
-        let mut rng = env.rng("boot-catch-up");
-        let caught_up = blocking(env, "boot", move || catch_up(&*disk, behind, &mut rng)).await;
-        if !matches!(caught_up, Some(Ok(()))) {
-            tracing::warn!(path = %member.directory.path, "the boot counter could not be brought up to the others'");
+    let mut crew = Vec::with_capacity(members.len());
+    for member in members {
+        if member.boot.counter < boot.counter
+            && let Err(reason) = count(env, &member.directory.disk, boot).await
+        {
+            let path = member.directory.path;
+            faults.push(DiskFault { path, reason });
+        } else {
+            crew.push(member);
         }
     }
     Ok(Crew {
         identity,
         boot,
-        members,
+        members: crew,
         faults,
     })
 }
@@ -161,9 +160,17 @@ fn identify(directory: DataDirectory, rng: &mut dyn Rng) -> Result<Member, Ident
     })
 }
 
-/// Counters only grow by one: a directory that missed starts is started again for each.
-fn catch_up(disk: &dyn Disk, behind: u64, rng: &mut dyn Rng) -> Result<(), IdentityError> {
-    (0..behind.min(MOST_CATCH_UP)).try_for_each(|_| drystone_identity::boot(disk, rng).map(drop))
+/// Counts `boot` on a disk that is behind it.
+///
+/// # Errors
+/// In words.
+pub(crate) async fn count(env: &Env, disk: &Arc<dyn Disk>, boot: BootId) -> Result<(), String> {
+    let disk = Arc::clone(disk);
+    match blocking(env, "boot", move || drystone_identity::boot_at(&*disk, boot)).await {
+        Some(Ok(())) => Ok(()),
+        Some(Err(error)) => Err(format!("boot {} could not be counted: {error}", boot.counter)),
+        None => Err(format!("counting boot {} failed", boot.counter)),
+    }
 }
 
 fn contradiction(before: &[Member], member: &Member) -> Option<&'static str> {

@@ -8,7 +8,7 @@
 //!
 //! Read [`config`], then [`server`] (how the parts are put together), [`chain`] (the protocol core of one chunk at
 //! one hop), `append` (the shell around it), `runner` (the thread of one disk), `service` (what each request does),
-//! `member` (registration, heartbeat, delete orders).
+//! `member` (registration, heartbeat, delete orders), `missed` (a start on disks that missed some boots).
 
 #![allow(
     clippy::result_large_err,
@@ -28,6 +28,7 @@ mod grants;
 mod load;
 mod member;
 mod metrics;
+mod missed;
 mod node;
 mod ops;
 mod orders;

@@ -3,19 +3,20 @@
 //! Any metadata server is asked; it forwards to the leader. What is learned here is soft: the grant floor starts
 //! unknown at each start, and until the first registration no client's grant is accepted. A leader that does not
 //! know this server, or has a new term, is registered with at once. A cluster that calls this node a stranger
-//! ends it.
+//! ends it, but for a boot that its disks may have missed: see `missed`.
 
 use crate::changes::{Name, SWEEP, Told};
 use crate::error::StopReason;
+use crate::missed::MissedBoots;
 use crate::node::SharedNode;
 use crate::orders;
 use drystone_env::{Monotonic, Rng};
-use drystone_proto::cluster::{DiskLoad, Heartbeat, HeartbeatReply, Register, RegisterReply};
+use drystone_proto::cluster::{DiskLoad, ErrorReply, Heartbeat, HeartbeatReply, Register, RegisterReply};
 use drystone_proto::data::{ChunkStatus, DeleteOrder, ReplicaState};
 use drystone_proto::record::{DiskRecord, NodeRecord, role};
 use drystone_proto::{Kind, Message, Priority};
-use drystone_rpc::{CallError, CallOptions};
-use drystone_types::Code;
+use drystone_rpc::{CallError, CallOptions, refusal};
+use drystone_types::{BootId, Code};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -62,7 +63,8 @@ impl Pulse {
 /// Why a call to the leader brought nothing.
 enum Failure {
     Again,
-    Stop(StopReason),
+    /// The cluster's verdict, in its words.
+    Stranger(ErrorReply),
 }
 
 /// The state of the conversation with the leader.
@@ -70,6 +72,8 @@ pub(crate) struct Member {
     node: SharedNode,
     addresses: Vec<String>,
     at: usize,
+    boot: BootId,
+    missed: MissedBoots,
     /// Where the last refusal said that the leader is; asked once.
     hint: Option<String>,
     term: u64,
@@ -92,7 +96,9 @@ impl Member {
         let at = rng.below(addresses.len().max(1) as u64) as usize;
         let interval = node.config.heartbeat;
         Self {
+            boot: node.boot,
             node,
+            missed: MissedBoots::default(),
             addresses,
             at,
             hint: None,
@@ -114,7 +120,11 @@ impl Member {
             match self.round().await {
                 Ok(()) => self.failures = 0,
                 Err(Failure::Again) => self.failures += 1,
-                Err(Failure::Stop(reason)) => return reason,
+                Err(Failure::Stranger(reply)) => match self.missed.judge(&self.node, &reply, self.boot).await
+                {
+                    Ok(boot) => self.boot = boot,
+                    Err(reason) => return reason,
+                },
             }
             let wait = if self.failures == 0 {
                 self.interval
@@ -143,8 +153,8 @@ impl Member {
         let heartbeat = Heartbeat {
             node: node.identity.node.0,
             incarnation: node.identity.node_incarnation.0,
-            boot_counter: node.boot.counter,
-            boot_random: node.boot.random,
+            boot_counter: self.boot.counter,
+            boot_random: self.boot.random,
             disks,
             open: statuses,
             deleted: told.deleted.clone(),
@@ -211,14 +221,15 @@ impl Member {
                 node.config.host.clone()
             },
             disks: disks.collect(),
-            boot_counter: node.boot.counter,
-            boot_random: node.boot.random,
+            boot_counter: self.boot.counter,
+            boot_random: self.boot.random,
             admin: node.config.admin.clone(),
             ..NodeRecord::default()
         };
         let reply: RegisterReply = self
             .call(Kind::Register, &Register { node: Some(record) })
             .await?;
+        self.missed.over();
         self.term = reply.term.max(1);
         self.set_interval(reply.heartbeat_ms);
         self.node.learn_floor(reply.grant_floor);
@@ -277,10 +288,10 @@ impl Member {
             let verdict =
                 matches!(error, CallError::Refused(_)) || self.strangers >= self.addresses.len().max(3);
             if verdict {
-                let message = error
-                    .reply()
-                    .map_or_else(|| error.to_string(), |reply| reply.message.clone());
-                return Err(Failure::Stop(StopReason::Stranger(message)));
+                let reply = error.reply().cloned();
+                return Err(Failure::Stranger(
+                    reply.unwrap_or_else(|| refusal(code, error.to_string())),
+                ));
             }
         } else {
             self.strangers = 0;

@@ -12,7 +12,7 @@ use crate::member::Pulse;
 use crate::metrics::Metrics;
 use crate::ops::Sealed;
 use crate::runner::DiskRunner;
-use drystone_env::Env;
+use drystone_env::{Disk, Env};
 use drystone_identity::Identity;
 use drystone_proto::cluster::ErrorReply;
 use drystone_proto::command::Receipt;
@@ -30,6 +30,8 @@ pub(crate) struct DiskEntry {
     pub(crate) runner: DiskRunner,
     /// Identifies the device below.
     pub(crate) device: u64,
+    /// Its files, for the boot counter; all others are the store's.
+    pub(crate) disk: Arc<dyn Disk>,
 }
 
 /// Where a server stands.
@@ -47,6 +49,7 @@ pub(crate) struct Node {
     pub(crate) env: Env,
     pub(crate) config: Config,
     pub(crate) identity: Identity,
+    /// The boot that it started as; registration may have to take a later one.
     pub(crate) boot: BootId,
     /// `host:port` as it is told to the cluster.
     pub(crate) address: String,

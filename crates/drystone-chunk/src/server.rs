@@ -152,6 +152,7 @@ async fn open_disks(
                     DiskEntry {
                         runner,
                         device: member.device,
+                        disk: member.directory.disk,
                     },
                 );
                 locks.extend(member.directory.lock);

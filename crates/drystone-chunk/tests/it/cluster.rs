@@ -15,9 +15,10 @@ use drystone_proto::record::{NodeRecord, ReplicaRecord};
 use drystone_proto::{Kind, Message};
 use drystone_rpc::{
     CallError, CallFuture, CallOptions, ChannelOptions, Channels, Payload, Reply, Request, ServerIdentity,
-    ServerOptions, Service, serve,
+    ServerOptions, Service, refusal, serve,
 };
 use drystone_types::*;
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -37,8 +38,29 @@ pub struct Told {
     pub term: u64,
     /// Registrations are refused with this.
     pub refuse: Option<(Code, String)>,
+    /// The next registrations are refused with these, in turn.
+    pub refusals: VecDeque<ErrorReply>,
+    /// Registrations are judged as a leader does that has not heard the recorded process for a while.
+    pub judge: bool,
+    /// The last registration that was taken.
+    pub recorded: Option<NodeRecord>,
     /// Answers the next heartbeat with `register`.
     pub forget: bool,
+}
+
+impl Told {
+    fn judge(&mut self, node: &NodeRecord) -> Option<ErrorReply> {
+        let known = self.recorded.replace(node.clone())?;
+        let boot = |node: &NodeRecord| (node.boot_counter, node.boot_random);
+        if boot(node) == boot(&known) || node.boot_counter > known.boot_counter {
+            return None;
+        }
+        let missed = node.disks.iter().all(|disk| !known.disks.contains(disk));
+        let mut error = refusal(Code::Stranger, format!("boot {} is over", node.boot_counter));
+        error.expected = if missed { known.boot_counter + 1 } else { 0 };
+        self.recorded = Some(known);
+        Some(error)
+    }
 }
 
 pub struct FakeMeta {
@@ -67,9 +89,12 @@ impl Service for FakeMeta {
         let reply = match request.kind {
             Kind::Register => {
                 let register: Register = request.decode().unwrap();
-                told.registered.push(register.node.unwrap());
-                match &told.refuse {
-                    Some((code, message)) => Reply::refuse(*code, message.clone()),
+                let node = register.node.unwrap();
+                told.registered.push(node.clone());
+                let judged = if told.judge { told.judge(&node) } else { None };
+                let refused = (told.refuse.as_ref()).map(|(code, message)| refusal(*code, message.clone()));
+                match told.refusals.pop_front().or(refused).or(judged) {
+                    Some(error) => Reply::error(error),
                     None => Reply::ok(&RegisterReply {
                         grant_floor: told.floor,
                         heartbeat_ms: 100,

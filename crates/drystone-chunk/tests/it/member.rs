@@ -1,9 +1,11 @@
 //! Registration, heartbeats, orders from the leader.
 
 use crate::cluster::*;
-use drystone_chunk::StopReason;
+use drystone_chunk::{Handle, StopReason};
+use drystone_proto::cluster::ErrorReply;
 use drystone_proto::data::{ChunkStatus, ReplicaState};
 use drystone_types::Code;
+use std::path::PathBuf;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_registers_with_its_disks_and_tells_of_its_replicas() {
@@ -147,9 +149,8 @@ async fn an_address_that_is_taken_leaves_the_directory_free() {
         .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_boot_counter_of_a_server_grows_whichever_of_its_disks_are_there() {
-    let cluster = Cluster::start(1).await;
+/// A node of two disks that is not running: their directories.
+async fn two_disks(cluster: &Cluster) -> [PathBuf; 2] {
     cluster.stop().await;
     let (first, second) = (cluster.path(0), cluster.path(1));
     let mut identity = cluster.identity(0);
@@ -160,6 +161,124 @@ async fn the_boot_counter_of_a_server_grows_whichever_of_its_disks_are_there() {
     let directory = drystone_chunk::DataDirectory::open(&second).unwrap();
     drystone_identity::format(&*directory.disk, &identity).unwrap();
     drop(directory);
+    [first, second]
+}
+
+async fn start_on(cluster: &Cluster, data: &[&PathBuf]) -> Handle {
+    let start = cluster.start_server(0, |config| {
+        config.data = data.iter().map(|path| path.to_path_buf()).collect()
+    });
+    start.await.unwrap()
+}
+
+fn boots(cluster: &Cluster) -> Vec<u64> {
+    let told = cluster.told.lock().unwrap();
+    told.registered.iter().map(|node| node.boot_counter).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_disks_missed_different_boots_comes_back() {
+    let cluster = Cluster::start(1).await;
+    let [a, b] = two_disks(&cluster).await;
+    cluster.told.lock().unwrap().judge = true;
+    let sets = [
+        vec![&a, &b],
+        // One counter, two randoms.
+        vec![&b],
+        vec![&a],
+        // Behind by several.
+        vec![&a],
+        vec![&a],
+        vec![&b],
+        vec![&a, &b],
+        vec![&b],
+        vec![&a],
+    ];
+    for data in sets {
+        let server = start_on(&cluster, &data).await;
+        server.registered().await.unwrap();
+        server.shutdown().await;
+    }
+    assert_eq!(boots(&cluster), [1, 2, 3, 3, 4, 5, 6, 4, 7, 8, 9, 9, 10]);
+    // An old image of a disk is refused for good.
+    for file in ["boot-a", "boot-b"] {
+        std::fs::copy(a.join(file), cluster.root.path().join(file)).unwrap();
+    }
+    for _ in 0..2 {
+        let server = start_on(&cluster, &[&a]).await;
+        server.registered().await.unwrap();
+        server.shutdown().await;
+    }
+    for file in ["boot-a", "boot-b"] {
+        std::fs::copy(cluster.root.path().join(file), a.join(file)).unwrap();
+    }
+    cluster.told.lock().unwrap().registered.clear();
+    let server = start_on(&cluster, &[&a]).await;
+    assert_eq!(
+        server.stopped().await,
+        StopReason::Stranger("boot 11 is over".into())
+    );
+    assert_eq!(boots(&cluster), [11]);
+}
+
+fn missed(expected: u64, retry_after_ms: u32) -> ErrorReply {
+    ErrorReply {
+        expected,
+        retry_after_ms,
+        ..drystone_rpc::refusal(Code::Stranger, "boot is over")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_waits_for_the_recorded_process_to_be_silent_but_not_for_ever() {
+    let cluster = Cluster::start(1).await;
+    cluster.stop().await;
+    let data = cluster.path(0);
+    let replies = [missed(9, 50), missed(9, 1), missed(9, 0)];
+    cluster.told.lock().unwrap().refusals.extend(replies);
+    let server = start_on(&cluster, &[&data]).await;
+    server.registered().await.unwrap();
+    assert_eq!(boots(&cluster), [1, 2, 2, 2, 9]);
+    server.shutdown().await;
+    // It lives.
+    cluster.told.lock().unwrap().refusals = vec![missed(99, 1); 20].into();
+    let server = start_on(&cluster, &[&data]).await;
+    let StopReason::Stranger(reason) = server.stopped().await else {
+        panic!("it was not asked to stop")
+    };
+    assert!(reason.contains("alive"), "{reason}");
+    assert_eq!(boots(&cluster).len(), 5 + 6);
+    assert_eq!(boots(&cluster).last(), Some(&10));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_later_boot_is_taken_once_and_never_by_a_process_that_was_registered() {
+    let cluster = Cluster::start(1).await;
+    {
+        let mut told = cluster.told.lock().unwrap();
+        told.refusals.push_back(missed(9, 0));
+        told.forget = true;
+    }
+    let stranger = StopReason::Stranger("boot is over".into());
+    assert_eq!(cluster.servers[0].stopped().await, stranger);
+    assert_eq!(boots(&cluster), [1, 1]);
+    let data = cluster.path(0);
+    let replies = [missed(9, 0), missed(20, 0)];
+    cluster.told.lock().unwrap().refusals.extend(replies);
+    let server = start_on(&cluster, &[&data]).await;
+    assert_eq!(server.stopped().await, stranger);
+    assert_eq!(boots(&cluster), [1, 1, 2, 9]);
+    // A counter below its own is no reason to come back.
+    cluster.told.lock().unwrap().refusals.push_back(missed(10, 0));
+    let server = start_on(&cluster, &[&data]).await;
+    assert_eq!(server.stopped().await, stranger);
+    assert_eq!(boots(&cluster), [1, 1, 2, 9, 10]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_boot_counter_of_a_server_grows_whichever_of_its_disks_are_there() {
+    let cluster = Cluster::start(1).await;
+    let [first, second] = two_disks(&cluster).await;
     let sets = [
         vec![&first],
         vec![&first, &second],
@@ -168,23 +287,10 @@ async fn the_boot_counter_of_a_server_grows_whichever_of_its_disks_are_there() {
         vec![&first],
     ];
     for data in sets {
-        let server = cluster
-            .start_server(0, |config| {
-                config.data = data.iter().map(|path| path.to_path_buf()).collect()
-            })
-            .await
-            .unwrap();
+        let server = start_on(&cluster, &data).await;
         server.registered().await.unwrap();
         assert_eq!(server.disks().len(), data.len());
         server.shutdown().await;
     }
-    let boots: Vec<u64> = cluster
-        .told
-        .lock()
-        .unwrap()
-        .registered
-        .iter()
-        .map(|node| node.boot_counter)
-        .collect();
-    assert_eq!(boots, [1, 2, 3, 4, 5, 6]);
+    assert_eq!(boots(&cluster), [1, 2, 3, 4, 5, 6]);
 }
