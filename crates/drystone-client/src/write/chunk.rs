@@ -14,11 +14,16 @@
 //!                     Waiting -> Granting              Finishing at the survivors' shortest length
 //!                     (rewrite elsewhere)                 -> Replacing -> Copying -> sealed part -> the rest
 //! ```
-//! Here is the straight way; `recover` and `settle` hold the rest. `step` numbers the phases: answers that belong
+//! Receipts that are missing at the end are completed the same way (Replacing, Copying) before the part is sealed; a
+//! server that failed lately is asked first, if there is no other.
+//! Here is the straight way; `recover`, `settle` and `doubtful` hold the rest. `step` numbers the phases: answers that belong
 //! to an earlier phase are ignored.
 
+mod doubtful;
 mod recover;
 mod settle;
+
+pub(crate) use doubtful::Sign;
 
 use super::buffer::{Buffer, Frame};
 use drystone_env::Monotonic;
@@ -31,7 +36,7 @@ use std::time::Duration;
 
 /// Chunks that are begun for one stretch before it is given up: more than any cluster has failing at once.
 const MAX_GRANTS: u32 = 16;
-/// Replacements that are tried for one sealed part before its redundancy is taken as it is.
+/// Copies that are tried for one sealed part before its redundancy is taken as it is.
 const MAX_REPLACEMENTS: u32 = 3;
 /// Without new bytes for this long what was sent is made durable, so that a stalled source holds no budget.
 const IDLE_FLUSH: Duration = Duration::from_millis(200);
@@ -129,6 +134,10 @@ pub(crate) enum Input {
         step: u64,
         result: Result<Grant, Trouble>,
     },
+    Asked {
+        step: u64,
+        sign: Sign,
+    },
     Copied {
         step: u64,
         result: Result<Receipt, Trouble>,
@@ -184,6 +193,12 @@ pub(crate) enum Output {
         have: Vec<ReplicaRecord>,
         avoid: Vec<u64>,
     },
+    /// Does this server, which failed lately, give a sign of life?
+    Ask {
+        step: u64,
+        chunk: u64,
+        to: Member,
+    },
     Copy {
         step: u64,
         grant: Grant,
@@ -191,11 +206,17 @@ pub(crate) enum Output {
         length: u64,
         from: Member,
         to: Member,
+        /// It is not worth a long wait.
+        brief: bool,
     },
     /// So many bytes are no longer held.
     Release(u64),
     /// This node failed us.
     Blamed(u64),
+    /// It failed us lately, and took a copy now.
+    Trusted(u64),
+    /// It failed us lately, gave a sign of life, and failed a copy.
+    Spoiled(u64),
     Note(Note),
     Wake(Monotonic),
     /// The next chunk of the stretch is sealed.
@@ -268,8 +289,30 @@ struct Settling {
     grant: Grant,
     length: u64,
     receipts: Vec<(Member, Receipt)>,
+    // Copies.
     tried: u32,
     replacement: Option<(Grant, Member)>,
+    // Servers in doubt that did not answer in this round.
+    asked: BTreeMap<u64, Sign>,
+    rounds: u32,
+    waits_since: Option<Monotonic>,
+    pause: Option<Monotonic>,
+}
+
+impl Settling {
+    fn new(grant: Grant, length: u64, receipts: Vec<(Member, Receipt)>) -> Self {
+        Self {
+            grant,
+            length,
+            receipts,
+            tried: 0,
+            replacement: None,
+            asked: BTreeMap::new(),
+            rounds: 0,
+            waits_since: None,
+            pause: None,
+        }
+    }
 }
 
 enum Phase {
@@ -372,6 +415,7 @@ impl ChunkWrite {
                 self.on_finished(now, member, result, out);
             }
             Input::Replacement { step, result } if step == self.step => self.on_replacement(now, result, out),
+            Input::Asked { step, sign } if step == self.step => self.on_asked(now, sign, out),
             Input::Copied { step, result } if step == self.step => self.on_copied(now, result, out),
             Input::Tick => {}
             // An answer to a phase that is over.
@@ -414,6 +458,7 @@ impl ChunkWrite {
             Phase::Waiting(until) if *until <= now => self.ask_grant(out),
             Phase::Waiting(until) => out.push(Output::Wake(*until)),
             Phase::Writing(_) => self.send(now, out),
+            Phase::Settling(_) => self.resume(now, out),
             _ => {}
         }
         if let Some(since) = self.trouble_since {
@@ -450,7 +495,8 @@ impl ChunkWrite {
         let willing: Vec<usize> = (0..grant.members.len())
             .filter(|&at| !self.avoid.contains(&grant.members[at].node))
             .collect();
-        // Better fewer replicas than one that just failed, as long as the policy allows it.
+        // The leader knows no others. A stream does not wait for one that just failed, as long as the policy allows
+        // it; the sealed part is completed there by a copy.
         let chain = if willing.len() >= minimum(&self.policy) {
             willing
         } else {
@@ -641,16 +687,7 @@ impl ChunkWrite {
             let trouble = Trouble::new(Code::Unavailable, "fewer receipts than replicas in the chain");
             return self.on_trouble(now, trouble, None, out);
         }
-        self.settle(
-            Settling {
-                grant,
-                length,
-                receipts,
-                tried: 0,
-                replacement: None,
-            },
-            out,
-        );
+        self.settle(Settling::new(grant, length, receipts), out);
     }
 }
 

@@ -1,12 +1,13 @@
 //! Writing: chunks streamed down chains in parallel, then one command that makes the content visible.
 //!
 //! [`chunk`] is the synchronous core of one stretch, [`buffer`] what it may have to send again, [`run`] its shell,
-//! [`sealed`] keeps what is sealed until it is published, [`shared`] what the writers of a process share,
+//! [`doubts`] says what becomes of servers that failed, [`sealed`] keeps what is sealed until it is published, [`shared`] what the writers of a process share,
 //! [`writer`] cuts the stream and publishes, [`grow`] moves a file out of the metadata when bytes in chunks are
 //! added to it.
 
 mod buffer;
 mod chunk;
+mod doubts;
 mod grow;
 mod run;
 mod sealed;

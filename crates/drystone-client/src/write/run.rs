@@ -1,7 +1,8 @@
 //! Runs one [`ChunkWrite`]: its outputs become calls, their answers its inputs.
 
 use super::buffer::Frame;
-use super::chunk::{ChunkWrite, Grant, Input, Limits, Member, Note, Output, Part, Send, Trouble};
+use super::chunk::{ChunkWrite, Grant, Input, Limits, Member, Note, Output, Part, Send, Sign, Trouble};
+use super::doubts::Standing;
 use super::shared::Wanted;
 use crate::client::Client;
 use crate::metrics::Metrics;
@@ -9,7 +10,7 @@ use drystone_env::{BoxFuture, Monotonic};
 use drystone_proto::data::{
     Append, AppendReply, ChunkStatus, ChunkStatusRequest, CopyPrefix, Finish, FinishReply, Hop,
 };
-use drystone_proto::record::PolicyRecord;
+use drystone_proto::record::{PolicyRecord, ReplicaRecord};
 use drystone_proto::{Kind, Message};
 use drystone_rpc::{CallError, CallOptions, Channel, Payload};
 use drystone_types::{Code, NodeId};
@@ -20,6 +21,9 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 /// Bulk data has a connection of its own, so that small calls do not stand behind megabytes.
 const BULK_LANE: u8 = 1;
+
+/// Bytes per second below which a copy to a server in doubt is not worth its wait.
+const SLOWEST_COPY: u64 = 16 << 20;
 
 /// What a writer hands to the chunk it fills. The queue is unbounded because every frame in it holds its part of the
 /// process's budget.
@@ -52,7 +56,8 @@ pub(crate) async fn run(
         sync_every: options.sync_every.0,
         patience: options.deadline,
     };
-    let core = ChunkWrite::new(limits, stretch.policy, client.shared.writes.suspects(clock.now()));
+    let doubtful = client.shared.writes.doubts.nodes(clock.now());
+    let core = ChunkWrite::new(limits, stretch.policy, doubtful);
     let mut runner = Runner {
         client: client.clone(),
         stretch,
@@ -129,6 +134,7 @@ impl Runner {
         wake: &mut Option<Monotonic>,
     ) -> Option<Result<(), Trouble>> {
         let metrics = self.client.shared.metrics.clone();
+        let now = self.client.shared.env.clock.now();
         for output in out.drain(..) {
             match output {
                 Output::Cancel => self.calls.clear(),
@@ -139,11 +145,10 @@ impl Runner {
                 }
                 Output::Blamed(node) => {
                     Metrics::add(&metrics.replicas_blamed, 1);
-                    self.client
-                        .shared
-                        .writes
-                        .suspect(node, self.client.shared.env.clock.now());
+                    self.client.shared.writes.doubts.blamed(node, now);
                 }
+                Output::Spoiled(node) => self.client.shared.writes.doubts.spoiled(node, now),
+                Output::Trusted(node) => self.client.shared.writes.doubts.trusted(node),
                 Output::Note(Note::Rewritten) => Metrics::add(&metrics.chunks_rewritten, 1),
                 Output::Note(Note::CutShort) => Metrics::add(&metrics.chunks_cut_short, 1),
                 Output::Note(Note::Replaced) => Metrics::add(&metrics.replicas_replaced, 1),
@@ -167,27 +172,9 @@ impl Runner {
                     grant,
                     have,
                     avoid,
-                } => {
-                    let client = self.client.clone();
-                    self.calls.push(Box::pin(async move {
-                        let result = client
-                            .shared
-                            .writes
-                            .replacement(&client, &grant, 0, have, avoid)
-                            .await;
-                        Input::Replacement { step, result }
-                    }));
-                }
-                Output::Copy {
-                    step,
-                    grant,
-                    replacement,
-                    length,
-                    from,
-                    to,
-                } => {
-                    self.copy(step, &grant, &replacement, length, &from, &to);
-                }
+                } => self.replace(step, grant, have, avoid),
+                Output::Ask { step, chunk, to } => self.ask(step, chunk, &to),
+                copy @ Output::Copy { .. } => self.copy(copy),
                 Output::Sealed(part) => self.sealed.push(part),
                 Output::Done => return Some(Ok(())),
                 Output::Failed(trouble) => return Some(Err(trouble)),
@@ -312,15 +299,76 @@ impl Runner {
         }));
     }
 
-    fn copy(
-        &mut self,
-        step: u64,
-        grant: &Grant,
-        replacement: &Grant,
-        length: u64,
-        from: &Member,
-        to: &Member,
-    ) {
+    fn replace(&mut self, step: u64, grant: Grant, have: Vec<ReplicaRecord>, avoid: Vec<u64>) {
+        let client = self.client.clone();
+        self.calls.push(Box::pin(async move {
+            let writes = &client.shared.writes;
+            let result = writes.replacement(&client, &grant, 0, have, avoid).await;
+            Input::Replacement { step, result }
+        }));
+    }
+
+    /// Asks a server in doubt for a sign of life; the chunk waits for it only if that is worth it.
+    fn ask(&mut self, step: u64, chunk: u64, to: &Member) {
+        let (client, node) = (self.client.clone(), to.node);
+        let standing = client
+            .shared
+            .writes
+            .doubts
+            .standing(node, client.shared.env.clock.now());
+        if standing == (Standing::Away { probe: false }) {
+            let away = Input::Asked {
+                step,
+                sign: Sign::Away,
+            };
+            return self.calls.push(Box::pin(async move { away }));
+        }
+        let request = ChunkStatusRequest {
+            chunk,
+            replica: Some(to.replica),
+        };
+        let within = self.within(client.shared.options.slow);
+        let call = self
+            .channel(to, 0)
+            .call::<_, ChunkStatus>(Kind::ChunkStatus, &request, None, within);
+        let env = client.shared.env.clone();
+        let asking = async move {
+            // It need not know the chunk.
+            let sign = answer(call.await).map_or_else(|trouble| trouble.code == Code::NotFound, |_| true);
+            let now = client.shared.env.clock.now();
+            client.shared.writes.doubts.heard(node, now, sign);
+            if sign { Sign::Here } else { Sign::Silent }
+        };
+        match standing {
+            Standing::Ask => self.calls.push(Box::pin(async move {
+                let sign = asking.await;
+                Input::Asked { step, sign }
+            })),
+            Standing::Away { .. } => {
+                let probe = async move {
+                    asking.await;
+                };
+                env.spawn.spawn("probe", Box::pin(probe));
+                let sign = Sign::Away;
+                self.calls
+                    .push(Box::pin(async move { Input::Asked { step, sign } }));
+            }
+        }
+    }
+
+    fn copy(&mut self, copy: Output) {
+        let Output::Copy {
+            step,
+            grant,
+            replacement,
+            length,
+            from,
+            to,
+            brief,
+        } = copy
+        else {
+            return;
+        };
         let request = CopyPrefix {
             chunk: grant.chunk,
             epoch: grant.epoch,
@@ -332,9 +380,13 @@ impl Runner {
             }),
             grant: replacement.token.clone(),
         };
-        let within = self.within(self.slow() * 10);
+        let wait = match brief {
+            true => self.slow() * 2 + Duration::from_micros(length * 1_000_000 / SLOWEST_COPY),
+            false => self.slow() * 10,
+        };
+        let within = self.within(wait);
         let call = self
-            .channel(from, 0)
+            .channel(&from, 0)
             .call(Kind::CopyPrefix, &request, None, within);
         self.calls.push(Box::pin(async move {
             Input::Copied {

@@ -1,6 +1,7 @@
 //! What all writers of a process share: the budget, grants fetched ahead, who failed lately, policies, latencies.
 
 use super::chunk::{Grant, Member, Trouble};
+use super::doubts::Doubts;
 use crate::attributes::policy_record;
 use crate::client::Client;
 use crate::error::{Error, ErrorKind};
@@ -9,7 +10,6 @@ use crate::meta::{Failed, Repeat};
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::read::Consistency;
-use crate::suspects::Suspects;
 use drystone_env::Monotonic;
 use drystone_proto::Kind;
 use drystone_proto::command::Target;
@@ -40,7 +40,7 @@ pub(crate) struct WritePath {
     pub(crate) budget: Arc<Semaphore>,
     pub(crate) latency: Latency,
     shelves: Mutex<BTreeMap<ShelfKey, Arc<tokio::sync::Mutex<Shelf>>>>,
-    suspects: Suspects,
+    pub(crate) doubts: Doubts,
     policies: Mutex<BTreeMap<String, (Monotonic, PolicyRecord)>>,
     life_ms: AtomicU64,
 }
@@ -53,6 +53,8 @@ struct Shelf {
     grants: VecDeque<Grant>,
     asked_at: Option<Monotonic>,
     count: u32,
+    // The servers that were to be left out, if there were others.
+    avoid: Vec<u64>,
 }
 
 /// What a writer wants to write to.
@@ -75,7 +77,7 @@ impl WritePath {
             budget: Arc::new(Semaphore::new(options.unacknowledged.0 as usize)),
             latency: Latency::default(),
             shelves: Mutex::default(),
-            suspects: Suspects::default(),
+            doubts: Doubts::default(),
             policies: Mutex::default(),
             life_ms: AtomicU64::new(LIFE_UNKNOWN.as_millis() as u64),
         }
@@ -84,15 +86,6 @@ impl WritePath {
     /// How long the newest grant lives.
     pub(crate) fn life(&self) -> Duration {
         Duration::from_millis(self.life_ms.load(Relaxed))
-    }
-
-    /// Nodes that failed a write lately.
-    pub(crate) fn suspects(&self, now: Monotonic) -> Vec<u64> {
-        self.suspects.now(now)
-    }
-
-    pub(crate) fn suspect(&self, node: u64, now: Monotonic) {
-        self.suspects.add(node, now);
     }
 
     pub(crate) fn forget_policies(&self) {
@@ -134,11 +127,13 @@ impl WritePath {
             return Err(Trouble::new(Code::Unavailable, "no grant came in time"));
         };
         let now = client.shared.env.clock.now();
-        shelf.grants.retain(|grant| {
+        let Shelf { grants, avoid, .. } = &mut *shelf;
+        grants.retain(|grant| {
+            // The leader knew no others if it named one in spite of the wish.
             let avoided = grant
                 .members
                 .iter()
-                .any(|member| wanted.avoid.contains(&member.node));
+                .any(|member| wanted.avoid.contains(&member.node) && !avoid.contains(&member.node));
             // Most of its time until a chunk is ended is still to come.
             let age = GRANT_AGE.min(grant.life / 6);
             now.since(grant.asked_at) < age && !avoided && !wanted.fresh
@@ -155,6 +150,7 @@ impl WritePath {
             false => 1,
         };
         shelf.asked_at = Some(now);
+        shelf.avoid.clone_from(&wanted.avoid);
         let request = GrantRequest {
             count: shelf.count,
             max_bytes: wanted.max_bytes,

@@ -142,6 +142,47 @@ async fn a_paused_chunk_server_does_not_fail_a_write() {
     assert!(content(&client, "/f").await == data);
 }
 
+/// One slow moment once cost every chunk of the next 10 s a replica.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_well_again_gets_its_replicas() {
+    let cluster = Cluster::start(1, 3).await;
+    let client = cluster
+        .client_with(|options| options.slow = Duration::from_millis(200))
+        .await;
+    let silent = |silent| cluster.world.nodes[0].silent.store(silent, SeqCst);
+    let put = async |at: u64| {
+        let published = client
+            .put(&format!("/f{at}"), bytes(at, 30_000), WriteOptions::default())
+            .await;
+        published.unwrap().redundancy
+    };
+    assert_eq!(put(0).await, 3);
+    silent(true);
+    let (redundancy, ()) = tokio::join!(put(1), async {
+        cluster.env.clock.sleep(Duration::from_millis(1_200)).await;
+        silent(false);
+    });
+    assert!(client.metrics().snapshot().replicas_blamed >= 1);
+    assert_eq!(redundancy, 3, "the moment was waited for");
+    for at in 2..20 {
+        assert_eq!(put(at).await, 3);
+    }
+    // It stays away: writers stop waiting, and notice when it is back.
+    silent(true);
+    while put(20).await == 3 {}
+    let began = cluster.env.clock.now();
+    for at in 20..40 {
+        assert_eq!(put(at).await, 2);
+    }
+    assert!(cluster.env.clock.now().since(began) < Duration::from_secs(2));
+    silent(false);
+    let began = cluster.env.clock.now();
+    while put(40).await == 2 {
+        cluster.env.clock.sleep(Duration::from_millis(20)).await;
+    }
+    assert!(cluster.env.clock.now().since(began) < Duration::from_secs(5));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn small_files_share_prefetched_grants() {
     let cluster = Cluster::start(1, 3).await;

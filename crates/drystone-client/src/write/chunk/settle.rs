@@ -89,14 +89,7 @@ impl ChunkWrite {
             .max_by_key(|(length, group)| (group.len(), *length));
         match best {
             Some((length, receipts)) if length > 0 => {
-                let settling = Settling {
-                    grant: finishing.grant,
-                    length,
-                    receipts,
-                    tried: 0,
-                    replacement: None,
-                };
-                self.settle(settling, out);
+                self.settle(Settling::new(finishing.grant, length, receipts), out);
             }
             _ if self.buffer.whole() => self.rewrite(now, out),
             _ => {
@@ -111,72 +104,71 @@ impl ChunkWrite {
         // A grant with fewer members is the leader's word that there are no more domains.
         let wanted = (settling.grant.policy.replicas as usize).min(settling.grant.members.len());
         let enough = settling.receipts.len() >= wanted;
-        if enough || settling.tried >= MAX_REPLACEMENTS {
-            return self.seal(settling, None, out);
+        match enough || settling.tried >= MAX_REPLACEMENTS {
+            true => self.seal(settling, None, out),
+            false => self.replace(settling, out),
         }
-        let step = self.next_step(out);
-        out.push(Output::Replace {
-            step,
-            grant: settling.grant.clone(),
-            have: settling
-                .receipts
-                .iter()
-                .map(|(member, _)| member.replica)
-                .collect(),
-            avoid: self.avoid.iter().copied().collect(),
-        });
-        self.phase = Phase::Settling(Settling {
-            tried: settling.tried + 1,
-            replacement: None,
-            ..settling
-        });
     }
 
     pub(super) fn on_replacement(
         &mut self,
-        _now: Monotonic,
+        now: Monotonic,
         result: Result<Grant, Trouble>,
         out: &mut Vec<Output>,
     ) {
-        let Phase::Settling(settling) = &mut self.phase else {
+        let Phase::Settling(settling) = &self.phase else {
             return;
         };
-        let minimum = settling.receipts.len() >= minimum(&self.policy);
+        let have = |member: &Member| {
+            let mut receipts = settling.receipts.iter();
+            receipts.any(|(of, _)| of.replica.disk == member.replica.disk)
+        };
         let found = result.and_then(|grant| {
-            let have = |member: &Member| {
-                settling
-                    .receipts
-                    .iter()
-                    .any(|(of, _)| of.replica.disk == member.replica.disk)
-            };
             let member = grant.members.iter().find(|member| !have(member)).cloned();
-            let member = member.filter(|member| !(minimum && self.avoid.contains(&member.node)));
-            let none = || Trouble::new(Code::NotEnoughDomains, "no replacement that did not just fail");
+            let none = || Trouble::new(Code::NotEnoughDomains, "no replacement was granted");
             member.map(|member| (grant, member)).ok_or_else(none)
         });
+        let minimum = settling.receipts.len() >= minimum(&self.policy);
         match found {
-            Ok((replacement, to)) => {
-                let from = settling.receipts[settling.tried as usize % settling.receipts.len()]
-                    .0
-                    .clone();
-                settling.replacement = Some((replacement.clone(), to.clone()));
-                let (grant, length) = (settling.grant.clone(), settling.length);
-                out.push(Output::Copy {
-                    step: self.step,
-                    grant,
-                    replacement,
-                    length,
-                    from,
-                    to,
-                });
-            }
-            Err(trouble) => {
+            Ok(found) if minimum && self.avoid.contains(&found.1.node) => self.ask(now, found, out),
+            found => {
                 let Phase::Settling(settling) = std::mem::replace(&mut self.phase, Phase::Idle) else {
                     return;
                 };
-                self.seal(settling, Some(trouble), out);
+                match found {
+                    Ok((replacement, to)) => self.copy(settling, replacement, to, out),
+                    Err(trouble) => self.seal(settling, Some(trouble), out),
+                }
             }
         }
+    }
+
+    /// One of those that have the part sends it to a new member.
+    pub(super) fn copy(
+        &mut self,
+        mut settling: Settling,
+        replacement: Grant,
+        to: Member,
+        out: &mut Vec<Output>,
+    ) {
+        let from = settling.receipts[settling.tried as usize % settling.receipts.len()]
+            .0
+            .clone();
+        settling.tried += 1;
+        settling.replacement = Some((replacement.clone(), to.clone()));
+        // Without it the part would do, too.
+        let brief = self.avoid.contains(&to.node) && settling.receipts.len() >= minimum(&self.policy);
+        let step = self.next_step(out);
+        out.push(Output::Copy {
+            step,
+            grant: settling.grant.clone(),
+            replacement,
+            length: settling.length,
+            from,
+            to,
+            brief,
+        });
+        self.phase = Phase::Settling(settling);
     }
 
     pub(super) fn on_copied(
@@ -203,17 +195,28 @@ impl ChunkWrite {
         match result {
             Ok(receipt) if equal(&receipt) => {
                 out.push(Output::Note(Note::Replaced));
+                if self.avoid.remove(&to.node) {
+                    out.push(Output::Trusted(to.node));
+                }
                 settling.receipts.push((to, receipt));
             }
-            Ok(_) => self.blame(to.node, out),
+            Ok(_) => self.spoiled(to.node, out),
             Err(trouble) => {
                 self.last_trouble = trouble;
                 if !self.last_trouble.is_of_grant() {
-                    self.blame(to.node, out);
+                    self.spoiled(to.node, out);
                 }
             }
         }
         self.settle(settling, out);
+    }
+
+    /// It did not take a copy.
+    fn spoiled(&mut self, node: u64, out: &mut Vec<Output>) {
+        match self.avoid.contains(&node) {
+            true => out.push(Output::Spoiled(node)),
+            false => self.blame(node, out),
+        }
     }
 
     /// The part is as redundant as it gets now.

@@ -1,5 +1,6 @@
 //! The core against a seeded world of chunk servers that die, pause, come back and lose answers.
 
+use super::super::doubts::{Doubts, Standing};
 use super::*;
 use drystone_env::{Rng, SeededRng};
 use drystone_proto::data::HopState;
@@ -41,6 +42,12 @@ struct World {
     parts: Vec<Part>,
     // Only the newest wish counts, as in the shell.
     wake: Option<u64>,
+    // Those of the whole process.
+    doubts: Doubts,
+    // A server that gives signs of life and takes no bytes.
+    hung: Option<usize>,
+    // Copies that such a server was asked to take.
+    spoiled: usize,
 }
 
 #[allow(clippy::large_enum_variant, reason = "a test keeps few of them")]
@@ -49,6 +56,7 @@ enum Event {
     Deliver(Output),
     Answer(Input, u64),
     Feed(Input),
+    Probe(u64),
     Kill(usize),
     Revive(usize),
     Pause(usize, u64),
@@ -85,6 +93,9 @@ impl World {
             blamed: 0,
             parts: Vec::new(),
             wake: None,
+            doubts: Doubts::default(),
+            hung: None,
+            spoiled: 0,
         }
     }
 
@@ -181,6 +192,9 @@ impl World {
                 replica: Some(replica(node)),
                 ..HopState::default()
             };
+            if self.hung == Some(node) {
+                break;
+            }
             if !self.answers(node) {
                 hop.code = Code::Unavailable.number();
                 hops.push(hop);
@@ -230,8 +244,11 @@ impl World {
             Output::Append { step, position, send } => {
                 let first = send.grant.members[send.chain[0]].node as usize;
                 let dead = self.servers[first].dead;
+                let hung = |at: &usize| self.hung == Some(send.grant.members[*at].node as usize);
+                let stuck = send.chain.iter().any(hung);
                 let answer = if self.answers(first) {
-                    Ok(self.append(&send))
+                    let reply = self.append(&send);
+                    if stuck { Err(silent) } else { Ok(reply) }
                 } else {
                     Err(silent)
                 };
@@ -307,16 +324,41 @@ impl World {
                 };
                 (Input::Replacement { step, result }, 0)
             }
+            Output::Ask { step, to, .. } => {
+                let (standing, node) = (self.doubts.standing(to.node, Monotonic(self.now)), to.node);
+                let server = &self.servers[node as usize];
+                let pause = server.paused_until.saturating_sub(self.now);
+                let (sign, wait) = match standing {
+                    Standing::Away { probe } => {
+                        if probe {
+                            self.push(self.now + 500, Event::Probe(node));
+                        }
+                        (Sign::Away, 0)
+                    }
+                    Standing::Ask if server.dead => (Sign::Silent, 0),
+                    // It answers when it goes on.
+                    Standing::Ask if pause < SECOND => (Sign::Here, pause),
+                    Standing::Ask => (Sign::Silent, SECOND),
+                };
+                if standing == Standing::Ask {
+                    self.doubts
+                        .heard(node, Monotonic(self.now + wait), sign == Sign::Here);
+                }
+                (Input::Asked { step, sign }, wait)
+            }
             Output::Copy {
                 step,
                 grant,
                 length,
                 from,
                 to,
+                brief,
                 ..
             } => {
                 let (from, to) = (from.node as usize, to.node as usize);
-                let answers = self.answers(from) && self.answers(to);
+                let hung = self.hung == Some(to);
+                self.spoiled += usize::from(hung);
+                let answers = self.answers(from) && self.answers(to) && !hung;
                 let result = match answers {
                     true => {
                         let data = self.servers[from].replicas[&grant.chunk].data[..length as usize].to_vec();
@@ -330,10 +372,8 @@ impl World {
                     }
                     false => Err(silent),
                 };
-                (
-                    Input::Copied { step, result },
-                    if answers { 0 } else { 10 * SECOND },
-                )
+                let wait = if brief { 3 * SECOND } else { 10 * SECOND };
+                (Input::Copied { step, result }, if answers { 0 } else { wait })
             }
             _ => return None,
         })
@@ -365,6 +405,10 @@ impl World {
                 }
             }
             Event::Revive(node) => self.servers[*node].dead = false,
+            Event::Probe(node) => {
+                let sign = self.answers(*node as usize);
+                self.doubts.heard(*node, Monotonic(self.now), sign);
+            }
             Event::Pause(node, until) => self.servers[*node].paused_until = *until,
             _ => {}
         }
@@ -386,7 +430,12 @@ impl World {
                 Output::Note(note) => {
                     self.notes.insert(note);
                 }
-                Output::Blamed(_) => self.blamed += 1,
+                Output::Blamed(node) => {
+                    self.blamed += 1;
+                    self.doubts.blamed(node, Monotonic(self.now));
+                }
+                Output::Trusted(node) => self.doubts.trusted(node),
+                Output::Spoiled(node) => self.doubts.spoiled(node, Monotonic(self.now)),
                 Output::Sealed(part) => {
                     let age = self.now - self.granted[&part.chunk.chunk];
                     assert!(
@@ -475,7 +524,8 @@ fn run_slowly(seed: u64, life: u64, faults: u64) -> (Result<Vec<Part>, Trouble>,
 }
 
 fn drive(world: &mut World, limits: Limits, data: &[u8]) -> Result<Vec<Part>, Trouble> {
-    let mut core = ChunkWrite::new(limits, world.policy(), []);
+    let doubts = world.doubts.nodes(Monotonic(world.now));
+    let mut core = ChunkWrite::new(limits, world.policy(), doubts);
     let (mut out, mut steps) = (Vec::new(), 0);
     loop {
         steps += 1;
@@ -688,4 +738,102 @@ fn nobody_is_blamed_for_an_expired_grant() {
     assert!(!out.iter().any(|output| matches!(output, Output::Blamed(_))));
     let failed = |output: &Output| matches!(output, Output::Failed(trouble) if trouble.is_of_grant());
     assert!(out.iter().any(failed));
+}
+
+/// One process writes chunks of a frame each for so long, one after another. Gives when each was begun, how long it
+/// took and how many receipts it has.
+fn run_chunks(world: &mut World, until: u64) -> Vec<(u64, u64, usize)> {
+    let (mut chunks, limits) = (
+        Vec::new(),
+        Limits {
+            window: 4,
+            sync_every: 40_000,
+            patience: Duration::from_secs(30),
+        },
+    );
+    while world.now < until {
+        let (began, data) = (world.now, vec![chunks.len() as u8; 8192]);
+        world.released = 0;
+        let frame = Frame::new(bytes::Bytes::copy_from_slice(&data));
+        world.push(began, Event::Feed(Input::Frame(frame)));
+        world.push(began, Event::Feed(Input::End));
+        let parts = drive(world, limits.clone(), &data).unwrap();
+        let receipts = parts.iter().map(|part| part.chunk.receipts.len()).min().unwrap();
+        chunks.push((began, world.now - began, receipts));
+        // What is left belongs to the chunk that is over; faults are still to come.
+        world.wake = None;
+        world
+            .queue
+            .retain(|_, event| !matches!(event, Event::Deliver(_) | Event::Answer(..) | Event::Feed(_)));
+        world.now += 1_000;
+    }
+    chunks
+}
+
+/// Once it cost every chunk of the next 10 s a replica, and nothing repaired them.
+#[test]
+fn one_slow_moment_of_a_server_costs_no_redundancy() {
+    for seed in 0..20 {
+        let mut world = World::new(SeededRng::new(seed), 3, 2, 3_600 * SECOND);
+        world.servers[1].paused_until = SECOND * 9 / 5;
+        let chunks = run_chunks(&mut world, 12 * SECOND);
+        assert!(world.blamed > 0, "seed {seed}: the moment was noticed");
+        for (began, _, receipts) in &chunks {
+            assert_eq!(*receipts, 3, "seed {seed}: the chunk begun at {began}");
+        }
+        assert!(chunks.len() > 500, "seed {seed}: {} chunks", chunks.len());
+    }
+}
+
+#[test]
+fn a_dead_server_holds_nobody_up_for_long_and_is_found_again() {
+    for (seed, paused) in (0..10).flat_map(|seed| [(seed, false), (seed, true)]) {
+        let (mut world, back) = (
+            World::new(SeededRng::new(seed), 3, 2, 3_600 * SECOND),
+            30 * SECOND,
+        );
+        if paused {
+            world.servers[1].paused_until = back;
+        } else {
+            world.push(0, Event::Kill(1));
+            world.push(back, Event::Revive(1));
+        }
+        let chunks = run_chunks(&mut world, 40 * SECOND);
+        let waited: u64 = chunks
+            .iter()
+            .filter(|chunk| chunk.1 > SECOND / 10)
+            .map(|chunk| chunk.1)
+            .sum();
+        assert!(
+            waited < 6 * SECOND,
+            "seed {seed}, {paused}: writers waited {waited} us in all"
+        );
+        for (began, _, receipts) in &chunks {
+            let expected = if *began < back - 3 * SECOND { 2..=2 } else { 2..=3 };
+            assert!(
+                expected.contains(receipts),
+                "seed {seed}: {receipts} of the chunk begun at {began}"
+            );
+            assert!(
+                *began < back + 2 * SECOND || *receipts == 3,
+                "seed {seed}: it is back at {began}"
+            );
+        }
+    }
+}
+
+/// Its disk hangs, and its process does not know.
+#[test]
+fn a_server_that_only_seems_well_is_tried_less_and_less() {
+    let mut world = World::new(SeededRng::new(1), 3, 2, 3_600 * SECOND);
+    world.hung = Some(1);
+    let chunks = run_chunks(&mut world, 60 * SECOND);
+    assert!((2..=10).contains(&world.spoiled), "{} copies", world.spoiled);
+    assert!(chunks.iter().all(|chunk| chunk.2 == 2 && chunk.1 < 15 * SECOND));
+    let waited: u64 = chunks
+        .iter()
+        .filter(|chunk| chunk.1 > SECOND / 10)
+        .map(|chunk| chunk.1)
+        .sum();
+    assert!(waited < 45 * SECOND, "{waited}");
 }
