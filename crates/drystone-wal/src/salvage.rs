@@ -7,6 +7,7 @@
 //! header knows. Memory: a hundred bytes per batch.
 
 use crate::format::{BLOCK_BYTES, Header, HeaderError};
+use crate::recovery;
 use crate::segment::{Block, Reader, SegmentFile, list};
 use crate::{Lsn, Torn, WalConfig, WalError};
 use bytes::Bytes;
@@ -29,6 +30,8 @@ pub struct Gap {
 /// What [`salvage`] found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Salvaged {
+    /// Why the log does not open; `None` if it does.
+    pub fault: Option<String>,
     /// Records visited.
     pub records: u64,
     /// Bytes of the batches that they were in.
@@ -59,7 +62,11 @@ pub fn salvage(
     visit: &mut dyn FnMut(Lsn, Bytes),
 ) -> Result<Salvaged, WalError> {
     let segments = list(disk, &config.directory, config.direct)?;
-    let mut found = Salvaged::default();
+    let fault = recovery::read(disk, config, pool, &mut |_, _| Ok(())).err();
+    let mut found = Salvaged {
+        fault: fault.map(|fault| fault.to_string()),
+        ..Salvaged::default()
+    };
     let mut places: BTreeMap<u64, Place> = BTreeMap::new();
     for (index, segment) in segments.iter().enumerate() {
         collect(config, pool, (index, segment), &mut places, &mut found);
@@ -71,17 +78,20 @@ pub fn salvage(
     let released = last.header.released;
     let end = (last.segment, last.offset + last.header.batch_bytes());
     let mut next = (released, config.directory.clone(), 0);
+    let mut number = None;
     for place in places.values().filter(|place| place.header.next_lsn() > released) {
         let Some(segment) = segments.get(place.segment) else {
             continue;
         };
         let mut reader = Reader::new(segment, &config.directory, pool);
-        if place.header.first > next.0 {
+        let batch_missing = number.is_some_and(|number| place.header.number > number);
+        number = Some(place.header.number + 1);
+        if place.header.first > next.0 || batch_missing {
             found.gaps.push(Gap {
                 file: next.1,
                 offset: next.2,
                 first: Lsn(next.0),
-                records: place.header.first - next.0,
+                records: place.header.first.saturating_sub(next.0),
             });
         }
         next = (

@@ -61,7 +61,10 @@ fn an_intact_log_is_read_whole() {
     assert!(records.iter().enumerate().all(|(at, (lsn, record))| {
         *lsn == at as u64 + 1 && *record == format!("record {at}").as_bytes()
     }));
-    assert_eq!((found.records, found.gaps, found.tail), (40, vec![], None));
+    assert_eq!(
+        (found.records, found.gaps, found.tail, found.fault),
+        (40, vec![], None, None)
+    );
 }
 
 #[test]
@@ -87,6 +90,7 @@ fn a_damaged_batch_is_a_gap_of_known_size_and_what_follows_is_read() {
         records: 2,
     };
     assert_eq!(found.gaps, [gap]);
+    assert!(found.fault.unwrap().contains("damaged"));
 }
 
 #[test]
