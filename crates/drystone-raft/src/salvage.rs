@@ -7,7 +7,7 @@ use crate::log::Record;
 use bytes::Bytes;
 use drystone_env::{BufferPool, Disk};
 use drystone_types::{LogIndex, NodeId, Term};
-use drystone_wal::{Salvaged, WalConfig, WalError, salvage as salvage_records};
+use drystone_wal::{Lsn, Salvaged, WalConfig, WalError, salvage as salvage_records};
 use std::collections::BTreeMap;
 
 /// An intact entry.
@@ -24,6 +24,8 @@ pub struct RescuedEntry {
 pub struct Rescued {
     /// By index. Neighbours belong to each other; where an index is missing, so is the entry.
     pub entries: BTreeMap<u64, RescuedEntry>,
+    /// The record of the last intact entry.
+    pub last: Lsn,
     /// Up to here entries were purged.
     pub purged: Option<LogIndex>,
     /// The voters when that was written.
@@ -55,7 +57,7 @@ impl Rescued {
         LogIndex(last)
     }
 
-    fn take(&mut self, record: &[u8]) {
+    fn take(&mut self, lsn: Lsn, record: &[u8]) {
         match Record::decode(record) {
             Ok(Record::State(state)) => self.term = self.term.max(Term(state.term)),
             Ok(Record::Base(base)) => {
@@ -68,6 +70,7 @@ impl Rescued {
                 self.term = self.term.max(base.term);
             }
             Ok(Record::Entry(entry)) => {
+                self.last = lsn;
                 self.entries.split_off(&entry.index);
                 self.term = self.term.max(Term(entry.term));
                 self.membership_changed |= entry.kind != 0;
@@ -89,7 +92,7 @@ impl Rescued {
 /// The directory cannot be read at all.
 pub fn rescue(disk: &dyn Disk, log: &WalConfig, pool: &BufferPool) -> Result<Rescued, WalError> {
     let mut rescued = Rescued::default();
-    let found = salvage_records(disk, log, pool, &mut |_, record| rescued.take(&record))?;
+    let found = salvage_records(disk, log, pool, &mut |lsn, record| rescued.take(lsn, &record))?;
     rescued.log = found;
     Ok(rescued)
 }
