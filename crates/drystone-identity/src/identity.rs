@@ -160,6 +160,26 @@ impl Identity {
         }
     }
 
+    /// Makes the formatted directory one of another history of its cluster, after a restore; atomic and durable.
+    /// The directory must be locked, and whatever it holds must be good in that history.
+    ///
+    /// # Errors
+    /// As [`load`], or whatever the disk says; then it is of the one history or of the other.
+    pub fn adopt_history(disk: &dyn Disk, history: HistoryId) -> Result<Identity, IdentityError> {
+        let identity = Identity {
+            history,
+            ..load(disk)?
+        };
+        if let Some(fault) = identity.fault() {
+            return Err(IdentityError::Malformed {
+                file: FILE.file,
+                reason: fault.to_owned(),
+            });
+        }
+        put(disk, &identity)?;
+        Ok(identity)
+    }
+
     fn fault(&self) -> Option<&'static str> {
         let zero = [0; 16];
         if self.cluster.0 == zero || self.history.0 == zero || self.key.0 == [0; 32] {
@@ -197,6 +217,10 @@ pub fn format(disk: &dyn Disk, identity: &Identity) -> Result<(), IdentityError>
         return Err(IdentityError::NotEmpty(other.clone()));
     }
     boot::prepare(disk, identity)?;
+    put(disk, identity)
+}
+
+fn put(disk: &dyn Disk, identity: &Identity) -> Result<(), IdentityError> {
     // Whatever an interrupted format left may be longer than what is written now; the envelope knows its length.
     envelope::write(disk, TEMPORARY, &identity.encode())?;
     disk.sync_dir("")

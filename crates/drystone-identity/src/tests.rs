@@ -226,3 +226,26 @@ fn golden_bytes_of_a_boot_file() {
     assert_eq!(hex.get(32..48), Some("0100000000000000"));
     assert_eq!(hex.get(64..), Some("04000000000000000500000000000000"));
 }
+
+#[test]
+fn a_directory_takes_another_history_and_nothing_else_changes() {
+    let formatted = formatted();
+    let before = boot(&formatted.disk, &mut SeededRng::new(1)).unwrap();
+    let history = HistoryId([7; 16]);
+    Identity::adopt_history(&formatted.disk, history).unwrap();
+    let found = load(&formatted.disk).unwrap();
+    let expected = Identity {
+        history,
+        ..identity()
+    };
+    assert_eq!(found, expected);
+    let after = boot(&formatted.disk, &mut SeededRng::new(2)).unwrap();
+    assert_eq!(after.counter, before.counter + 1);
+    let zero = Identity::adopt_history(&formatted.disk, HistoryId::default());
+    assert!(matches!(zero, Err(IdentityError::Malformed { .. })));
+    assert_eq!(load(&formatted.disk).unwrap(), expected);
+    assert!(matches!(
+        Identity::adopt_history(&empty().disk, history),
+        Err(IdentityError::NotFormatted)
+    ));
+}
