@@ -72,6 +72,9 @@ pub struct StateRecord {
     /// Content bytes that are inline in inodes with a name.
     #[prost(uint64, tag = "20")]
     pub inline_bytes: u64,
+    /// The state was restored, and no replica is deleted until an operator says so.
+    #[prost(bool, tag = "21")]
+    pub deletion_held: bool,
 }
 
 /// One link of the batch chain.

@@ -14,11 +14,11 @@
 
 use crate::chain::{Digest, INSTALLING, STATE};
 use crate::key::{local, table};
-use crate::namespace::{Settings, halves};
+use crate::namespace::{Namespace, Settings, halves};
 use crate::records::{StateRecord, decode_slice, encode};
 use crate::store::{Batch, Order, OrderedStore, StoreError, View};
 use bytes::{Buf, Bytes, BytesMut};
-use drystone_types::LogIndex;
+use drystone_types::{HistoryId, LogIndex};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -28,12 +28,17 @@ const BLOCK_BYTES: usize = 1 << 20;
 /// No block is longer: a record has at most a few hundred KiB.
 const MAX_BLOCK_BYTES: usize = 8 << 20;
 const TRAILER: u32 = u32::MAX;
+/// What a new history leaves out of log indexes and ids: more than any log held that could have been lost, and
+/// tens of thousands of times less than there are.
+const HISTORY_GAP: u64 = 1 << 32;
 
 /// What a snapshot is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotSummary {
     /// Applied index of the state.
     pub applied: LogIndex,
+    /// Log time of the state, microseconds since 1970.
+    pub time: u64,
     /// Records, the state's included.
     pub records: u64,
     /// Digest over all of them.
@@ -105,6 +110,7 @@ pub fn export<E: From<StoreError>>(
     }
     let summary = SnapshotSummary {
         applied: LogIndex(state.applied),
+        time: state.time,
         records: writer.records,
         digest: writer.digest.finish(),
     };
@@ -113,6 +119,26 @@ pub fn export<E: From<StoreError>>(
     body.extend_from_slice(&summary.digest.to_le_bytes());
     sink(framed(TRAILER, &body))?;
     Ok(Some(summary))
+}
+
+impl<S: OrderedStore> Namespace<S> {
+    /// Makes this state, which may lack the end of its history, the beginning of another one. Log indexes and ids
+    /// go on behind everything that the lost end can have used, so that none is used twice: a chunk server may
+    /// hold replicas of chunks that this state never heard of, and orders are told apart by log index. Nothing is
+    /// deleted from here on until an operator releases it. The next batch carries all of it.
+    pub fn begin_history(&mut self, history: HistoryId) {
+        (self.state.history_high, self.state.history_low) = halves(history);
+        self.settings.history = history;
+        self.state.applied += HISTORY_GAP;
+        self.state.next_inode += HISTORY_GAP;
+        self.state.next_chunk += HISTORY_GAP;
+        self.state.deletion_held = true;
+    }
+
+    /// True after a restore, until an operator has looked: no replica may be ordered away.
+    pub fn deletion_held(&self) -> bool {
+        self.state.deletion_held
+    }
 }
 
 fn framed(length: u32, body: &[u8]) -> Bytes {
@@ -306,6 +332,7 @@ impl<S: OrderedStore> Importer<S> {
         }
         self.finished = Some(SnapshotSummary {
             applied: LogIndex(state.applied),
+            time: state.time,
             records,
             digest,
         });
