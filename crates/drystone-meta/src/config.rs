@@ -60,6 +60,11 @@ pub struct Config {
     /// default `"5s"`. A restart applies again what the log holds since the last time.
     #[serde(default = "default_checkpoint", deserialize_with = "duration")]
     pub checkpoint_interval: Duration,
+    /// Bytes of log after which a lone voter exports its state, so that a damaged store can be rebuilt; default
+    /// `"16MiB"`, 4KiB (tests) to 256MiB. A larger state is exported after as many bytes of log as its last export
+    /// had, up to 256MiB, and exports take at most a quarter of the time. Voters that are not alone make none.
+    #[serde(default = "default_export", deserialize_with = "bytes")]
+    pub export_after: ByteCount,
     /// Memory for changes not yet in the store; default `"256MiB"`. When it is full, apply waits for the store.
     #[serde(default = "default_overlay", deserialize_with = "bytes")]
     pub overlay: ByteCount,
@@ -163,6 +168,7 @@ impl Config {
             log_keep_entries: default_log_keep(),
             flush_interval: default_flush(),
             checkpoint_interval: default_checkpoint(),
+            export_after: default_export(),
             overlay: default_overlay(),
             store_cache: default_cache(),
             disk_reserve: default_reserve(),
@@ -221,6 +227,7 @@ impl Config {
             }
         };
         sized("log-segment", self.log_segment, 64 << 10, 1 << 30);
+        sized("export-after", self.export_after, 4 << 10, 256 << 20);
         sized("overlay", self.overlay, 1 << 20, 64 << 30);
         sized("store-cache", self.store_cache, 1 << 20, 1 << 40);
         sized("disk-reserve", self.disk_reserve, 0, 1 << 40);
@@ -304,6 +311,9 @@ fn default_flush() -> Duration {
 }
 fn default_checkpoint() -> Duration {
     Duration::from_secs(5)
+}
+fn default_export() -> ByteCount {
+    ByteCount(16 << 20)
 }
 fn default_overlay() -> ByteCount {
     ByteCount(256 << 20)

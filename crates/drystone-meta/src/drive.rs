@@ -208,6 +208,10 @@ impl Driver {
                 } else {
                     &self.io
                 };
+                if let drystone_env::IoOp::Write { parts, .. } = &request.op {
+                    let bytes: usize = parts.iter().map(bytes::Bytes::len).sum();
+                    self.shared.metrics.log_bytes.inc_by(bytes as u64);
+                }
                 let _ = lane.send(request);
             }
             Output::Send { to, messages } => self.shared.transport.send(to, messages),

@@ -28,7 +28,11 @@ pub enum StartError {
     },
     /// The log is damaged beyond what a torn write explains. With other voters alive: format a new directory to
     /// join, and replace this node by it (`admin raft replace OLD NEW`). A lone voter: `admin recover`.
-    #[error("the log in {} is damaged and nothing of it is believed: {reason}", directory.display())]
+    #[error(
+        "the log in {} is damaged and nothing of it is believed: {reason}; if other voters live, replace this one \
+         (`drystone admin raft replace`); if it is alone, `drystone admin recover --data {} --dry-run` shows what \
+         can be restored", directory.display(), directory.display()
+    )]
     LogDamaged {
         /// Which data directory.
         directory: PathBuf,
@@ -37,7 +41,11 @@ pub enum StartError {
     },
     /// The state store is damaged and this is the only voter, so that no snapshot can replace it. The log is
     /// intact.
-    #[error("the state in {} is damaged and no other voter can send it: {reason}", directory.display())]
+    #[error(
+        "the state in {} is damaged, no other voter can send it and no export leads to the log: {reason}; \
+         `drystone admin recover --data {} --dry-run` shows what can be restored", directory.display(),
+        directory.display()
+    )]
     StateDamaged {
         /// Which data directory.
         directory: PathBuf,

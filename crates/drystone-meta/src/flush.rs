@@ -1,14 +1,17 @@
 //! The flush thread: the store follows the namespace in batches, tables follow the store, the log is cut behind.
 //!
 //! Nothing waits for it but memory: the log is the durability. A batch goes to the store every interval; a
-//! checkpoint makes tables of what was written, and only below a checkpoint is the log purged.
+//! checkpoint makes tables of what was written, and only below a checkpoint is the log purged; a lone voter's log
+//! moreover only as far as its exports allow (`export`).
 
+use crate::export::keeper::Keeper;
 use crate::message::{ToFlush, ToRaft};
 use crate::shared::{Shared, lock};
 use crate::store::{Deferred, FjallStore};
 use drystone_env::Monotonic;
 use drystone_namespace::OrderedStore;
-use drystone_raft::Input;
+use drystone_raft::{BOOTSTRAP_INDEX, Input};
+use drystone_types::LogIndex;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -29,10 +32,11 @@ struct Flusher {
     checkpointed: Monotonic,
     looked: Option<Monotonic>,
     purged: u64,
+    exports: Keeper,
 }
 
-/// Runs until told to stop, or until the store fails.
-pub(crate) fn run(shared: &Arc<Shared>, inbox: &Receiver<ToFlush>) {
+/// Runs until told to stop, or until the store fails. The log begins behind `purged`.
+pub(crate) fn run(shared: &Arc<Shared>, inbox: &Receiver<ToFlush>, purged: LogIndex) {
     let store = Arc::clone(shared.read().store());
     let index = shared.read().synced_index().0;
     let now = shared.env.clock.now();
@@ -44,7 +48,8 @@ pub(crate) fn run(shared: &Arc<Shared>, inbox: &Receiver<ToFlush>) {
         records: 0,
         checkpointed: now,
         looked: None,
-        purged: 0,
+        purged: purged.0 + 1,
+        exports: Keeper::new(now),
     };
     loop {
         let message = match inbox.recv_timeout(shared.config.flush_interval) {
@@ -72,8 +77,14 @@ impl Flusher {
         self.flush()?;
         match message {
             Some(ToFlush::Purge(below)) => {
+                self.exports.press();
                 self.checkpoint()?;
                 self.purge(below);
+            }
+            Some(ToFlush::Exported(made)) => {
+                let last = self.written;
+                self.exports.done(&shared, made, last);
+                self.keep_up()?;
             }
             Some(ToFlush::Snapshot(at_least)) => self.snapshot(at_least)?,
             Some(ToFlush::Stop) => self.checkpoint()?,
@@ -81,11 +92,11 @@ impl Flusher {
                 let due =
                     shared.env.clock.now().since(self.checkpointed) >= shared.config.checkpoint_interval;
                 if (due && self.written > self.checked) || self.records >= CHECKPOINT_RECORDS {
-                    self.checkpoint()?;
-                    self.purge(self.checked.saturating_sub(shared.config.log_keep_entries));
+                    self.keep_up()?;
                 }
             }
         }
+        self.export()?;
         drop(flushing);
         self.look_at_space();
         Ok(())
@@ -127,8 +138,61 @@ impl Flusher {
         Ok(())
     }
 
+    fn keep_up(&mut self) -> Result<(), String> {
+        self.checkpoint()?;
+        self.purge(self.checked.saturating_sub(self.shared.config.log_keep_entries));
+        Ok(())
+    }
+
+    /// Whether this is the only voter; `None` before Raft has said so.
+    fn is_alone(&self) -> Option<bool> {
+        let view = self.shared.view.borrow();
+        let (conf, me) = (&view.conf, self.shared.identity.node.0);
+        let lone = conf.voters == [me] && conf.voters_outgoing.is_empty();
+        (!conf.voters.is_empty()).then_some(lone)
+    }
+
+    fn export(&mut self) -> Result<(), String> {
+        let shared = Arc::clone(&self.shared);
+        match self.is_alone() {
+            Some(true) if !shared.is_stopped() => {
+                self.exports.look(&shared);
+                let (now, bytes) = (shared.env.clock.now(), shared.metrics.log_bytes.get());
+                let cut = self.purged > BOOTSTRAP_INDEX.0 + 1;
+                let after = shared.config.export_after.0;
+                if self.exports.is_due(now, self.written, bytes, after, cut) {
+                    let view = self.store.view().map_err(|error| error.to_string())?;
+                    self.exports.start(&shared, view);
+                }
+            }
+            Some(false) => self.exports.give_up(&shared),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// How far the exports of a lone voter let the log be purged.
+    fn allowed(&mut self, below: u64) -> u64 {
+        let allowed = match self.is_alone() {
+            Some(false) => return below,
+            Some(true) => self.exports.covered() + 1,
+            None => 0,
+        };
+        if allowed < below && self.shared.disk_full.load(Ordering::Relaxed) {
+            // A full disk that nothing can free any more is worse than a log that no export leads to.
+            tracing::warn!(node = %self.shared.identity.node, below, "the disk is full: the log is cut beyond the exports");
+            self.exports.overtaken(below);
+            return below;
+        }
+        below.min(allowed)
+    }
+
     fn purge(&mut self, below: u64) {
         let below = below.min(self.checked + 1);
+        if below <= self.purged {
+            return;
+        }
+        let below = self.allowed(below);
         if below > self.purged {
             self.purged = below;
             self.shared

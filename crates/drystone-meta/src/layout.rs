@@ -7,6 +7,9 @@
 //! state/N                    the state store; the highest N counts, others are remains
 //! state/new                  a snapshot that is being installed; does not count
 //! snapshots/out-*, in-*      snapshots on their way; removed at start
+//! exports/                   the state of a lone voter, see `export`
+//! recovering/                what `recover` has made, while it is not in its place; see there
+//! before-H/                  what `recover` has replaced; H is the old history
 //! ```
 
 use std::fs::{self, File};

@@ -5,8 +5,9 @@
 //! the log of a majority; nothing here decides what a command means (drystone-namespace does) or what is
 //! committed (drystone-raft does); leader's soft state can be lost at any moment without a promise breaking.
 //!
-//! Read [`server`] for the start and the threads, then `drive` (raft and its I/O), `apply`, `flush`, then
-//! `service` (what clients ask), `leader` (soft state) and `store` (fjall behind the namespace's trait).
+//! Read [`server`] for the start and the threads, then `drive` (raft and its I/O), `apply`, `flush`, `export` (what
+//! a lone voter has instead of peers), then `service` (what clients ask), `leader` (soft state) and `store` (fjall
+//! behind the namespace's trait); [`recover`] is offline.
 
 #![allow(
     clippy::result_large_err,
@@ -15,12 +16,14 @@
 
 pub mod config;
 pub mod error;
+pub mod recover;
 pub mod server;
 pub mod store;
 
 mod apply;
 mod disk_io;
 mod drive;
+mod export;
 mod flush;
 mod gate;
 mod layout;
@@ -29,6 +32,7 @@ mod log_time;
 mod message;
 mod metrics;
 mod peers;
+mod rebuild;
 mod service;
 mod shared;
 mod snapshot;

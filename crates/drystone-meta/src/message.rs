@@ -1,5 +1,6 @@
 //! What the threads of a metadata server tell each other.
 
+use crate::export::keeper::Made;
 use bytes::Bytes;
 use drystone_env::IoCompletion;
 use drystone_proto::command::Outcome;
@@ -67,6 +68,8 @@ pub(crate) enum ToFlush {
     Purge(u64),
     /// Make a snapshot that holds at least this index.
     Snapshot(u64),
+    /// The state of a lone voter was exported, or it was not.
+    Exported(Made),
     /// Write and sync everything, then end.
     Stop,
 }

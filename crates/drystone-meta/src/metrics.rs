@@ -27,6 +27,14 @@ pub(crate) struct Metrics {
     pub(crate) grants: Counter,
     /// Raft messages that were not sent because a queue was full or a peer could not be reached.
     pub(crate) raft_dropped: Counter,
+    /// Bytes written to the Raft log since start.
+    pub(crate) log_bytes: Counter,
+    /// Exports that a lone voter wrote and read back since start.
+    pub(crate) exports: Counter,
+    /// Exports that failed since start.
+    pub(crate) exports_failed: Counter,
+    /// Log index of the newest export made since start.
+    pub(crate) exported_index: Gauge,
     /// Snapshots received and installed.
     pub(crate) snapshots_installed: Counter,
     /// Chunks with fewer live replicas than their policy asks for, as of the last whole scan (leader only).
@@ -69,6 +77,17 @@ impl Metrics {
             "Snapshots received and installed",
             &metrics.snapshots_installed,
         );
+        counter("log_bytes", "Bytes written to the Raft log", &metrics.log_bytes);
+        counter(
+            "exports",
+            "Exports of a lone voter's state that were read back",
+            &metrics.exports,
+        );
+        counter(
+            "exports_failed",
+            "Exports of a lone voter's state that failed",
+            &metrics.exports_failed,
+        );
         let mut gauge =
             |name: &str, help: &str, metric: &Gauge| registry.register(name, help, metric.clone());
         gauge("applied_index", "Log index applied", &metrics.applied_index);
@@ -81,6 +100,11 @@ impl Metrics {
             "overlay_bytes",
             "Bytes of changes that no batch has taken",
             &metrics.overlay_bytes,
+        );
+        gauge(
+            "exported_index",
+            "Log index of the newest export made since start",
+            &metrics.exported_index,
         );
         gauge("leading", "1 while this server leads", &metrics.leading);
         gauge(

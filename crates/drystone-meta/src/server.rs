@@ -11,7 +11,7 @@ use crate::service::{Front, MetaService};
 use crate::shared::{Shared, State, Threads, lock};
 use crate::snapshot::{Snapshots, settings_of, store_options};
 use crate::store::FjallStore;
-use crate::{apply, disk_io, flush, layout, steward};
+use crate::{apply, disk_io, flush, layout, rebuild, recover, steward};
 use drystone_env::os::{LockedDirectory, OsDisk, lock_directory, random_bytes};
 use drystone_env::{BufferPool, Disk, Env};
 use drystone_identity::{Identity, Role};
@@ -115,10 +115,16 @@ fn open(env: &Env, config: &Config, pool: BufferPool) -> Result<Ground, StartErr
             identity.role
         )));
     }
+    if recover::is_interrupted(&config.data) {
+        return Err(refuse(format!(
+            "its recovery was interrupted: run `drystone admin recover --data {}` again",
+            config.data.display()
+        )));
+    }
     let boot =
         drystone_identity::boot(&*disk, &mut env.rng("boot")).map_err(|error| refuse(error.to_string()))?;
     layout::prepare(&config.data).map_err(|error| refuse(error.to_string()))?;
-    let (state, damage) = open_state(config, &identity)?;
+    let (state, damage) = open_state(config, &identity, &*disk)?;
     let raft = raft_config(config, &identity, boot, &state);
     let rng = env.rng(&format!("raft {} {}", identity.node, boot.random));
     let (node, opened) = RaftNode::open(Arc::clone(&disk), raft, rng, pool).map_err(|error| match error {
@@ -143,7 +149,8 @@ fn open(env: &Env, config: &Config, pool: BufferPool) -> Result<Ground, StartErr
     if let Some(torn) = &opened.torn {
         tracing::warn!(node = %identity.node, file = torn.file, offset = torn.offset, reason = torn.reason, "log: torn tail cut");
     }
-    if damage.is_none() {
+    // A damaged one is kept until another holds all that it held.
+    if damage.is_none() || !opened.needs_snapshot {
         layout::remove_old_states(&config.data).map_err(|error| refuse(error.to_string()))?;
     }
     Ok(Ground {
@@ -157,8 +164,13 @@ fn open(env: &Env, config: &Config, pool: BufferPool) -> Result<Ground, StartErr
     })
 }
 
-/// The state that counts, or an empty one (and what was wrong) if it is damaged: the log or a snapshot fills it.
-fn open_state(config: &Config, identity: &Identity) -> Result<(State, Option<String>), StartError> {
+/// The state that counts. If it is damaged, that of an export or an empty one, and what was wrong: the log or a
+/// snapshot fills it.
+fn open_state(
+    config: &Config,
+    identity: &Identity,
+    disk: &dyn Disk,
+) -> Result<(State, Option<String>), StartError> {
     let io = |error: std::io::Error| StartError::Store(error.to_string());
     let options = store_options(config.store_cache.0);
     let directory = layout::current_state(&config.data).map_err(io)?;
@@ -181,6 +193,14 @@ fn open_state(config: &Config, identity: &Identity) -> Result<(State, Option<Str
         Err((reason, false)) => Err(StartError::Store(reason)),
         Err((reason, true)) => {
             tracing::error!(node = %identity.node, reason, "the state store is damaged; it is set aside");
+            let cache = config.store_cache.0;
+            let rebuilt =
+                rebuild::from_exports(&config.data, disk, identity, cache).map_err(StartError::Store)?;
+            if let Some((state, export)) = rebuilt {
+                tracing::warn!(node = %identity.node, export = export.applied.0,
+                    "the state is rebuilt from an export; the log since is applied to it");
+                return Ok((state, Some(reason)));
+            }
             let directory = layout::abandon_state(&config.data).map_err(io)?;
             let state = attempt(&directory).map_err(|(reason, _)| StartError::Store(reason))?;
             Ok((state, Some(reason)))
@@ -199,7 +219,7 @@ fn raft_config(config: &Config, identity: &Identity, boot: BootId, state: &State
     let segment = config.log_segment.0;
     let wal = WalConfig {
         directory: layout::LOG.to_owned(),
-        identity: identity.node_incarnation.0 ^ identity.node.0.rotate_left(32),
+        identity: log_identity(identity),
         segment_bytes: segment,
         batch_bytes: config.log_batch(),
         ..WalConfig::default()
@@ -208,6 +228,11 @@ fn raft_config(config: &Config, identity: &Identity, boot: BootId, state: &State
         tick: config.raft_tick / 2,
         ..RaftConfig::new(identity.node, boot, start, state.applied(), wal)
     }
+}
+
+/// What is stamped into every batch of the log.
+pub(crate) fn log_identity(identity: &Identity) -> u64 {
+    identity.node_incarnation.0 ^ identity.node.0.rotate_left(32)
 }
 
 type Running = ((Arc<Shared>, LockedDirectory), Registry);
@@ -221,7 +246,7 @@ fn run(env: Env, config: Config, address: String, ground: Ground, pool: BufferPo
         boot,
         state,
         node,
-        ..
+        opened,
     } = ground;
     let (metrics, registry) = Metrics::registered();
     let mut client = [0; 16];
@@ -280,7 +305,9 @@ fn run(env: Env, config: Config, address: String, ground: Ground, pool: BufferPo
     let inner = Arc::clone(&shared);
     shared.thread("meta-apply", move || apply::run(&inner, &apply_inbox));
     let inner = Arc::clone(&shared);
-    shared.thread("meta-flush", move || flush::run(&inner, &flush_inbox));
+    shared.thread("meta-flush", move || {
+        flush::run(&inner, &flush_inbox, opened.purged)
+    });
     let driver = Driver::new(
         Arc::clone(&shared),
         node,
