@@ -299,7 +299,9 @@ impl Meta {
                     self.pause(call, deadline).await?;
                 }
                 code => {
-                    let code = code.unwrap_or(Code::Unknown);
+                    // Such an answer is not kept: it says nothing of an earlier attempt that may still be on its way.
+                    let busy = code == Some(Code::Busy);
+                    let code = code.filter(|_| !busy).unwrap_or(Code::Unknown);
                     return Err(Failed {
                         code,
                         error: Error::of_code(code, operation, outcome.message),
