@@ -19,9 +19,13 @@ use drystone_rpc::{ChannelOptions, Channels};
 use drystone_types::{ClientId, HistoryId, path};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Unused buffers that a process keeps: frames of a few writers and readers; more come and go with the system.
 const POOL_KEEPS: usize = 64 << 20;
+
+/// How long a process that ends may take to say so.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 /// A client of one cluster, on behalf of one caller. Clones share connections, budgets and the idempotency session;
 /// they are cheap.
@@ -218,7 +222,10 @@ impl Client {
     pub async fn admin(&self, op: AdminOp) -> Result<AdminReply, Error> {
         let repeat = match op {
             AdminOp::Status(_) | AdminOp::Raft(_) | AdminOp::Chunk(_) => Repeat::Read,
-            AdminOp::RaftReplace(_) | AdminOp::UpdateNode(_) | AdminOp::TransferLeader(_) => Repeat::Once,
+            AdminOp::RaftReplace(_)
+            | AdminOp::UpdateNode(_)
+            | AdminOp::TransferLeader(_)
+            | AdminOp::ReleaseSweep(_) => Repeat::Once,
         };
         Ok(self
             .ask("admin", Kind::Admin, repeat, &AdminRequest { op: Some(op) })
@@ -234,6 +241,14 @@ impl Client {
             .ask("report damage", Kind::ReportDamage, Repeat::Read, &report)
             .await?;
         Ok(())
+    }
+
+    /// The process is done with the cluster: gives the idempotency session back, if one was opened, instead of leaving
+    /// it to its time-out. Takes a moment at most, and all handles share the session: for the end of a short-lived
+    /// process. A later command opens another one.
+    pub async fn close(&self) {
+        let deadline = self.shared.env.clock.now().plus(CLOSE_WAIT).min(self.deadline());
+        self.shared.meta.close(&self.caller, deadline).await;
     }
 
     pub(crate) fn deadline(&self) -> Monotonic {

@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 use crate::options::Caller;
 use drystone_env::{Env, Monotonic, Rng, SeededRng};
 use drystone_proto::cluster::ClusterInfoRequest;
-use drystone_proto::command::{Command, Op, OpenSession, Origin, Outcome};
+use drystone_proto::command::{CloseSession, Command, Op, OpenSession, Origin, Outcome};
 use drystone_proto::meta::{MutateReply, MutateRequest};
 use drystone_proto::{Kind, Message};
 use drystone_rpc::{Backoff, CallError, CallOptions, Channels, NotSent, RetryBudget, Uncertain};
@@ -272,7 +272,7 @@ impl Meta {
         let mut forgotten = 0;
         while forgotten < MAX_SESSIONS {
             self.open_session(caller, deadline).await?;
-            let Some(begun) = self.begin() else {
+            let Some(mut begun) = self.begin() else {
                 self.pause(call, deadline).await?;
                 continue;
             };
@@ -284,8 +284,12 @@ impl Meta {
                 {
                     (session_unknown(), false)
                 }
-                Err(failed) => return Err(failed),
+                Err(failed) => {
+                    begun.known = failed.error.kind() != ErrorKind::Unknown;
+                    return Err(failed);
+                }
             };
+            begun.known = !maybe_done || reply.outcome.as_ref().is_some_and(|outcome| outcome.code == 0);
             let outcome = reply.outcome.unwrap_or_default();
             match Code::from_number(outcome.code) {
                 None if outcome.code == 0 => return Ok((outcome, reply.index)),
@@ -322,7 +326,11 @@ impl Meta {
 
     fn begin(&self) -> Option<Begun<'_>> {
         let ticket = lock(&self.session).begin()?;
-        Some(Begun { meta: self, ticket })
+        Some(Begun {
+            meta: self,
+            ticket,
+            known: false,
+        })
     }
 
     /// The cluster has forgotten the session of `generation`.
@@ -346,6 +354,28 @@ impl Meta {
         }
         self.env.clock.sleep(BACKOFF_BASE).await;
         Ok(())
+    }
+
+    /// Closes the session, if it was opened and everything that was sent in it has ended for certain. Best effort.
+    pub(crate) async fn close(&self, caller: &Caller, deadline: Monotonic) {
+        let fresh = draw_client(&mut lock(&self.rng));
+        let Some(ticket) = lock(&self.session).close(fresh) else {
+            return;
+        };
+        let call = Call {
+            operation: "close session",
+            kind: Kind::Mutate,
+            deadline,
+            repeat: Repeat::Idempotent,
+        };
+        let request = MutateRequest {
+            origin: Some(origin(ticket, caller, None)),
+            command: Some(Command {
+                op: Some(Op::CloseSession(CloseSession {})),
+            }),
+        };
+        // If it fails, the session ends by itself after its time.
+        let _ = self.call::<_, MutateReply>(call, &request).await;
     }
 
     /// Makes sure that the cluster knows our session.
@@ -409,11 +439,13 @@ impl Meta {
 struct Begun<'a> {
     meta: &'a Meta,
     ticket: Ticket,
+    /// Nothing of it can be on its way any more.
+    known: bool,
 }
 
 impl Drop for Begun<'_> {
     fn drop(&mut self) {
-        lock(&self.meta.session).end(self.ticket);
+        lock(&self.meta.session).end(self.ticket, self.known);
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) struct Session {
     open: bool,
     next: u64,
     outstanding: BTreeSet<u64>,
+    // A command was given up whose fate is unknown.
+    unsure: bool,
 }
 
 /// A command's place in a session.
@@ -35,6 +37,7 @@ impl Session {
             open: false,
             next: 1,
             outstanding: BTreeSet::new(),
+            unsure: false,
         }
     }
 
@@ -79,11 +82,28 @@ impl Session {
         })
     }
 
-    /// Nobody waits for this command any more.
-    pub(crate) fn end(&mut self, ticket: Ticket) {
+    /// Nobody waits for this command any more. Not `known`: it may still be on its way.
+    pub(crate) fn end(&mut self, ticket: Ticket, known: bool) {
         if ticket.generation == self.generation {
             self.outstanding.remove(&ticket.sequence);
+            self.unsure |= !known;
         }
+    }
+
+    /// The place of the command that closes the session: if it is open, and nothing of it is or may be on its way.
+    /// What comes later goes on as `client`.
+    pub(crate) fn close(&mut self, client: ClientId) -> Option<Ticket> {
+        let ticket = Ticket {
+            client: self.client,
+            generation: self.generation,
+            sequence: 0,
+            acknowledged_below: 0,
+        };
+        let idle = self.open && self.outstanding.is_empty() && !self.unsure;
+        idle.then(|| {
+            self.forgotten(ticket.generation, client);
+            ticket
+        })
     }
 }
 
@@ -96,9 +116,9 @@ mod tests {
         let mut session = Session::new(ClientId([1; 16]));
         let (one, two) = (session.begin().unwrap(), session.begin().unwrap());
         assert_eq!((one.sequence, one.acknowledged_below), (1, 1));
-        session.end(two);
+        session.end(two, true);
         assert_eq!(session.begin().unwrap().acknowledged_below, 1);
-        session.end(one);
+        session.end(one, true);
         assert_eq!(session.begin().unwrap().acknowledged_below, 3);
     }
 
@@ -114,11 +134,33 @@ mod tests {
         session.opened(0);
         assert!(session.to_open().is_some());
         let new = session.begin().unwrap();
-        session.end(old);
+        session.end(old, true);
         assert_eq!(
             (new.sequence, session.begin().unwrap().acknowledged_below),
             (1, 1)
         );
+    }
+
+    #[test]
+    fn a_session_is_closed_only_when_nothing_is_on_its_way() {
+        let mut session = Session::new(ClientId([1; 16]));
+        assert_eq!(session.close(ClientId([9; 16])), None, "it was never opened");
+        session.opened(0);
+        let one = session.begin().unwrap();
+        assert_eq!(session.close(ClientId([9; 16])), None);
+        session.end(one, true);
+        assert_eq!(
+            session.close(ClientId([2; 16])).unwrap().client,
+            ClientId([1; 16])
+        );
+        assert_eq!(session.close(ClientId([9; 16])), None, "once");
+        assert_eq!(session.to_open(), Some((ClientId([2; 16]), 1)));
+        session.opened(1);
+        let lost = session.begin().unwrap();
+        session.end(lost, false);
+        let next = session.begin().unwrap();
+        session.end(next, true);
+        assert_eq!(session.close(ClientId([9; 16])), None, "one may still come");
     }
 
     #[test]
@@ -127,10 +169,10 @@ mod tests {
         let stuck = session.begin().unwrap();
         (0..999).for_each(|_| {
             let ticket = session.begin().unwrap();
-            session.end(ticket);
+            session.end(ticket, true);
         });
         assert_eq!(session.begin(), None);
-        session.end(stuck);
+        session.end(stuck, true);
         assert!(session.begin().is_some());
     }
 }
