@@ -30,6 +30,7 @@ pub(super) struct Sealed {
     client: Client,
     path: String,
     mode: WriteMode,
+    parents: bool,
     ledger: Mutex<Ledger>,
     bell: Arc<watch::Sender<()>>,
 }
@@ -38,9 +39,17 @@ pub(super) struct Sealed {
 struct Ledger {
     running: VecDeque<Running>,
     parts: Vec<Part>,
-    /// The unlinked inode that takes parts, and its length.
-    staged: Option<(u64, u64)>,
+    staged: Option<Staged>,
     error: Option<Error>,
+}
+
+/// The unlinked inode that takes parts.
+#[derive(Clone, Copy)]
+pub(super) struct Staged {
+    pub(super) inode: u64,
+    length: u64,
+    /// Least number of replicas among its chunks.
+    pub(super) redundancy: u32,
 }
 
 struct Running {
@@ -119,11 +128,12 @@ impl Ledger {
 }
 
 impl Sealed {
-    pub(super) fn new(client: Client, path: &str, mode: WriteMode) -> Arc<Self> {
+    pub(super) fn new(client: Client, path: &str, mode: WriteMode, parents: bool) -> Arc<Self> {
         Arc::new(Self {
             client,
             path: path.to_owned(),
             mode,
+            parents,
             ledger: Mutex::default(),
             bell: Arc::new(watch::Sender::new(())),
         })
@@ -186,14 +196,14 @@ impl Sealed {
     }
 
     /// Everything is sealed: the parts that the publication brings, or the staged file that holds them all.
-    pub(super) async fn take(&self) -> Result<(Vec<Part>, Option<u64>), Error> {
+    pub(super) async fn take(&self) -> Result<(Vec<Part>, Option<Staged>), Error> {
         let mut ledger = self.ledger.lock().await;
         ledger.gather(&self.path)?;
         if ledger.parts.len() > MAX_CHUNKS || ledger.staged.is_some() {
             self.stage(&mut ledger).await?;
         }
         let parts = std::mem::take(&mut ledger.parts);
-        Ok((parts, ledger.staged.map(|(inode, _)| inode)))
+        Ok((parts, ledger.staged))
     }
 
     /// Adds the parts that are sealed to an unlinked inode, which the publication will link. A failure is final:
@@ -215,41 +225,64 @@ impl Sealed {
             return Err(Error::new(ErrorKind::TooLarge, WRITE, message));
         }
         let lease = STAGE_LEASE.as_micros() as u64;
-        let (inode, mut offset) = match ledger.staged {
+        let mut staged = match ledger.staged {
             Some(staged) => staged,
-            None => (self.open(lease).await?, 0),
+            None => Staged {
+                inode: self.open(lease).await?,
+                length: 0,
+                redundancy: u32::MAX,
+            },
         };
-        ledger.staged = Some((inode, offset));
+        ledger.staged = Some(staged);
         while !ledger.parts.is_empty() {
             let count = ledger.parts.len().min(STAGE_CHUNKS);
             let parts: Vec<Part> = ledger.parts.drain(..count).collect();
             let op = Op::StageExtend(StageExtend {
-                inode,
-                offset,
+                inode: staged.inode,
+                offset: staged.length,
                 content: Some(content(&parts)),
                 lease,
             });
             let outcome = self.client.mutate(WRITE, None, op, self.client.deadline()).await;
-            outcome.map_err(|failed| not_visible(failed, &self.path))?;
-            offset += parts.iter().map(|part| part.length).sum::<u64>();
-            ledger.staged = Some((inode, offset));
+            let outcome = outcome.map_err(|failed| not_visible(failed, &self.path))?;
+            staged.length += parts.iter().map(|part| part.length).sum::<u64>();
+            staged.redundancy = staged.redundancy.min(outcome.redundancy);
+            ledger.staged = Some(staged);
         }
         Ok(())
     }
 
-    /// A new unlinked inode.
+    /// A new unlinked inode. Its target says only in which directory the caller must be allowed to write: if that is
+    /// still to be made, the nearest one above it, in which the publication will make it.
     async fn open(&self, lease: u64) -> Result<u64, Error> {
-        let target = Target {
-            base: 0,
-            path: self.path.clone(),
-        };
-        let op = Op::Stage(Stage {
-            target: Some(target),
-            lease,
-        });
-        let outcome = self.client.mutate(WRITE, None, op, self.client.deadline()).await;
-        Ok(outcome.map_err(|failed| not_visible(failed, &self.path))?.inode)
+        let mut path = self.path.as_str();
+        loop {
+            let op = Op::Stage(Stage {
+                target: Some(Target {
+                    base: 0,
+                    path: path.to_owned(),
+                }),
+                lease,
+            });
+            let outcome = self.client.mutate(WRITE, None, op, self.client.deadline()).await;
+            match outcome {
+                Err(failed)
+                    if failed.code == Code::NotFound
+                        && self.parents
+                        && !path.trim_matches('/').is_empty() =>
+                {
+                    path = above(path);
+                }
+                outcome => return Ok(outcome.map_err(|failed| not_visible(failed, &self.path))?.inode),
+            }
+        }
     }
+}
+
+/// The path of the directory that `path` lies in; the root's is empty.
+pub(super) fn above(path: &str) -> &str {
+    let path = path.trim_end_matches('/');
+    path.rfind('/').map_or("", |at| &path[..at])
 }
 
 /// Stages in time what is sealed until the writer is gone. What fails is found by the writer's next call.

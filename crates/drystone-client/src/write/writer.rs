@@ -3,7 +3,7 @@
 use super::buffer::Frame;
 use super::chunk::Part;
 use super::run::{Job, Stretch, run};
-use super::sealed::{Sealed, impossible, keep};
+use super::sealed::{Sealed, Staged, impossible, keep};
 use super::{Published, WriteMode, WriteOptions};
 use crate::client::{Client, target};
 use crate::error::{Error, ErrorKind};
@@ -33,7 +33,7 @@ pub struct Writer {
     open: Option<OpenStretch>,
     started: Option<Started>,
     // The unlinked inode that holds everything, if the parts did not wait for the publication.
-    staged: Option<u64>,
+    staged: Option<Staged>,
     error: Option<Error>,
 }
 
@@ -257,7 +257,7 @@ impl Writer {
     fn started(&mut self) -> &Started {
         let (client, options) = (&self.client, &self.options);
         self.started.get_or_insert_with(|| {
-            let sealed = Sealed::new(client.clone(), &self.path, options.mode);
+            let sealed = Sealed::new(client.clone(), &self.path, options.mode, options.parents);
             let (alive, gone) = oneshot::channel();
             let task = keep(sealed.clone(), gone);
             client.shared.env.spawn.spawn("stager", Box::pin(task));
@@ -444,7 +444,7 @@ impl Writer {
             content: self.staged.is_none().then_some(content),
             parents: self.options.parents,
             file_mode: self.options.file_mode,
-            staged: self.staged.unwrap_or(0),
+            staged: self.staged.map_or(0, |staged| staged.inode),
         });
         let wait = self
             .options
@@ -472,7 +472,8 @@ impl Writer {
             created: outcome.created,
             size: outcome.size,
             offset: outcome.offset,
-            redundancy: outcome.redundancy,
+            // The publication of a staged file brings no chunks.
+            redundancy: self.staged.map_or(outcome.redundancy, |staged| staged.redundancy),
             etag: self.client.etag(version),
         }
     }

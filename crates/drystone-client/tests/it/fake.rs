@@ -80,6 +80,10 @@ pub(crate) struct World {
     pub(crate) inline_max: AtomicU32,
     /// So many answers to commands are lost after the command was applied.
     pub(crate) lose_answers: AtomicU32,
+    /// So many commands are answered `busy` by apply, once no answer is to be lost any more.
+    pub(crate) busy: AtomicU32,
+    /// Times that somebody looked a path up.
+    pub(crate) look_ups: AtomicU32,
     /// So many commands are refused before the sessions are looked at, once no answer is to be lost any more.
     pub(crate) refuse_early: AtomicU32,
     leader: AtomicU64,
@@ -240,6 +244,22 @@ impl Service for FakeMeta {
             {
                 Reply::refuse(Code::InlineRefused, "too few voters")
             }
+            Kind::Mutate
+                if world.lose_answers.load(SeqCst) == 0
+                    && world
+                        .busy
+                        .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
+                        .is_ok() =>
+            {
+                let outcome = Outcome {
+                    code: Code::Busy.number(),
+                    ..Outcome::default()
+                };
+                Reply::ok(&MutateReply {
+                    outcome: Some(outcome),
+                    ..MutateReply::default()
+                })
+            }
             Kind::Mutate => {
                 let reply = world.mutate(request.decode().unwrap());
                 lost = world
@@ -305,6 +325,10 @@ impl World {
                 ns.sessions.insert(origin.client);
                 Outcome::default()
             }
+            (Op::CloseSession(_), _) => {
+                ns.sessions.remove(&origin.client);
+                Outcome::default()
+            }
             _ if !ns.sessions.contains(&origin.client) => Outcome {
                 code: Code::SessionUnknown.number(),
                 ..Outcome::default()
@@ -325,6 +349,7 @@ impl World {
     }
 
     fn look_up(&self, request: &LookupRequest) -> Result<LookupReply, ErrorReply> {
+        self.look_ups.fetch_add(1, SeqCst);
         let ns = self.namespace.lock().unwrap();
         let target = request.target.clone().unwrap();
         let policy = Some(self.policy());
@@ -477,8 +502,11 @@ impl Namespace {
                 }
                 let (inline, extents, size) = self.take(content);
                 let before = self.files.get(&path).cloned();
-                let versions = publish.precondition.unwrap_or_default().versions;
+                let versions = publish.precondition.clone().unwrap_or_default().versions;
                 let version = before.as_ref().map_or(0, |file| file.version);
+                if publish.precondition.as_ref().is_some_and(|wanted| wanted.absent) && before.is_some() {
+                    return refused(Code::Exists);
+                }
                 if !versions.is_empty() && !versions.iter().any(|tag| tag.version == version) {
                     return refused(Code::PreconditionFailed);
                 }
@@ -520,11 +548,23 @@ impl Namespace {
                     created,
                     size: file.size,
                     offset,
-                    redundancy: redundancy.min().unwrap_or(0) as u32,
+                    redundancy: match publish.staged {
+                        0 => redundancy.min().unwrap_or(0) as u32,
+                        _ => 0,
+                    },
                     ..Outcome::default()
                 };
                 self.files.insert(path, file);
                 outcome
+            }
+            // There are no directories but the root and what publications make.
+            Op::Stage(stage)
+                if stage
+                    .target
+                    .as_ref()
+                    .is_some_and(|to| to.path.trim_matches('/').contains('/')) =>
+            {
+                refused(Code::NotFound)
             }
             Op::Stage(_) => {
                 self.staged.insert(index, File::default());
@@ -539,12 +579,17 @@ impl Namespace {
                     return refused(Code::GrantExpired);
                 }
                 self.extended += 1;
+                let receipts = content.chunks.iter().map(|chunk| chunk.receipts.len());
+                let redundancy = receipts.min().unwrap_or(0) as u32;
                 let (_, extents, size) = self.take(content);
                 let file = self.staged.get_mut(&extend.inode).unwrap();
                 assert_eq!(file.size, extend.offset);
                 file.extents.extend(extents);
                 file.size += size;
-                Outcome::default()
+                Outcome {
+                    redundancy,
+                    ..Outcome::default()
+                }
             }
             Op::MakeDirectory(_) => Outcome {
                 created: true,

@@ -428,6 +428,66 @@ async fn a_file_of_many_chunks_is_staged() {
     );
 }
 
+/// It was once refused after 128 chunks, because its directory was still to be made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_many_chunks_may_come_into_a_new_directory() {
+    let cluster = Cluster::start(1, 3).await;
+    cluster.world.chunk_bytes.store(64 << 10, SeqCst);
+    let client = cluster.client().await;
+    let data = bytes(10, 300 * (64 << 10) + 5);
+    let mut options = WriteOptions {
+        parents: true,
+        ..WriteOptions::default()
+    };
+    let published = client
+        .put("/new/dir/f", data.clone(), options.clone())
+        .await
+        .unwrap();
+    assert_eq!((published.size, published.redundancy), (data.len() as u64, 3));
+    options.parents = false;
+    let refused = client.put("/other/f", data, options).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeated_command_that_meets_busy_is_unknown() {
+    let cluster = Cluster::start(1, 3).await;
+    let client = cluster.client().await;
+    assert!(client.make_directory("/a", Default::default()).await.unwrap());
+    cluster.world.lose_answers.store(1, SeqCst);
+    cluster.world.busy.store(1, SeqCst);
+    let made = client.make_directory("/b", Default::default()).await;
+    assert_eq!(made.unwrap_err().kind(), ErrorKind::Unknown);
+    // Nothing was sent before: nothing was done, and it is sent again.
+    cluster.world.busy.store(1, SeqCst);
+    assert!(client.make_directory("/c", Default::default()).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_ends_gives_its_session_back() {
+    let cluster = Cluster::start(1, 3).await;
+    let open = || cluster.world.namespace.lock().unwrap().sessions.len();
+    let client = cluster.client().await;
+    client.close().await;
+    assert!(client.make_directory("/a", Default::default()).await.unwrap());
+    assert_eq!(open(), 1);
+    client.close().await;
+    assert_eq!(open(), 0);
+    assert!(client.make_directory("/b", Default::default()).await.unwrap());
+    client.close().await;
+    assert_eq!((open(), client.metrics().snapshot().sessions), (0, 2));
+    // A command that was given up may still be on its way: its session stays.
+    let client = cluster
+        .client_with(|options| options.deadline = Duration::from_millis(500))
+        .await;
+    assert!(client.make_directory("/c", Default::default()).await.unwrap());
+    cluster.world.lose_answers.store(1, SeqCst);
+    let lost = client.make_directory("/d", Default::default()).await;
+    assert_eq!(lost.unwrap_err().kind(), ErrorKind::Unknown);
+    client.close().await;
+    assert_eq!(open(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_inline_file_grows_into_chunks() {
     let cluster = Cluster::start(1, 3).await;
