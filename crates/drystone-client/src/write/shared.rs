@@ -1,5 +1,6 @@
 //! What all writers of a process share: the budget, grants fetched ahead, who failed lately, policies, latencies.
 
+use super::WriteOptions;
 use super::chunk::{Grant, Member, Trouble};
 use super::doubts::Doubts;
 use crate::attributes::policy_record;
@@ -194,12 +195,14 @@ impl WritePath {
             .ok_or_else(|| Trouble::new(Code::NotEnoughDomains, "no replacement was granted"))
     }
 
-    /// The policy for the next content of `path`, and whether the file is there.
+    /// The policy for the next content of `path`: the file's own, or that of the directory it will be made in. The
+    /// command that publishes says with which policy it was written, and nobody compares that with the file's: hence
+    /// a file that may be there is looked at each time, and only directories are remembered.
     pub(crate) async fn policy(
         &self,
         client: &Client,
         path: &str,
-        parents: bool,
+        options: &WriteOptions,
     ) -> Result<PolicyRecord, Error> {
         const WRITE: &str = "write";
         let ask = async |path: &str| -> Result<(PolicyRecord, bool), Failed> {
@@ -219,15 +222,18 @@ impl WritePath {
                 directory,
             ))
         };
-        match ask(path).await {
-            Ok((_, true)) => return Err(Error::new(ErrorKind::IsADirectory, WRITE, path)),
-            Ok((policy, false)) => return Ok(policy),
-            Err(failed) if failed.code == Code::NotFound => {}
-            Err(failed) => return Err(failed.error.about(path)),
+        // One that must not be there needs no look: the publication is refused if it is.
+        if !options.precondition.absent {
+            match ask(path).await {
+                Ok((_, true)) => return Err(Error::new(ErrorKind::IsADirectory, WRITE, path)),
+                Ok((policy, false)) => return Ok(policy),
+                Err(failed) if failed.code == Code::NotFound => {}
+                Err(failed) => return Err(failed.error.about(path)),
+            }
         }
-        let mut above = path.trim_end_matches('/');
+        let mut above = path;
         loop {
-            above = above.rfind('/').map_or("", |at| &above[..at]);
+            above = super::sealed::above(above);
             let now = client.shared.env.clock.now();
             let known = lock(&self.policies).get(above).copied();
             if let Some((at, policy)) = known
@@ -245,7 +251,7 @@ impl WritePath {
                     return Ok(policy);
                 }
                 Ok((_, false)) => return Err(Error::new(ErrorKind::NotADirectory, WRITE, above)),
-                Err(failed) if failed.code == Code::NotFound && parents && !above.is_empty() => {}
+                Err(failed) if failed.code == Code::NotFound && options.parents && !above.is_empty() => {}
                 Err(failed) => return Err(failed.error.about(above)),
             }
         }

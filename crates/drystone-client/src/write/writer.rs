@@ -148,7 +148,7 @@ impl Writer {
             .client
             .shared
             .writes
-            .policy(&self.client, &self.path, self.options.parents)
+            .policy(&self.client, &self.path, &self.options)
             .await?;
         if let Some(bytes) = self
             .options

@@ -4,7 +4,7 @@
 mod fake;
 
 use bytes::Bytes;
-use drystone_client::{ByteCount, Client, ErrorKind, ReadOptions, WriteMode, WriteOptions};
+use drystone_client::{ByteCount, Client, ErrorKind, Precondition, ReadOptions, WriteMode, WriteOptions};
 use drystone_env::{Rng, SeededRng};
 use fake::Cluster;
 use std::sync::atomic::Ordering::SeqCst;
@@ -486,6 +486,26 @@ async fn a_client_that_ends_gives_its_session_back() {
     assert_eq!(lost.unwrap_err().kind(), ErrorKind::Unknown);
     client.close().await;
     assert_eq!(open(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_files_of_one_directory_need_no_look_ups() {
+    let cluster = Cluster::start(1, 3).await;
+    let client = cluster.client().await;
+    let create = WriteOptions {
+        precondition: Precondition::absent(),
+        ..WriteOptions::default()
+    };
+    for at in 0..10 {
+        let path = format!("/f{at}");
+        client
+            .put(&path, bytes(at, 30_000), create.clone())
+            .await
+            .unwrap();
+    }
+    assert_eq!(cluster.world.look_ups.load(SeqCst), 1, "that of the directory");
+    let again = client.put("/f0", bytes(0, 10), create).await;
+    assert_eq!(again.unwrap_err().kind(), ErrorKind::Exists);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
