@@ -194,3 +194,30 @@ fn a_follower_whose_store_stalls_has_a_bound_and_disturbs_nobody() {
     }
     assert!(filled > 10, "the bound was met in {filled} runs");
 }
+
+#[test]
+fn a_member_whose_disk_fails_stops_and_nothing_that_it_said_is_lost() {
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    for seed in seeds(120) {
+        let mut sim = Sim::new(Plan {
+            seed: seed + 50_000,
+            voters: 3,
+            faults_until: 5 * SECOND,
+            replace: false,
+            trace: false,
+        });
+        sim.disk_faults = true;
+        sim.run_until(5 * SECOND);
+        sim.heal_and_check();
+        for (what, times) in &sim.counts {
+            *counts.entry(*what).or_default() += times;
+        }
+    }
+    println!("{counts:#?}");
+    if std::env::var("DRYSTONE_SEEDS").is_err() {
+        demand(
+            &counts,
+            &["no room for a segment", "stopped by a disk error", "power lost"],
+        );
+    }
+}

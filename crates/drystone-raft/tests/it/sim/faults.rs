@@ -1,7 +1,7 @@
 //! Crashes, cuts and bad networks.
 
 use super::{Event, MS, Sim};
-use drystone_env::Rng;
+use drystone_env::{Disk, Rng};
 
 impl Sim {
     pub fn fault(&mut self) {
@@ -11,6 +11,9 @@ impl Sim {
         let ids: Vec<u64> = self.members.keys().copied().collect();
         let one = ids[self.rng.below(ids.len() as u64) as usize];
         let other = ids[self.rng.below(ids.len() as u64) as usize];
+        if self.disk_faults && self.rng.chance(1, 2) {
+            self.break_disk(one);
+        }
         match self.rng.below(14) {
             0..=2 => self.crash(one, true),
             3 => self.crash(one, false),
@@ -49,6 +52,26 @@ impl Sim {
         self.soon(50 * MS, 600 * MS, Event::Fault);
     }
 
+    // One of the next operations on this disk fails.
+    fn break_disk(&mut self, id: u64) {
+        let (kind, nth) = (self.rng.below(3), 1 + self.rng.below(8));
+        let room = self.rng.below(200 << 10);
+        let member = self.member(id);
+        if member.node.is_none() || member.broken {
+            return;
+        }
+        member.broken = true;
+        let disk = &member.disk;
+        match kind {
+            0 => disk.fail_write(nth),
+            1 => disk.fail_sync(nth),
+            _ => {
+                let used = disk.space().map_or(0, |space| space.total - space.free);
+                disk.set_capacity(used + room);
+            }
+        }
+    }
+
     fn crash(&mut self, id: u64, power: bool) {
         self.stop(id, power);
         self.sometimes(if power { "power lost" } else { "process killed" });
@@ -82,6 +105,10 @@ impl Sim {
         let ids: Vec<u64> = self.members.keys().copied().collect();
         for id in ids {
             self.start(id);
+            // What was armed and did not come to pass.
+            let member = self.member(id);
+            member.disk.disarm();
+            member.disk.set_capacity(1 << 40);
         }
     }
 }

@@ -8,7 +8,7 @@ mod shell;
 
 use check::Oracle;
 use client::Clients;
-use drystone_env::{BufferPool, IoRequest, Monotonic, Rng, SeededRng};
+use drystone_env::{BufferPool, IoOp, IoRequest, Monotonic, Rng, SeededRng};
 use drystone_proto::raft::RaftMessage;
 use drystone_raft::{Input, SnapshotMeta};
 use drystone_types::NodeId;
@@ -96,6 +96,8 @@ pub struct Sim {
     pub clients: Clients,
     pub pool: BufferPool,
     pub counts: BTreeMap<&'static str, u64>,
+    /// Disks fail too.
+    pub disk_faults: bool,
     next_snapshot: u64,
     snapshots: BTreeMap<u64, State>,
 }
@@ -114,6 +116,7 @@ impl Sim {
             clients: Clients::default(),
             pool: BufferPool::new(1 << 20),
             counts: BTreeMap::new(),
+            disk_faults: false,
             next_snapshot: 1,
             snapshots: BTreeMap::new(),
             rng,
@@ -174,8 +177,20 @@ impl Sim {
             }
             Event::Io { to, boot, request } => {
                 if self.is_up(to, boot) {
+                    // A segment that cannot be made is tried again: nothing was promised with it.
+                    let create = matches!(request.op, IoOp::Create { .. });
                     let completion = request.execute(&self.pool);
+                    let failed = completion.result.is_err() && !create;
+                    if completion.result.is_err() && create {
+                        self.sometimes("no room for a segment");
+                    }
                     self.input(to, Input::Io(completion));
+                    assert!(
+                        !failed || !self.is_up(to, boot),
+                        "seed {}: member {to} at {} lives on after a failed disk operation",
+                        self.plan.seed,
+                        self.now
+                    );
                 }
             }
             Event::Mail { from, to, messages } => {

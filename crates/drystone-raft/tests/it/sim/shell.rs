@@ -4,7 +4,8 @@ use super::{Event, MS, Sim};
 use drystone_env::sim::SimDisk;
 use drystone_env::{Rng, SeededRng};
 use drystone_raft::{
-    CommittedEntry, EntryKind, Input, OpenError, Output, RaftConfig, RaftNode, SnapshotMeta, Start,
+    CommittedEntry, EntryKind, FatalError, Input, OpenError, Output, RaftConfig, RaftNode, SnapshotMeta,
+    Start,
 };
 use drystone_types::{BootId, LogIndex, NodeId, Term};
 use drystone_wal::WalConfig;
@@ -55,6 +56,8 @@ pub struct Member {
     pub reads: Vec<(u64, u64)>,
     /// Its store stands still: nothing is applied or installed.
     pub stalled: bool,
+    /// A fault of its disk is armed.
+    pub broken: bool,
 }
 
 pub fn config(id: u64, boot: u64, start: Start, applied: u64) -> RaftConfig {
@@ -95,6 +98,7 @@ impl Sim {
             received: BTreeMap::new(),
             reads: Vec::new(),
             stalled: false,
+            broken: false,
         };
         self.members.insert(id, member);
         self.start(id);
@@ -109,6 +113,9 @@ impl Sim {
             return;
         }
         member.boot += 1;
+        member.broken = false;
+        member.disk.disarm();
+        member.disk.set_capacity(1 << 40);
         let config = config(id, member.boot, member.start.clone(), member.synced.applied);
         let rng = SeededRng::new(seed ^ (id << 32) ^ member.boot).split("raft");
         member.state = member.synced;
@@ -153,6 +160,7 @@ impl Sim {
         };
         let mut out = Vec::new();
         node.on(now, input, &mut out);
+        self.check_end(id, &out);
         for output in out {
             self.output(id, output);
         }
@@ -221,7 +229,7 @@ impl Sim {
                     },
                 );
             }
-            Output::Fatal(error) => panic!("seed {}: member {id} at {}: {error}", self.plan.seed, self.now),
+            Output::Fatal(error) => self.disk_failed(id, &error),
             Output::Wake(at) => {
                 self.member(id).wake = at.0;
                 self.at(
@@ -234,6 +242,55 @@ impl Sim {
                 );
             }
         }
+    }
+
+    /// A member that stops lets nothing out with it that it had not promised before.
+    fn check_end(&self, id: u64, out: &[Output]) {
+        let Some(at) = out.iter().position(|output| matches!(output, Output::Fatal(_))) else {
+            return;
+        };
+        let says = |output: &Output| matches!(output, Output::Send { .. } | Output::Io(_));
+        let seed = self.plan.seed;
+        assert_eq!(at + 1, out.len(), "seed {seed}: member {id} goes on: {out:?}");
+        assert!(!out.iter().any(says), "seed {seed}: member {id} speaks: {out:?}");
+    }
+
+    fn disk_failed(&mut self, id: u64, error: &FatalError) {
+        let (seed, now) = (self.plan.seed, self.now);
+        let of_the_log = matches!(error, FatalError::Log(_) | FatalError::Append(_));
+        assert!(
+            self.members[&id].broken && of_the_log,
+            "seed {seed}: member {id} at {now}: {error}"
+        );
+        let text = error.to_string();
+        assert!(text.starts_with("raft log: "), "{text}");
+        self.sometimes(match () {
+            () if text.contains("os error 28") => "stopped by a full disk",
+            () if text.contains("os error 5") => "stopped by a disk error",
+            () => "stopped otherwise",
+        });
+        // Given anything more it says nothing.
+        let mut out = Vec::new();
+        let monotonic = self.monotonic();
+        if let Some(node) = self.member(id).node.as_mut() {
+            assert!(node.has_failed());
+            let data = "x".into();
+            node.on_batch(
+                monotonic,
+                [
+                    Input::Tick,
+                    Input::Propose {
+                        token: u64::MAX,
+                        data,
+                    },
+                ],
+                &mut out,
+            );
+        }
+        assert!(out.is_empty(), "seed {seed}: member {id} goes on: {out:?}");
+        let power = self.rng.chance(1, 2);
+        self.stop(id, power);
+        self.soon(10 * MS, 900 * MS, Event::Start { to: id });
     }
 
     pub fn member(&mut self, id: u64) -> &mut Member {
