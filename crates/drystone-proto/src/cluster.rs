@@ -272,7 +272,7 @@ pub struct JoinReply {
 #[derive(Clone, PartialEq, Message)]
 pub struct AdminRequest {
     /// What.
-    #[prost(oneof = "AdminOp", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "AdminOp", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub op: Option<AdminOp>,
 }
 
@@ -297,6 +297,9 @@ pub enum AdminOp {
     /// Hand leadership to this voter.
     #[prost(uint64, tag = "6")]
     TransferLeader(u64),
+    /// Let all orphans on this node go that the leader holds back because there are so many.
+    #[prost(uint64, tag = "7")]
+    ReleaseSweep(u64),
 }
 
 /// See [`AdminOp::RaftReplace`].

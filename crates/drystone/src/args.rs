@@ -278,7 +278,11 @@ pub enum AdminCommand {
         chunk: u64,
     },
     /// Restore redundancy
-    Repair,
+    Repair {
+        /// Let the replicas on this node go that nothing refers to and that are so many that their deletion stopped
+        #[arg(long, value_name = "NODE")]
+        release_sweep: Option<u64>,
+    },
     /// Verify checksums
     Scrub,
     /// Even out disks

@@ -20,6 +20,8 @@ struct Window {
     bytes: u64,
     ordered: BTreeSet<(u64, u64, u64)>,
     stopped: bool,
+    /// An operator has looked: all may go in this window.
+    released: bool,
 }
 
 /// The counts by node: bounded by the nodes that the namespace knows.
@@ -36,6 +38,7 @@ impl Brake {
             bytes: 0,
             ordered: BTreeSet::new(),
             stopped: false,
+            released: false,
         };
         let window = self.windows.entry(node).or_insert_with(fresh);
         if now.since(window.began) >= WINDOW {
@@ -46,7 +49,7 @@ impl Brake {
             return true;
         }
         let bytes = window.bytes.saturating_add(orphan.bytes);
-        if bytes > (used / SHARE).max(FREE) {
+        if bytes > (used / SHARE).max(FREE) && !window.released {
             if !std::mem::replace(&mut window.stopped, true) {
                 let ordered = window.bytes;
                 tracing::warn!(
@@ -63,6 +66,26 @@ impl Brake {
             window.ordered.insert(name);
         }
         true
+    }
+
+    /// Lets everything on `node` go for as long as a window lasts; false if nothing was stopped there.
+    pub(crate) fn release(&mut self, node: u64, now: Monotonic) -> bool {
+        if !self.stops(node, now) {
+            return false;
+        }
+        if let Some(window) = self.windows.get_mut(&node) {
+            (window.began, window.stopped, window.released) = (now, false, true);
+        }
+        true
+    }
+
+    /// The nodes on which everything may go now, and the bytes that did.
+    pub(crate) fn released(&self, now: Monotonic) -> impl Iterator<Item = (u64, u64)> {
+        let released = move |window: &Window| window.released && now.since(window.began) < WINDOW;
+        self.windows
+            .iter()
+            .filter(move |(_, window)| released(window))
+            .map(|(node, window)| (*node, window.bytes))
     }
 
     /// True while nothing more is ordered from `node`.
@@ -110,7 +133,18 @@ mod tests {
         assert_eq!(admitted(&mut brake, 0, now), 16, "the same ones again");
         assert_eq!(admitted(&mut brake, 200 << 30, now), 32, "a hundredth");
         assert_eq!(brake.stopped(now).collect::<Vec<_>>(), [(1, 2 << 30)]);
-        let later = now.plus(WINDOW);
+        assert!(!brake.release(2, now), "nothing is stopped there");
+        assert!(brake.release(1, now.plus(WINDOW / 2)) && !brake.stops(1, now.plus(WINDOW / 2)));
+        assert_eq!(
+            admitted(&mut brake, 0, now.plus(WINDOW)),
+            1000,
+            "an operator looked"
+        );
+        let all = [(1, 1000 * (64 << 20))];
+        assert_eq!(brake.released(now.plus(WINDOW)).collect::<Vec<_>>(), all);
+        let later = now.plus(WINDOW * 2);
+        assert_eq!(admitted(&mut brake, 0, later), 16, "and it holds again");
+        let later = later.plus(WINDOW);
         assert!(!brake.stops(1, later));
         assert!(brake.admit(1, 0, later, &orphan(999)));
     }

@@ -9,6 +9,7 @@ use drystone_proto::command::ChunkReplica;
 use drystone_proto::data::DeleteOrder;
 use drystone_proto::record::{ChunkRecord, ReplicaRecord};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// A replica to delete.
 pub(crate) type Order = (u64, ReplicaRecord);
@@ -26,6 +27,8 @@ pub(crate) struct Orphan {
 const PER_DISK: usize = 8_192;
 /// Replicas without a record that wait for the floor; more are forgotten and found by a later comparison.
 const SUSPECTS: usize = 65_536;
+/// An order for an orphan that is not confirmed is given again after this time: others have their turn meanwhile.
+const REPEAT: Duration = Duration::from_secs(10);
 /// Deletions that wait to be logged; beyond it they are reported again by the next scan.
 const CONFIRMED: usize = 65_536;
 
@@ -65,12 +68,19 @@ impl Key {
     }
 }
 
+struct Suspect {
+    /// What it holds.
+    bytes: u64,
+    /// When its deletion was ordered last.
+    ordered: Option<Monotonic>,
+}
+
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Reclaim {
     doomed: BTreeMap<(u64, u64), BTreeSet<(u64, u64)>>,
-    /// With the bytes that they hold.
-    suspects: BTreeMap<Key, u64>,
+    /// Replicas without a record, until they are gone or turn out to have one.
+    suspects: BTreeMap<Key, Suspect>,
     confirmed: BTreeSet<Key>,
     brake: Brake,
 }
@@ -96,14 +106,23 @@ impl Reclaim {
     /// Replicas that a server reported without a record: looked at again when they are below the floor.
     pub(crate) fn suspect(&mut self, replicas: Vec<Orphan>) {
         for orphan in replicas {
-            if self.suspects.len() < SUSPECTS {
-                let key = Key::new(orphan.chunk, &orphan.replica);
-                self.suspects.insert(key, orphan.bytes);
+            let key = Key::new(orphan.chunk, &orphan.replica);
+            if let Some(known) = self.suspects.get_mut(&key) {
+                known.bytes = orphan.bytes;
+            } else if self.suspects.len() < SUSPECTS {
+                let (bytes, ordered) = (orphan.bytes, None);
+                self.suspects.insert(key, Suspect { bytes, ordered });
             }
         }
     }
 
-    /// Orders for at most `room` of these orphans on `node`, as far as the brake lets them go; the others wait here.
+    /// This replica has a record after all.
+    pub(crate) fn acquit(&mut self, chunk: u64, replica: &ReplicaRecord) {
+        self.suspects.remove(&Key::new(chunk, replica));
+    }
+
+    /// Orders for at most `room` of these orphans on `node`, as far as the brake lets them go. All of them stay here
+    /// until they are confirmed.
     pub(crate) fn admit(
         &mut self,
         (node, used): (u64, u64),
@@ -111,16 +130,27 @@ impl Reclaim {
         orphans: Vec<Orphan>,
         room: usize,
     ) -> Vec<Order> {
-        let (mut orders, mut rest) = (Vec::new(), Vec::new());
-        for orphan in orphans {
-            if orders.len() < room && self.brake.admit(node, used, now, &orphan) {
+        let mut orders = Vec::new();
+        for orphan in &orphans {
+            if orders.len() >= room {
+                break;
+            }
+            if self.brake.admit(node, used, now, orphan) {
                 orders.push((orphan.chunk, orphan.replica));
-            } else {
-                rest.push(orphan);
             }
         }
-        self.suspect(rest);
+        self.suspect(orphans);
+        for (chunk, replica) in &orders {
+            if let Some(suspect) = self.suspects.get_mut(&Key::new(*chunk, replica)) {
+                suspect.ordered = Some(now);
+            }
+        }
         orders
+    }
+
+    /// An operator has looked at what the brake holds back on `node`; false if it holds nothing.
+    pub(crate) fn release_sweep(&mut self, node: u64, now: Monotonic) -> bool {
+        self.brake.release(node, now)
     }
 
     /// What limits the orders for orphans.
@@ -128,35 +158,40 @@ impl Reclaim {
         &self.brake
     }
 
-    /// Takes at most `limit` suspects on these disks whose chunks are below the floor now.
-    pub(crate) fn due_suspects(&mut self, disks: &[(u64, u64)], floor: u64, limit: usize) -> Vec<Orphan> {
+    /// At most `limit` suspects on these disks whose chunks are below the floor now, and whose deletion was not ordered
+    /// just before.
+    pub(crate) fn due_suspects(
+        &self,
+        disks: &[(u64, u64)],
+        floor: u64,
+        now: Monotonic,
+        limit: usize,
+    ) -> Vec<Orphan> {
         let mut due = Vec::new();
         for &(disk, incarnation) in disks {
-            let from = Key {
+            let key = |chunk: u64| Key {
                 disk,
                 incarnation,
-                chunk: 0,
-                placement: 0,
-            };
-            let to = Key {
-                disk,
-                incarnation,
-                chunk: floor,
-                placement: 0,
-            };
-            let room = limit - due.len();
-            due.extend(self.suspects.range(from..to).take(room).map(|(key, _)| *key));
-        }
-        let taken = due.into_iter().filter_map(|key| {
-            let bytes = self.suspects.remove(&key)?;
-            let (chunk, replica) = key.order();
-            Some(Orphan {
                 chunk,
-                replica,
-                bytes,
-            })
-        });
-        taken.collect()
+                placement: 0,
+            };
+            let waits = |suspect: &Suspect| {
+                let ordered = suspect.ordered.map(|at| now.since(at));
+                ordered.is_some_and(|since| since < REPEAT)
+            };
+            let suspects = self.suspects.range(key(0)..key(floor));
+            let suspects = suspects.filter(|(_, suspect)| !waits(suspect));
+            due.extend(suspects.take(limit - due.len()).map(|(key, suspect)| {
+                let (chunk, replica) = key.order();
+                let bytes = suspect.bytes;
+                Orphan {
+                    chunk,
+                    replica,
+                    bytes,
+                }
+            }));
+        }
+        due
     }
 
     /// What is to be deleted on these disks. It is repeated until it is confirmed.
@@ -183,6 +218,7 @@ impl Reclaim {
         for order in orders {
             let Some(replica) = &order.replica else { continue };
             let key = Key::new(order.chunk, replica);
+            self.suspects.remove(&key);
             let doomed = self.doomed.get_mut(&(key.disk, key.incarnation));
             // An orphan has no record that would have to forget it.
             if doomed.is_some_and(|disk| disk.remove(&(key.chunk, key.placement))) {
@@ -258,17 +294,53 @@ mod tests {
 
     #[test]
     fn a_replica_without_a_record_waits_for_the_floor() {
-        let mut reclaim = Reclaim::default();
+        let (mut reclaim, now) = (Reclaim::default(), Monotonic(1));
         let orphan = |chunk, disk| Orphan {
             chunk,
             replica: replica(disk),
             bytes: 7,
         };
         reclaim.suspect(vec![orphan(5, 1), orphan(9, 1), orphan(5, 2)]);
-        assert_eq!(reclaim.due_suspects(&[(1, 1)], 5, 10), []);
-        assert_eq!(reclaim.due_suspects(&[(1, 1)], 6, 10), [orphan(5, 1)]);
-        assert_eq!(reclaim.due_suspects(&[(1, 1)], 6, 10), []);
-        assert_eq!(reclaim.due_suspects(&[(1, 1), (2, 1)], 10, 1), [orphan(9, 1)]);
+        assert_eq!(reclaim.due_suspects(&[(1, 1)], 5, now, 10), []);
+        assert_eq!(reclaim.due_suspects(&[(1, 1)], 6, now, 10), [orphan(5, 1)]);
+        assert_eq!(
+            reclaim.due_suspects(&[(1, 1), (2, 1)], 10, now, 2),
+            [orphan(5, 1), orphan(9, 1)]
+        );
+        reclaim.acquit(5, &replica(1));
+        assert_eq!(
+            reclaim.due_suspects(&[(1, 1), (2, 1)], 10, now, 9),
+            [orphan(9, 1), orphan(5, 2)]
+        );
+    }
+
+    #[test]
+    fn an_order_for_an_orphan_is_repeated_until_it_is_confirmed_and_others_have_their_turn() {
+        let (mut reclaim, now) = (Reclaim::default(), Monotonic(1));
+        let orphan = |chunk| Orphan {
+            chunk,
+            replica: replica(1),
+            bytes: 7,
+        };
+        reclaim.suspect(vec![orphan(1), orphan(2)]);
+        let due = reclaim.due_suspects(&[(1, 1)], 100, now, 1);
+        assert_eq!(reclaim.admit((7, 0), now, due, 1), [(1, replica(1))]);
+        // The reply is lost; the next one is about the other.
+        let due = reclaim.due_suspects(&[(1, 1)], 100, now, 1);
+        assert_eq!(due, [orphan(2)]);
+        reclaim.admit((7, 0), now, due, 1);
+        assert_eq!(reclaim.due_suspects(&[(1, 1)], 100, now, 1), []);
+        let later = now.plus(REPEAT);
+        let due = reclaim.due_suspects(&[(1, 1)], 100, later, 9);
+        assert_eq!(due, [orphan(1), orphan(2)], "both are ordered again");
+        let done = DeleteOrder {
+            chunk: 1,
+            replica: Some(replica(1)),
+            order: bytes::Bytes::new(),
+        };
+        reclaim.confirm(&[done]);
+        assert_eq!(reclaim.due_suspects(&[(1, 1)], 100, later, 9), [orphan(2)]);
+        assert_eq!(reclaim.to_log(9), [], "no record has to forget it");
     }
 
     #[test]
@@ -282,11 +354,14 @@ mod tests {
         let orphans: Vec<_> = orphans.collect();
         let orders = reclaim.admit((7, 1 << 30), now, orphans.clone(), 1);
         assert_eq!(orders, [(0, replica(1))]);
-        let waiting = reclaim.due_suspects(&[(1, 1)], 100, 10);
+        let waiting = reclaim.due_suspects(&[(1, 1)], 100, now, 10);
         assert_eq!(waiting, orphans[1..]);
         let orders = reclaim.admit((7, 1 << 30), now, waiting, 10);
         assert_eq!(orders, [(1, replica(1))], "1 GiB an hour at least, no more");
         assert!(reclaim.brake().stops(7, now));
-        assert_eq!(reclaim.due_suspects(&[(1, 1)], 100, 10), orphans[2..]);
+        let waiting = reclaim.due_suspects(&[(1, 1)], 100, now, 10);
+        assert_eq!(waiting, orphans[2..]);
+        assert!(reclaim.release_sweep(7, now));
+        assert_eq!(reclaim.admit((7, 1 << 30), now, waiting, 10).len(), 2);
     }
 }

@@ -95,6 +95,17 @@ impl MetaService {
                 reply.chunk =
                     Some(record.ok_or_else(|| refusal(Code::NotFound, format!("there is no chunk {id}")))?);
             }
+            AdminOp::ReleaseSweep(node) => {
+                let now = self.shared.env.clock.now();
+                let released = self
+                    .leader
+                    .with(&self.shared, |office| office.reclaim.release_sweep(node, now));
+                if !released.ok_or(Refused::NotLeader)? {
+                    let message = format!("no deletion of orphans is stopped on node {node}");
+                    return Err(refusal(Code::NotFound, message).into());
+                }
+                tracing::warn!(server = node, "an operator lets all orphans go");
+            }
             AdminOp::TransferLeader(to) => {
                 if !self.shared.raft_view().conf.voters.contains(&to) {
                     return Err(refusal(Code::Invalid, format!("node {to} is no voter")).into());
@@ -193,11 +204,17 @@ impl MetaService {
         let mut warnings = warnings(&nodes, &view.conf.voters);
         self.leader
             .with(&self.shared, |office| {
-                let stopped = office.reclaim.brake().stopped(now);
-                warnings.extend(stopped.map(|(node, bytes)| {
+                let brake = office.reclaim.brake();
+                warnings.extend(brake.stopped(now).map(|(node, bytes)| {
                     format!(
                         "node {node} holds many replicas that nothing refers to: {} of them were deleted within \
-                         an hour, the rest waits",
+                         an hour, the rest waits (`admin repair --release-sweep {node}` lets them go)",
+                        ByteCount(bytes)
+                    )
+                }));
+                warnings.extend(brake.released(now).map(|(node, bytes)| {
+                    format!(
+                        "an operator lets all replicas on node {node} go that nothing refers to: {} so far",
                         ByteCount(bytes)
                     )
                 }));

@@ -7,6 +7,7 @@ use drystone_proto::command::{Op, RegisterNode};
 use drystone_proto::record::{NodeRecord, role};
 use drystone_rpc::{Request, refusal};
 use drystone_types::Code;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Entries of one list of a heartbeat.
@@ -180,19 +181,21 @@ impl MetaService {
             })
         });
         let remembered = self.leader.with(&self.shared, |office| {
-            // While the brake holds they would only be put back.
+            // While the brake holds they would all be refused.
             let limit = if office.reclaim.brake().stops(beat.node, now) {
                 0
             } else {
                 MAX_LIST
             };
-            office.reclaim.due_suspects(disks, floor, limit)
+            office.reclaim.due_suspects(disks, floor, now, limit)
         });
         let mut orphans = Vec::new();
-        let mut later = Vec::new();
+        let (mut later, mut acquitted) = (Vec::new(), Vec::new());
+        let mut seen = BTreeSet::new();
         for orphan in reported.chain(remembered.ok_or(Refused::NotLeader)?) {
             let Orphan { chunk, replica, .. } = orphan;
-            if !disks.contains(&(replica.disk, replica.incarnation)) {
+            let ours = disks.contains(&(replica.disk, replica.incarnation));
+            if !ours || !seen.insert((chunk, replica.disk, replica.placement)) {
                 continue;
             }
             let record = state.chunk(chunk).map_err(|error| self.store_error(&error))?;
@@ -203,14 +206,18 @@ impl MetaService {
                     .any(|known| (known.disk, known.incarnation) == (replica.disk, replica.incarnation))
             });
             match recorded {
-                true => {}
+                true => acquitted.push((chunk, replica)),
                 false if chunk < floor => orphans.push(orphan),
                 false => later.push(orphan),
             }
         }
         drop(state);
-        self.leader
-            .with(&self.shared, |office| office.reclaim.suspect(later));
+        self.leader.with(&self.shared, |office| {
+            office.reclaim.suspect(later);
+            for (chunk, replica) in &acquitted {
+                office.reclaim.acquit(*chunk, replica);
+            }
+        });
         Ok(orphans)
     }
 }

@@ -42,7 +42,15 @@ pub async fn run(context: &Context, command: &AdminCommand) -> anyhow::Result<()
                 reply.chunk.context("the leader answered without the chunk")?
             );
         }
-        AdminCommand::Repair
+        AdminCommand::Repair {
+            release_sweep: Some(node),
+        } => {
+            client.admin(AdminOp::ReleaseSweep(*node)).await?;
+            if !context.quiet {
+                println!("node {node}: everything that nothing refers to is deleted now");
+            }
+        }
+        AdminCommand::Repair { release_sweep: None }
         | AdminCommand::Scrub
         | AdminCommand::Rebalance
         | AdminCommand::Fsck
