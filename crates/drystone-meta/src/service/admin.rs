@@ -130,7 +130,7 @@ impl MetaService {
         let view = self.shared.raft_view();
         let refuse = |code: Code, message: String| Err(Refused::Error(refusal(code, message)));
         if view.conf.voters.contains(&replace.new) && !view.conf.voters.contains(&replace.old) {
-            return Ok(());
+            return self.retire(replace.old).await;
         }
         if !view.conf.voters.contains(&replace.old) {
             return refuse(Code::NotFound, format!("node {} is no voter", replace.old));
@@ -185,7 +185,21 @@ impl MetaService {
             return Err(DropReason::Unknown.into());
         }
         tracing::info!(old = replace.old, new = replace.new, "voter replaced");
-        Ok(())
+        self.retire(replace.old).await
+    }
+
+    /// A voter that was replaced is fenced, so that it cannot introduce itself again as a learner.
+    async fn retire(&self, node: u64) -> Result<(), Refused> {
+        let known = self.shared.read().node(node).map(|known| known.fenced);
+        if known != Some(false) {
+            return Ok(());
+        }
+        self.update_node(UpdateNode {
+            node,
+            fenced: Some(true),
+            ..UpdateNode::default()
+        })
+        .await
     }
 
     fn cluster_status(&self) -> Result<ClusterStatus, Refused> {

@@ -109,6 +109,13 @@ impl MetaService {
         if conf.voters.contains(&node.id) || conf.learners.contains(&node.id) {
             return Ok(());
         }
+        if node.fenced {
+            let message = format!(
+                "node {} was replaced, or fenced: format it anew under a new id",
+                node.id
+            );
+            return Err(refusal(Code::Stranger, message).into());
+        }
         let steps = vec![ConfChangeStep {
             kind: ADD_LEARNER,
             node: node.id,

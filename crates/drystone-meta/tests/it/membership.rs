@@ -57,6 +57,47 @@ async fn a_follower_that_is_far_behind_takes_a_snapshot() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_that_was_replaced_does_not_come_back_by_itself() {
+    let mut cluster = Cluster::start(1, |_| {}).await;
+    let voters = vec![(1, cluster.nodes[0].address.clone())];
+    for (at, id) in [(1, 2), (2, 3)] {
+        cluster.format(id, &voters, true);
+        cluster.run(at).await;
+    }
+    let client = cluster.client().await;
+    let admin = async |at: usize, op: AdminOp| -> Result<AdminReply, drystone_rpc::CallError> {
+        let request = AdminRequest { op: Some(op) };
+        client
+            .call(at, Kind::Admin, &request, Duration::from_secs(1))
+            .await
+    };
+    let replace = async |old: u64, new: u64| {
+        for round in 0..300 {
+            let op = AdminOp::RaftReplace(RaftReplace { old, new });
+            if admin(round % 3, op).await.is_ok() {
+                return;
+            }
+            client.env.clock.sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{new} did not replace {old}");
+    };
+    let members = async || -> Vec<(u64, bool)> {
+        let info = admin(2, AdminOp::Raft(Empty {})).await.unwrap().info.unwrap();
+        let members = info.members.iter();
+        members.map(|member| (member.node, member.voter)).collect()
+    };
+    // Two learners: one becomes the only voter, and its place is taken by the other.
+    replace(1, 2).await;
+    replace(2, 3).await;
+    cluster.leader().await;
+    assert_eq!(members().await, [(3, true)]);
+    cluster.stop(1).await;
+    cluster.run(1).await;
+    cluster.env.clock.sleep(Duration::from_millis(1500)).await;
+    assert_eq!(members().await, [(3, true)], "it added itself");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wiped_voter_comes_back_under_a_new_id_and_replaces_the_old_one() {
     let mut cluster = Cluster::start(3, |_| {}).await;
     let client = cluster.client().await;
