@@ -5,7 +5,7 @@
 //! An entry that cannot be read as a whole ends the server in front of it: whoever passes over one holds another
 //! state than the others, and nobody sees it before it leads.
 
-use crate::message::{Applied, ProposalReply, ToApply, ToFlush, ToRaft};
+use crate::message::{Applied, AppliedState, ProposalReply, ToApply, ToFlush, ToRaft};
 use crate::shared::{Shared, State};
 use crate::snapshot::NotInstalled;
 use drystone_namespace::{ApplyError, UnknownEntry, read_entry};
@@ -60,7 +60,7 @@ fn apply(shared: &Arc<Shared>, mut entries: Vec<Work>) -> Result<(), String> {
             .collect();
         let mut count = 0;
         let mut failed = None;
-        let (index, time, overlay) = {
+        let (applied, overlay) = {
             let mut state = shared.write();
             for ((entry, reply), held) in decoded {
                 let index = entry.index.0;
@@ -73,12 +73,12 @@ fn apply(shared: &Arc<Shared>, mut entries: Vec<Work>) -> Result<(), String> {
                 }
                 count += 1;
             }
-            (state.applied().0, state.log_time(), state.overlay_bytes())
+            (AppliedState::of(&state), state.overlay_bytes())
         };
-        shared.gate.publish(index);
-        shared.to_raft(ToRaft::Applied { index, time });
+        shared.gate.publish(applied.index);
+        shared.to_raft(ToRaft::Applied(applied));
         shared.metrics.applied_entries.inc_by(count);
-        shared.metrics.applied_index.set(index as i64);
+        shared.metrics.applied_index.set(applied.index as i64);
         shared.metrics.overlay_bytes.set(overlay as i64);
         for (reply, applied) in answers.drain(..) {
             let _ = reply.send(Ok::<_, DropReason>(applied));
@@ -137,7 +137,8 @@ fn install(shared: &Arc<Shared>, meta: &SnapshotMeta) -> Result<(), String> {
             return Ok(());
         }
     };
-    let (index, time) = (state.applied().0, state.log_time());
+    let applied = AppliedState::of(&state);
+    let index = applied.index;
     for node in state.nodes() {
         shared.peers.learn_from_record(node);
     }
@@ -148,6 +149,6 @@ fn install(shared: &Arc<Shared>, meta: &SnapshotMeta) -> Result<(), String> {
     shared.metrics.applied_index.set(index as i64);
     tracing::info!(node = %shared.identity.node, index, "snapshot installed");
     shared.to_raft(ToRaft::Input(Input::SnapshotInstalled { index: meta.index }));
-    shared.to_raft(ToRaft::Applied { index, time });
+    shared.to_raft(ToRaft::Applied(applied));
     Ok(())
 }

@@ -3,8 +3,9 @@
 //! Owns the core, the order of proposals and their times, and who waits for which token. It never blocks on
 //! anything but its own inbox, so that heartbeats leave in time whatever disk and apply do.
 
+use crate::domains::Domains;
 use crate::log_time::{LogTime, stamp};
-use crate::message::{ProposalReply, RaftView, ReadReply, ToApply, ToFlush, ToRaft};
+use crate::message::{AppliedState, ProposalReply, RaftView, ReadReply, ToApply, ToFlush, ToRaft};
 use crate::shared::Shared;
 use drystone_env::{IoRequest, Monotonic};
 use drystone_raft::{CommittedEntry, DropReason, EntryKind, Input, Output, RaftNode, ReadFailure};
@@ -32,6 +33,7 @@ enum Waiting {
 struct SyncedWait {
     index: u64,
     need: u32,
+    domains: Domains,
     reply: oneshot::Sender<u32>,
 }
 
@@ -58,7 +60,7 @@ struct State {
     /// While leading: the index of the first entry of our own term, once it is delivered.
     first_own: Option<u64>,
     clock: Option<LogTime>,
-    applied: (u64, u64),
+    applied: AppliedState,
     /// Inputs of our own for the next round.
     due: Vec<Input>,
     wake: Monotonic,
@@ -74,7 +76,7 @@ impl Driver {
         inbox: Receiver<ToRaft>,
         (io, slow_io): (Sender<IoRequest>, Sender<IoRequest>),
         (apply, flush): (Sender<ToApply>, Sender<ToFlush>),
-        applied: (u64, u64),
+        applied: AppliedState,
     ) -> Self {
         let now = shared.env.clock.now();
         let status = node.status();
@@ -169,13 +171,24 @@ impl Driver {
             }
             ToRaft::Io(completion) => inputs.push(Input::Io(completion)),
             ToRaft::Input(input) => inputs.push(input),
-            ToRaft::Applied { index, time } => {
-                self.state.applied = (index, time);
-                inputs.push(Input::Applied { index: index.into() });
+            ToRaft::Applied(applied) => {
+                self.state.applied = applied;
+                let index = applied.index.into();
+                inputs.push(Input::Applied { index });
             }
-            ToRaft::Synced { index, need, reply } => {
+            ToRaft::Synced {
+                index,
+                need,
+                domains,
+                reply,
+            } => {
                 if self.node.is_leader() {
-                    self.state.synced.push(SyncedWait { index, need, reply });
+                    self.state.synced.push(SyncedWait {
+                        index,
+                        need,
+                        domains,
+                        reply,
+                    });
                 }
             }
             ToRaft::Stop => self.state.stop = true,
@@ -236,10 +249,6 @@ impl Driver {
                 self.shared.snapshots.send(&self.shared, to, term.0, meta)
             }
             Output::InstallSnapshot { meta } => drop(self.apply.send(ToApply::Install(meta))),
-            Output::LeaderChanged { leader, term, is_me } => self.leader_changed(leader, term.0, is_me),
-            Output::ConfChanged(conf) => {
-                self.state.view.conf = conf;
-                self.look(self.shared.env.clock.now());
             Output::SnapshotIgnored { from, meta } => {
                 // Not here: its files may be on a slow disk.
                 let shared = Arc::clone(&self.shared);
@@ -247,6 +256,10 @@ impl Driver {
                     shared.snapshots.ignored(from, &meta);
                 });
             }
+            Output::LeaderChanged { leader, term, is_me } => self.leader_changed(leader, term.0, is_me),
+            Output::ConfChanged(conf) => {
+                self.state.view.conf = conf;
+                self.look(self.shared.env.clock.now());
             }
             Output::PurgeWanted { below } => drop(self.flush.send(ToFlush::Purge(below.0))),
             Output::Fatal(error) => self.shared.fail(format!("raft stopped: {error}")),
@@ -307,11 +320,11 @@ impl Driver {
         if !self.state.synced.is_empty() {
             let node = &self.node;
             self.state.synced.retain_mut(|wait| {
-                let voters = node.voters_synced(wait.index.into()) as u32;
-                let done = voters >= wait.need;
+                let synced = wait.domains.count(node.synced_voters(wait.index.into()));
+                let done = synced >= wait.need;
                 if done {
                     let (unused, _) = oneshot::channel();
-                    let _ = std::mem::replace(&mut wait.reply, unused).send(voters);
+                    let _ = std::mem::replace(&mut wait.reply, unused).send(synced);
                 }
                 !done && !wait.reply.is_closed()
             });
@@ -327,16 +340,17 @@ impl Driver {
         if self
             .state
             .first_own
-            .is_none_or(|first| self.state.applied.0 < first)
+            .is_none_or(|first| self.state.applied.index < first)
         {
             return;
         }
         self.state.clock = Some(LogTime::resume(
-            self.state.applied.1,
+            self.state.applied.time,
             now,
             self.shared.env.clock.wall(),
         ));
         self.state.view.office = Some(self.state.view.term);
+        self.state.view.first_chunk = self.state.applied.next_chunk;
         self.look(now);
         let early: Vec<_> = self.state.early.drain(..).collect();
         let mut inputs = Vec::new();

@@ -22,6 +22,7 @@ pub mod store;
 
 mod apply;
 mod disk_io;
+mod domains;
 mod drive;
 mod export;
 mod flush;

@@ -1,6 +1,8 @@
 //! What the threads of a metadata server tell each other.
 
+use crate::domains::Domains;
 use crate::export::keeper::Made;
+use crate::shared::State;
 use bytes::Bytes;
 use drystone_env::IoCompletion;
 use drystone_proto::command::Outcome;
@@ -21,6 +23,27 @@ pub(crate) struct Applied {
 /// Answers a proposal.
 pub(crate) type ProposalReply = oneshot::Sender<Result<Applied, DropReason>>;
 
+/// Where the state machine stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct AppliedState {
+    /// What it has applied.
+    pub(crate) index: u64,
+    /// Log time there.
+    pub(crate) time: u64,
+    /// The id after the last chunk id allocated there.
+    pub(crate) next_chunk: u64,
+}
+
+impl AppliedState {
+    pub(crate) fn of(state: &State) -> Self {
+        Self {
+            index: state.applied().0,
+            time: state.log_time(),
+            next_chunk: state.next_chunk().0,
+        }
+    }
+}
+
 /// For the raft thread.
 pub(crate) enum ToRaft {
     /// A command: the encoding of an `Entry` without its times.
@@ -38,12 +61,14 @@ pub(crate) enum ToRaft {
     Io(IoCompletion),
     /// Anything else that goes to Raft as it is.
     Input(Input),
-    /// The state machine has applied up to here; log time is that of this index.
-    Applied { index: u64, time: u64 },
-    /// Answer when `need` voters have synced `index`, with their number; dropped when this member stops leading.
+    /// The state machine has applied up to here.
+    Applied(AppliedState),
+    /// Answer when voters in `need` of these domains have synced `index`, with the number of domains; dropped when this
+    /// member stops leading.
     Synced {
         index: u64,
         need: u32,
+        domains: Domains,
         reply: oneshot::Sender<u32>,
     },
     /// End.
@@ -84,6 +109,8 @@ pub(crate) struct RaftView {
     /// This member leads in this term, has committed in it and applied everything before it: it may propose, and
     /// what it reads at a confirmed index is complete.
     pub(crate) office: Option<u64>,
+    /// Chunk ids below this were allocated before the office began, by earlier leaders.
+    pub(crate) first_chunk: u64,
     /// Membership.
     pub(crate) conf: RaftConfState,
     /// Members as the leader sees them; empty elsewhere.
@@ -94,11 +121,9 @@ pub(crate) struct RaftView {
 
 impl RaftView {
     /// Voters that answered this leader lately, itself included.
-    pub(crate) fn live_voters(&self) -> u32 {
-        self.members
-            .iter()
-            .filter(|member| member.voter && member.recent_active)
-            .count() as u32
+    pub(crate) fn live_voters(&self) -> impl Iterator<Item = NodeId> {
+        let live = |member: &&drystone_raft::MemberStatus| member.voter && member.recent_active;
+        self.members.iter().filter(live).map(|member| member.id)
     }
 }
 

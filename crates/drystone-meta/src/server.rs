@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::drive::{Driver, ReadQueue};
 use crate::error::StartError;
 use crate::gate::Gate;
-use crate::message::{RaftView, ToFlush, ToRaft};
+use crate::message::{AppliedState, RaftView, ToFlush, ToRaft};
 use crate::metrics::Metrics;
 use crate::peers::{Peers, Transport};
 use crate::service::{Front, MetaService};
@@ -271,7 +271,7 @@ fn run(env: Env, config: Config, address: String, ground: Ground, pool: BufferPo
     let (to_raft, raft_inbox) = channel();
     let (to_apply, apply_inbox) = channel();
     let (to_flush, flush_inbox) = channel();
-    let applied = (state.applied().0, state.log_time());
+    let applied = AppliedState::of(&state);
     let alone = identity.voters.len() == 1 && !identity.joining;
     let shared = Arc::new(Shared {
         transport: Transport::new(channels.clone(), Arc::clone(&peers), metrics.clone()),
@@ -297,7 +297,7 @@ fn run(env: Env, config: Config, address: String, ground: Ground, pool: BufferPo
         flush: Mutex::new(to_flush.clone()),
         failure: Mutex::new(None),
     });
-    shared.gate.publish(applied.0);
+    shared.gate.publish(applied.index);
     let lanes = (
         disk_io::start(&shared, "meta-log", pool.clone()),
         disk_io::start(&shared, "meta-log-new", pool),

@@ -132,11 +132,9 @@ async fn serve_terms(shared: &Arc<Shared>, service: &Arc<MetaService>) {
 
 async fn serve_term(shared: &Arc<Shared>, service: &Arc<MetaService>, term: u64) {
     let now = shared.env.clock.now();
+    // The ids of earlier leaders begin to age now.
+    service.leader.with(shared, |_| ());
     initialize(shared).await;
-    let below = shared.read().next_chunk().0;
-    service
-        .leader
-        .with(shared, |office| office.ranges.retire_below(below, now));
     let mut rounds = Rounds {
         housekept: None,
         seen: 0,

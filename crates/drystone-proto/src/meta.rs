@@ -24,7 +24,7 @@ pub struct MutateReply {
     /// Log index after which reads see it.
     #[prost(uint64, tag = "2")]
     pub index: u64,
-    /// Voters that have an inline write's entry synced; 0 otherwise.
+    /// Failure domains whose voters have an inline write's entry synced; 0 otherwise.
     #[prost(uint32, tag = "3")]
     pub voters: u32,
 }

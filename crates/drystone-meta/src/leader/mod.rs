@@ -59,14 +59,20 @@ impl Leader {
 
     /// Works on the soft state of the present term; `None` if this server holds no office.
     pub(crate) fn with<T>(&self, shared: &Shared, work: impl FnOnce(&mut Office) -> T) -> Option<T> {
-        let term = shared.office()?;
+        let (term, first_chunk) = {
+            let view = shared.view.borrow();
+            (view.office?, view.first_chunk)
+        };
         let mut office = lock(&self.office);
         if office.term < term {
+            let begun = shared.env.clock.now();
             *office = Office {
                 term,
-                begun: shared.env.clock.now(),
+                begun,
                 ..Office::default()
             };
+            // Before the first range of our own: what earlier leaders handed out is as old as the office.
+            office.ranges.retire_below(first_chunk, begun);
         }
         (office.term == term).then(|| work(&mut office))
     }

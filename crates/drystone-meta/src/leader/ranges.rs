@@ -127,6 +127,24 @@ mod tests {
     }
 
     #[test]
+    fn the_first_range_of_an_office_lives_as_long_as_any_other() {
+        // Earlier leaders' ids end where the office began, and not where its own first range does.
+        let (mut ranges, age) = (Ranges::default(), SECOND * 100);
+        ranges.retire_below(10, at(0));
+        ranges.add(10, 10, 7, at(0));
+        assert!(ranges.take(1, at(49), age / 2).is_some());
+        assert!(ranges.take(1, at(50), age / 2).is_none(), "given up");
+        assert_eq!(ranges.floor(at(100), age), Some(10));
+        ranges.raised(10);
+        assert_eq!(
+            ranges.floor(at(148), age),
+            None,
+            "an id taken at 49 may be committed"
+        );
+        assert_eq!(ranges.floor(at(150), age), Some(20));
+    }
+
+    #[test]
     fn the_floor_follows_the_age_of_the_last_id_handed_out() {
         let mut ranges = Ranges::default();
         ranges.retire_below(10, at(0));

@@ -44,7 +44,7 @@ impl MetaService {
         let view = self.shared.raft_view();
         let policy = self.shared.read().default_policy();
         let inline = view.office.is_some()
-            && policy_of(&policy).is_ok_and(|policy| inline_voters(&policy, view.live_voters()).is_some());
+            && policy_of(&policy).is_ok_and(|policy| inline_voters(&policy, self.live_domains()).is_some());
         ClusterInfo {
             cluster: Bytes::copy_from_slice(&self.shared.identity.cluster.0),
             history: Bytes::copy_from_slice(&self.shared.identity.history.0),

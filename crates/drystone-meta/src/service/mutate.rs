@@ -1,6 +1,7 @@
 //! Namespace commands.
 
 use super::{MetaService, Refused, unknown};
+use crate::domains::Domains;
 use crate::message::ToRaft;
 use drystone_env::Monotonic;
 use drystone_namespace::Caller;
@@ -37,7 +38,7 @@ pub(super) fn policy_of(record: &PolicyRecord) -> Result<Policy, ErrorReply> {
     }
 }
 
-/// Voters that must have an inline write synced, with `live` of them answering; `None`: too few live ones.
+/// Domains whose voters must have an inline write synced, with `live` of them answering; `None`: too few live ones.
 pub(crate) fn inline_voters(policy: &Policy, live: u32) -> Option<u32> {
     (live >= policy.minimum()).then(|| policy.ack.required(policy.replicas).min(live).max(1))
 }
@@ -149,14 +150,14 @@ impl MetaService {
             ));
         }
         let policy = policy_of(&self.policy_at(target)?)?;
-        let live = self.shared.view.borrow().live_voters();
+        let live = self.live_domains();
         match inline_voters(&policy, live) {
             Some(need) => Ok(need),
             // It is done, and is told so when enough voters are back.
             None if self.keeps_answer(origin)? => Ok(policy.minimum()),
             None => {
                 let message = format!(
-                    "{live} voters answer, {} must hold inline content: write it to a chunk",
+                    "voters in {live} failure domains answer, {} must hold inline content: write it to a chunk",
                     policy.minimum()
                 );
                 Err(refusal(Code::InlineRefused, message))
@@ -188,12 +189,28 @@ impl MetaService {
         }
     }
 
-    /// Waits until `need` voters have synced `index`.
+    fn domains(&self) -> Domains {
+        let voters = self.shared.view.borrow().conf.voters.clone();
+        let state = self.shared.read();
+        Domains::new(&voters, |voter| state.node(voter))
+    }
+
+    /// Failure domains in which a voter answered this leader lately.
+    pub(super) fn live_domains(&self) -> u32 {
+        self.domains().count(self.shared.view.borrow().live_voters())
+    }
+
+    /// Waits until voters in `need` failure domains have synced `index`.
     async fn synced(&self, index: u64, need: u32, deadline: Monotonic) -> Result<u32, ErrorReply> {
         let (reply, answer) = oneshot::channel();
-        self.shared.to_raft(ToRaft::Synced { index, need, reply });
+        self.shared.to_raft(ToRaft::Synced {
+            index,
+            need,
+            domains: self.domains(),
+            reply,
+        });
         match self.until(deadline, answer).await {
-            Some(Ok(voters)) => Ok(voters),
+            Some(Ok(synced)) => Ok(synced),
             _ => Err(unknown()),
         }
     }

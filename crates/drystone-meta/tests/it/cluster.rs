@@ -4,7 +4,7 @@ use drystone_proto::cluster::{ClusterInfo, ClusterInfoRequest};
 use drystone_proto::command::{Command, Op, OpenSession};
 use drystone_proto::meta::{Consistency, LookupReply, LookupRequest, MutateReply, MutateRequest};
 use drystone_rpc::CallError;
-use drystone_types::Code;
+use drystone_types::{ByteCount, Code};
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -221,4 +221,79 @@ async fn speed_of_commands_and_lookups() {
             );
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn voters_on_one_host_hold_inline_content_once() {
+    let cluster = Cluster::start(3, |config| {
+        config.policy.replicas = 3;
+        config.policy.degraded_minimum = 2;
+        // Two of the three fail together.
+        if config.data.ends_with("meta-2") {
+            config.host = "host-1".to_owned();
+        }
+    })
+    .await;
+    let client = cluster.client().await;
+    client.open().await;
+    client.inline_max_becomes(4096).await;
+    let reply = client
+        .try_mutate(0, Client::publish("tiny", b"tiny"))
+        .await
+        .unwrap();
+    assert_eq!((reply.outcome.unwrap().code, reply.voters), (0, 2));
+    let alone = Cluster::start(3, |config| {
+        config.policy.replicas = 2;
+        config.host = "host-1".to_owned();
+    })
+    .await;
+    let client = alone.client().await;
+    client.open().await;
+    client.inline_max_becomes(0).await;
+    let refused = client.try_mutate(0, Client::publish("tiny", b"tiny")).await;
+    assert_eq!(refused.unwrap_err().code(), Code::InlineRefused);
+    let empty = client.try_mutate(0, Client::publish("empty", b"")).await;
+    assert_eq!(
+        empty.unwrap().outcome.unwrap().code,
+        0,
+        "no bytes need no redundancy"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_refuses_what_is_new_and_answers_what_was_done() {
+    let mut cluster = Cluster::start(1, |_| {}).await;
+    let client = cluster.client().await;
+    client.open().await;
+    let request = MutateRequest {
+        origin: Some(client.origin()),
+        command: Some(Command {
+            op: Some(Client::publish("once", b"")),
+        }),
+    };
+    let wait = Duration::from_secs(5);
+    let first: MutateReply = client.call(0, Kind::Mutate, &request, wait).await.unwrap();
+    cluster.stop(0).await;
+    cluster.nodes[0].config.disk_reserve = ByteCount(1 << 40);
+    cluster.run(0).await;
+    cluster.ready(&cluster.nodes[0]).await;
+    // What one client asks anew acknowledges what it asked before.
+    let other = cluster.client().await;
+    let mut refused = None;
+    for round in 0..500 {
+        let op = Client::publish(&format!("new-{round}"), b"");
+        match other.try_mutate(0, op).await {
+            Ok(_) => cluster.env.clock.sleep(Duration::from_millis(10)).await,
+            Err(error) => {
+                refused = Some(error);
+                break;
+            }
+        }
+    }
+    assert_eq!(refused.unwrap().code(), Code::NoSpace);
+    let again: MutateReply = client.call(0, Kind::Mutate, &request, wait).await.unwrap();
+    assert_eq!(
+        again.outcome, first.outcome,
+        "it was done, whatever the disk says now"
+    );
 }

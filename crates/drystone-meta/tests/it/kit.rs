@@ -116,6 +116,7 @@ impl Cluster {
             .find(|(voter, _)| *voter == id)
             .map_or_else(free_port, |(_, address)| address.clone());
         let mut config = Config::new(directory, address.parse().unwrap());
+        config.host = format!("host-{id}");
         config.log_segment = ByteCount(1 << 20);
         config.store_cache = ByteCount(8 << 20);
         config.disk_reserve = ByteCount(0);
