@@ -39,7 +39,10 @@ pub async fn run(arguments: &Arguments, command: &Command) -> anyhow::Result<Exi
         json: arguments.json,
         quiet: arguments.quiet,
     };
-    dispatch(&context, command).await?;
+    let outcome = dispatch(&context, command).await;
+    // Also after a failure: otherwise the cluster keeps the session for an hour.
+    context.client.close().await;
+    outcome?;
     Ok(ExitCode::SUCCESS)
 }
 
