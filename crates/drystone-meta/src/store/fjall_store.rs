@@ -92,19 +92,28 @@ pub(super) fn caught<T>(body: impl FnOnce() -> Result<T, StoreError>) -> Result<
     })
 }
 
-/// Removes fjall's journals: see the module above. Whatever they held is in the Raft log.
-fn drop_journals(directory: &Path) -> Result<(), StoreError> {
+/// Removes fjall's journals (see the module above; whatever they held is in the Raft log) and puts an empty one in
+/// their place. fjall numbers writes, and the higher number counts: only if it finds a journal does it go on behind
+/// the numbers in the tables. Without one it would begin anew, and what is written from then on would lose against
+/// what it replaces.
+fn empty_journals(directory: &Path) -> Result<(), StoreError> {
     let fault = |source| StoreError::Io {
         path: directory.to_owned(),
         source,
     };
+    let mut last = 0;
     for entry in std::fs::read_dir(directory).map_err(fault)? {
         let path = entry.map_err(fault)?.path();
         if path.extension().is_some_and(|extension| extension == "jnl") {
+            let number = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+            last = last.max(number.unwrap_or(0_u64));
             std::fs::remove_file(&path).map_err(fault)?;
         }
     }
-    Ok(())
+    let empty = directory.join(format!("{}.jnl", last + 1));
+    std::fs::File::create_new(empty)
+        .and_then(|file| file.sync_all())
+        .map_err(fault)
 }
 
 impl FjallStore {
@@ -118,7 +127,7 @@ impl FjallStore {
         // A creation that did not reach the marker left nothing that counts.
         if directory.join("version").exists() {
             report = check_tables(directory, options.check_bytes)?;
-            drop_journals(directory)?;
+            empty_journals(directory)?;
         } else if directory.exists() {
             let fault = |source| StoreError::Io {
                 path: directory.to_owned(),

@@ -9,4 +9,5 @@ mod kit;
 mod leader;
 mod membership;
 mod newer;
+mod store_restart;
 mod transfer;
