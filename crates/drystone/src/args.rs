@@ -291,6 +291,23 @@ pub enum AdminCommand {
     Fsck,
     /// Back up the namespace
     Backup,
+    /// Bring what is left of a lone metadata server with a damaged log into a new history (offline)
+    Recover {
+        /// Data directory of `drystone up`, or of the metadata server
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// Say what would be restored and what is lost, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Give chunk servers' directories and cluster files the history of a recovered metadata server (offline)
+    Adopt {
+        /// The history id that `recover` printed
+        history: String,
+        /// Data directories and cluster files
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
 }
 
 /// Metadata servers.

@@ -40,14 +40,43 @@ impl ClusterFile {
         }
     }
 
+    /// Reads the file.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_str(&text)
+            .with_context(|| format!("{} is not a cluster file of drystone format", path.display()))
+    }
+
+    /// Writes it in the place of the one that is there, atomically.
+    pub fn replace(&self, path: &Path) -> anyhow::Result<()> {
+        let temporary = path.with_extension("new");
+        let write = || -> anyhow::Result<()> {
+            // Whatever an earlier attempt has left.
+            let _ = std::fs::remove_file(&temporary);
+            self.create(&temporary)?;
+            std::fs::rename(&temporary, path)?;
+            let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            Ok(std::fs::File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?)
+        };
+        write().with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    fn create(&self, path: &Path) -> anyhow::Result<()> {
+        let mut out = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .with_context(|| format!("cannot create {}", path.display()))?;
+        out.write_all(serde_json::to_string_pretty(self)?.as_bytes())?;
+        Ok(out.sync_all()?)
+    }
+
     /// Reads the file, or draws a cluster with `voters` and writes it, readable by its owner only.
     pub fn load_or_draw(path: &Path, voters: &[Voter]) -> anyhow::Result<(Self, bool)> {
         if path.exists() {
-            let text =
-                std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            let file = serde_json::from_str(&text)
-                .with_context(|| format!("{} is not a cluster file of drystone format", path.display()))?;
-            return Ok((file, false));
+            return Ok((Self::load(path)?, false));
         }
         if voters.is_empty() {
             return Err(UsageError(format!(
@@ -58,14 +87,7 @@ impl ClusterFile {
             .into());
         }
         let file = Self::draw(voters);
-        let mut out = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .with_context(|| format!("cannot create {}", path.display()))?;
-        out.write_all(serde_json::to_string_pretty(&file)?.as_bytes())?;
-        out.sync_all()?;
+        file.create(path)?;
         Ok((file, true))
     }
 
@@ -138,7 +160,16 @@ pub fn format_node(config: &NodeConfig, file: &ClusterFile) -> anyhow::Result<Ve
 fn format_directory(path: &Path, identity: &Identity, done: &mut Vec<String>) -> anyhow::Result<()> {
     let disk = OsDisk::new(path).with_context(|| format!("cannot make {}", path.display()))?;
     if let Ok(present) = drystone_identity::load(&disk) {
-        if present.cluster != identity.cluster || present.history != identity.history {
+        if present.cluster == identity.cluster && present.history != identity.history {
+            bail!(
+                "{} is of history {} of its cluster, not of {}: run `drystone admin recover` to its end, or \
+                 `drystone admin adopt`",
+                path.display(),
+                present.history,
+                identity.history
+            );
+        }
+        if present.cluster != identity.cluster {
             bail!(
                 "{} belongs to cluster {}, not {}",
                 path.display(),

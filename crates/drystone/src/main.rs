@@ -2,7 +2,8 @@
 //!
 //! Owns what a person types and what a process is made of: [`node`] runs any set of roles from a configuration
 //! file, [`up`] a whole cluster on this machine, [`format`] makes data directories, [`commands`] work on files
-//! through the client library. Architecture invariant: no protocol lives here.
+//! through the client library, [`recover`] brings what is left of a damaged metadata server into a new history.
+//! Architecture invariant: no protocol lives here.
 
 mod args;
 mod commands;
@@ -10,6 +11,7 @@ mod connect;
 mod exit;
 mod format;
 mod node;
+mod recover;
 mod up;
 
 use args::{Arguments, Task};

@@ -2,9 +2,9 @@
 
 use super::survey::{Base, Evidence, open_store};
 use super::{RecoverError, failed, settings, wal_config};
+use crate::export;
 use crate::shared::State;
 use crate::store::{FjallStore, StoreOptions};
-use crate::export;
 use drystone_env::os::OsDisk;
 use drystone_env::{BufferPool, Disk, SeededRng};
 use drystone_identity::Identity;

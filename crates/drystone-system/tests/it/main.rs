@@ -15,3 +15,4 @@ mod import;
 mod members;
 mod memory;
 mod processes;
+mod recover;

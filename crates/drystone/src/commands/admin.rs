@@ -55,6 +55,8 @@ pub async fn run(context: &Context, command: &AdminCommand) -> anyhow::Result<()
         | AdminCommand::Rebalance
         | AdminCommand::Fsck
         | AdminCommand::Backup => bail!("not built yet"),
+        // They work on directories, without a cluster.
+        AdminCommand::Recover { .. } | AdminCommand::Adopt { .. } => {}
     }
     Ok(())
 }

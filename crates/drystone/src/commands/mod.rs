@@ -8,7 +8,7 @@ mod progress;
 mod show;
 mod tree;
 
-use crate::args::{Arguments, Command};
+use crate::args::{AdminCommand, Arguments, Command};
 use crate::connect;
 use crate::exit::UsageError;
 use drystone_client::{Client, DeleteOptions, Error, ErrorKind, MakeDirectoryOptions, RenameOptions};
@@ -30,6 +30,14 @@ pub async fn run(arguments: &Arguments, command: &Command) -> anyhow::Result<Exi
     match command {
         Command::Bench { arguments: words } => return bench(arguments, words).await,
         Command::Mount { .. } | Command::Tail { .. } => anyhow::bail!("not built yet"),
+        Command::Admin(AdminCommand::Recover { data, dry_run }) => {
+            crate::recover::run(data, *dry_run, arguments.json)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Admin(AdminCommand::Adopt { history, paths }) => {
+            crate::recover::adopt(history, paths)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         _ => {}
     }
     let env = Env::os();

@@ -12,7 +12,38 @@ use anyhow::{Context, bail};
 use plan::Plan;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// The directories of a cluster that `up` has made.
+pub struct Tree {
+    /// Of metadata servers.
+    pub metadata: Vec<PathBuf>,
+    /// Of chunk servers, those that are formatted.
+    pub chunk: Vec<PathBuf>,
+    /// The cluster file.
+    pub secret: PathBuf,
+}
+
+impl Tree {
+    /// The cluster in `data`; `None` if `up` has made none there.
+    pub fn load(data: &Path) -> anyhow::Result<Option<Self>> {
+        let Some(plan) = Plan::load(data)? else {
+            return Ok(None);
+        };
+        let places = |places: &[plan::Place]| -> Vec<PathBuf> {
+            let paths = places.iter().map(|place| data.join(&place.name));
+            paths.filter(|path| path.join("identity").exists()).collect()
+        };
+        Ok(Some(Self {
+            metadata: places(&plan.metadata),
+            chunk: places(&plan.chunk),
+            secret: data.join(SECRET),
+        }))
+    }
+}
+
+/// Name of the cluster file.
+const SECRET: &str = "cluster.secret";
 
 /// What `DIR/cluster.json` says, for tests, scripts and people. Written when every node is ready.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +83,7 @@ pub async fn run(options: UpOptions) -> anyhow::Result<()> {
     check_mode(&data, options.processes)?;
     let plan = Plan::load_or_make(&options, &data)?;
     let nodes = plan.nodes(&data);
-    let (file, _) = ClusterFile::load_or_draw(&data.join("cluster.secret"), &plan.voters())?;
+    let (file, _) = ClusterFile::load_or_draw(&data.join(SECRET), &plan.voters())?;
     for node in &nodes {
         format_node(node, &file)?;
     }

@@ -15,6 +15,9 @@ use std::time::Duration;
 /// Chunk servers of `up` get node ids from here on, metadata servers from 1 on.
 const FIRST_CHUNK_NODE: u64 = 21;
 
+/// Where the plan is kept.
+const FILE: &str = "plan.json";
+
 /// The layout of a cluster on this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
@@ -45,15 +48,8 @@ impl Plan {
     /// Reads the plan in the data directory, or makes one from the options. More chunk servers than before are
     /// added; what was formatted otherwise cannot change.
     pub fn load_or_make(options: &UpOptions, data: &Path) -> anyhow::Result<Self> {
-        let path = data.join("plan.json");
         let (mut metadata, mut chunk) = if options.processes { (3, 5) } else { (1, 3) };
-        let present: Option<Plan> = match std::fs::read_to_string(&path) {
-            Ok(text) => {
-                Some(serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?)
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-        };
+        let present = Self::load(data)?;
         if let Some(present) = &present {
             (metadata, chunk) = (present.metadata.len() as u32, present.chunk.len() as u32);
         }
@@ -64,8 +60,18 @@ impl Plan {
             Some(present) => present.grown(metadata, chunk, options)?,
             None => Self::make(metadata, chunk, options)?,
         };
-        super::write_atomically(&path, serde_json::to_string_pretty(&plan)?.as_bytes())?;
+        super::write_atomically(&data.join(FILE), serde_json::to_string_pretty(&plan)?.as_bytes())?;
         Ok(plan)
+    }
+
+    /// Reads the plan in the data directory, if there is one.
+    pub fn load(data: &Path) -> anyhow::Result<Option<Self>> {
+        let path = data.join(FILE);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
     }
 
     fn make(metadata: u32, chunk: u32, options: &UpOptions) -> anyhow::Result<Self> {
@@ -185,7 +191,7 @@ impl Plan {
 
     /// The configuration of every node, metadata servers first, the gateway last.
     pub fn nodes(&self, data: &Path) -> Vec<NodeConfig> {
-        let cluster_file = data.join("cluster.secret");
+        let cluster_file = data.join(super::SECRET);
         let blank = |place: &Place| NodeConfig {
             name: place.name.clone(),
             cluster_file: cluster_file.clone(),
@@ -245,6 +251,8 @@ fn metadata_config(place: &Place, data: &Path) -> drystone_meta::Config {
     config.overlay = ByteCount(64 << 20);
     config.store_cache = ByteCount(32 << 20);
     config.log_segment = ByteCount(16 << 20);
+    // Its state is small, and cheap to export.
+    config.export_after = ByteCount(1 << 20);
     config.heartbeat = Duration::from_secs(1);
     config.suspect_after = Duration::from_secs(3);
     // Its disks are small: what was deleted soon makes room.
@@ -303,6 +311,7 @@ pub fn toml(config: &NodeConfig) -> String {
         line("overlay", quote(&metadata.overlay.to_string()));
         line("store-cache", quote(&metadata.store_cache.to_string()));
         line("log-segment", quote(&metadata.log_segment.to_string()));
+        line("export-after", quote(&metadata.export_after.to_string()));
         line("heartbeat", millis(metadata.heartbeat));
         line("suspect-after", millis(metadata.suspect_after));
         line("doomed-grace", millis(metadata.doomed_grace));
