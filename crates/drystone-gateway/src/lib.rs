@@ -1,8 +1,10 @@
-//! What the doors share: the HTTP server, the caller's identity, and how an error of the client library is told.
+//! What the doors share: the HTTP server, the caller's identity, how an error of the client library
+//! is told, and how a file is described.
 //!
 //! Architecture invariant: knows the client library and no wire, and nothing of any one door's vocabulary.
 
 pub mod caller;
+pub mod describe;
 pub mod http_server;
 pub mod problem;
 pub mod time;

@@ -1,10 +1,10 @@
 //! `/directories/{path}`: names.
 
-use crate::metadata::{self, describe};
+use crate::metadata;
 use crate::respond::{insert, json, no_content, with_session};
 use crate::route::{Call, invalid};
 use drystone_client::{Code, DeleteOptions, Expect, MakeDirectoryOptions};
-use drystone_gateway::{Problem, Response};
+use drystone_gateway::{Problem, Response, describe};
 use http::{StatusCode, header};
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ pub async fn list(call: Call) -> Result<Response, Problem> {
         .entries
         .iter()
         .map(|entry| {
-            let mut value = describe(&entry.attributes);
+            let mut value = describe::attributes(&entry.attributes);
             value["name"] = entry.name.clone().into();
             value
         })

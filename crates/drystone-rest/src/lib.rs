@@ -33,10 +33,9 @@ pub struct RestConfig {
 impl RestConfig {
     /// Listens on `listen`, for the system's user.
     pub fn new(listen: SocketAddr) -> Self {
-        let user = std::env::var("USER").ok().filter(|user| !user.is_empty());
         Self {
             listen,
-            default_user: user.unwrap_or_else(|| "nobody".to_owned()),
+            default_user: drystone_gateway::caller::system_user(),
         }
     }
 }

@@ -5,17 +5,15 @@ use crate::route::{Call, invalid};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use drystone_client::{
-    AckPolicy, Attributes, ByteCount, Code, ExtentInfo, Policy, RenameOptions, SetAttributes,
-};
-use drystone_gateway::time::{parse_rfc3339, rfc3339};
-use drystone_gateway::{Problem, Response};
+use drystone_client::{AckPolicy, ByteCount, Code, Policy, RenameOptions, SetAttributes};
+use drystone_gateway::time::parse_rfc3339;
+use drystone_gateway::{Problem, Response, describe};
 use http::{StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeMap;
 
 /// Xattrs are the largest part of a change: 64 KiB each in base64, and some more.
@@ -33,55 +31,6 @@ pub fn encode_path(path: &str) -> String {
     utf8_percent_encode(path, IN_PATH).to_string()
 }
 
-/// Attributes as JSON.
-pub fn describe(attributes: &Attributes) -> Value {
-    let xattrs: BTreeMap<&String, String> = attributes
-        .xattrs
-        .iter()
-        .map(|(name, value)| (name, STANDARD.encode(value)))
-        .collect();
-    json!({
-        "inode": attributes.inode.0,
-        "kind": if attributes.is_directory() { "directory" } else { "file" },
-        "size": attributes.size,
-        "mode": format!("{:04o}", attributes.mode),
-        "owner": attributes.owner,
-        "group": attributes.group,
-        "created": rfc3339(attributes.created),
-        "modified": rfc3339(attributes.modified),
-        "accessed": rfc3339(attributes.accessed),
-        "changed": rfc3339(attributes.changed),
-        "version": attributes.version.0,
-        "policy": attributes.policy.or(attributes.own_policy).map(|policy| describe_policy(&policy)),
-        "xattrs": xattrs,
-    })
-}
-
-fn describe_policy(policy: &Policy) -> Value {
-    json!({
-        "replicas": policy.replicas,
-        "ack": policy.ack.to_string(),
-        "degraded_minimum": policy.degraded_minimum,
-        "chunk_bytes": policy.chunk_bytes.0,
-    })
-}
-
-fn describe_extent(extent: &ExtentInfo) -> Value {
-    let replicas: Vec<Value> = extent
-        .replicas
-        .iter()
-        .map(|replica| json!({ "server": replica.server, "disk": replica.disk, "rack": replica.rack }))
-        .collect();
-    json!({
-        "offset": extent.offset,
-        "length": extent.length,
-        "chunk": extent.chunk,
-        "chunk_offset": extent.chunk_offset,
-        "state": extent.state,
-        "replicas": replicas,
-    })
-}
-
 /// `GET`.
 pub async fn show(call: Call) -> Result<Response, Problem> {
     let (attributes, extents) = if call.query.flag("extents")? {
@@ -92,13 +41,13 @@ pub async fn show(call: Call) -> Result<Response, Problem> {
             let layout = call.client.extents(&call.path).await?;
             (
                 layout.attributes,
-                Some(layout.extents.iter().map(describe_extent).collect::<Vec<_>>()),
+                Some(layout.extents.iter().map(describe::extent).collect::<Vec<_>>()),
             )
         }
     } else {
         (call.client.stat(&call.path).await?, None)
     };
-    let mut value = describe(&attributes);
+    let mut value = describe::attributes(&attributes);
     value["path"] = call.path.clone().into();
     if let Some(extents) = extents {
         value["extents"] = extents.into();

@@ -80,8 +80,7 @@ fn caller(arguments: &Arguments) -> Caller {
     let user = arguments
         .user
         .clone()
-        .or_else(|| std::env::var("USER").ok())
-        .unwrap_or_else(|| "nobody".to_owned());
+        .unwrap_or_else(drystone_gateway::caller::system_user);
     Caller {
         user,
         groups: Vec::new(),

@@ -4,7 +4,8 @@ use super::Context;
 use super::names::{base_name, matches};
 use super::tree::Walk;
 use crate::exit::UsageError;
-use drystone_client::{Attributes, ByteCount, ExtentInfo};
+use drystone_client::{Attributes, ByteCount};
+use drystone_gateway::describe;
 use serde_json::{Value, json};
 use std::io::Write;
 
@@ -42,7 +43,7 @@ fn line(
     long: bool,
 ) -> std::io::Result<()> {
     if context.json {
-        let mut value = describe(attributes);
+        let mut value = describe::attributes(attributes);
         value["name"] = name.into();
         return writeln!(out, "{value}");
     }
@@ -96,11 +97,11 @@ pub async fn stat(context: &Context, path: &str, extents: bool) -> anyhow::Resul
     } else {
         (context.client.stat(path).await?, None)
     };
-    let mut value = describe(&attributes);
+    let mut value = describe::attributes(&attributes);
     value["path"] = path.into();
     if let Some(layout) = &layout {
         value["inline"] = layout.inline.into();
-        value["extents"] = layout.extents.iter().map(extent).collect();
+        value["extents"] = layout.extents.iter().map(describe::extent).collect();
     }
     if context.json {
         println!("{value}");
@@ -140,47 +141,6 @@ pub async fn stat(context: &Context, path: &str, extents: bool) -> anyhow::Resul
         println!("  content   in the namespace itself");
     }
     Ok(())
-}
-
-fn describe(attributes: &Attributes) -> Value {
-    let policy = attributes.policy.map(|policy| {
-        json!({
-            "replicas": policy.replicas,
-            "ack": policy.ack.to_string(),
-            "degraded_minimum": policy.degraded_minimum,
-            "chunk_bytes": policy.chunk_bytes.0,
-        })
-    });
-    json!({
-        "inode": attributes.inode.0,
-        "kind": if attributes.is_directory() { "directory" } else { "file" },
-        "size": attributes.size,
-        "mode": format!("{:04o}", attributes.mode),
-        "owner": attributes.owner,
-        "group": attributes.group,
-        "created": time(attributes.created),
-        "modified": time(attributes.modified),
-        "accessed": time(attributes.accessed),
-        "changed": time(attributes.changed),
-        "version": attributes.version.0,
-        "policy": policy,
-    })
-}
-
-fn extent(extent: &ExtentInfo) -> Value {
-    let replicas: Vec<Value> = extent
-        .replicas
-        .iter()
-        .map(|replica| json!({ "server": replica.server, "disk": replica.disk, "rack": replica.rack }))
-        .collect();
-    json!({
-        "offset": extent.offset,
-        "length": extent.length,
-        "chunk": extent.chunk,
-        "chunk_offset": extent.chunk_offset,
-        "state": extent.state,
-        "replicas": replicas,
-    })
 }
 
 fn time(micros: u64) -> String {
@@ -233,7 +193,7 @@ pub async fn find(
             continue;
         }
         if context.json {
-            let mut value = describe(&attributes);
+            let mut value = describe::attributes(&attributes);
             value["path"] = entry.into();
             writeln!(out, "{value}")?;
         } else {
