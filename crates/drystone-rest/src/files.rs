@@ -72,7 +72,7 @@ pub async fn read(call: Call) -> Result<Response, Problem> {
         );
     }
     if call.method == Method::GET && length > 0 {
-        *response.body_mut() = content(&reader, offset, length);
+        *response.body_mut() = content(&reader, offset, length).await?;
     }
     Ok(with_session(response, &call.client))
 }
@@ -89,16 +89,21 @@ fn describe(response: &mut Response, reader: &Reader) {
         .insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
 }
 
-/// The bytes as they come. An error in the middle cuts the connection: the client sees that the body is short.
-fn content(reader: &Reader, offset: u64, length: u64) -> drystone_gateway::Body {
-    let pieces = reader.read(offset, length).map(|piece| match piece {
+/// The bytes as they come. The first of them are here, and verified, before a status is sent: what cannot be read at
+/// all is a problem with its own status. An error in the middle cuts the connection: the client sees that the body
+/// is short.
+async fn content(reader: &Reader, offset: u64, length: u64) -> Result<drystone_gateway::Body, Problem> {
+    let mut pieces = Box::pin(reader.read(offset, length));
+    let first = pieces.next().await.transpose()?;
+    let first = futures_util::stream::iter(first.map(|bytes| Ok(Frame::data(bytes))));
+    let rest = pieces.map(|piece| match piece {
         Ok(bytes) => Ok(Frame::data(bytes)),
         Err(error) => {
             tracing::warn!(%error, "a read failed after its answer had begun");
             Err(Box::new(error) as drystone_gateway::http_server::BodyError)
         }
     });
-    StreamBody::new(pieces).boxed_unsync()
+    Ok(StreamBody::new(first.chain(rest)).boxed_unsync())
 }
 
 /// `crc32c=:...:` of the whole content, from the checksums of its chunks; `None` where that cannot be said (parts of
