@@ -10,6 +10,7 @@ mod commands;
 mod connect;
 mod exit;
 mod format;
+mod lock;
 mod node;
 mod recover;
 mod up;

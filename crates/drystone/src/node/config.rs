@@ -79,6 +79,13 @@ impl NodeConfig {
         Ok(config)
     }
 
+    /// The data directories of its roles.
+    pub fn directories(&self) -> Vec<&Path> {
+        let metadata = self.metadata.iter().map(|metadata| &metadata.data);
+        let chunk = self.chunk.iter().flat_map(|chunk| &chunk.data);
+        metadata.chain(chunk).map(PathBuf::as_path).collect()
+    }
+
     fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         if self.name.is_empty() || self.name.len() > 255 {

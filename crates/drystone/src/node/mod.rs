@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod config;
 
+use crate::lock::lock_patiently;
 use anyhow::{Context, bail};
 use config::NodeConfig;
 use drystone_client::Client;
@@ -15,6 +16,10 @@ use std::time::Duration;
 pub async fn run(config: &Path) -> anyhow::Result<()> {
     let config = NodeConfig::load(config)?;
     let env = Env::os();
+    for directory in config.directories() {
+        // Whatever is wrong with it is said by the role that opens it.
+        drop(lock_patiently(&env, directory).await);
+    }
     let node = Node::start(&env, config).await?;
     tracing::info!(name = %node.name, "node started");
     let outcome = tokio::select! {

@@ -7,8 +7,10 @@ mod single;
 
 use crate::args::UpOptions;
 use crate::format::{ClusterFile, format_node};
+use crate::lock::lock_patiently;
 use crate::node::config::NodeConfig;
 use anyhow::{Context, bail};
+use drystone_env::Env;
 use plan::Plan;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
@@ -78,7 +80,8 @@ pub async fn run(options: UpOptions) -> anyhow::Result<()> {
     std::fs::create_dir_all(&options.data)
         .with_context(|| format!("cannot make the data directory {}", options.data.display()))?;
     let data = options.data.canonicalize()?;
-    let _lock = drystone_env::os::lock_directory(&data)
+    let _lock = lock_patiently(&Env::os(), &data)
+        .await
         .with_context(|| format!("another `drystone up` runs on {}", data.display()))?;
     check_mode(&data, options.processes)?;
     let plan = Plan::load_or_make(&options, &data)?;
