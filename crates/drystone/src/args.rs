@@ -260,7 +260,11 @@ pub enum AdminCommand {
     /// The cluster at a glance
     Status,
     /// Chunk servers and their disks
-    Servers,
+    Servers {
+        /// End the fence of a chunk server of which two processes were seen: stop the wrong one first
+        #[arg(long, value_name = "NODE")]
+        release: Option<u64>,
+    },
     /// Metadata servers: members, replacement, leadership
     #[command(subcommand)]
     Raft(RaftCommand),
@@ -300,6 +304,8 @@ pub enum AdminCommand {
         #[arg(long)]
         dry_run: bool,
     },
+    /// After a restore: let replicas be deleted again that the restored namespace does not need
+    ReleaseDeletion,
     /// Give chunk servers' directories and cluster files the history of a recovered metadata server (offline)
     Adopt {
         /// The history id that `recover` printed

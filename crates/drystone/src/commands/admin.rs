@@ -13,7 +13,22 @@ pub async fn run(context: &Context, command: &AdminCommand) -> anyhow::Result<()
     let client = &context.client;
     match command {
         AdminCommand::Status => print_status(context, &client.status().await?),
-        AdminCommand::Servers => print_servers(context, &client.status().await?),
+        AdminCommand::Servers { release: None } => print_servers(context, &client.status().await?),
+        AdminCommand::Servers {
+            release: Some(node), ..
+        } => {
+            let update = UpdateNode {
+                node: *node,
+                fenced: Some(false),
+                ..UpdateNode::default()
+            };
+            client.admin(AdminOp::UpdateNode(update)).await?;
+            if !context.quiet {
+                println!(
+                    "node {node} is not fenced (any more); its process comes back when it is started again"
+                );
+            }
+        }
         AdminCommand::Raft(RaftCommand::Status) => {
             print_members(context, client.admin(AdminOp::Raft(Empty {})).await?)?
         }
@@ -55,6 +70,12 @@ pub async fn run(context: &Context, command: &AdminCommand) -> anyhow::Result<()
         | AdminCommand::Rebalance
         | AdminCommand::Fsck
         | AdminCommand::Backup => bail!("not built yet"),
+        AdminCommand::ReleaseDeletion => {
+            client.admin(AdminOp::ReleaseDeletion(Empty {})).await?;
+            if !context.quiet {
+                println!("replicas that the restored namespace does not need are deleted from now on");
+            }
+        }
         // They work on directories, without a cluster.
         AdminCommand::Recover { .. } | AdminCommand::Adopt { .. } => {}
     }
