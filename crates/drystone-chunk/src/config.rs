@@ -38,7 +38,9 @@ pub struct Config {
     /// 1 TiB. Raise it on machines with memory to spare and hot data.
     #[serde(deserialize_with = "bytes")]
     pub read_cache: ByteCount,
-    /// Most bytes of payload that are being written, forwarded or read at one time, all connections together;
+    /// Twice the payload in bytes that is held at one time of each kind: what clients have sent and have no answer
+    /// for yet (all connections together), what a disk has not written yet (each disk for itself), what answers to
+    /// reads hold (shared out over the disks, 1 MiB each at least). With n disks that is at most n + 2 halves of it;
     /// default 64 MiB, 32 MiB to 16 GiB. Beyond it connections are not read (the sender waits); nothing fails.
     #[serde(deserialize_with = "bytes")]
     pub in_flight: ByteCount,

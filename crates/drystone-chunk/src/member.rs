@@ -149,6 +149,7 @@ impl Member {
         let told = self.node.changes().tell();
         let (disks, answering) = self.loads().await;
         let (statuses, open) = self.statuses(&told, &answering).await;
+        self.show_open(&statuses);
         let node = &self.node;
         let heartbeat = Heartbeat {
             node: node.identity.node.0,
@@ -346,6 +347,13 @@ impl Member {
         let room = crate::changes::MOST_TOLD.saturating_sub(statuses.len());
         statuses.extend(swept.into_iter().take(room));
         (statuses, open)
+    }
+
+    fn show_open(&self, statuses: &[ChunkStatus]) {
+        let is_open = |status: &&ChunkStatus| status.state != ReplicaState::Sealed as i32;
+        let received = statuses.iter().filter(is_open).map(|status| status.received);
+        let sum = received.fold(0u64, u64::saturating_add);
+        self.node.metrics.open.set(i64::try_from(sum).unwrap_or(i64::MAX));
     }
 
     /// The next replicas of the slow sweep over all disks. Those that are not sealed are noted for the next time:

@@ -32,7 +32,7 @@ pub(crate) struct Metrics {
     pub(crate) read: Counter,
     /// Reads answered from the cache.
     pub(crate) cache_hits: Counter,
-    /// Replicas sealed with a receipt.
+    /// Receipts given; more than one for a replica when they are asked for again.
     pub(crate) receipts: Counter,
     /// Replicas deleted by order.
     pub(crate) deleted: Counter,
@@ -40,6 +40,8 @@ pub(crate) struct Metrics {
     pub(crate) registered: Gauge,
     /// Payload of clients' appends that are under way, bytes.
     pub(crate) in_flight: Gauge,
+    /// Bytes that replicas have received which are not sealed, as their disks said for the last heartbeat.
+    pub(crate) open: Gauge,
     /// Bytes of cached blocks.
     pub(crate) cached: Gauge,
     free: Family<OfDisk, Gauge>,
@@ -60,6 +62,7 @@ impl Metrics {
             deleted: Counter::default(),
             registered: Gauge::default(),
             in_flight: Gauge::default(),
+            open: Gauge::default(),
             cached: Gauge::default(),
             free: Family::default(),
             chunks: Family::default(),
@@ -78,7 +81,7 @@ impl Metrics {
         );
         registry.register(
             "receipts",
-            "Replicas sealed with a receipt",
+            "Receipts given for sealed replicas",
             metrics.receipts.clone(),
         );
         registry.register("deleted", "Replicas deleted by order", metrics.deleted.clone());
@@ -92,6 +95,12 @@ impl Metrics {
             "Appends under way",
             bytes(),
             metrics.in_flight.clone(),
+        );
+        registry.register_with_unit(
+            "open",
+            "Bytes in replicas that are not sealed, with the last heartbeat",
+            bytes(),
+            metrics.open.clone(),
         );
         registry.register_with_unit(
             "cached",
