@@ -35,12 +35,8 @@ pub(crate) fn run(shared: &Arc<Shared>, inbox: &Receiver<ToApply>) {
     }
 }
 
-/// What a committed entry holds: a command, or nothing that the namespace would see (a leader's first entry, a change
-/// of membership).
-enum Held {
-    Command(Result<Entry, UnknownEntry>),
-    Nothing,
-}
+/// The command that a committed entry holds, or none: a leader's first entry, or a change of membership.
+type Held = Option<Result<Entry, UnknownEntry>>;
 
 fn apply(shared: &Arc<Shared>, mut entries: Vec<Work>) -> Result<(), String> {
     let mut answers = Vec::with_capacity(ROUND);
@@ -52,8 +48,8 @@ fn apply(shared: &Arc<Shared>, mut entries: Vec<Work>) -> Result<(), String> {
             .into_iter()
             .map(|work| {
                 let held = match &work.0.kind {
-                    EntryKind::Command(data) => Held::Command(read_entry(data.clone())),
-                    EntryKind::Empty | EntryKind::Membership { .. } => Held::Nothing,
+                    EntryKind::Command(data) => Some(read_entry(data.clone())),
+                    EntryKind::Empty | EntryKind::Membership { .. } => None,
                 };
                 (work, held)
             })
@@ -106,8 +102,8 @@ fn apply_one(state: &mut State, entry: &CommittedEntry, held: Held) -> Result<Ou
         return Ok(Outcome::default());
     }
     match held {
-        Held::Command(command) => state.apply(entry.index, &command?),
-        Held::Nothing => {
+        Some(command) => state.apply(entry.index, &command?),
+        None => {
             state.skip(entry.index);
             Ok(Outcome::default())
         }

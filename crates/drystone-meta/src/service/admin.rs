@@ -202,6 +202,24 @@ impl MetaService {
         .await
     }
 
+    /// Voters that fail together, in words.
+    fn crowded_voters(&self, voters: &[u64]) -> Option<String> {
+        let domains = self.domains().count(voters.iter().map(|voter| NodeId(*voter)));
+        let known = {
+            let state = self.shared.read();
+            voters
+                .iter()
+                .filter(|voter| state.node(**voter).is_some())
+                .count()
+        };
+        (known > domains as usize).then(|| {
+            format!(
+                "{known} voters in {domains} failure domain(s): what is small is in the log of each, and counts once per \
+                 host; set `host` and `rack` if they are apart"
+            )
+        })
+    }
+
     fn cluster_status(&self) -> Result<ClusterStatus, Refused> {
         let view = self.shared.raft_view();
         let now = self.shared.env.clock.now();
@@ -216,6 +234,7 @@ impl MetaService {
         let (floor, applied) = (state.grant_floor().0, state.applied().0);
         drop(state);
         let mut warnings = warnings(&nodes, &view.conf.voters);
+        warnings.extend(self.crowded_voters(&view.conf.voters));
         self.leader
             .with(&self.shared, |office| {
                 let brake = office.reclaim.brake();

@@ -189,7 +189,8 @@ impl MetaService {
         }
     }
 
-    fn domains(&self) -> Domains {
+    /// Which voters fail together.
+    pub(super) fn domains(&self) -> Domains {
         let voters = self.shared.view.borrow().conf.voters.clone();
         let state = self.shared.read();
         Domains::new(&voters, |voter| state.node(voter))

@@ -1,6 +1,6 @@
 use crate::kit::{Client, Cluster, target};
 use drystone_proto::Kind;
-use drystone_proto::cluster::{ClusterInfo, ClusterInfoRequest};
+use drystone_proto::cluster::{AdminOp, AdminReply, AdminRequest, ClusterInfo, ClusterInfoRequest, Empty};
 use drystone_proto::command::{Command, Op, OpenSession};
 use drystone_proto::meta::{Consistency, LookupReply, LookupRequest, MutateReply, MutateRequest};
 use drystone_rpc::CallError;
@@ -250,6 +250,21 @@ async fn voters_on_one_host_hold_inline_content_once() {
     let client = alone.client().await;
     client.open().await;
     client.inline_max_becomes(0).await;
+    let mut warnings = String::new();
+    // Each introduces itself.
+    for _ in 0..100 {
+        let op = Some(AdminOp::Status(Empty {}));
+        let status: AdminReply = client
+            .call(0, Kind::Admin, &AdminRequest { op }, Duration::from_secs(5))
+            .await
+            .unwrap();
+        warnings = status.status.unwrap().warnings.join("\n");
+        if warnings.contains("3 voters") {
+            break;
+        }
+        alone.env.clock.sleep(Duration::from_millis(50)).await;
+    }
+    assert!(warnings.contains("3 voters in 1 failure domain"), "{warnings}");
     let refused = client.try_mutate(0, Client::publish("tiny", b"tiny")).await;
     assert_eq!(refused.unwrap_err().code(), Code::InlineRefused);
     let empty = client.try_mutate(0, Client::publish("empty", b"")).await;
