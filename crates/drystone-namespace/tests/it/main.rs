@@ -4,6 +4,7 @@
 mod cluster;
 mod commands;
 mod driver;
+mod failing;
 mod invariants;
 mod model;
 mod sessions;
