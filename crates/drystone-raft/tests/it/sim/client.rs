@@ -11,6 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Default)]
 pub struct Clients {
     pub stopped: bool,
+    /// Nobody asks for another leader.
+    pub keep_leader: bool,
     next: u64,
     /// Tokens under way: who was asked, and what must at least be seen by it (for a write: be below it).
     pending: BTreeMap<u64, Pending>,
@@ -54,7 +56,7 @@ impl Sim {
         if self.plan.replace {
             self.replace(at);
         }
-        if leads && self.rng.chance(1, 400) {
+        if leads && self.rng.chance(1, 400) && !self.clients.keep_leader {
             let to = ids[self.rng.below(ids.len() as u64) as usize];
             self.sometimes("leadership handed over");
             self.input(at, Input::TransferLeader(NodeId(to)));
