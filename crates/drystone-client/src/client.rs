@@ -225,7 +225,8 @@ impl Client {
             AdminOp::RaftReplace(_)
             | AdminOp::UpdateNode(_)
             | AdminOp::TransferLeader(_)
-            | AdminOp::ReleaseSweep(_) => Repeat::Once,
+            | AdminOp::ReleaseSweep(_)
+            | AdminOp::ReleaseDeletion(_) => Repeat::Once,
         };
         Ok(self
             .ask("admin", Kind::Admin, repeat, &AdminRequest { op: Some(op) })

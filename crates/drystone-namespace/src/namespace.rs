@@ -237,6 +237,7 @@ impl<S: OrderedStore> Namespace<S> {
             | Op::ForgetReplicas(_)
             | Op::RegisterNode(_)
             | Op::UpdateNode(_)
+            | Op::ReleaseDeletion(_)
                 if !cx.caller.is_superuser() =>
             {
                 crate::refusal::refuse(
@@ -251,6 +252,7 @@ impl<S: OrderedStore> Namespace<S> {
             Op::ForgetReplicas(command) => self.forget_replicas(cx, command),
             Op::RegisterNode(command) => self.register_node(cx, command),
             Op::UpdateNode(command) => self.update_node(cx, command),
+            Op::ReleaseDeletion(_) => Ok(self.release_deletion()),
         }
     }
 

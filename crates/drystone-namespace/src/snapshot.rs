@@ -18,6 +18,7 @@ use crate::namespace::{Namespace, Settings, halves};
 use crate::records::{StateRecord, decode_slice, encode};
 use crate::store::{Batch, Order, OrderedStore, StoreError, View};
 use bytes::{Buf, Bytes, BytesMut};
+use drystone_proto::command::Outcome;
 use drystone_types::{HistoryId, LogIndex};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -133,6 +134,11 @@ impl<S: OrderedStore> Namespace<S> {
         self.state.next_inode += HISTORY_GAP;
         self.state.next_chunk += HISTORY_GAP;
         self.state.deletion_held = true;
+    }
+
+    pub(crate) fn release_deletion(&mut self) -> Outcome {
+        self.state.deletion_held = false;
+        Outcome::default()
     }
 
     /// True after a restore, until an operator has looked: no replica may be ordered away.

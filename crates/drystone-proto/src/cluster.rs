@@ -272,7 +272,7 @@ pub struct JoinReply {
 #[derive(Clone, PartialEq, Message)]
 pub struct AdminRequest {
     /// What.
-    #[prost(oneof = "AdminOp", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "AdminOp", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub op: Option<AdminOp>,
 }
 
@@ -300,6 +300,9 @@ pub enum AdminOp {
     /// Let all orphans on this node go that the leader holds back because there are so many.
     #[prost(uint64, tag = "7")]
     ReleaseSweep(u64),
+    /// Let replicas be deleted again after a restore.
+    #[prost(message, tag = "8")]
+    ReleaseDeletion(Empty),
 }
 
 /// See [`AdminOp::RaftReplace`].

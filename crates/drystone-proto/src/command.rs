@@ -368,6 +368,10 @@ pub struct ForgetReplicas {
     pub replicas: Vec<ChunkReplica>,
 }
 
+/// An operator has looked at a restored state: replicas may be deleted again. A no-op otherwise.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct ReleaseDeletion {}
+
 /// A replica of a chunk.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct ChunkReplica {
@@ -424,7 +428,7 @@ pub struct Command {
     /// Which.
     #[prost(
         oneof = "Op",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 21, 22, 23, 24, 25, 26"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 21, 22, 23, 24, 25, 26, 27"
     )]
     pub op: Option<Op>,
 }
@@ -467,6 +471,8 @@ pub enum Op {
     RegisterNode(RegisterNode),
     #[prost(message, tag = "26")]
     UpdateNode(UpdateNode),
+    #[prost(message, tag = "27")]
+    ReleaseDeletion(ReleaseDeletion),
 }
 
 /// What apply answers; kept in the session for repeats.

@@ -11,7 +11,7 @@ use drystone_proto::cluster::{
     AdminOp, AdminReply, AdminRequest, ClusterInfo, ClusterInfoRequest, ClusterStatus, RaftReplace,
     ServerStatus,
 };
-use drystone_proto::command::{Op, UpdateNode};
+use drystone_proto::command::{Op, ReleaseDeletion, UpdateNode};
 use drystone_proto::raft::{ConfChange, ConfChangeStep};
 use drystone_proto::record::role;
 use drystone_raft::{DropReason, Input};
@@ -105,6 +105,15 @@ impl MetaService {
                     return Err(refusal(Code::NotFound, message).into());
                 }
                 tracing::warn!(server = node, "an operator lets all orphans go");
+            }
+            AdminOp::ReleaseDeletion(_) => {
+                if !self.shared.read().deletion_held() {
+                    return Err(refusal(Code::NotFound, "no deletion is held").into());
+                }
+                let release = self.shared.propose(Op::ReleaseDeletion(ReleaseDeletion {}), None);
+                let done = self.until(request.deadline, release).await;
+                done.unwrap_or(Err(DropReason::Unknown))?;
+                tracing::warn!("an operator lets replicas be deleted again");
             }
             AdminOp::TransferLeader(to) => {
                 if !self.shared.raft_view().conf.voters.contains(&to) {
@@ -232,9 +241,17 @@ impl MetaService {
             .cloned()
             .collect();
         let (floor, applied) = (state.grant_floor().0, state.applied().0);
+        let held = state.deletion_held();
         drop(state);
         let mut warnings = warnings(&nodes, &view.conf.voters);
         warnings.extend(self.crowded_voters(&view.conf.voters));
+        if held {
+            warnings.push(
+                "the namespace was restored: no replica is deleted until you have looked whether files are missing \
+                 (`admin release-deletion`)"
+                    .to_owned(),
+            );
+        }
         self.leader
             .with(&self.shared, |office| {
                 let brake = office.reclaim.brake();

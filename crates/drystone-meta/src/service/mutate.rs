@@ -61,6 +61,7 @@ fn is_internal(op: &Op) -> bool {
             | Op::ForgetReplicas(_)
             | Op::RegisterNode(_)
             | Op::UpdateNode(_)
+            | Op::ReleaseDeletion(_)
     )
 }
 

@@ -98,9 +98,10 @@ impl MetaService {
         beat: Heartbeat,
         _request: Request,
     ) -> Result<HeartbeatReply, Refused> {
-        let (known, floor) = {
+        let (known, floor, held) = {
             let state = self.shared.read();
-            (state.node(beat.node).cloned(), state.grant_floor().0)
+            let held = state.deletion_held();
+            (state.node(beat.node).cloned(), state.grant_floor().0, held)
         };
         let term = self
             .leader
@@ -154,6 +155,10 @@ impl MetaService {
                 return None;
             }
             office.reclaim.confirm(&beat.deleted);
+            if held {
+                // What the restored state does not know may be all that is left of what it lacks.
+                return Some(Vec::new());
+            }
             let mut delete = office.reclaim.orders_for(&disks, MAX_LIST);
             let room = MAX_LIST - delete.len();
             delete.extend(office.reclaim.admit((beat.node, used), now, orphans, room));

@@ -11,9 +11,9 @@ use drystone_types::Code;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-const WAIT: Duration = Duration::from_secs(5);
+pub const WAIT: Duration = Duration::from_secs(5);
 
-fn server(id: u64) -> NodeRecord {
+pub fn server(id: u64) -> NodeRecord {
     NodeRecord {
         id,
         incarnation: id,
@@ -35,7 +35,7 @@ fn server(id: u64) -> NodeRecord {
     }
 }
 
-fn beat(id: u64) -> Heartbeat {
+pub fn beat(id: u64) -> Heartbeat {
     let load = DiskLoad {
         disk: id * 10,
         total_bytes: 1 << 40,
@@ -52,11 +52,11 @@ fn beat(id: u64) -> Heartbeat {
     }
 }
 
-async fn send_beat(client: &Client, beat: &Heartbeat) -> HeartbeatReply {
+pub async fn send_beat(client: &Client, beat: &Heartbeat) -> HeartbeatReply {
     client.call(0, Kind::Heartbeat, beat, WAIT).await.unwrap()
 }
 
-async fn enlist(client: &Client, ids: &[u64]) {
+pub async fn enlist(client: &Client, ids: &[u64]) {
     for &id in ids {
         let _: RegisterReply = client
             .call(
@@ -73,7 +73,7 @@ async fn enlist(client: &Client, ids: &[u64]) {
     }
 }
 
-fn ask(replicas: u32) -> GrantRequest {
+pub fn ask(replicas: u32) -> GrantRequest {
     let policy = PolicyRecord {
         replicas,
         ack: 0,

@@ -9,5 +9,6 @@ mod kit;
 mod leader;
 mod membership;
 mod newer;
+mod recover;
 mod store_restart;
 mod transfer;

@@ -269,3 +269,31 @@ fn an_entry_without_a_known_command_is_not_applied_and_applies_once_it_is_known(
     });
     assert_eq!(cluster.ns.apply(LogIndex(index + 1), &entry).unwrap().code, 0);
 }
+
+#[test]
+fn another_history_goes_on_far_behind_the_old_one_and_holds_deletion() {
+    let mut cluster = filled();
+    let (applied, next) = (cluster.ns.applied(), cluster.ns.next_chunk());
+    let history = HistoryId([8; 16]);
+    cluster.ns.begin_history(history);
+    cluster.flush();
+    let old = Namespace::open(Arc::clone(cluster.ns.store()), settings());
+    assert!(matches!(old, Err(OpenError::Stranger { .. })));
+    let settings = Settings {
+        history,
+        ..settings()
+    };
+    let mut again = Namespace::open(Arc::clone(cluster.ns.store()), settings).unwrap();
+    assert!(again.deletion_held());
+    assert!(again.applied().0 > applied.0 + (1 << 31) && again.next_chunk().0 > next.0 + (1 << 31));
+    invariants::check(&again);
+    let entry = Entry {
+        command: Some(Command {
+            op: Some(Op::ReleaseDeletion(ReleaseDeletion {})),
+        }),
+        ..Entry::default()
+    };
+    let outcome = again.apply(LogIndex(again.applied().0 + 1), &entry).unwrap();
+    assert_eq!(outcome.code, 0);
+    assert!(!again.deletion_held());
+}

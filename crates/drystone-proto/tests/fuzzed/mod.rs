@@ -121,6 +121,7 @@ messages! {
     record::ChunkRecord,
     record::NodeRecord,
     record::DiskRecord,
+    command::ReleaseDeletion,
 }
 
 /// The first byte chooses the message, the rest is its body. Decoding never panics; what is decoded is encoded to
