@@ -167,6 +167,10 @@ fn a_damaged_log_is_refused_and_what_is_left_is_recovered_in_a_new_history() {
         "{listed}"
     );
     cluster.cli(&["cat", "/lost"]).refused(3, "");
+    let warnings = |cluster: &Cluster| cluster.status()["warnings"].to_string();
+    assert!(warnings(&cluster).contains("release-deletion"));
+    cluster.cli(&["admin", "release-deletion"]).ok();
+    assert!(!warnings(&cluster).contains("release-deletion"));
     // It goes on, also through the next start.
     cluster.cli_with(&["put", "-", "/lost"], &content).ok();
     cluster.end_up(Signal::TERM);
