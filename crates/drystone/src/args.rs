@@ -306,8 +306,6 @@ pub enum AdminCommand {
     },
     /// After a restore: let replicas be deleted again that the restored namespace does not need
     ReleaseDeletion,
-    /// After a restore: let replicas be deleted again that the restored namespace does not need
-    ReleaseDeletion,
     /// Give chunk servers' directories and cluster files the history of a recovered metadata server (offline)
     Adopt {
         /// The history id that `recover` printed

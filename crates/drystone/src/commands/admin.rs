@@ -76,12 +76,6 @@ pub async fn run(context: &Context, command: &AdminCommand) -> anyhow::Result<()
                 println!("replicas that the restored namespace does not need are deleted from now on");
             }
         }
-        AdminCommand::ReleaseDeletion => {
-            client.admin(AdminOp::ReleaseDeletion(Empty {})).await?;
-            if !context.quiet {
-                println!("replicas that the restored namespace does not need are deleted from now on");
-            }
-        }
         // They work on directories, without a cluster.
         AdminCommand::Recover { .. } | AdminCommand::Adopt { .. } => {}
     }
