@@ -204,3 +204,41 @@ fn a_good_store_makes_up_for_a_damaged_log() {
     );
     assert!(cluster.cli(&["cat", "/file"]).ok() == content);
 }
+
+#[test]
+fn chunk_servers_elsewhere_are_taken_along_by_hand() {
+    let options = Options {
+        processes: true,
+        metadata: Some(1),
+        chunk_servers: Some(3),
+    };
+    let mut cluster = Cluster::start(options);
+    let content = bytes(44, 3 << 20);
+    cluster.cli_with(&["put", "-", "/file"], &content).ok();
+    cluster.cli(&["mkdir", "/here"]).ok();
+    let chunk_servers = cluster.chunk_servers();
+    cluster.end_up(Signal::TERM);
+    damage_log(&cluster, "here");
+    // As if nothing else of the cluster were on this machine.
+    let directory = metadata(&cluster);
+    let words = ["admin", "recover", "--data", directory.to_str().unwrap()];
+    let done = run(&words, &cluster).text();
+    let history = done
+        .lines()
+        .find_map(|line| line.strip_prefix("new history: "))
+        .unwrap();
+    let refused = Running::start(cluster.up_command()).finish();
+    refused.refused(1, "drystone admin adopt");
+    let mut words = vec!["admin".to_owned(), "adopt".to_owned(), history.to_owned()];
+    words.push(cluster.data().join("cluster.secret").display().to_string());
+    words.extend(
+        chunk_servers
+            .iter()
+            .map(|node| node.data[0].display().to_string()),
+    );
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    run(&words, &cluster).ok();
+    cluster.up();
+    assert!(cluster.cli(&["cat", "/file"]).ok() == content);
+    assert!(cluster.cli(&["ls", "/"]).text().contains("here"));
+}
