@@ -96,6 +96,7 @@ impl MetaService {
         if is_internal(&op) {
             return Err(refusal(Code::Denied, "only the cluster itself does this").into());
         }
+        self.begun()?;
         if op.encoded_len() > self.shared.config.command_bytes() {
             let limit = self.shared.config.command_bytes();
             let message = format!(

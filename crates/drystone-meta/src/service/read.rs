@@ -130,7 +130,17 @@ impl MetaService {
             .ok_or_else(unknown)
     }
 
+    /// Before the first leader has made the root nothing can be said about names: not even that they do not exist.
+    pub(super) fn begun(&self) -> Result<(), ErrorReply> {
+        if self.shared.read().initialized() {
+            Ok(())
+        } else {
+            Err(refusal(Code::Unavailable, "the cluster is being made"))
+        }
+    }
+
     fn look_up(&self, lookup: &LookupRequest) -> Result<LookupReply, ErrorReply> {
+        self.begun()?;
         let state = self.shared.read();
         let caller = Caller::new(&lookup.user, &lookup.groups);
         let root = Target::default();
@@ -183,6 +193,7 @@ impl MetaService {
     }
 
     fn list_directory(&self, list: &ListRequest) -> Result<ListReply, ErrorReply> {
+        self.begun()?;
         let state = self.shared.read();
         let caller = Caller::new(&list.user, &list.groups);
         let root = Target::default();

@@ -312,3 +312,17 @@ async fn a_full_disk_refuses_what_is_new_and_answers_what_was_done() {
         "it was done, whatever the disk says now"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_said_about_names_before_the_root_is_there() {
+    for _ in 0..20 {
+        let cluster = Cluster::start(1, |_| {}).await;
+        let client = cluster.client().await;
+        loop {
+            match client.lookup(0, "").await {
+                Ok(_) => break,
+                Err(error) => assert_eq!(error.code(), Code::Unavailable, "{error}"),
+            }
+        }
+    }
+}
