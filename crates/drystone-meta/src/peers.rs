@@ -63,16 +63,24 @@ pub(crate) struct Transport {
     metrics: Metrics,
     inbox_bytes: AtomicUsize,
     addresses: std::sync::Arc<Peers>,
+    /// Told with every batch.
+    address: String,
 }
 
 impl Transport {
-    /// Sends over `channels` to where `addresses` says.
-    pub(crate) fn new(channels: Channels, addresses: std::sync::Arc<Peers>, metrics: Metrics) -> Self {
+    /// Sends over `channels` to where `addresses` says; this server is at `address`.
+    pub(crate) fn new(
+        channels: Channels,
+        addresses: std::sync::Arc<Peers>,
+        metrics: Metrics,
+        address: String,
+    ) -> Self {
         Self {
             channels,
             metrics,
             inbox_bytes: AtomicUsize::new(0),
             addresses,
+            address,
         }
     }
 
@@ -83,7 +91,10 @@ impl Transport {
             return;
         };
         let channel = self.channels.to_node(&address, to);
-        let mut batch = RaftMessages::default();
+        let mut batch = RaftMessages {
+            messages: Vec::new(),
+            address: self.address.clone(),
+        };
         let mut bytes = 0;
         for message in messages {
             let size = message.encoded_len() + 8;
@@ -107,8 +118,12 @@ impl Transport {
         batch.messages.clear();
     }
 
-    /// Hands messages that arrived to the raft thread, unless too much waits there.
-    pub(crate) fn deliver(&self, shared: &Shared, messages: RaftMessages) {
+    /// Hands messages that arrived to the raft thread, unless too much waits there. Where `from` is comes with them:
+    /// this server may have been away when it joined, and lack the entries that would say so until it can answer.
+    pub(crate) fn deliver(&self, shared: &Shared, from: NodeId, messages: RaftMessages) {
+        if self.addresses.address(from).as_deref() != Some(messages.address.as_str()) {
+            self.addresses.learn(from, &messages.address);
+        }
         let bytes = size(&messages.messages);
         if self.inbox_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > INBOX_BYTES {
             self.inbox_bytes.fetch_sub(bytes, Ordering::Relaxed);

@@ -274,7 +274,12 @@ fn run(env: Env, config: Config, address: String, ground: Ground, pool: BufferPo
     let applied = AppliedState::of(&state);
     let alone = identity.voters.len() == 1 && !identity.joining;
     let shared = Arc::new(Shared {
-        transport: Transport::new(channels.clone(), Arc::clone(&peers), metrics.clone()),
+        transport: Transport::new(
+            channels.clone(),
+            Arc::clone(&peers),
+            metrics.clone(),
+            address.clone(),
+        ),
         env,
         config,
         identity,

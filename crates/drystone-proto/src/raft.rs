@@ -129,6 +129,9 @@ pub struct RaftMessages {
     /// In order.
     #[prost(message, repeated, tag = "1")]
     pub messages: Vec<RaftMessage>,
+    /// `host:port` of the sender: a receiver that was away when it joined answers it there.
+    #[prost(string, tag = "2")]
+    pub address: String,
 }
 
 /// One step of a membership change.

@@ -39,9 +39,32 @@ fn name_of(software: &str) -> &str {
 }
 
 impl MetaService {
+    /// The address of a member, if this server knows that it is none: it will never hear who leads.
+    fn replaced_by(&self) -> Option<String> {
+        let view = self.shared.view.borrow();
+        let (conf, me) = (&view.conf, self.shared.identity.node.0);
+        let lists = [
+            &conf.voters,
+            &conf.voters_outgoing,
+            &conf.learners,
+            &conf.learners_next,
+        ];
+        if conf.voters.is_empty() || lists.iter().any(|list| list.contains(&me)) {
+            return None;
+        }
+        let mut members = conf.voters.iter();
+        members.find_map(|member| self.shared.peers.address(NodeId(*member)))
+    }
+
     /// Waits until somebody leads.
     pub(super) async fn place(&self, deadline: Monotonic) -> Result<Place, ErrorReply> {
         let me = self.shared.identity.node;
+        if let Some(member) = self.replaced_by() {
+            return Err(ErrorReply {
+                leader: member,
+                ..refusal(Code::NotLeader, "this server is no member any more")
+            });
+        }
         let mut watch = self.shared.view.subscribe();
         let known = watch.wait_for(|view| match view.leader {
             Some(leader) if leader == me => view.office.is_some(),

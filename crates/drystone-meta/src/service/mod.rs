@@ -160,7 +160,9 @@ impl MetaService {
             return;
         };
         if from != 0 && messages.messages.iter().all(|message| message.from == from) {
-            self.shared.transport.deliver(&self.shared, messages);
+            self.shared
+                .transport
+                .deliver(&self.shared, NodeId(from), messages);
         }
     }
 

@@ -169,6 +169,50 @@ async fn a_wiped_voter_comes_back_under_a_new_id_and_replaces_the_old_one() {
         .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_that_was_away_when_the_leader_joined_catches_up() {
+    let mut cluster = Cluster::start(3, |_| {}).await;
+    let client = cluster.client().await;
+    client.open().await;
+    let leader = cluster.leader().await;
+    let (away, replaced) = ((leader + 1) % 3, (leader + 2) % 3);
+    let (away_id, replaced_id) = (cluster.nodes[away].id, cluster.nodes[replaced].id);
+    cluster.stop(away).await;
+    let voters: Vec<(u64, String)> = (cluster.nodes.iter())
+        .map(|node| (node.id, node.address.clone()))
+        .collect();
+    cluster.format(4, &voters, true);
+    cluster.run(3).await;
+    let admin = async |op: AdminOp| -> bool {
+        let request = AdminRequest { op: Some(op) };
+        let reply: Result<AdminReply, _> = client.call(leader, Kind::Admin, &request, WAIT).await;
+        reply.is_ok()
+    };
+    let replace = RaftReplace {
+        old: replaced_id,
+        new: 4,
+    };
+    while !admin(AdminOp::RaftReplace(replace)).await {
+        cluster.env.clock.sleep(Duration::from_millis(50)).await;
+    }
+    while cluster.leader().await != 3 {
+        admin(AdminOp::TransferLeader(4)).await;
+        cluster.env.clock.sleep(Duration::from_millis(200)).await;
+    }
+    // It has never heard of node 4, which leads and alone can tell it.
+    cluster.run(away).await;
+    let goal = cluster.applied(3);
+    cluster
+        .eventually("it catches up", || cluster.applied(away) >= goal)
+        .await;
+    cluster.stop(leader).await;
+    assert_eq!(
+        client.mutate(Client::publish("after", b"1")).await.code,
+        0,
+        "node {away_id} and node 4 are a majority"
+    );
+}
+
 /// Flips a bit in the middle of every table of the state store.
 fn damage_state(directory: &std::path::Path) {
     let mut tables = 0;
