@@ -112,10 +112,11 @@ impl Meta {
         let number = CLIENTS.fetch_add(1, Ordering::Relaxed);
         let mut rng = env.rng(&format!("client {number}"));
         let session = Session::new(draw_client(&mut rng));
+        let first = rng.next_u64();
         Self {
             env,
             channels,
-            servers: Mutex::new(Servers::new(configured)),
+            servers: Mutex::new(Servers::new(configured, first)),
             info: Mutex::default(),
             budget: RetryBudget::new(),
             metrics,
@@ -146,7 +147,12 @@ impl Meta {
         loop {
             let now = self.env.clock.now();
             let target = lock(&self.servers).target();
-            let until = now.plus(patience).min(call.deadline);
+            // What any server answers at once leaves time to ask another.
+            let patience_here = match call.kind {
+                Kind::ClusterInfo => patience.min(call.deadline.since(now) / 2),
+                _ => patience,
+            };
+            let until = now.plus(patience_here).min(call.deadline);
             let channel = self.channels.to(&target);
             let result = channel
                 .call::<Req, Rep>(call.kind, request, None, CallOptions::until(until))

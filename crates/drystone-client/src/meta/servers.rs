@@ -14,12 +14,13 @@ pub(crate) struct Servers {
 const MAX_SERVERS: usize = 64;
 
 impl Servers {
-    /// At first only the configured ones are known.
-    pub(crate) fn new(configured: &[String]) -> Self {
+    /// At first only the configured ones are known. The first to be asked is the one at `first`, which is drawn, so
+    /// that one that is dark does not stop every process that has little time.
+    pub(crate) fn new(configured: &[String], first: u64) -> Self {
         Self {
             configured: configured.to_vec(),
             addresses: configured.to_vec(),
-            believed: 0,
+            believed: (first % configured.len().max(1) as u64) as usize,
         }
     }
 
@@ -87,7 +88,7 @@ mod tests {
     use drystone_proto::cluster::Member;
 
     fn servers(names: &[&str]) -> Servers {
-        Servers::new(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())
+        Servers::new(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>(), 0)
     }
 
     #[test]
@@ -96,6 +97,13 @@ mod tests {
         assert!(servers.failed("a"));
         assert!(!servers.failed("a"));
         assert_eq!(servers.target(), "b");
+    }
+
+    #[test]
+    fn any_server_may_be_the_first() {
+        let names = ["a".to_owned(), "b".to_owned()];
+        assert_eq!(Servers::new(&names, 7).target(), "b");
+        assert_eq!(Servers::new(&[], 7).target(), "");
     }
 
     #[test]

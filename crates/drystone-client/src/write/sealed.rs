@@ -10,10 +10,11 @@ use crate::client::Client;
 use crate::error::{Error, ErrorKind};
 use crate::meta::Failed;
 use drystone_env::Monotonic;
-use drystone_proto::command::{Op, Stage, StageExtend, Target};
+use drystone_proto::command::{Op, Stage, StageAbandon, StageExtend, Target};
 use drystone_types::Code;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
@@ -33,6 +34,7 @@ pub(super) struct Sealed {
     parents: bool,
     ledger: Mutex<Ledger>,
     bell: Arc<watch::Sender<()>>,
+    published: AtomicBool,
 }
 
 #[derive(Default)]
@@ -136,7 +138,23 @@ impl Sealed {
             parents,
             ledger: Mutex::default(),
             bell: Arc::new(watch::Sender::new(())),
+            published: AtomicBool::new(false),
         })
+    }
+
+    /// The publication has linked what was staged.
+    pub(super) fn published(&self) {
+        self.published.store(true, Ordering::Relaxed);
+    }
+
+    /// Gives back what was staged and not published, best effort: its lease ends otherwise. If an answer was lost and it
+    /// is published after all, it is no staged inode any more, and this is refused.
+    async fn abandon(&self) {
+        let staged = self.ledger.lock().await.staged.take();
+        if let Some(staged) = staged.filter(|_| !self.published.load(Ordering::Relaxed)) {
+            let op = Op::StageAbandon(StageAbandon { inode: staged.inode });
+            let _ = self.client.mutate(WRITE, None, op, self.client.deadline()).await;
+        }
     }
 
     /// A stretch begins behind those that are under way.
@@ -285,8 +303,18 @@ pub(super) fn above(path: &str) -> &str {
     path.rfind('/').map_or("", |at| &path[..at])
 }
 
-/// Stages in time what is sealed until the writer is gone. What fails is found by the writer's next call.
+/// Stages in time what is sealed until the writer is gone, and gives it back if it was not published. What fails is
+/// found by the writer's next call.
 pub(super) async fn keep(sealed: Arc<Sealed>, mut gone: oneshot::Receiver<()>) {
+    if !stage_in_time(&sealed, &mut gone).await {
+        // It failed; the writer may go on for a while without knowing.
+        let _ = gone.await;
+    }
+    sealed.abandon().await;
+}
+
+/// True once the writer is gone, false when staging has failed.
+async fn stage_in_time(sealed: &Sealed, gone: &mut oneshot::Receiver<()>) -> bool {
     let clock = sealed.client.shared.env.clock.clone();
     let mut bell = sealed.bell.subscribe();
     while let Ok(next) = sealed.stage_if_due().await {
@@ -298,11 +326,12 @@ pub(super) async fn keep(sealed: Arc<Sealed>, mut gone: oneshot::Receiver<()>) {
         };
         tokio::select! {
             biased;
-            _ = &mut gone => return,
+            _ = &mut *gone => return true,
             _ = bell.changed() => {}
             () = sleep => {}
         }
     }
+    false
 }
 
 /// Nothing is visible yet, so whatever a server left unknown certainly did not happen.

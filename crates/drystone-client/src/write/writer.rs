@@ -331,6 +331,7 @@ impl Writer {
                 }
                 _ => failed.error,
             })?;
+        sealed.published();
         Ok(self.published(&outcome))
     }
 

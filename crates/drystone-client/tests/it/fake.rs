@@ -63,7 +63,7 @@ pub(crate) struct Namespace {
     answers: BTreeMap<(Bytes, u64), Outcome>,
     index: u64,
     next_chunk: u64,
-    staged: BTreeMap<u64, File>,
+    pub(crate) staged: BTreeMap<u64, File>,
     pub(crate) applied: u64,
     pub(crate) reports: Vec<DamageReport>,
     pub(crate) grants: u64,
@@ -573,6 +573,10 @@ impl Namespace {
                     ..Outcome::default()
                 }
             }
+            Op::StageAbandon(abandon) => match self.staged.remove(&abandon.inode) {
+                Some(_) => Outcome::default(),
+                None => refused(Code::NotFound),
+            },
             Op::StageExtend(extend) => {
                 let content = extend.content.unwrap();
                 if self.expired(&content) {

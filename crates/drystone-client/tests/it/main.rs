@@ -428,6 +428,27 @@ async fn a_file_of_many_chunks_is_staged() {
     );
 }
 
+/// Its chunks were once kept until the lease ended, hours later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_staged_and_not_published_is_given_back() {
+    let cluster = Cluster::start(1, 3).await;
+    cluster.world.chunk_bytes.store(64 << 10, SeqCst);
+    let client = cluster.client().await;
+    let staged = || cluster.world.namespace.lock().unwrap().staged.len();
+    let data = bytes(10, 300 * (64 << 10));
+    let mut writer = client.write("/f", WriteOptions::default());
+    writer.write(data.clone()).await.unwrap();
+    while staged() == 0 {
+        writer.write(data.slice(..64 << 10)).await.unwrap();
+        cluster.env.clock.sleep(Duration::from_millis(10)).await;
+    }
+    drop(writer);
+    while staged() > 0 {
+        cluster.env.clock.sleep(Duration::from_millis(10)).await;
+    }
+    assert!(client.stat("/f").await.is_err());
+}
+
 /// It was once refused after 128 chunks, because its directory was still to be made.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_of_many_chunks_may_come_into_a_new_directory() {
