@@ -23,6 +23,11 @@ use drystone_proto::grant::sign_delete;
 use drystone_proto::meta::DiskLocation;
 use drystone_proto::record::ReplicaRecord;
 use std::sync::Mutex;
+use std::time::Duration;
+
+/// Time that servers have at least to find a new leader: they give a silent one their heartbeat's time-out (2 s by
+/// default), and may ask another dark server before.
+const SETTLING: Duration = Duration::from_secs(5);
 
 /// Chunk ids taken with one log entry: a thousandth of the entries that single ids would cost.
 const RANGE_IDS: u64 = 1_024;
@@ -135,7 +140,8 @@ impl Leader {
         let now = shared.env.clock.now();
         let state = shared.read();
         self.with(shared, |office| {
-            now.since(office.begun) < shared.config.suspect_after && office.servers.misses_some(state.nodes())
+            let patience = shared.config.suspect_after.max(SETTLING);
+            now.since(office.begun) < patience && office.servers.misses_some(state.nodes())
         })
     }
 
