@@ -47,6 +47,9 @@ pub struct Config {
     /// Threads that do the blocking work of each disk; default 4, 1 to 64. Raise it for arrays and NVMe drives
     /// that gain from deep queues.
     pub io_threads: usize,
+    /// Bytes of one segment of each disk's journal; default 16 MiB, 256 KiB (tests) to 1 GiB. A few are kept.
+    #[serde(deserialize_with = "bytes")]
+    pub journal_segment: ByteCount,
     /// How often the metadata leader hears from this server until it says otherwise; default 3 s, 100 ms to 30 s.
     #[serde(deserialize_with = "duration")]
     pub heartbeat: Duration,
@@ -70,6 +73,7 @@ impl Default for Config {
             read_cache: ByteCount(64 << 20),
             in_flight: ByteCount(64 << 20),
             io_threads: 4,
+            journal_segment: ByteCount(16 << 20),
             heartbeat: Duration::from_secs(3),
             heartbeat_timeout: Duration::from_secs(2),
         }
@@ -133,6 +137,14 @@ impl Config {
         check(
             (1..=64).contains(&self.io_threads),
             format!("io-threads is {}, must be 1 to 64", self.io_threads),
+        );
+        check(
+            (256 << 10..=1 << 30).contains(&self.journal_segment.0)
+                && self.journal_segment.0.is_multiple_of(4096),
+            format!(
+                "journal-segment is {}, must be 256KiB to 1GiB and a multiple of 4KiB",
+                self.journal_segment
+            ),
         );
         let durations = [
             ("heartbeat", self.heartbeat),

@@ -68,7 +68,7 @@ where
 {
     let (sender, receiver) = oneshot::channel();
     env.spawn
-        .thread(name, Box::new(move || drop(sender.send(work()))));
+        .thread(name, Box::pin(async move { drop(sender.send(work())) }));
     receiver.await.ok()
 }
 

@@ -20,7 +20,14 @@ const LEAST_STORE_MEMORY: u64 = 256 << 20;
 
 /// The store's settings under ours.
 pub(crate) fn store_config(config: &Config) -> StoreConfig {
+    let segment = config.journal_segment.0;
+    let plain = StoreConfig::default();
     StoreConfig {
+        segment_bytes: segment,
+        // Small segments, of tests, still hold several batches, and a batch several small appends.
+        batch_bytes: plain.batch_bytes.min((segment / 4) as u32 / 4096 * 4096),
+        small_bytes: plain.small_bytes.min(segment / 16 / 4096 * 4096),
+        checkpoint_bytes: plain.checkpoint_bytes.min(segment * 3),
         capacity: config.capacity.map(|capacity| capacity.0),
         memory_bytes: LEAST_STORE_MEMORY.max(config.in_flight.0.saturating_mul(2)),
         ..StoreConfig::default()

@@ -13,9 +13,9 @@ use drystone_store::{Input, Output, Reply, RequestId, Store, StoreError};
 use drystone_types::DiskRef;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 /// Requests that wait for one disk. Their payloads are bounded elsewhere; this bounds a flood of small ones to
 /// some tens of milliseconds of work.
@@ -66,9 +66,9 @@ struct Shared {
     clock: Arc<dyn Clock>,
     pool: BufferPool,
     inbox: Mutex<Inbox>,
-    inbox_changed: Condvar,
+    inbox_changed: Notify,
     work: Mutex<Work>,
-    work_changed: Condvar,
+    work_changed: Notify,
     load: Load,
     /// Bytes of appends that the store still has in memory.
     backlog: Budget,
@@ -102,9 +102,9 @@ impl DiskRunner {
             clock: Arc::clone(&env.clock),
             pool,
             inbox: Mutex::default(),
-            inbox_changed: Condvar::new(),
+            inbox_changed: Notify::new(),
             work: Mutex::default(),
-            work_changed: Condvar::new(),
+            work_changed: Notify::new(),
             load: Load::default(),
             backlog: Budget::new(backlog),
         });
@@ -112,7 +112,7 @@ impl DiskRunner {
             let shared = Arc::clone(&shared);
             env.spawn.thread(
                 &format!("io-{}-{number}", me.disk),
-                Box::new(move || run_io(&shared)),
+                Box::pin(async move { run_io(&shared).await }),
             );
         }
         let (ended, end) = oneshot::channel();
@@ -124,13 +124,13 @@ impl DiskRunner {
             wake: None,
             under_way: 0,
         };
-        let body = move || {
+        let body = async move {
             let guard = CloseAtEnd(Arc::clone(&core.shared));
-            core.run();
+            core.run().await;
             drop(guard);
             let _ = ended.send(());
         };
-        env.spawn.thread(&format!("disk-{}", me.disk), Box::new(body));
+        env.spawn.thread(&format!("disk-{}", me.disk), Box::pin(body));
         Self {
             me,
             path,
@@ -214,7 +214,7 @@ impl Drop for DiskRunner {
 
 fn close_inbox(shared: &Shared) {
     lock(&shared.inbox).closed = true;
-    shared.inbox_changed.notify_all();
+    shared.inbox_changed.notify_one();
 }
 
 /// Runs when the store's thread ends, also by a panic: nobody may wait for it then.
@@ -230,7 +230,8 @@ impl Drop for CloseAtEnd {
         };
         drop(dropped);
         lock(&self.0.work).closed = true;
-        self.0.work_changed.notify_all();
+        // The one that wakes tells the next.
+        self.0.work_changed.notify_one();
     }
 }
 
@@ -246,11 +247,11 @@ struct Core {
 }
 
 impl Core {
-    fn run(mut self) {
+    async fn run(mut self) {
         let (mut messages, mut completions, mut out) = (VecDeque::new(), VecDeque::new(), Vec::new());
         let mut give_up = None;
         loop {
-            let closed = self.take_inbox(&mut messages, &mut completions);
+            let closed = self.take_inbox(&mut messages, &mut completions).await;
             let now = self.shared.clock.now();
             for completion in completions.drain(..) {
                 self.under_way -= 1;
@@ -276,28 +277,28 @@ impl Core {
     }
 
     /// Waits for something to do and takes all of it. True once closed.
-    fn take_inbox(&self, messages: &mut VecDeque<Message>, completions: &mut VecDeque<IoCompletion>) -> bool {
-        let mut inbox = lock(&self.shared.inbox);
+    async fn take_inbox(
+        &self,
+        messages: &mut VecDeque<Message>,
+        completions: &mut VecDeque<IoCompletion>,
+    ) -> bool {
         loop {
-            let idle = inbox.messages.is_empty() && inbox.completions.is_empty();
             let now = self.shared.clock.now();
-            let due = self.wake.is_some_and(|at| at <= now);
-            if !idle || due || (inbox.closed && self.under_way == 0) {
-                std::mem::swap(&mut inbox.messages, messages);
-                std::mem::swap(&mut inbox.completions, completions);
-                return inbox.closed;
-            }
-            let sleep = self
-                .wake
-                .map_or(LONGEST_SLEEP, |at| at.since(now))
-                .min(LONGEST_SLEEP);
-            let (guard, timeout) = self
-                .shared
-                .inbox_changed
-                .wait_timeout(inbox, sleep)
-                .unwrap_or_else(PoisonError::into_inner);
-            inbox = guard;
-            if timeout.timed_out() && inbox.closed {
+            let closed = {
+                let mut inbox = lock(&self.shared.inbox);
+                let idle = inbox.messages.is_empty() && inbox.completions.is_empty();
+                let due = self.wake.is_some_and(|at| at <= now);
+                if !idle || due || (inbox.closed && self.under_way == 0) {
+                    std::mem::swap(&mut inbox.messages, messages);
+                    std::mem::swap(&mut inbox.completions, completions);
+                    return inbox.closed;
+                }
+                inbox.closed
+            };
+            let latest = now.plus(LONGEST_SLEEP);
+            let until = self.wake.map_or(latest, |at| at.min(latest));
+            let changed = self.shared.inbox_changed.notified();
+            if self.shared.clock.until(until, changed).await.is_none() && closed {
                 return true;
             }
         }
@@ -336,13 +337,9 @@ impl Core {
         }
         self.under_way += work.len();
         self.shared.load.queue.fetch_add(work.len() as u32, Relaxed);
-        let many = work.len() > 1;
         lock(&self.shared.work).queue.extend(work);
-        if many {
-            self.shared.work_changed.notify_all();
-        } else {
-            self.shared.work_changed.notify_one();
-        }
+        // The one that wakes wakes the next if more is left.
+        self.shared.work_changed.notify_one();
     }
 }
 
@@ -354,22 +351,22 @@ fn write_bytes(request: &IoRequest) -> Option<u64> {
 }
 
 /// A thread that does disk work, one piece at a time.
-fn run_io(shared: &Shared) {
+async fn run_io(shared: &Shared) {
     loop {
-        let request = {
+        let (request, more) = {
             let mut work = lock(&shared.work);
-            loop {
-                if let Some(next) = work.queue.pop_front() {
-                    break next;
-                }
-                if work.closed {
-                    return;
-                }
-                work = shared
-                    .work_changed
-                    .wait(work)
-                    .unwrap_or_else(PoisonError::into_inner);
+            let request = work.queue.pop_front();
+            (request, work.closed || !work.queue.is_empty())
+        };
+        if more {
+            shared.work_changed.notify_one();
+        }
+        let Some(request) = request else {
+            if more {
+                return;
             }
+            shared.work_changed.notified().await;
+            continue;
         };
         let begun = shared.clock.now();
         let timed = matches!(request.op, IoOp::Write { .. } | IoOp::Sync { .. });
@@ -385,7 +382,7 @@ fn run_io(shared: &Shared) {
             }
             _ => {}
         }
-        let completion = request.execute(&shared.pool);
+        let completion = request.carry_out(&shared.pool).await;
         if timed {
             let now = shared.clock.now();
             shared.load.writes.record(now, now.since(begun));

@@ -135,8 +135,8 @@ async fn open_disks(
             let name = format!("open-{}", me.disk);
             // The thread starts now; the future only waits for it.
             let (sender, receiver) = tokio::sync::oneshot::channel();
-            let open = move || drop(sender.send(Store::open(disk, store_config, me, pool)));
-            env.spawn.thread(&name, Box::new(open));
+            let open = async move { drop(sender.send(Store::open(disk, store_config, me, pool))) };
+            env.spawn.thread(&name, Box::pin(open));
             (member, receiver)
         })
         .collect();

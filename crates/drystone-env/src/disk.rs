@@ -6,6 +6,7 @@
 //! 512-byte sectors. A failed sync is final: what it covered is unknown for ever and the file must not be
 //! trusted to take writes again.
 
+use crate::BoxFuture;
 use std::io;
 use std::sync::Arc;
 
@@ -52,6 +53,10 @@ pub trait Disk: Send + Sync + 'static {
     fn sync_dir(&self, directory: &str) -> io::Result<()>;
     /// Space left and the device below.
     fn space(&self) -> io::Result<Space>;
+    /// As [`DiskFile::delay`], for what concerns no open file.
+    fn delay(&self) -> Option<BoxFuture<()>> {
+        None
+    }
 }
 
 /// An open file; shared, positional, no cursor. Closed when the last handle is dropped.
@@ -75,4 +80,9 @@ pub trait DiskFile: Send + Sync + 'static {
     }
     /// Cuts the file at `length`.
     fn truncate(&self, length: u64) -> io::Result<()>;
+    /// A part of the time that an operation takes, to be awaited before and after it; `None` where the operation
+    /// itself takes its time, which is everywhere but in simulations.
+    fn delay(&self) -> Option<BoxFuture<()>> {
+        None
+    }
 }

@@ -4,6 +4,7 @@
 //! times and with the faults that its seed draws. Requests that are under way at the same time may complete in
 //! any order and a crash may keep any subset of them: a core that needs an order waits for the completion.
 
+use crate::BoxFuture;
 use crate::buffer::BufferPool;
 use crate::disk::{Disk, DiskFile, OpenOptions};
 use bytes::Bytes;
@@ -116,6 +117,19 @@ impl fmt::Debug for IoOutput {
 }
 
 impl IoRequest {
+    /// Does the work, blocking as [`IoRequest::execute`] does, and takes the time that a simulated disk takes.
+    pub async fn carry_out(self, pool: &BufferPool) -> IoCompletion {
+        let device = self.op.device();
+        if let Some(before) = device.delay() {
+            before.await;
+        }
+        let completion = self.execute(pool);
+        if let Some(after) = device.delay() {
+            after.await;
+        }
+        completion
+    }
+
     /// Does the work, blocking.
     pub fn execute(self, pool: &BufferPool) -> IoCompletion {
         IoCompletion {
@@ -125,7 +139,31 @@ impl IoRequest {
     }
 }
 
+/// What takes the time of an operation.
+enum Device {
+    File(Arc<dyn DiskFile>),
+    Disk(Arc<dyn Disk>),
+}
+
+impl Device {
+    fn delay(&self) -> Option<BoxFuture<()>> {
+        match self {
+            Device::File(file) => file.delay(),
+            Device::Disk(disk) => disk.delay(),
+        }
+    }
+}
+
 impl IoOp {
+    fn device(&self) -> Device {
+        match self {
+            IoOp::Write { file, .. } | IoOp::Sync { file } | IoOp::Read { file, .. } => {
+                Device::File(Arc::clone(file))
+            }
+            IoOp::Create { disk, .. } => Device::Disk(Arc::clone(disk)),
+        }
+    }
+
     fn execute(self, pool: &BufferPool) -> io::Result<IoOutput> {
         match self {
             IoOp::Write {

@@ -13,6 +13,7 @@ pub mod disk;
 pub mod io;
 pub mod net;
 pub mod os;
+pub mod planted;
 pub mod rng;
 pub mod sim;
 pub mod spawn;
@@ -28,6 +29,7 @@ pub use spawn::Spawn;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A future that owns what it needs and may move between threads.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
@@ -43,6 +45,8 @@ pub struct Env {
     pub spawn: Arc<dyn Spawn>,
     /// Seed from which each component splits its own generator by name, see [`Env::rng`].
     pub seed: u64,
+    /// What [`Env::number`] gives next; begins with 0.
+    pub numbers: Arc<AtomicU64>,
 }
 
 impl Env {
@@ -50,5 +54,11 @@ impl Env {
     /// numbers.
     pub fn rng(&self, name: &str) -> SeededRng {
         SeededRng::new(self.seed).split(name)
+    }
+
+    /// A number that this environment and its clones give once: it tells components of one name apart, and depends on
+    /// nothing outside, as a static counter would.
+    pub fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 }

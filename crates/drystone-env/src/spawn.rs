@@ -4,8 +4,10 @@ use crate::BoxFuture;
 
 /// The task seam.
 pub trait Spawn: Send + Sync + 'static {
-    /// Starts a named task. A panic in it is logged with the name and stops the node: see the implementation.
+    /// Starts a named task, which must not block. A panic in it is logged with the name and stops the node: see
+    /// the implementation.
     fn spawn(&self, name: &str, task: BoxFuture<()>);
-    /// Starts a named thread that may block. It must end by itself when its inputs are closed.
-    fn thread(&self, name: &str, body: Box<dyn FnOnce() + Send + 'static>);
+    /// Starts a named task on a thread of its own: between two awaits it may block on a disk, and on nothing else
+    /// (in a simulation it shares its thread with everything). It must end by itself when its inputs are closed.
+    fn thread(&self, name: &str, body: BoxFuture<()>);
 }

@@ -12,8 +12,8 @@ use drystone_namespace::{ApplyError, UnknownEntry, read_entry};
 use drystone_proto::command::{Entry, Outcome};
 use drystone_raft::{CommittedEntry, DropReason, EntryKind, Input, SnapshotMeta};
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 use std::time::Duration;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 /// Entries applied under one lock.
 const ROUND: usize = 256;
@@ -21,10 +21,11 @@ const ROUND: usize = 256;
 type Work = (CommittedEntry, Option<ProposalReply>);
 
 /// Runs until told to stop, or until the store fails.
-pub(crate) fn run(shared: &Arc<Shared>, inbox: &Receiver<ToApply>) {
-    while let Ok(message) = inbox.recv() {
+pub(crate) async fn run(shared: Arc<Shared>, mut inbox: UnboundedReceiver<ToApply>) {
+    let shared = &shared;
+    while let Some(message) = inbox.recv().await {
         let result = match message {
-            ToApply::Entries(entries) => apply(shared, entries),
+            ToApply::Entries(entries) => apply(shared, entries).await,
             ToApply::Install(meta) => install(shared, &meta),
             ToApply::Stop => break,
         };
@@ -38,10 +39,10 @@ pub(crate) fn run(shared: &Arc<Shared>, inbox: &Receiver<ToApply>) {
 /// The command that a committed entry holds, or none: a leader's first entry, or a change of membership.
 type Held = Option<Result<Entry, UnknownEntry>>;
 
-fn apply(shared: &Arc<Shared>, mut entries: Vec<Work>) -> Result<(), String> {
+async fn apply(shared: &Arc<Shared>, mut entries: Vec<Work>) -> Result<(), String> {
     let mut answers = Vec::with_capacity(ROUND);
     while !entries.is_empty() {
-        wait_for_room(shared);
+        wait_for_room(shared).await;
         let rest = entries.split_off(entries.len().min(ROUND));
         let round = std::mem::replace(&mut entries, rest);
         let decoded: Vec<(Work, Held)> = round
@@ -111,12 +112,12 @@ fn apply_one(state: &mut State, entry: &CommittedEntry, held: Held) -> Result<Ou
 }
 
 /// The overlay holds at most the configured bytes beside the batch that is on its way.
-fn wait_for_room(shared: &Arc<Shared>) {
+async fn wait_for_room(shared: &Arc<Shared>) {
     let limit = shared.config.overlay.0 as usize / 2;
     while shared.read().overlay_bytes() > limit && !shared.is_stopped() {
         shared.to_flush(ToFlush::Now);
         // The flusher holds this lock while it writes: waiting for it is waiting for the batch.
-        std::thread::sleep(Duration::from_millis(1));
+        shared.env.clock.sleep(Duration::from_millis(1)).await;
         drop(crate::shared::lock(&shared.flushing));
     }
 }
@@ -139,7 +140,7 @@ fn install(shared: &Arc<Shared>, meta: &SnapshotMeta) -> Result<(), String> {
         shared.peers.learn_from_record(node);
     }
     *shared.write() = state;
-    crate::layout::remove_old_states(&shared.config.data).map_err(|error| error.to_string())?;
+    shared.states.remove_old().map_err(|error| error.to_string())?;
     shared.gate.publish(index);
     shared.metrics.snapshots_installed.inc();
     shared.metrics.applied_index.set(index as i64);

@@ -7,15 +7,19 @@ use crate::message::ToRaft;
 use crate::shared::Shared;
 use drystone_env::{BufferPool, IoRequest};
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 /// Starts a lane; it ends when its sender is dropped.
-pub(crate) fn start(shared: &Arc<Shared>, name: &'static str, pool: BufferPool) -> Sender<IoRequest> {
-    let (sender, receiver) = channel::<IoRequest>();
+pub(crate) fn start(
+    shared: &Arc<Shared>,
+    name: &'static str,
+    pool: BufferPool,
+) -> UnboundedSender<IoRequest> {
+    let (sender, mut receiver) = unbounded_channel::<IoRequest>();
     let inner = Arc::clone(shared);
-    shared.thread(name, move || {
-        while let Ok(request) = receiver.recv() {
-            inner.to_raft(ToRaft::Io(request.execute(&pool)));
+    shared.thread(name, async move {
+        while let Some(request) = receiver.recv().await {
+            inner.to_raft(ToRaft::Io(request.carry_out(&pool).await));
         }
     });
     sender

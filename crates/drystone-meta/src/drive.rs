@@ -12,8 +12,9 @@ use drystone_raft::{CommittedEntry, DropReason, EntryKind, Input, Output, RaftNo
 use drystone_types::NodeId;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
+use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
 /// Inputs taken in one round: some milliseconds of work at the measured rates, so that a heartbeat is not late.
@@ -41,11 +42,11 @@ struct SyncedWait {
 pub(crate) struct Driver {
     pub(crate) shared: Arc<Shared>,
     pub(crate) node: RaftNode,
-    pub(crate) inbox: Receiver<ToRaft>,
-    pub(crate) io: Sender<IoRequest>,
-    pub(crate) slow_io: Sender<IoRequest>,
-    pub(crate) apply: Sender<ToApply>,
-    pub(crate) flush: Sender<ToFlush>,
+    pub(crate) inbox: UnboundedReceiver<ToRaft>,
+    pub(crate) io: UnboundedSender<IoRequest>,
+    pub(crate) slow_io: UnboundedSender<IoRequest>,
+    pub(crate) apply: UnboundedSender<ToApply>,
+    pub(crate) flush: UnboundedSender<ToFlush>,
     state: State,
 }
 
@@ -73,9 +74,9 @@ impl Driver {
     pub(crate) fn new(
         shared: Arc<Shared>,
         node: RaftNode,
-        inbox: Receiver<ToRaft>,
-        (io, slow_io): (Sender<IoRequest>, Sender<IoRequest>),
-        (apply, flush): (Sender<ToApply>, Sender<ToFlush>),
+        inbox: UnboundedReceiver<ToRaft>,
+        (io, slow_io): (UnboundedSender<IoRequest>, UnboundedSender<IoRequest>),
+        (apply, flush): (UnboundedSender<ToApply>, UnboundedSender<ToFlush>),
         applied: AppliedState,
     ) -> Self {
         let now = shared.env.clock.now();
@@ -114,7 +115,7 @@ impl Driver {
     }
 
     /// Runs until told to stop or until the core fails.
-    pub(crate) fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let mut out = Vec::new();
         let mut inputs = vec![Input::Tick];
         while !self.state.stop && !self.node.has_failed() {
@@ -124,20 +125,27 @@ impl Driver {
                 self.carry_out(output);
             }
             self.after_round(now);
-            self.gather(&mut inputs);
+            self.gather(&mut inputs).await;
         }
         // Whoever still waits learns it from the dropped senders.
         let _ = self.apply.send(ToApply::Stop);
     }
 
-    fn gather(&mut self, inputs: &mut Vec<Input>) {
+    async fn gather(&mut self, inputs: &mut Vec<Input>) {
         inputs.append(&mut self.state.due);
-        let wait = self.state.wake.since(self.shared.env.clock.now());
-        let wait = if inputs.is_empty() { wait } else { Duration::ZERO };
-        match self.inbox.recv_timeout(wait) {
-            Ok(message) => self.take(message, inputs),
-            Err(RecvTimeoutError::Timeout) => inputs.push(Input::Tick),
-            Err(RecvTimeoutError::Disconnected) => self.state.stop = true,
+        let first = match self.inbox.try_recv() {
+            Err(TryRecvError::Empty) if inputs.is_empty() => {
+                let clock = Arc::clone(&self.shared.env.clock);
+                clock.until(self.state.wake, self.inbox.recv()).await
+            }
+            Err(TryRecvError::Empty) => None,
+            Ok(message) => Some(Some(message)),
+            Err(TryRecvError::Disconnected) => Some(None),
+        };
+        match first {
+            Some(Some(message)) => self.take(message, inputs),
+            Some(None) => self.state.stop = true,
+            None => inputs.push(Input::Tick),
         }
         for _ in 0..ROUND_INPUTS {
             let Ok(message) = self.inbox.try_recv() else { break };
@@ -253,7 +261,7 @@ impl Driver {
                 // Not here: its files may be on a slow disk.
                 let shared = Arc::clone(&self.shared);
                 self.shared.spawn("meta-snapshot-ignored", async move {
-                    shared.snapshots.ignored(from, &meta);
+                    shared.snapshots.ignored(&shared, from, &meta);
                 });
             }
             Output::LeaderChanged { leader, term, is_me } => self.leader_changed(leader, term.0, is_me),

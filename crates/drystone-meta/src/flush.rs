@@ -7,15 +7,15 @@
 use crate::export::keeper::Keeper;
 use crate::message::{ToFlush, ToRaft};
 use crate::shared::{Shared, lock};
-use crate::store::{Deferred, FjallStore};
+use crate::states::{Deferred, StateStore};
 use drystone_env::Monotonic;
 use drystone_namespace::OrderedStore;
 use drystone_raft::{BOOTSTRAP_INDEX, Input};
 use drystone_types::LogIndex;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 /// Records written since the last checkpoint that ask for one earlier: about 50 MB of log and a second of replay.
 const CHECKPOINT_RECORDS: usize = 250_000;
@@ -24,7 +24,7 @@ const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 
 struct Flusher {
     shared: Arc<Shared>,
-    store: Arc<FjallStore>,
+    store: Arc<StateStore>,
     /// Applied index of the last batch written, and of the last that a checkpoint covered.
     written: u64,
     checked: u64,
@@ -36,7 +36,8 @@ struct Flusher {
 }
 
 /// Runs until told to stop, or until the store fails. The log begins behind `purged`.
-pub(crate) fn run(shared: &Arc<Shared>, inbox: &Receiver<ToFlush>, purged: LogIndex) {
+pub(crate) async fn run(shared: Arc<Shared>, mut inbox: UnboundedReceiver<ToFlush>, purged: LogIndex) {
+    let shared = &shared;
     let store = Arc::clone(shared.read().store());
     let index = shared.read().synced_index().0;
     let now = shared.env.clock.now();
@@ -52,11 +53,16 @@ pub(crate) fn run(shared: &Arc<Shared>, inbox: &Receiver<ToFlush>, purged: LogIn
         exports: Keeper::new(now),
     };
     loop {
-        let message = match inbox.recv_timeout(shared.config.flush_interval) {
-            Ok(message) => Some(message),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => Some(ToFlush::Stop),
+        let clock = &shared.env.clock;
+        let next = clock.now().plus(shared.config.flush_interval);
+        let message = match clock.until(next, inbox.recv()).await {
+            Some(Some(message)) => Some(message),
+            Some(None) => Some(ToFlush::Stop),
+            None => None,
         };
+        if let Some(takes_time) = shared.disk.delay() {
+            takes_time.await;
+        }
         let stop = matches!(message, Some(ToFlush::Stop));
         if let Err(reason) = flusher.step(message) {
             shared.fail(format!("state store: {reason}"));
@@ -130,7 +136,7 @@ impl Flusher {
     fn checkpoint(&mut self) -> Result<(), String> {
         self.checkpointed = self.shared.env.clock.now();
         if self.written > self.checked {
-            self.store.checkpoint().map_err(|error| error.to_string())?;
+            self.store.sync().map_err(|error| error.to_string())?;
             self.checked = self.written;
             self.records = 0;
             self.shared.metrics.synced_index.set(self.checked as i64);

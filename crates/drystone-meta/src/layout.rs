@@ -12,6 +12,7 @@
 //! before-H/                  what `recover` has replaced; H is the old history
 //! ```
 
+use drystone_env::{Disk, OpenOptions};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,12 +24,12 @@ const SNAPSHOTS: &str = "snapshots";
 const BEGUN: &str = "begun";
 
 /// Makes the directories and removes remains of snapshots.
-pub(crate) fn prepare(data: &Path) -> io::Result<()> {
-    fs::create_dir_all(data.join(STATE))?;
-    let snapshots = data.join(SNAPSHOTS);
-    let _ = fs::remove_dir_all(&snapshots);
-    fs::create_dir_all(snapshots)?;
-    sync(data)
+pub(crate) fn prepare(disk: &dyn Disk) -> io::Result<()> {
+    disk.create_dir(SNAPSHOTS)?;
+    for name in disk.list(SNAPSHOTS)? {
+        disk.unlink(&snapshot_file(&name))?;
+    }
+    disk.sync_dir("")
 }
 
 fn sync(directory: &Path) -> io::Result<()> {
@@ -36,14 +37,22 @@ fn sync(directory: &Path) -> io::Result<()> {
 }
 
 /// True if the log has been opened before.
-pub(crate) fn has_begun(data: &Path) -> bool {
-    data.join(BEGUN).exists()
+pub(crate) fn has_begun(disk: &dyn Disk) -> io::Result<bool> {
+    match disk.open(BEGUN, OpenOptions::default()) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Remembers, durably, that the log has been opened.
-pub(crate) fn set_begun(data: &Path) -> io::Result<()> {
-    File::create(data.join(BEGUN))?.sync_all()?;
-    sync(data)
+pub(crate) fn set_begun(disk: &dyn Disk) -> io::Result<()> {
+    let options = OpenOptions {
+        create: true,
+        ..OpenOptions::default()
+    };
+    disk.open(BEGUN, options)?.sync_data()?;
+    disk.sync_dir("")
 }
 
 fn numbers(data: &Path) -> io::Result<Vec<u64>> {
@@ -58,6 +67,8 @@ fn numbers(data: &Path) -> io::Result<Vec<u64>> {
 
 /// The directory of the state that counts; it may not exist yet.
 pub(crate) fn current_state(data: &Path) -> io::Result<PathBuf> {
+    fs::create_dir_all(data.join(STATE))?;
+    sync(data)?;
     let number = numbers(data)?.last().copied().unwrap_or(1);
     Ok(data.join(STATE).join(number.to_string()))
 }
@@ -102,6 +113,6 @@ pub(crate) fn abandon_state(data: &Path) -> io::Result<PathBuf> {
 }
 
 /// Where a snapshot's file lies.
-pub(crate) fn snapshot_file(data: &Path, name: &str) -> PathBuf {
-    data.join(SNAPSHOTS).join(name)
+pub(crate) fn snapshot_file(name: &str) -> String {
+    format!("{SNAPSHOTS}/{name}")
 }

@@ -18,6 +18,7 @@ pub mod config;
 pub mod error;
 pub mod recover;
 pub mod server;
+pub mod states;
 pub mod store;
 
 mod apply;
@@ -41,4 +42,4 @@ mod steward;
 
 pub use config::{Config, ConfigFaults};
 pub use error::StartError;
-pub use server::{Handle, MetadataServer};
+pub use server::{Handle, MetadataDirectory, MetadataServer};

@@ -9,23 +9,24 @@ use crate::metrics::Metrics;
 use crate::peers::{Peers, Transport};
 use crate::service::{Front, MetaService};
 use crate::shared::{Shared, State, Threads, lock};
-use crate::snapshot::{Snapshots, settings_of, store_options};
-use crate::store::FjallStore;
+use crate::snapshot::{Snapshots, settings_of};
+use crate::states::{FjallStates, OpenFailure, StateStore, States};
 use crate::{apply, disk_io, flush, layout, rebuild, recover, steward};
-use drystone_env::os::{LockedDirectory, OsDisk, lock_directory, random_bytes};
-use drystone_env::{BufferPool, Disk, Env};
+use drystone_env::os::{OsDisk, lock_directory};
+use drystone_env::{BufferPool, Disk, Env, Rng};
 use drystone_identity::{Identity, Role};
-use drystone_namespace::{Namespace, OpenError as NamespaceError};
+use drystone_namespace::{Namespace, OpenError as NamespaceError, OrderedStore, StoreError};
 use drystone_raft::{Input, OpenError, Opened, RaftConfig, RaftNode, Start};
 use drystone_rpc::{ChannelOptions, Channels, ServerHandle, ServerOptions, serve};
 use drystone_types::{BootId, ClientId, ClusterId, HistoryId, NodeId};
 use drystone_wal::WalConfig;
 use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::{oneshot, watch};
 
 /// Unused buffers kept: some batches of the log and some bulk frames.
@@ -39,9 +40,47 @@ const LAST_TASKS: Duration = Duration::from_secs(5);
 /// A metadata server; see [`MetadataServer::start`].
 pub struct MetadataServer(());
 
+/// What a metadata server lives in.
+pub struct MetadataDirectory {
+    /// For people.
+    pub name: String,
+    /// Identity, log, snapshots and exports.
+    pub disk: Arc<dyn Disk>,
+    /// The state.
+    pub states: Arc<dyn States>,
+    /// What keeps others out while the server runs, if anything; dropped when it has stopped.
+    pub lock: Option<Box<dyn Send + Sync>>,
+}
+
+impl MetadataDirectory {
+    /// The directory at `path` of the real file system, locked.
+    fn open(path: &Path, cache_bytes: u64) -> Result<Self, StartError> {
+        let refuse = |reason: String| StartError::Directory {
+            directory: path.to_owned(),
+            reason,
+        };
+        if !path.is_dir() {
+            return Err(refuse("does not exist: run `drystone format`".to_owned()));
+        }
+        let lock = lock_directory(path).map_err(|error| refuse(error.to_string()))?;
+        let disk = OsDisk::new(path).map_err(|error| refuse(error.to_string()))?;
+        if recover::is_interrupted(path) {
+            return Err(refuse(format!(
+                "its recovery was interrupted: run `drystone admin recover --data {}` again",
+                path.display()
+            )));
+        }
+        Ok(Self {
+            name: path.display().to_string(),
+            disk: Arc::new(disk),
+            states: Arc::new(FjallStates::new(path, cache_bytes)),
+            lock: Some(Box::new(lock)),
+        })
+    }
+}
+
 struct Ground {
-    disk: Arc<dyn Disk>,
-    lock: LockedDirectory,
+    directory: MetadataDirectory,
     identity: Identity,
     boot: BootId,
     state: State,
@@ -59,16 +98,25 @@ impl MetadataServer {
     /// [`StartError`]; nothing runs then.
     pub async fn start(env: Env, config: Config) -> Result<Handle, StartError> {
         config.validate()?;
+        let directory = MetadataDirectory::open(&config.data, config.store_cache.0)?;
+        Self::start_on(env, config, directory).await
+    }
+
+    /// [`MetadataServer::start`] on an open directory; `config.data` is only a name then.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing runs then.
+    pub async fn start_on(
+        env: Env,
+        config: Config,
+        directory: MetadataDirectory,
+    ) -> Result<Handle, StartError> {
+        config.validate()?;
         let pool = BufferPool::new(POOL_BYTES);
         let (reply, answer) = oneshot::channel();
-        let inner = (env.clone(), config.clone(), pool.clone());
-        env.spawn.thread(
-            "meta-open",
-            Box::new(move || {
-                let (env, config, pool) = inner;
-                let _ = reply.send(open(&env, &config, pool));
-            }),
-        );
+        let (inner, settings, buffers) = (env.clone(), config.clone(), pool.clone());
+        let opening = async move { drop(reply.send(open(&inner, &settings, directory, buffers))) };
+        env.spawn.thread("meta-open", Box::pin(opening));
         let ground = answer
             .await
             .map_err(|_| StartError::Store("opening panicked".to_owned()))??;
@@ -98,16 +146,17 @@ impl MetadataServer {
 }
 
 /// Everything that blocks: identity, state, log.
-fn open(env: &Env, config: &Config, pool: BufferPool) -> Result<Ground, StartError> {
+fn open(
+    env: &Env,
+    config: &Config,
+    directory: MetadataDirectory,
+    pool: BufferPool,
+) -> Result<Ground, StartError> {
     let refuse = |reason: String| StartError::Directory {
         directory: config.data.clone(),
         reason,
     };
-    if !config.data.is_dir() {
-        return Err(refuse("does not exist: run `drystone format`".to_owned()));
-    }
-    let lock = lock_directory(&config.data).map_err(|error| refuse(error.to_string()))?;
-    let disk: Arc<dyn Disk> = Arc::new(OsDisk::new(&config.data).map_err(|error| refuse(error.to_string()))?);
+    let disk = Arc::clone(&directory.disk);
     let identity = drystone_identity::load(&*disk).map_err(|error| refuse(error.to_string()))?;
     if identity.role != Role::Metadata {
         return Err(refuse(format!(
@@ -115,17 +164,12 @@ fn open(env: &Env, config: &Config, pool: BufferPool) -> Result<Ground, StartErr
             identity.role
         )));
     }
-    if recover::is_interrupted(&config.data) {
-        return Err(refuse(format!(
-            "its recovery was interrupted: run `drystone admin recover --data {}` again",
-            config.data.display()
-        )));
-    }
     let boot =
         drystone_identity::boot(&*disk, &mut env.rng("boot")).map_err(|error| refuse(error.to_string()))?;
-    layout::prepare(&config.data).map_err(|error| refuse(error.to_string()))?;
-    let (state, damage) = open_state(config, &identity, &*disk)?;
-    let raft = raft_config(config, &identity, boot, &state);
+    layout::prepare(&*disk).map_err(|error| refuse(error.to_string()))?;
+    let (state, damage) = open_state(&directory, &identity)?;
+    let begun = layout::has_begun(&*disk).map_err(|error| refuse(error.to_string()))?;
+    let raft = raft_config(config, &identity, boot, begun, &state);
     let rng = env.rng(&format!("raft {} {}", identity.node, boot.random));
     let (node, opened) = RaftNode::open(Arc::clone(&disk), raft, rng, pool).map_err(|error| match error {
         OpenError::StateBehindLog { .. } => {
@@ -145,17 +189,16 @@ fn open(env: &Env, config: &Config, pool: BufferPool) -> Result<Ground, StartErr
         },
         other => StartError::Raft(other.to_string()),
     })?;
-    layout::set_begun(&config.data).map_err(|error| refuse(error.to_string()))?;
+    layout::set_begun(&*disk).map_err(|error| refuse(error.to_string()))?;
     if let Some(torn) = &opened.torn {
         tracing::warn!(node = %identity.node, file = torn.file, offset = torn.offset, reason = torn.reason, "log: torn tail cut");
     }
     // A damaged one is kept until another holds all that it held.
     if damage.is_none() || !opened.needs_snapshot {
-        layout::remove_old_states(&config.data).map_err(|error| refuse(error.to_string()))?;
+        (directory.states.remove_old()).map_err(|error| refuse(error.to_string()))?;
     }
     Ok(Ground {
-        disk,
-        lock,
+        directory,
         identity,
         boot,
         state,
@@ -167,49 +210,39 @@ fn open(env: &Env, config: &Config, pool: BufferPool) -> Result<Ground, StartErr
 /// The state that counts. If it is damaged, that of an export or an empty one, and what was wrong: the log or a
 /// snapshot fills it.
 fn open_state(
-    config: &Config,
+    directory: &MetadataDirectory,
     identity: &Identity,
-    disk: &dyn Disk,
 ) -> Result<(State, Option<String>), StartError> {
-    let io = |error: std::io::Error| StartError::Store(error.to_string());
-    let options = store_options(config.store_cache.0);
-    let directory = layout::current_state(&config.data).map_err(io)?;
-    // The error, and whether it is damage: only then is the state given up.
-    let attempt = |directory: &std::path::Path| -> Result<State, (String, bool)> {
-        let store =
-            FjallStore::open(directory, options).map_err(|error| (error.to_string(), error.is_damage()))?;
-        Namespace::open(Arc::new(store), settings_of(identity)).map_err(|error| {
-            let damage = matches!(
+    let refused = |failure: OpenFailure| StartError::Store(failure.reason);
+    let attempt = |store: Arc<dyn OrderedStore>| -> Result<State, OpenFailure> {
+        Namespace::open(Arc::new(StateStore(store)), settings_of(identity)).map_err(|error| OpenFailure {
+            damage: matches!(
                 error,
                 NamespaceError::Hole { .. }
                     | NamespaceError::Unfinished
-                    | NamespaceError::Store(drystone_namespace::StoreError::Corrupt { .. })
-            );
-            (error.to_string(), damage)
+                    | NamespaceError::Store(StoreError::Corrupt { .. })
+            ),
+            reason: error.to_string(),
         })
     };
-    match attempt(&directory) {
-        Ok(state) => Ok((state, None)),
-        Err((reason, false)) => Err(StartError::Store(reason)),
-        Err((reason, true)) => {
-            tracing::error!(node = %identity.node, reason, "the state store is damaged; it is set aside");
-            let cache = config.store_cache.0;
-            let rebuilt =
-                rebuild::from_exports(&config.data, disk, identity, cache).map_err(StartError::Store)?;
-            if let Some((state, export)) = rebuilt {
-                tracing::warn!(node = %identity.node, export = export.applied.0,
-                    "the state is rebuilt from an export; the log since is applied to it");
-                return Ok((state, Some(reason)));
-            }
-            let directory = layout::abandon_state(&config.data).map_err(io)?;
-            let state = attempt(&directory).map_err(|(reason, _)| StartError::Store(reason))?;
-            Ok((state, Some(reason)))
-        }
+    let reason = match directory.states.open().and_then(attempt) {
+        Ok(state) => return Ok((state, None)),
+        Err(failure) if !failure.damage => return Err(refused(failure)),
+        Err(failure) => failure.reason,
+    };
+    tracing::error!(node = %identity.node, reason, "the state store is damaged; it is set aside");
+    let rebuilt = rebuild::from_exports(&*directory.states, &*directory.disk, identity);
+    if let Some((state, export)) = rebuilt.map_err(StartError::Store)? {
+        tracing::warn!(node = %identity.node, export = export.applied.0,
+            "the state is rebuilt from an export; the log since is applied to it");
+        return Ok((state, Some(reason)));
     }
+    let state = directory.states.abandon().and_then(attempt).map_err(refused)?;
+    Ok((state, Some(reason)))
 }
 
-fn raft_config(config: &Config, identity: &Identity, boot: BootId, state: &State) -> RaftConfig {
-    let start = match (layout::has_begun(&config.data), identity.joining) {
+fn raft_config(config: &Config, identity: &Identity, boot: BootId, begun: bool, state: &State) -> RaftConfig {
+    let start = match (begun, identity.joining) {
         (true, _) => Start::Existing,
         (false, true) => Start::Join,
         (false, false) => Start::FirstBoot {
@@ -235,13 +268,13 @@ pub(crate) fn log_identity(identity: &Identity) -> u64 {
     identity.node_incarnation.0 ^ identity.node.0.rotate_left(32)
 }
 
-type Running = ((Arc<Shared>, LockedDirectory), Registry);
+type Lock = Option<Box<dyn Send + Sync>>;
+type Running = ((Arc<Shared>, Lock), Registry);
 
 /// Starts the threads.
 fn run(env: Env, config: Config, address: String, ground: Ground, pool: BufferPool) -> Running {
     let Ground {
-        disk,
-        lock: directory_lock,
+        directory,
         identity,
         boot,
         state,
@@ -250,7 +283,7 @@ fn run(env: Env, config: Config, address: String, ground: Ground, pool: BufferPo
     } = ground;
     let (metrics, registry) = Metrics::registered();
     let mut client = [0; 16];
-    random_bytes(&mut client);
+    env.rng(&format!("client {}", boot.random)).fill(&mut client);
     let channels = Channels::new(
         env.clone(),
         ChannelOptions {
@@ -268,9 +301,9 @@ fn run(env: Env, config: Config, address: String, ground: Ground, pool: BufferPo
     }
     state.nodes().for_each(|node| peers.learn_from_record(node));
     peers.learn(identity.node, &address);
-    let (to_raft, raft_inbox) = channel();
-    let (to_apply, apply_inbox) = channel();
-    let (to_flush, flush_inbox) = channel();
+    let (to_raft, raft_inbox) = unbounded_channel();
+    let (to_apply, apply_inbox) = unbounded_channel();
+    let (to_flush, flush_inbox) = unbounded_channel();
     let applied = AppliedState::of(&state);
     let alone = identity.voters.len() == 1 && !identity.joining;
     let shared = Arc::new(Shared {
@@ -285,7 +318,8 @@ fn run(env: Env, config: Config, address: String, ground: Ground, pool: BufferPo
         identity,
         boot,
         address,
-        disk,
+        disk: directory.disk,
+        states: directory.states,
         channels,
         peers,
         reads: ReadQueue::default(),
@@ -298,8 +332,8 @@ fn run(env: Env, config: Config, address: String, ground: Ground, pool: BufferPo
         disk_full: AtomicBool::new(false),
         flushing: Mutex::new(()),
         state: RwLock::new(state),
-        raft: Mutex::new(to_raft),
-        flush: Mutex::new(to_flush.clone()),
+        raft: to_raft,
+        flush: to_flush.clone(),
         failure: Mutex::new(None),
     });
     shared.gate.publish(applied.index);
@@ -307,12 +341,11 @@ fn run(env: Env, config: Config, address: String, ground: Ground, pool: BufferPo
         disk_io::start(&shared, "meta-log", pool.clone()),
         disk_io::start(&shared, "meta-log-new", pool),
     );
-    let inner = Arc::clone(&shared);
-    shared.thread("meta-apply", move || apply::run(&inner, &apply_inbox));
-    let inner = Arc::clone(&shared);
-    shared.thread("meta-flush", move || {
-        flush::run(&inner, &flush_inbox, opened.purged)
-    });
+    shared.thread("meta-apply", apply::run(Arc::clone(&shared), apply_inbox));
+    shared.thread(
+        "meta-flush",
+        flush::run(Arc::clone(&shared), flush_inbox, opened.purged),
+    );
     let driver = Driver::new(
         Arc::clone(&shared),
         node,
@@ -321,12 +354,12 @@ fn run(env: Env, config: Config, address: String, ground: Ground, pool: BufferPo
         (to_apply, to_flush),
         applied,
     );
-    shared.thread("meta-raft", move || driver.run());
+    shared.thread("meta-raft", driver.run());
     if alone {
         // Nobody else could win: no need to wait for an election timeout.
         shared.to_raft(ToRaft::Input(Input::Campaign));
     }
-    ((shared, directory_lock), registry)
+    ((shared, directory.lock), registry)
 }
 
 /// A running metadata server. Dropping it stops it as [`Handle::shutdown`] does, without waiting.
@@ -336,7 +369,7 @@ pub struct Handle {
     registry: Arc<Mutex<Registry>>,
     address: SocketAddr,
     // Last: it is released when everything above is dropped.
-    _directory_lock: LockedDirectory,
+    _directory_lock: Lock,
 }
 
 impl Handle {
@@ -395,6 +428,21 @@ impl Handle {
     /// Why the server stopped by itself (a failed disk), if it did.
     pub fn failure(&self) -> Option<String> {
         lock(&self.shared.failure).clone()
+    }
+
+    /// [`Handle::stopped`], for those who do not keep the handle.
+    pub fn watch_stopped(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut stopped = self.shared.stopped.subscribe();
+        async move {
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        }
+    }
+
+    /// The applied index and a hash over the whole state at it, for comparing voters; `None` if it cannot be read.
+    /// Costs a scan of everything.
+    pub fn state_hash(&self) -> Option<(u64, u64)> {
+        let state = self.shared.read();
+        Some((state.applied().0, state.state_hash().ok()?))
     }
 
     /// Completes when the server has stopped, by itself or by [`Handle::shutdown`].

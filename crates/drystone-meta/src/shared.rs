@@ -7,7 +7,7 @@ use crate::message::{Applied, RaftView, ToFlush, ToRaft};
 use crate::metrics::Metrics;
 use crate::peers::{Peers, Transport};
 use crate::snapshot::Snapshots;
-use crate::store::FjallStore;
+use crate::states::{StateStore, States};
 use drystone_env::{Disk, Env};
 use drystone_identity::Identity;
 use drystone_namespace::Namespace;
@@ -17,13 +17,15 @@ use drystone_proto::raft::ConfChange;
 use drystone_raft::DropReason;
 use drystone_rpc::Channels;
 use drystone_types::BootId;
+use futures_util::FutureExt;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{oneshot, watch};
 
 /// The namespace as this server keeps it.
-pub(crate) type State = Namespace<FjallStore>;
+pub(crate) type State = Namespace<StateStore>;
 
 /// Shared by every thread and task of one server.
 pub(crate) struct Shared {
@@ -34,6 +36,7 @@ pub(crate) struct Shared {
     /// Where others reach this server.
     pub(crate) address: String,
     pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) states: Arc<dyn States>,
     pub(crate) channels: Channels,
     pub(crate) peers: Arc<Peers>,
     pub(crate) transport: Transport,
@@ -49,8 +52,8 @@ pub(crate) struct Shared {
     /// Held by the flusher while a batch is on its way, and by whoever replaces the state.
     pub(crate) flushing: Mutex<()>,
     pub(crate) state: RwLock<State>,
-    pub(crate) raft: Mutex<Sender<ToRaft>>,
-    pub(crate) flush: Mutex<Sender<ToFlush>>,
+    pub(crate) raft: UnboundedSender<ToRaft>,
+    pub(crate) flush: UnboundedSender<ToFlush>,
     pub(crate) failure: Mutex<Option<String>>,
 }
 
@@ -72,12 +75,12 @@ impl Shared {
 
     /// Sends to the raft thread; lost when it has ended.
     pub(crate) fn to_raft(&self, message: ToRaft) {
-        let _ = lock(&self.raft).send(message);
+        let _ = self.raft.send(message);
     }
 
     /// Sends to the flush thread; lost when it has ended.
     pub(crate) fn to_flush(&self, message: ToFlush) {
-        let _ = lock(&self.flush).send(message);
+        let _ = self.flush.send(message);
     }
 
     /// What is known about Raft now.
@@ -151,18 +154,20 @@ impl Shared {
     }
 
     /// Starts a named thread that is counted, so that the end can wait for it. A panic in it ends the server.
-    pub(crate) fn thread(self: &Arc<Self>, name: &'static str, body: impl FnOnce() + Send + 'static) {
+    pub(crate) fn thread(
+        self: &Arc<Self>,
+        name: &'static str,
+        body: impl Future<Output = ()> + Send + 'static,
+    ) {
         let shared = Arc::clone(self);
         shared.threads.enter();
-        self.env.spawn.thread(
-            name,
-            Box::new(move || {
-                if std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).is_err() {
-                    shared.fail(format!("thread {name} panicked"));
-                }
-                shared.threads.leave();
-            }),
-        );
+        let body = async move {
+            if AssertUnwindSafe(body).catch_unwind().await.is_err() {
+                shared.fail(format!("thread {name} panicked"));
+            }
+            shared.threads.leave();
+        };
+        self.env.spawn.thread(name, Box::pin(body));
     }
 }
 

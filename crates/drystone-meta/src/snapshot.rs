@@ -7,9 +7,9 @@
 use crate::layout;
 use crate::message::ToRaft;
 use crate::shared::{Shared, State, lock};
-use crate::store::{FjallStore, StoreOptions};
+use crate::states::StateStore;
 use bytes::Bytes;
-use drystone_env::Rng;
+use drystone_env::{Disk, DiskFile, OpenOptions, Rng};
 use drystone_namespace::{ImportError, Importer, Namespace, Settings, StoreError, View, export};
 use drystone_proto::cluster::{Empty, ErrorReply};
 use drystone_proto::raft::SnapshotPart;
@@ -18,9 +18,7 @@ use drystone_raft::{Input, SnapshotMeta};
 use drystone_rpc::{CallOptions, Payload, refusal};
 use drystone_types::{Code, MAX_PAYLOAD_BYTES, NodeId, ShardId, Term};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -34,14 +32,14 @@ const STEP: usize = 1 << 20;
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Snapshots {
-    made: Mutex<Option<(Bytes, PathBuf)>>,
+    made: Mutex<Option<(Bytes, String)>>,
     arriving: Mutex<BTreeMap<u64, Arriving>>,
 }
 
 struct Arriving {
     id: Bytes,
-    path: PathBuf,
-    file: File,
+    path: String,
+    file: Arc<dyn DiskFile>,
     offset: u64,
     checksum: u32,
     /// All of it has come: it stays until Raft has it installed or has no use for it.
@@ -98,7 +96,7 @@ impl Snapshots {
     /// Exports `view` on a thread of its own and tells Raft.
     pub(crate) fn make(&self, shared: &Arc<Shared>, view: Box<dyn View>) {
         let shared_too = Arc::clone(shared);
-        shared.thread("meta-snapshot", move || {
+        shared.thread("meta-snapshot", async move {
             let shared = shared_too;
             match shared.snapshots.export(&shared, &*view) {
                 Ok((index, id)) => {
@@ -124,14 +122,19 @@ impl Snapshots {
             .rng(&format!("snapshot {} {now}", shared.boot.random))
             .fill(&mut id);
         let id = Bytes::from(id);
-        let path = layout::snapshot_file(&shared.config.data, &format!("out-{}", hex(&id)));
-        let mut file = File::create(&path)?;
-        let summary =
-            export::<MakeError>(view, &mut |part| Ok(file.write_all(&part)?))?.ok_or(MakeError::Empty)?;
+        let path = layout::snapshot_file(&format!("out-{}", hex(&id)));
+        let file = create(&*shared.disk, &path)?;
+        let mut at = 0;
+        let mut write = |part: Bytes| {
+            file.write_at(&part, at)?;
+            at += part.len() as u64;
+            Ok(())
+        };
+        let summary = export::<MakeError>(view, &mut write)?.ok_or(MakeError::Empty)?;
         let old = lock(&self.made).replace((id.clone(), path));
         if let Some((_, old)) = old {
             // Whoever still streams it has it open; the name is not needed any more.
-            let _ = std::fs::remove_file(old);
+            let _ = shared.disk.unlink(&old);
         }
         Ok((summary.applied.0, id))
     }
@@ -141,7 +144,7 @@ impl Snapshots {
         let file = lock(&self.made)
             .as_ref()
             .filter(|(id, _)| *id == meta.data)
-            .map(|(_, path)| File::open(path));
+            .map(|(_, path)| shared.disk.open(path, OpenOptions::default()));
         let inner = Arc::clone(shared);
         shared.spawn("meta-snapshot-send", async move {
             let result = match file {
@@ -179,8 +182,8 @@ impl Snapshots {
             if arriving.get(&part.from).is_some_and(|transfer| transfer.complete) {
                 return Err(refusal(Code::Busy, "a snapshot is being installed"));
             }
-            let path = layout::snapshot_file(&shared.config.data, &format!("in-{}", part.from));
-            let file = File::create(&path).map_err(io)?;
+            let path = layout::snapshot_file(&format!("in-{}", part.from));
+            let file = create(&*shared.disk, &path).map_err(io)?;
             let id = part.id.clone();
             arriving.insert(
                 part.from,
@@ -205,7 +208,7 @@ impl Snapshots {
             error.expected = transfer.offset;
             return Err(error);
         }
-        transfer.file.write_all(data).map_err(io)?;
+        transfer.file.write_at(data, transfer.offset).map_err(io)?;
         transfer.offset += data.len() as u64;
         transfer.checksum = crc32c::crc32c_append(transfer.checksum, data);
         if !part.last {
@@ -230,13 +233,13 @@ impl Snapshots {
     }
 
     /// Raft has no use for this one: its sender may send another at once.
-    pub(crate) fn ignored(&self, from: NodeId, meta: &SnapshotMeta) {
+    pub(crate) fn ignored(&self, shared: &Shared, from: NodeId, meta: &SnapshotMeta) {
         let mut arriving = lock(&self.arriving);
         let of_no_use = |transfer: &Arriving| transfer.complete && transfer.id == meta.data;
         if arriving.get(&from.0).is_some_and(of_no_use)
             && let Some(transfer) = arriving.remove(&from.0)
         {
-            let _ = std::fs::remove_file(transfer.path);
+            let _ = shared.disk.unlink(&transfer.path);
         }
     }
 
@@ -247,16 +250,15 @@ impl Snapshots {
     pub(crate) fn install(&self, shared: &Shared, meta: &SnapshotMeta) -> Result<State, NotInstalled> {
         let path = self.take_received(shared, meta)?;
         let imported = import(shared, meta, &path);
-        let _ = std::fs::remove_file(path);
+        let _ = shared.disk.unlink(&path);
         imported?;
-        let directory = layout::adopt_new_state(&shared.config.data).map_err(NotInstalled::store)?;
-        let options = store_options(shared.config.store_cache.0);
-        let store = FjallStore::open(&directory, options).map_err(NotInstalled::store)?;
-        Namespace::open(Arc::new(store), settings(shared)).map_err(NotInstalled::store)
+        let adopted = shared.states.adopt();
+        let store = adopted.map_err(|failure| NotInstalled::Store(failure.reason))?;
+        Namespace::open(Arc::new(StateStore(store)), settings(shared)).map_err(NotInstalled::store)
     }
 
     /// The file of a whole snapshot, which nobody replaces any more.
-    fn take_received(&self, shared: &Shared, meta: &SnapshotMeta) -> Result<PathBuf, NotInstalled> {
+    fn take_received(&self, shared: &Shared, meta: &SnapshotMeta) -> Result<String, NotInstalled> {
         let mut arriving = lock(&self.arriving);
         let from = arriving
             .iter()
@@ -265,25 +267,27 @@ impl Snapshots {
         let transfer = from.and_then(|from| arriving.remove(&from));
         let transfer = transfer.ok_or_else(|| NotInstalled::unusable("the received snapshot is not here"))?;
         // A name of its own, before the next transfer may take the old one.
-        let path = layout::snapshot_file(&shared.config.data, "installing");
-        std::fs::rename(transfer.path, &path).map_err(NotInstalled::unusable)?;
+        let path = layout::snapshot_file("installing");
+        (shared.disk)
+            .rename(&transfer.path, &path)
+            .map_err(NotInstalled::unusable)?;
         Ok(path)
     }
 }
 
 /// From the file into the store that does not count yet.
-fn import(shared: &Shared, meta: &SnapshotMeta, path: &Path) -> Result<(), NotInstalled> {
-    let mut file = File::open(path).map_err(NotInstalled::unusable)?;
-    let directory = layout::new_state(&shared.config.data).map_err(NotInstalled::store)?;
-    let options = store_options(shared.config.store_cache.0);
-    let store = FjallStore::open(&directory, options).map_err(NotInstalled::store)?;
-    let mut importer = Importer::begin(Arc::new(store), settings(shared))?;
-    let mut buffer = vec![0; STEP];
+fn import(shared: &Shared, meta: &SnapshotMeta, path: &str) -> Result<(), NotInstalled> {
+    let file = (shared.disk.open(path, OpenOptions::default())).map_err(NotInstalled::unusable)?;
+    let begun = shared.states.begin();
+    let store = begun.map_err(|failure| NotInstalled::Store(failure.reason))?;
+    let mut importer = Importer::begin(Arc::new(StateStore(store)), settings(shared))?;
+    let (mut buffer, mut at) = (vec![0; STEP], 0);
     loop {
-        let read = file.read(&mut buffer).map_err(NotInstalled::unusable)?;
+        let read = read_part(&*file, at, &mut buffer).map_err(NotInstalled::unusable)?;
         if read == 0 {
             break;
         }
+        at += read as u64;
         importer.add(buffer.get(..read).unwrap_or_default())?;
     }
     let summary = importer.finish()?;
@@ -309,20 +313,12 @@ pub(crate) fn settings_of(identity: &drystone_identity::Identity) -> Settings {
     }
 }
 
-/// How stores are opened.
-pub(crate) fn store_options(cache_bytes: u64) -> StoreOptions {
-    StoreOptions {
-        cache_bytes,
-        ..StoreOptions::default()
-    }
-}
-
 async fn stream(
     shared: &Shared,
     to: NodeId,
     term: u64,
     meta: &SnapshotMeta,
-    mut file: File,
+    file: Arc<dyn DiskFile>,
 ) -> Result<(), String> {
     let address = shared.peers.address(to).ok_or("its address is not known")?;
     let channel = shared.channels.to_lane(&address, to, LANE);
@@ -335,10 +331,16 @@ async fn stream(
         checksum: 0,
         term,
     };
-    let mut next = read_part(&mut file)?;
+    let read = |at| {
+        let mut data = vec![0; MAX_PAYLOAD_BYTES];
+        let read = read_part(&*file, at, &mut data).map_err(|error| error.to_string())?;
+        data.truncate(read);
+        Ok::<_, String>(Bytes::from(data))
+    };
+    let mut next = read(0)?;
     loop {
         let data = next;
-        next = read_part(&mut file)?;
+        next = read(part.offset + data.len() as u64)?;
         part.last = next.is_empty();
         part.checksum = crc32c::crc32c_append(part.checksum, &data);
         let length = data.len() as u64;
@@ -354,11 +356,26 @@ async fn stream(
     }
 }
 
-fn read_part(file: &mut File) -> Result<Bytes, String> {
-    let mut data = Vec::with_capacity(MAX_PAYLOAD_BYTES);
-    let limit = MAX_PAYLOAD_BYTES as u64;
-    file.take(limit)
-        .read_to_end(&mut data)
-        .map_err(|error| error.to_string())?;
-    Ok(data.into())
+/// Fills `buffer` from `at` as far as the file goes; 0: its end.
+fn read_part(file: &dyn DiskFile, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let left = file.len()?.saturating_sub(at);
+    let length = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+    file.read_at(buffer.get_mut(..length).unwrap_or_default(), at)?;
+    Ok(length)
+}
+
+/// A new file in place of any other of this name.
+fn create(disk: &dyn Disk, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+    match disk.unlink(name) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    disk.open(
+        name,
+        OpenOptions {
+            create: true,
+            exclusive: true,
+            direct: false,
+        },
+    )
 }

@@ -97,6 +97,7 @@ async fn world(change: impl FnOnce(&mut ServerOptions)) -> World {
         net: Arc::new(net.clone()),
         spawn,
         seed: 1,
+        numbers: Arc::default(),
     };
     let service = Arc::new(Recorder {
         identity: identity(),

@@ -134,11 +134,11 @@ pub async fn run(
 ) -> anyhow::Result<Sample> {
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let (watch, scratch) = (watch.without_cluster(), Arc::clone(scratch));
-    let body = move || {
+    let body = async move {
         // Nobody listens any more only when the benchmark was interrupted.
         let _ = sender.send(limit.run(&watch, &scratch));
     };
-    env.spawn.thread("bench-limit", Box::new(body));
+    env.spawn.thread("bench-limit", Box::pin(body));
     let ended = receiver
         .await
         .with_context(|| format!("{}: it ended early", limit.name()))?;

@@ -20,7 +20,6 @@ use drystone_rpc::{Backoff, CallError, CallOptions, Channels, NotSent, RetryBudg
 use drystone_types::{ClientId, Code};
 use servers::Servers;
 use session::{Session, Ticket};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -107,10 +106,8 @@ impl Meta {
         metrics: Arc<Metrics>,
         session_ttl: Duration,
     ) -> Self {
-        // Two clients of one process must not share a session: each draws from a generator of its own.
-        static CLIENTS: AtomicU64 = AtomicU64::new(0);
-        let number = CLIENTS.fetch_add(1, Ordering::Relaxed);
-        let mut rng = env.rng(&format!("client {number}"));
+        // Two clients of one environment must not share a session: each draws from a generator of its own.
+        let mut rng = env.rng(&format!("client {}", env.number()));
         let session = Session::new(draw_client(&mut rng));
         let first = rng.next_u64();
         Self {

@@ -28,6 +28,7 @@ impl Env {
             net: Arc::new(OsNet::default()),
             spawn: Arc::new(OsSpawn::new()),
             seed: u64::from_le_bytes(seed),
+            numbers: Arc::default(),
         }
     }
 }

@@ -45,14 +45,11 @@ impl Spawn for OsSpawn {
     }
 
     #[allow(clippy::disallowed_methods, reason = "this is the real thread")]
-    fn thread(&self, name: &str, body: Box<dyn FnOnce() + Send + 'static>) {
+    fn thread(&self, name: &str, body: BoxFuture<()>) {
         let builder = std::thread::Builder::new().name(name.chars().take(15).collect());
         let runtime = self.runtime.clone();
         builder
-            .spawn(move || {
-                let _entered = runtime.enter();
-                body();
-            })
+            .spawn(move || runtime.block_on(body))
             .expect("the system refused a thread");
     }
 }

@@ -1,10 +1,13 @@
+use super::World;
 use super::file::SimFile;
-use super::state::{Armed, DirectoryOp, Names, State, parent};
+use super::state::{Armed, DirectoryOp, Names, State, Timing, parent};
+use crate::BoxFuture;
 use crate::disk::{Disk, DiskFile, OpenOptions, Space};
 use crate::rng::{Rng, SeededRng};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// A disk in memory that keeps apart what is durable and what only the page cache knows, per 4 KiB block and per
 /// directory operation, and can fail in every way of the failure model. Clones see one disk.
@@ -58,6 +61,7 @@ impl SimDisk {
             pending: Vec::new(),
             armed: Armed::default(),
             read_only: false,
+            timing: None,
             stats: SimDiskStats::default(),
         };
         Self {
@@ -76,9 +80,32 @@ impl SimDisk {
         }
     }
 
+    /// From now on half an operation takes a time in `half`, in microseconds of the world's time. Faults that
+    /// make a disk slow set it anew.
+    pub fn set_timing(&self, world: &World, half: (u64, u64)) {
+        self.state().timing = Some(Timing {
+            world: world.clone(),
+            half,
+        });
+    }
+
+    pub(super) fn half_an_operation(&self) -> Option<BoxFuture<()>> {
+        let mut state = self.state();
+        let timing = state.timing.clone()?;
+        let (low, high) = timing.half;
+        let micros = low + state.rng.below(high.saturating_sub(low) + 1);
+        drop(state);
+        Some(timing.world.sleep(Duration::from_micros(micros)))
+    }
+
     /// What it has done so far.
     pub fn stats(&self) -> SimDiskStats {
         self.state().stats
+    }
+
+    /// Blocks that a crash now may lose.
+    pub fn unsynced(&self) -> u64 {
+        self.state().inodes.values().map(|inode| inode.unsynced()).sum()
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -187,6 +214,10 @@ impl Disk for SimDisk {
             synced.iter().for_each(|op| state.durable.apply(op));
         }
         guard.ended(())
+    }
+
+    fn delay(&self) -> Option<BoxFuture<()>> {
+        self.half_an_operation()
     }
 
     fn space(&self) -> io::Result<Space> {

@@ -3,6 +3,7 @@
 use super::SimDisk;
 use super::inode::BLOCK;
 use super::state::{State, fires, input_output_error, no_space};
+use crate::BoxFuture;
 use crate::disk::DiskFile;
 use crate::rng::Rng;
 use std::io;
@@ -52,6 +53,10 @@ impl SimFile {
 }
 
 impl DiskFile for SimFile {
+    fn delay(&self) -> Option<BoxFuture<()>> {
+        self.disk.half_an_operation()
+    }
+
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.check_alignment(offset, buffer.len())?;
         let mut state = self.check(self.disk.state())?;

@@ -11,7 +11,9 @@ mod inode;
 mod state;
 #[cfg(test)]
 mod tests;
+pub mod world;
 
 pub use clock::SimClock;
 pub use damage::{Damage, Reseal};
 pub use disk::{SimDisk, SimDiskStats};
+pub use world::World;

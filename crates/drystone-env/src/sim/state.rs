@@ -1,6 +1,7 @@
 //! What a seeded disk knows, and the rules that its operations share.
 
 use super::SimDiskStats;
+use super::World;
 use super::inode::Inode;
 use crate::rng::SeededRng;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +22,16 @@ pub(super) struct State {
     pub(super) pending: Vec<DirectoryOp>,
     pub(super) armed: Armed,
     pub(super) read_only: bool,
+    pub(super) timing: Option<Timing>,
     pub(super) stats: SimDiskStats,
+}
+
+/// In whose time the disk takes its time.
+#[derive(Clone)]
+pub(super) struct Timing {
+    pub(super) world: World,
+    /// Microseconds of half an operation, shortest and longest.
+    pub(super) half: (u64, u64),
 }
 
 #[derive(Clone, Default)]

@@ -81,7 +81,7 @@ impl Keeper {
         }
         self.running = true;
         let inner = Arc::clone(shared);
-        shared.thread("meta-export", move || {
+        shared.thread("meta-export", async move {
             let found = verified(&inner);
             inner.to_flush(ToFlush::Exported(Made::Found(found)));
         });
@@ -95,7 +95,7 @@ impl Keeper {
         self.at_bytes = shared.metrics.log_bytes.get();
         self.began = shared.env.clock.now();
         let inner = Arc::clone(shared);
-        shared.thread("meta-export", move || {
+        shared.thread("meta-export", async move {
             let goes_on = || !inner.is_stopped();
             let made = write(&*inner.disk, &*view, &settings(&inner), &goes_on);
             drop(view);

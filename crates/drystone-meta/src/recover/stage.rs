@@ -3,7 +3,6 @@
 use super::survey::{Base, Evidence, open_store};
 use super::{RecoverError, failed, settings, wal_config};
 use crate::export;
-use crate::shared::State;
 use crate::store::{FjallStore, StoreOptions};
 use drystone_env::os::OsDisk;
 use drystone_env::{BufferPool, Disk, SeededRng};
@@ -25,6 +24,8 @@ enum CopyError {
     #[error(transparent)]
     Import(#[from] ImportError),
 }
+
+type State = Namespace<FjallStore>;
 
 /// Makes all of it below `staging`.
 pub(super) fn make(

@@ -13,4 +13,3 @@ mod ordered;
 
 pub use check::{CheckError, CheckReport, check_tables};
 pub use fjall_store::{FjallStore, StoreError, StoreOptions};
-pub(crate) use ordered::Deferred;

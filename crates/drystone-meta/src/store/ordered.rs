@@ -6,7 +6,6 @@ use drystone_namespace::store::Visitor;
 use drystone_namespace::{Batch, Order, OrderedStore, StoreError as NamespaceError, View};
 use fjall::Readable;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 fn failed(what: &'static str) -> impl Fn(StoreError) -> NamespaceError {
     move |error| NamespaceError::Io {
@@ -99,33 +98,5 @@ impl View for FjallView {
             )
         })
         .map_err(failed("scanning a view"))
-    }
-}
-
-/// The store as the flusher writes to it: batches go to memory and journal, and count as durable only after the
-/// next checkpoint. Whoever uses it keeps the Raft log until then.
-pub(crate) struct Deferred(pub(crate) Arc<FjallStore>);
-
-impl View for Deferred {
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, NamespaceError> {
-        self.0.get(key)
-    }
-
-    fn scan(&self, from: &[u8], to: &[u8], order: Order, visit: Visitor<'_>) -> Result<(), NamespaceError> {
-        self.0.scan(from, to, order, visit)
-    }
-}
-
-impl OrderedStore for Deferred {
-    fn write(&self, batch: &Batch) -> Result<(), NamespaceError> {
-        self.0.write(batch)
-    }
-
-    fn sync(&self) -> Result<(), NamespaceError> {
-        Ok(())
-    }
-
-    fn view(&self) -> Result<Box<dyn View>, NamespaceError> {
-        self.0.view()
     }
 }
