@@ -3,6 +3,7 @@
 mod docs;
 mod fuzz;
 mod schema;
+mod sim;
 mod steps;
 mod tidy;
 
@@ -16,6 +17,9 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   docs                                make docs/configuration.md from the code
   openapi                             schemathesis against a running cluster (part of test)
   fuzz [--minutes N] [--target T]     fuzz each target (or T) for N minutes, 1 if not given
+  sim [--seeds N] [--seed S] [--verbose]
+                                      the whole cluster under seeded faults: N seeds (100) from S (1) on; S alone
+                                      is told with its trace
   install                             install what the tests need, by package name";
 
 fn main() -> ExitCode {
@@ -27,6 +31,7 @@ fn main() -> ExitCode {
         ["docs"] => docs::write(),
         ["openapi"] => schema::run(),
         ["fuzz", rest @ ..] => fuzz::fuzz(rest),
+        ["sim", rest @ ..] => sim::sim(rest),
         ["install"] => steps::install().map(|_| ()),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

@@ -27,6 +27,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("drystone-bench", 8),
     ("drystone", 9),
     ("drystone-system", 9),
+    ("drystone-sim", 9),
     ("xtask", 9),
 ];
 

@@ -1,0 +1,219 @@
+//! The cluster under test: real servers on seeded hosts and disks, and how they are started and lose their lives.
+
+mod change;
+mod format;
+mod shape;
+mod start;
+
+pub use shape::Shape;
+
+use crate::sometimes::sometimes;
+use crate::states::SimStates;
+use drystone_env::sim::world::HostId;
+use drystone_env::sim::{SimDisk, World};
+use drystone_identity::Identity;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+const META_PORT: u16 = 9710;
+const CHUNK_PORT: u16 = 9720;
+/// Time of half an operation of a healthy disk, in microseconds.
+pub const DISK_HALF: (u64, u64) = (10, 400);
+
+/// A running server's handle, where the harness can reach it.
+type Slot<T> = Arc<Mutex<Option<T>>>;
+
+fn put<T>(slot: &Slot<T>, value: Option<T>) {
+    let old = std::mem::replace(&mut *slot.lock().expect("no panic holds it"), value);
+    drop(old);
+}
+
+/// A metadata server.
+pub struct MetaNode {
+    /// Where it runs.
+    pub host: HostId,
+    /// Its log and identity.
+    pub disk: SimDisk,
+    /// Its state.
+    pub states: SimStates,
+    /// While it runs.
+    pub handle: Slot<drystone_meta::Handle>,
+    /// Why it ended by itself or refused to start.
+    pub ended: Slot<String>,
+    /// Its disk was made to fail: it need not come back.
+    pub damaged: bool,
+    /// Another voter takes its place: what becomes of it does not matter.
+    pub retired: bool,
+    /// It never comes back.
+    pub lost: bool,
+}
+
+/// A chunk server.
+pub struct ChunkNode {
+    /// Where it runs.
+    pub host: HostId,
+    /// Its disks.
+    pub disks: Vec<SimDisk>,
+    /// While it runs.
+    pub handle: Slot<drystone_chunk::Handle>,
+    /// Why it ended by itself or refused to start.
+    pub ended: Slot<String>,
+    /// Its disks were made to fail: its replicas count for nothing, and it need not come back.
+    pub damaged: bool,
+    /// Disks that were wiped: their replicas are gone.
+    pub lost: Vec<u64>,
+}
+
+/// See the module.
+pub struct Cluster {
+    /// Where it runs.
+    pub world: World,
+    /// How it was made.
+    pub shape: Shape,
+    /// Metadata servers.
+    pub metas: Vec<MetaNode>,
+    /// Chunk servers.
+    pub chunks: Vec<ChunkNode>,
+    /// Copies of chunk servers that run beside them.
+    pub clones: Vec<ChunkNode>,
+    /// A chunk server was made to lose or garble something.
+    pub harmed: Arc<AtomicBool>,
+    /// Whose cluster it is.
+    identity: Identity,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let chunks = self.chunks.iter().chain(&self.clones).map(|node| node.host);
+        for host in self.metas.iter().map(|node| node.host).chain(chunks) {
+            self.world.power_off(host);
+        }
+    }
+}
+
+impl Cluster {
+    /// `host:port` of every metadata server.
+    pub fn metadata(&self) -> Vec<String> {
+        self.metas
+            .iter()
+            .map(|node| format!("{}:{META_PORT}", node.host.ip()))
+            .collect()
+    }
+
+    /// A node's process dies; with `power` its unsynced writes die with it.
+    pub fn stop(&self, node: Node, power: bool) {
+        let host = self.host(node);
+        let was_alive = self.world.is_alive(host);
+        if power {
+            self.world.power_off(host);
+        } else {
+            self.world.kill(host);
+        }
+        match node {
+            Node::Meta(at) => {
+                let node = &self.metas[at];
+                put(&node.handle, None);
+                crash_disk(&node.disk, power);
+                node.states.crash(power);
+            }
+            Node::Chunk(at) => {
+                let node = &self.chunks[at];
+                put(&node.handle, None);
+                node.disks.iter().for_each(|disk| crash_disk(disk, power));
+            }
+        }
+        if was_alive {
+            sometimes(if power { "power cut" } else { "killed" });
+        }
+    }
+
+    /// Starts a node that was stopped.
+    pub fn restart(&self, node: Node) {
+        let host = self.host(node);
+        let lost = matches!(node, Node::Meta(at) if self.metas[at].lost);
+        if lost || self.world.is_alive(host) {
+            return;
+        }
+        self.world.power_on(host);
+        self.world.reconnect(host);
+        match node {
+            Node::Meta(at) => self.start_meta(at),
+            Node::Chunk(at) => self.start_chunk(at),
+        }
+    }
+
+    /// Where a node runs.
+    pub fn host(&self, node: Node) -> HostId {
+        match node {
+            Node::Meta(at) => self.metas[at].host,
+            Node::Chunk(at) => self.chunks[at].host,
+        }
+    }
+
+    /// The disks of a node.
+    pub fn disks(&self, node: Node) -> Vec<SimDisk> {
+        match node {
+            Node::Meta(at) => vec![self.metas[at].disk.clone()],
+            Node::Chunk(at) => self.chunks[at].disks.clone(),
+        }
+    }
+
+    /// All disks of chunk servers.
+    pub fn chunk_disks(&self) -> Vec<SimDisk> {
+        self.chunks
+            .iter()
+            .flat_map(|node| node.disks.iter().cloned())
+            .collect()
+    }
+
+    /// Numbers of chunk servers that need not be alive at the end.
+    pub fn excused(&self) -> Vec<u64> {
+        let nodes = self.chunks.iter().zip(101..);
+        let excused = nodes.filter(|(node, _)| node.damaged || !node.lost.is_empty());
+        excused.map(|(_, number)| number).collect()
+    }
+
+    /// Every node.
+    pub fn nodes(&self) -> Vec<Node> {
+        let metas = (0..self.metas.len()).map(Node::Meta);
+        metas.chain((0..self.chunks.len()).map(Node::Chunk)).collect()
+    }
+
+    /// The metadata server that leads, if one thinks so.
+    pub fn leader(&self) -> Option<usize> {
+        self.metas.iter().position(|node| {
+            let handle = node.handle.lock().expect("no panic holds it");
+            handle.as_ref().is_some_and(|handle| handle.is_leader())
+        })
+    }
+}
+
+fn crash_disk(disk: &SimDisk, power: bool) {
+    if power {
+        let before = disk.stats().unsynced_at_crash;
+        disk.crash();
+        if disk.stats().unsynced_at_crash > before {
+            sometimes("unsynced blocks at a power cut");
+        }
+    } else {
+        disk.kill();
+    }
+}
+
+/// A node of the cluster.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Node {
+    /// A metadata server.
+    Meta(usize),
+    /// A chunk server.
+    Chunk(usize),
+}
+
+impl std::fmt::Display for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Node::Meta(at) => write!(f, "meta-{at}"),
+            Node::Chunk(at) => write!(f, "chunk-{at}"),
+        }
+    }
+}

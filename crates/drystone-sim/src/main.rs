@@ -1,0 +1,125 @@
+//! `drystone-sim`: runs seeds and says which of them fail, and why.
+
+use clap::Parser;
+use drystone_sim::scenario::{self, Report};
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(about = "Runs the whole cluster under seeded faults")]
+struct Args {
+    /// Seeds to run [default: 100, or the one given].
+    #[arg(long)]
+    seeds: Option<u64>,
+    /// First seed; alone it is run by itself, with its trace.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Print every line as it comes, debug lines too.
+    #[arg(long)]
+    verbose: bool,
+    /// Print the trace's digest of each seed.
+    #[arg(long)]
+    digest: bool,
+    /// For who runs several of these: the totals in one line of numbers.
+    #[arg(long, hide = true)]
+    part: bool,
+    /// Bug to plant (with the feature `planted`).
+    #[cfg(feature = "planted")]
+    #[arg(long)]
+    plant: Option<String>,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    std::panic::set_hook(Box::new(|_| {}));
+    #[cfg(feature = "planted")]
+    if let Some(name) = &args.plant {
+        use drystone_env::planted::{Bug, plant};
+        let Some((_, bug)) = Bug::ALL.iter().find(|(known, _)| known == name) else {
+            eprintln!("there is no bug {name}; there are {:?}", Bug::ALL);
+            return ExitCode::from(2);
+        };
+        plant(Some(*bug));
+    }
+    let (first, count) = match args.seed {
+        Some(seed) => (seed, args.seeds.unwrap_or(1)),
+        None => (1, args.seeds.unwrap_or(100)),
+    };
+    let begun = cpu_seconds();
+    let (mut failed, mut micros, mut polls, mut operations) = (Vec::new(), 0, 0, 0);
+    let mut seen: BTreeMap<String, u64> = BTreeMap::new();
+    for seed in first..first + count {
+        let report = scenario::run(seed, args.verbose);
+        micros += report.micros;
+        polls += report.polls;
+        operations += report.operations;
+        for (what, times) in &report.sometimes {
+            *seen.entry(what.clone()).or_default() += times;
+        }
+        if args.digest {
+            println!("seed {seed} digest {}", report.digest);
+        }
+        if !report.violations.is_empty() {
+            failed.push(seed);
+            print(&report, count == 1 && !args.verbose && !args.part);
+        }
+    }
+    let seconds = (cpu_seconds() - begun).max(0.001);
+    for (what, times) in &seen {
+        println!("  sometimes {what}: {times}");
+    }
+    let simulated = micros as f64 / 1e6;
+    if args.part {
+        println!(
+            "totals seeds={count} failed={} simulated_seconds={simulated} polls={polls} operations={operations} cpu_seconds={seconds}",
+            failed.len(),
+        );
+    } else {
+        println!(
+            "{count} seeds, {} failed; {simulated:.0} simulated seconds, {polls} polls, {operations} operations; \
+             per CPU second {:.2} seeds, {:.0} simulated seconds, {:.0} polls",
+            failed.len(),
+            count as f64 / seconds,
+            simulated / seconds,
+            polls as f64 / seconds,
+        );
+    }
+    if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        println!("failed seeds: {failed:?}");
+        ExitCode::FAILURE
+    }
+}
+
+fn print(report: &Report, whole: bool) {
+    let keep = if whole { usize::MAX } else { 0 };
+    for line in report
+        .lines
+        .iter()
+        .rev()
+        .take(keep)
+        .collect::<Vec<_>>()
+        .into_iter()
+        .rev()
+    {
+        println!("{line}");
+    }
+    println!(
+        "seed {} FAILED (replay: cargo xtask sim --seed {})",
+        report.seed, report.seed
+    );
+    for violation in &report.violations {
+        println!("  {violation}");
+    }
+}
+
+/// Processor time of this process: the harness may share its machine.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+    stat.split_whitespace()
+        .next()
+        .and_then(|nanos| nanos.parse::<f64>().ok())
+        .unwrap_or(0.0)
+        / 1e9
+}

@@ -1,0 +1,234 @@
+//! What each fault does to the cluster.
+
+use super::{Nemesis, ROOM};
+use crate::cluster::{DISK_HALF, Node};
+use crate::operator::Order;
+use crate::sometimes::sometimes;
+use crate::stage::Stage;
+use drystone_env::Rng;
+use drystone_env::sim::world::Link;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// An aimed power cut waits so long for a moment at which the disk has something to lose.
+const AIM: Duration = Duration::from_millis(500);
+
+#[allow(missing_docs, reason = "the names say what they do")]
+/// What to do at a moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Act {
+    /// With `aimed` at a moment at which writes are not synced.
+    Stop {
+        node: Node,
+        power: bool,
+        aimed: bool,
+    },
+    Restart(Node),
+    PowerCutOfAll,
+    RestartAll,
+    Pause(Node),
+    Resume(Node),
+    /// Nothing passes from the first to the second.
+    Cut(Node, Node),
+    Heal(Node, Node),
+    /// Delay in microseconds and losses of a thousand, both ways between a node and all others.
+    Slow {
+        node: Node,
+        delay: u64,
+        loss: u64,
+    },
+    Quick(Node),
+    SlowDisk {
+        node: Node,
+        half: u64,
+    },
+    /// Operations that begin now take so long.
+    StallDisk {
+        node: Node,
+        time: u64,
+    },
+    QuickDisk(Node),
+    FailDisk {
+        node: Node,
+        how: DiskFault,
+    },
+    /// Free bytes left on the disks of a node.
+    Full(Node, u64),
+    Roomy(Node),
+    Wall {
+        node: Node,
+        micros: i64,
+    },
+    Drift {
+        node: Node,
+        ppm: i64,
+    },
+    StopLeader {
+        power: bool,
+    },
+    RestartMetas,
+    TransferLeader(usize),
+    KillClient(usize),
+    /// Its disks are empty and formatted anew, under its old name.
+    WipeChunk(usize),
+    /// A copy of its disks starts elsewhere; with `running` beside it, else together with it.
+    CloneChunk {
+        at: usize,
+        running: bool,
+    },
+    /// A new voter takes its place; with `lost` it is gone for ever before.
+    ReplaceMeta {
+        at: usize,
+        lost: bool,
+    },
+}
+
+/// What a disk does once, at its `nth` operation of the kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum DiskFault {
+    Sync(u64),
+    Write(u64),
+    Read(u64),
+    Lost(u64),
+    Misdirected(u64),
+    Flip,
+}
+
+impl Nemesis {
+    pub(super) fn carry_out(&mut self, stage: &mut Stage, act: &Act) {
+        let cluster = &mut stage.cluster;
+        match *act {
+            Act::Stop { node, power, aimed } => {
+                let disks = cluster.disks(node);
+                if power && aimed && cluster.world.is_alive(cluster.host(node)) {
+                    cluster
+                        .world
+                        .run_until(AIM, || disks.iter().any(|disk| disk.unsynced() > 0));
+                }
+                cluster.stop(node, power);
+            }
+            Act::Restart(node) => cluster.restart(node),
+            Act::PowerCutOfAll => {
+                cluster
+                    .nodes()
+                    .into_iter()
+                    .for_each(|node| cluster.stop(node, true));
+                sometimes("power cut of all");
+            }
+            Act::RestartAll => cluster.nodes().into_iter().for_each(|node| cluster.restart(node)),
+            Act::StopLeader { power } => {
+                if let Some(at) = cluster.leader() {
+                    cluster.stop(Node::Meta(at), power);
+                    sometimes("leader stopped");
+                }
+            }
+            Act::RestartMetas => (0..cluster.metas.len()).for_each(|at| cluster.restart(Node::Meta(at))),
+            Act::Pause(node) => {
+                cluster.world.pause(cluster.host(node));
+                sometimes("paused");
+            }
+            Act::Resume(node) => cluster.world.resume(cluster.host(node)),
+            Act::Cut(a, b) => cluster.world.cut(cluster.host(a), cluster.host(b)),
+            Act::Heal(a, b) => cluster.world.heal(cluster.host(a), cluster.host(b)),
+            Act::Slow { node, delay, loss } => {
+                let link = Link {
+                    delay: (50, 50 + delay),
+                    loss,
+                    ..Link::default()
+                };
+                set_links(stage, node, link);
+            }
+            Act::Quick(node) => set_links(stage, node, Link::default()),
+            Act::SlowDisk { node, half } => set_timing(stage, node, (DISK_HALF.0, half)),
+            Act::StallDisk { node, time } => {
+                set_timing(stage, node, (time, time));
+                sometimes("disk stalled");
+            }
+            Act::QuickDisk(node) => set_timing(stage, node, DISK_HALF),
+            Act::FailDisk { node, how } => self.fail_disk(stage, node, how),
+            Act::Full(node, free) => {
+                for disk in cluster.disks(node) {
+                    if let Ok(space) = drystone_env::Disk::space(&disk) {
+                        disk.set_capacity(space.total - space.free + free);
+                    }
+                }
+                sometimes("disk full");
+            }
+            Act::Roomy(node) => cluster
+                .disks(node)
+                .iter()
+                .for_each(|disk| disk.set_capacity(ROOM)),
+            Act::Wall { node, micros } => cluster.world.set_wall_error(cluster.host(node), micros),
+            Act::Drift { node, ppm } => cluster.world.set_drift(cluster.host(node), ppm),
+            Act::TransferLeader(at) => stage.operator.order(Order::Transfer(at as u64 + 1)),
+            Act::KillClient(client) => stage.clients.kill(client),
+            Act::WipeChunk(at) => cluster.wipe_chunk(at, &mut self.rng),
+            Act::CloneChunk { at, running } => cluster.clone_chunk(at, running, &mut self.rng),
+            Act::ReplaceMeta { at, lost } => {
+                if lost {
+                    cluster.stop(Node::Meta(at), true);
+                    cluster.metas[at].lost = true;
+                }
+                let new = cluster.join_meta(&mut self.rng);
+                cluster.metas[at].retired = true;
+                stage.operator.order(Order::Replace {
+                    old: at as u64 + 1,
+                    new,
+                });
+            }
+        }
+    }
+
+    fn fail_disk(&mut self, stage: &mut Stage, node: Node, how: DiskFault) {
+        let disk = self.disk(&stage.cluster.disks(node));
+        match how {
+            DiskFault::Sync(nth) => disk.fail_sync(nth),
+            DiskFault::Write(nth) => disk.fail_write(nth),
+            DiskFault::Read(nth) => disk.fail_read(nth),
+            DiskFault::Lost(nth) => disk.lose_write(nth),
+            DiskFault::Misdirected(nth) => disk.misdirect_write(nth),
+            DiskFault::Flip => {
+                let files = disk.files().into_iter().filter(|name| name.contains('/'));
+                let files: Vec<(String, usize)> = files
+                    .map(|name| (disk.contents(&name).map_or(0, |bytes| bytes.len()), name))
+                    .filter(|(length, _)| *length > 0)
+                    .map(|(length, name)| (name, length))
+                    .collect();
+                if files.is_empty() {
+                    return;
+                }
+                let (name, length) = &files[self.rng.below(files.len() as u64) as usize];
+                // Slot files begin with what is used first.
+                let offset = self.rng.below((*length as u64).min(1 << 20));
+                disk.flip(name, offset, self.rng.below(8) as u8);
+                sometimes("bit flipped");
+            }
+        }
+        match node {
+            Node::Meta(at) => stage.cluster.metas[at].damaged = true,
+            Node::Chunk(at) => {
+                stage.cluster.harmed.store(true, Ordering::Relaxed);
+                stage.cluster.chunks[at].damaged = true;
+            }
+        }
+    }
+}
+
+fn set_links(stage: &Stage, node: Node, link: Link) {
+    let cluster = &stage.cluster;
+    let host = cluster.host(node);
+    for other in cluster.nodes().into_iter().filter(|other| *other != node) {
+        let other = cluster.host(other);
+        for (from, to) in [(host, other), (other, host)] {
+            let open = cluster.world.link(from, to).open;
+            cluster.world.set_link(from, to, Link { open, ..link });
+        }
+    }
+}
+
+fn set_timing(stage: &Stage, node: Node, half: (u64, u64)) {
+    let disks = stage.cluster.disks(node);
+    disks
+        .iter()
+        .for_each(|disk| disk.set_timing(&stage.cluster.world, half));
+}

@@ -1,0 +1,108 @@
+//! Faults: what may befall a cluster in one run, drawn from the seed, and how each is undone.
+//!
+//! What is drawn stays within what the cluster promises to bear: at most one chunk server and one metadata server
+//! lose what they had, lie, or are replaced; everything else is a crash, a cut, a pause or a delay.
+
+mod acts;
+mod draw;
+
+use crate::cluster::{DISK_HALF, Node};
+use crate::stage::Stage;
+use crate::trace;
+use acts::Act;
+use drystone_env::sim::SimDisk;
+use drystone_env::{Rng, SeededRng};
+use std::collections::BTreeMap;
+
+/// Bytes of a roomy disk.
+const ROOM: u64 = 8 << 30;
+
+/// The faults of one run.
+pub struct Nemesis {
+    schedule: BTreeMap<(u64, u32), Act>,
+    /// The one chunk server and the one metadata server that may lose or garble what they had.
+    liars: (usize, usize),
+    rng: SeededRng,
+}
+
+impl Nemesis {
+    /// Draws faults between two moments (microseconds); everything is undone by `end`.
+    pub fn draw(stage: &Stage, rng: &mut SeededRng, begin: u64, end: u64) -> Self {
+        let cluster = &stage.cluster;
+        let liars = (
+            rng.below(cluster.chunks.len() as u64) as usize,
+            rng.below(cluster.metas.len() as u64) as usize,
+        );
+        if rng.chance(1, 2) {
+            cluster.metas[liars.1].states.allow_holes();
+        }
+        let mut nemesis = Self {
+            schedule: BTreeMap::new(),
+            liars,
+            rng: SeededRng::new(rng.next_u64()),
+        };
+        let faults = 3 + rng.below(10);
+        for _ in 0..faults {
+            let from = begin + rng.below(end - begin);
+            let most = [200_000, 2_000_000, 12_000_000][rng.below(3) as usize];
+            let to = (from + 1 + rng.below(most)).min(end);
+            nemesis.add(stage, from, to);
+        }
+        nemesis.add_loss(begin + rng.below(end - begin), end);
+        nemesis
+    }
+
+    fn at(&mut self, time: u64, act: Act) {
+        let order = self.schedule.len() as u32;
+        self.schedule.insert((time, order), act);
+    }
+
+    /// When the next fault comes.
+    pub fn next(&self) -> Option<u64> {
+        self.schedule.keys().next().map(|(time, _)| *time)
+    }
+
+    /// Does what is due now.
+    pub fn act(&mut self, stage: &mut Stage) {
+        let now = stage.cluster.world.now().0;
+        while let Some(entry) = self.schedule.first_entry() {
+            if entry.key().0 > now {
+                return;
+            }
+            let act = entry.remove();
+            trace::note(now, &format!("{act:?}"));
+            self.carry_out(stage, &act);
+        }
+    }
+
+    /// Undoes everything: the cluster is to recover from here.
+    pub fn end(&mut self, stage: &mut Stage) {
+        let cluster = &mut stage.cluster;
+        trace::note(cluster.world.now().0, "all faults end");
+        self.schedule.clear();
+        let nodes = cluster.nodes();
+        for &a in &nodes {
+            for &b in &nodes {
+                cluster.world.heal(cluster.host(a), cluster.host(b));
+            }
+        }
+        for &node in &nodes {
+            cluster.world.resume(cluster.host(node));
+            for disk in cluster.disks(node) {
+                disk.set_timing(&cluster.world, DISK_HALF);
+                disk.set_capacity(ROOM);
+                disk.disarm();
+            }
+            cluster.restart(node);
+        }
+    }
+
+    fn node(&mut self, stage: &Stage) -> Node {
+        let nodes = stage.cluster.nodes();
+        nodes[self.rng.below(nodes.len() as u64) as usize]
+    }
+
+    fn disk(&mut self, disks: &[SimDisk]) -> SimDisk {
+        disks[self.rng.below(disks.len() as u64) as usize].clone()
+    }
+}

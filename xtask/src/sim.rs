@@ -1,0 +1,176 @@
+//! `cargo xtask sim`: the whole cluster under seeded faults, many seeds on every processor.
+//!
+//! A seed is one thread, so the seeds are dealt to several processes of `drystone-sim`; what they counted is summed.
+
+use crate::{root, run, target};
+use anyhow::{Context, bail};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::thread::ScopedJoinHandle;
+
+/// Processes at once: each holds a cluster in memory.
+const PROCESSES: u64 = 2;
+/// Seeds, if none are asked for.
+const SEEDS: u64 = 100;
+
+/// What the processes have counted, by name.
+#[derive(Default)]
+struct Counts {
+    sometimes: BTreeMap<String, u64>,
+    totals: BTreeMap<String, f64>,
+    failed: Vec<u64>,
+}
+
+impl Counts {
+    /// Takes a line of `drystone-sim --part`; what counts nothing is answered.
+    fn take<'a>(&mut self, line: &'a str) -> Option<&'a str> {
+        if let Some((what, count)) = line
+            .strip_prefix("  sometimes ")
+            .and_then(|rest| rest.rsplit_once(": "))
+        {
+            *self.sometimes.entry(what.to_owned()).or_default() += count.parse().unwrap_or(0);
+            return None;
+        }
+        let Some(totals) = line.strip_prefix("totals ") else {
+            return Some(line);
+        };
+        for (name, value) in totals.split(' ').filter_map(|pair| pair.split_once('=')) {
+            *self.totals.entry(name.to_owned()).or_default() += value.parse().unwrap_or(0.0);
+        }
+        None
+    }
+
+    fn add(&mut self, other: Counts) {
+        for (what, count) in other.sometimes {
+            *self.sometimes.entry(what).or_default() += count;
+        }
+        for (what, value) in other.totals {
+            *self.totals.entry(what).or_default() += value;
+        }
+        self.failed.extend(other.failed);
+    }
+
+    fn total(&self, name: &str) -> f64 {
+        self.totals.get(name).copied().unwrap_or(0.0)
+    }
+
+    fn print(&self) {
+        for (what, count) in &self.sometimes {
+            println!("  sometimes {what}: {count}");
+        }
+        let cpu = self.total("cpu_seconds").max(0.001);
+        println!(
+            "{} seeds, {} failed; {:.0} simulated seconds, {} polls, {} operations; per CPU second {:.2} seeds, {:.0} \
+             simulated seconds, {:.0} polls",
+            self.total("seeds"),
+            self.total("failed"),
+            self.total("simulated_seconds"),
+            self.total("polls"),
+            self.total("operations"),
+            self.total("seeds") / cpu,
+            self.total("simulated_seconds") / cpu,
+            self.total("polls") / cpu,
+        );
+    }
+}
+
+fn number(name: &str, value: Option<&&str>) -> anyhow::Result<u64> {
+    let value = value.with_context(|| format!("{name} needs a number"))?;
+    value
+        .parse()
+        .with_context(|| format!("{name} takes a number, not {value}"))
+}
+
+/// Builds the simulator and runs seeds; one seed that is asked for alone is told with its trace.
+pub fn sim(arguments: &[&str]) -> anyhow::Result<()> {
+    let (mut first, mut count, mut more) = (None, None, Vec::new());
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        match *argument {
+            "--seed" => first = Some(number(argument, rest.next())?),
+            "--seeds" => count = Some(number(argument, rest.next())?.max(1)),
+            "--verbose" => more.push("--verbose"),
+            other => bail!("unknown argument {other}"),
+        }
+    }
+    run(
+        "cargo",
+        &[
+            "build",
+            "--profile",
+            "sim",
+            "--locked",
+            "--package",
+            "drystone-sim",
+        ],
+    )?;
+    let binary = target().join("sim/drystone-sim");
+    if let (Some(seed), None) = (first, count) {
+        let seed = seed.to_string();
+        let mut arguments = vec!["--seed", seed.as_str()];
+        arguments.extend(more);
+        return run(&binary.to_string_lossy(), &arguments);
+    }
+    let (first, count) = (first.unwrap_or(1), count.unwrap_or(SEEDS));
+    let part = |number: u64| {
+        let (from, to) = (count * number / PROCESSES, count * (number + 1) / PROCESSES);
+        let mut command = Command::new(&binary);
+        command.args([
+            "--part",
+            "--seed",
+            &(first + from).to_string(),
+            "--seeds",
+            &(to - from).to_string(),
+        ]);
+        (to > from).then_some(command)
+    };
+    let commands: Vec<Command> = (0..PROCESSES).filter_map(part).collect();
+    let mut all = Counts::default();
+    std::thread::scope(|scope| -> anyhow::Result<()> {
+        let parts: Vec<ScopedJoinHandle<'_, anyhow::Result<Counts>>> = commands
+            .into_iter()
+            .map(|command| scope.spawn(move || counted(command)))
+            .collect();
+        for part in parts {
+            all.add(
+                part.join()
+                    .unwrap_or_else(|_| bail!("the thread of a process panicked"))?,
+            );
+        }
+        Ok(())
+    })?;
+    all.print();
+    if all.total("failed") > 0.0 {
+        bail!("seeds failed: {:?}", all.failed);
+    }
+    Ok(())
+}
+
+/// Runs one process; what it says of failures is shown as it comes.
+fn counted(mut command: Command) -> anyhow::Result<Counts> {
+    let mut counts = Counts::default();
+    let mut child = command
+        .stdout(Stdio::piped())
+        .current_dir(root())
+        .spawn()
+        .context("cannot start the simulator")?;
+    let output = child.stdout.take().context("its output is not piped")?;
+    for line in BufReader::new(output).lines() {
+        let line = line.context("cannot read what the simulator says")?;
+        if let Some(seed) = line
+            .strip_prefix("seed ")
+            .and_then(|rest| rest.split_once(" FAILED"))
+        {
+            counts.failed.extend(seed.0.parse::<u64>());
+        }
+        if let Some(line) = counts.take(&line) {
+            println!("{line}");
+        }
+    }
+    let status = child.wait().context("cannot wait for the simulator")?;
+    if counts.totals.is_empty() {
+        bail!("a process of the simulator ended with {status} before its seeds were done");
+    }
+    Ok(counts)
+}
