@@ -1,11 +1,14 @@
 //! `cargo xtask test`: one list of steps, each of which passes, fails or is skipped with a reason.
 
-use crate::{root, run, schema, target, tidy};
+use crate::{root, run, schema, sim, target, tidy};
 use anyhow::{Context, bail};
 use std::process::{Command, Stdio};
 
 /// Debian packages that some test needs, and the program that tells whether it is there.
 const PACKAGES: &[(&str, &str)] = &[("curl", "curl"), ("python3-venv", "python3")];
+
+/// Seeds of the simulator: some minutes on two processors.
+const SEEDS: &str = "1000";
 
 struct Step {
     name: &'static str,
@@ -46,6 +49,10 @@ const STEPS: &[Step] = &[
                 &["test", "--workspace", "--locked", "--exclude", "drystone-system"],
             )
         },
+    },
+    Step {
+        name: "sim",
+        what: || sim::sim(&["--seeds", SEEDS]),
     },
     Step {
         name: "release",
