@@ -74,6 +74,7 @@ const ABSENCES: &[(&[&str], &[&str], &str)] = &[
 pub fn run() -> anyhow::Result<()> {
     let mut faults = Vec::new();
     layers(&mut faults)?;
+    planted(&mut faults)?;
     if let Err(fault) = crate::docs::check() {
         faults.push(fault.to_string());
     }
@@ -121,6 +122,40 @@ fn layers(faults: &mut Vec<String>) -> anyhow::Result<()> {
                 faults.push(format!("{name} (layer {layer}) uses {used} (layer {below})"));
             }
         }
+    }
+    Ok(())
+}
+
+/// Known bugs are compiled only for who asks for them: the binary that people run does not.
+fn planted(faults: &mut Vec<String>) -> anyhow::Result<()> {
+    let tree = |package: &str, features: &[&str]| -> anyhow::Result<bool> {
+        let output = Command::new("cargo")
+            .args([
+                "tree",
+                "--locked",
+                "--package",
+                package,
+                "--edges",
+                "features",
+                "--invert",
+                "drystone-env",
+            ])
+            .args(features)
+            .current_dir(root())
+            .output()
+            .context("cannot run cargo tree")?;
+        if !output.status.success() {
+            bail!("cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).contains("drystone-env feature \"planted\""))
+    };
+    for package in ["drystone", "drystone-rest", "drystone-bench", "drystone-sim"] {
+        if tree(package, &[])? {
+            faults.push(format!("{package} is built with planted bugs"));
+        }
+    }
+    if !tree("drystone-sim", &["--features", "planted"])? {
+        faults.push("the search for planted bugs in features finds none where there are some".to_owned());
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use crate::namespace::{Context, Namespace};
 use crate::records::{MarkRecord, ReplicaIndexRecord, corrupt};
 use crate::refusal::{ReadError, refuse};
 use crate::store::{Order, OrderedStore, StoreError};
+use drystone_env::planted::{Bug, planted};
 use drystone_proto::command::{ForgetReplicas, NewChunk, Outcome};
 use drystone_proto::grant::verify_receipt;
 use drystone_proto::record::{ChunkRecord, ChunkState, ReplicaRecord};
@@ -56,7 +57,7 @@ impl<S: OrderedStore> Namespace<S> {
 
     fn check_new_chunk(&mut self, cx: &Context, new: &NewChunk) -> Result<ChunkRecord, ReadError> {
         let id = new.chunk;
-        if id < self.state.grant_floor {
+        if id < self.state.grant_floor && !planted(Bug::FloorNotChecked) {
             return refuse(
                 Code::GrantExpired,
                 format!("chunk {id} is below the floor {}", self.state.grant_floor),
@@ -123,7 +124,7 @@ impl<S: OrderedStore> Namespace<S> {
             }
         }
         let needed = policy.minimum().min(policy.ack.required(policy.replicas)).max(1);
-        if (replicas.len() as u32) < needed {
+        if (replicas.len() as u32) < needed && !planted(Bug::FewerReceipts) {
             let detail = format!(
                 "chunk {id} has {} valid receipts, its policy wants {needed}",
                 replicas.len()
@@ -155,6 +156,7 @@ impl<S: OrderedStore> Namespace<S> {
                 .tables
                 .first(first.as_slice(), &above(first.as_slice()), Order::Up)?
                 .is_some()
+                && !planted(Bug::DoomedByOneReference)
             {
                 continue;
             }

@@ -22,6 +22,7 @@ use crate::records::{MarkRecord, ReferenceRecord};
 use crate::refusal::{ReadError, refuse};
 use crate::store::{OrderedStore, StoreError};
 use bytes::Bytes;
+use drystone_env::planted::{Bug, planted};
 use drystone_proto::command::{Content, NewExtent};
 use drystone_proto::meta::LocatedExtent;
 use drystone_proto::record::{ChunkRecord, ChunkState, ExtentRecord, InodeRecord};
@@ -256,7 +257,7 @@ impl<S: OrderedStore> Namespace<S> {
                     offset: end,
                     length: extent_end - end,
                     chunk: extent.chunk,
-                    chunk_offset: extent.chunk_offset + skipped,
+                    chunk_offset: extent.chunk_offset + if planted(Bug::RangeShifted) { 0 } else { skipped },
                 };
                 self.put_extent(cx, inode, right);
             }

@@ -11,6 +11,7 @@ use crate::refusal::ReadError;
 use crate::store::{Batch, Order, OrderedStore, StoreError};
 use crate::tables::{Layer, Tables};
 use crate::{chain, nodes::Nodes};
+use drystone_env::planted::{Bug, planted};
 use drystone_proto::command::{Entry, Op, Origin, Outcome};
 use drystone_proto::grant::ClusterKey;
 use drystone_types::{ChunkId, Code, HistoryId, LogIndex, ShardId, Since};
@@ -148,6 +149,11 @@ impl<S: OrderedStore> Namespace<S> {
                 self.state.time
             } else {
                 entry.wall
+                    + if planted(Bug::ApplyLooksAround) {
+                        self.tables.overlay_len() as u64
+                    } else {
+                        0
+                    }
             },
             caller: Caller::of(entry.origin.as_ref()),
         };
@@ -402,6 +408,9 @@ impl FlushBatch {
     /// The store failed: this voter must stop.
     pub fn write_to<S: OrderedStore + ?Sized>(self, store: &S) -> Result<Flushed, StoreError> {
         let mut batch = Batch::of_layer(self.layer);
+        if planted(Bug::AppliedApart) {
+            store.write(&std::mem::take(&mut batch))?;
+        }
         let link = chain::finish(&mut batch, &self.state, &self.previous);
         store.write(&batch)?;
         store.sync()?;

@@ -6,6 +6,7 @@ use crate::namespace::{Context, Namespace};
 use crate::records::RangeRecord;
 use crate::refusal::{ReadError, refuse};
 use crate::store::OrderedStore;
+use drystone_env::planted::{Bug, planted};
 use drystone_proto::command::{AllocateRange, Outcome, RaiseGrantFloor};
 use drystone_types::{Code, ShardId};
 
@@ -57,6 +58,9 @@ impl<S: OrderedStore> Namespace<S> {
 
     /// Forgets ranges below the floor: nothing of them can be committed any more.
     fn prune_ranges(&mut self) {
+        if planted(Bug::FloorNotChecked) {
+            return;
+        }
         for _ in 0..MAX_RANGES_PRUNED {
             let Some((&first, range)) = self.ranges.first_key_value() else {
                 break;
@@ -70,7 +74,7 @@ impl<S: OrderedStore> Namespace<S> {
     }
 
     /// The log index that took this chunk id, if it was taken and its range is not forgotten.
-    pub(crate) fn placement_of(&self, chunk: u64) -> Option<u64> {
+    pub fn placement_of(&self, chunk: u64) -> Option<u64> {
         let (first, range) = self.ranges.range(..=chunk).next_back()?;
         (chunk - first < range.count).then_some(range.index)
     }

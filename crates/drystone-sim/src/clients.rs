@@ -93,6 +93,16 @@ impl Clients {
         self.places.len()
     }
 
+    /// True if the one at this place has begun a change that has no answer.
+    pub fn is_changing(&self, at: usize) -> bool {
+        self.places[at].progress.changing.load(Ordering::Relaxed)
+    }
+
+    /// Where they run.
+    pub fn hosts(&self) -> Vec<HostId> {
+        self.places.iter().map(|place| place.host).collect()
+    }
+
     /// True if there is no place.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()

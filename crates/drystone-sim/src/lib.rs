@@ -18,6 +18,8 @@ pub mod cluster;
 pub mod content;
 pub mod history;
 pub mod model;
+#[cfg(feature = "planted")]
+pub mod mutations;
 pub mod nemesis;
 pub mod operator;
 pub mod scenario;

@@ -1,7 +1,7 @@
 //! `drystone-sim`: runs seeds and says which of them fail, and why.
 
 use clap::Parser;
-use drystone_sim::scenario::{self, Report};
+use drystone_sim::scenario::{self, Kind, Report};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
@@ -23,23 +23,64 @@ struct Args {
     /// For who runs several of these: the totals in one line of numbers.
     #[arg(long, hide = true)]
     part: bool,
-    /// Bug to plant (with the feature `planted`).
+    /// What the runs are about.
+    #[arg(long, value_enum, default_value_t)]
+    scenario: Kind,
+    /// Bug to plant.
     #[cfg(feature = "planted")]
     #[arg(long)]
     plant: Option<String>,
+    #[cfg(feature = "planted")]
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[cfg(feature = "planted")]
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Plants every known bug and runs seeds until it is found.
+    Mutations {
+        /// Only these bugs.
+        #[arg(long)]
+        only: Vec<String>,
+        /// Seeds for each bug.
+        #[arg(long)]
+        budget: Option<u64>,
+        /// First seed of each.
+        #[arg(long, default_value_t = 1)]
+        first: u64,
+    },
+}
+
+/// Does what concerns planted bugs; an answer ends the program.
+#[cfg(feature = "planted")]
+fn bugs(args: &Args) -> Option<ExitCode> {
+    use drystone_env::planted::{Bug, plant};
+    if let Some(Command::Mutations { only, budget, first }) = &args.command {
+        return Some(match drystone_sim::mutations::run(only, *first, *budget) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::from(2)
+            }
+        });
+    }
+    let name = args.plant.as_ref()?;
+    let Some(bug) = Bug::ALL.iter().find(|bug| bug.name() == name) else {
+        eprintln!("there is no bug {name}");
+        return Some(ExitCode::from(2));
+    };
+    plant(Some(*bug));
+    None
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
     std::panic::set_hook(Box::new(|_| {}));
     #[cfg(feature = "planted")]
-    if let Some(name) = &args.plant {
-        use drystone_env::planted::{Bug, plant};
-        let Some((_, bug)) = Bug::ALL.iter().find(|(known, _)| known == name) else {
-            eprintln!("there is no bug {name}; there are {:?}", Bug::ALL);
-            return ExitCode::from(2);
-        };
-        plant(Some(*bug));
+    if let Some(code) = bugs(&args) {
+        return code;
     }
     let (first, count) = match args.seed {
         Some(seed) => (seed, args.seeds.unwrap_or(1)),
@@ -49,7 +90,7 @@ fn main() -> ExitCode {
     let (mut failed, mut micros, mut polls, mut operations) = (Vec::new(), 0, 0, 0);
     let mut seen: BTreeMap<String, u64> = BTreeMap::new();
     for seed in first..first + count {
-        let report = scenario::run(seed, args.verbose);
+        let report = scenario::run(args.scenario, seed, args.verbose);
         micros += report.micros;
         polls += report.polls;
         operations += report.operations;

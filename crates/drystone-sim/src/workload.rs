@@ -31,6 +31,8 @@ pub struct Work {
     pub writes: Arc<AtomicU32>,
     /// Least redundancy that an acknowledged write may have.
     pub least_redundancy: u32,
+    /// Names in one page of a listing.
+    pub page: u32,
     /// Looks at the disks when something is acknowledged.
     pub witness: Witness,
     /// What must not be: told at the end.
@@ -203,10 +205,15 @@ pub async fn perform(client: &Client, op: &Op, work: &Work) -> Result<Seen, Erro
             Ok(Seen::Content(digest(&bytes)))
         }
         Op::List { path } => {
-            let page = client.list(&absolute(path), "", 1000).await?;
-            Ok(Seen::Names(
-                page.entries.into_iter().map(|entry| entry.name).collect(),
-            ))
+            let (mut names, mut after) = (Vec::new(), String::new());
+            loop {
+                let page = client.list(&absolute(path), &after, work.page).await?;
+                names.extend(page.entries.into_iter().map(|entry| entry.name));
+                match page.next {
+                    Some(next) => after = next,
+                    None => return Ok(Seen::Names(names)),
+                }
+            }
         }
         Op::Stat { path } => {
             let attributes = client.stat(&absolute(path)).await?;

@@ -2,10 +2,11 @@
 
 use crate::format::BLOCK;
 use crate::index::State;
-use crate::input::{LastFrame, Reply, RequestId};
+use crate::input::{LastFrame, Reply, RequestId, Sealed};
 use crate::live::{Live, Op, OpKind, Stage, whole_blocks};
 use crate::{Store, StoreError};
 use bytes::Bytes;
+use drystone_env::planted::{Bug, planted};
 use drystone_types::{ChunkId, Epoch, PlacementIndex, SizeClass};
 
 /// An append.
@@ -179,6 +180,21 @@ impl Store {
                 as_append: true,
             };
             self.push_op(live, frame.request, kind);
+            if planted(Bug::ReceiptBeforeDurable) {
+                let checksum = drystone_proto::checksum::combine(&live.all_sums(), end);
+                let (placement, length) = (live.placement, end);
+                let sealed = Some(Sealed {
+                    epoch,
+                    placement,
+                    length,
+                    checksum,
+                });
+                return Ok(Some(Reply::Appended {
+                    received: end,
+                    durable: end,
+                    sealed,
+                }));
+            }
             return Ok(None);
         }
         if frame.sync {

@@ -12,6 +12,7 @@ use crate::live::{Live, Op, OpKind, Stage, whole_blocks};
 use crate::record::Record;
 use crate::{Store, StoreError};
 use bytes::Bytes;
+use drystone_env::planted::{Bug, planted};
 use drystone_proto::checksum;
 use drystone_types::{ChunkId, Epoch};
 use drystone_wal::Lsn;
@@ -113,6 +114,10 @@ impl Store {
                     return Step::Wait;
                 }
                 let Some(slot) = live.slot else { return Step::Wait };
+                if planted(Bug::SlotBeforeSync) {
+                    self.slot_is_synced(chunk, live, op.kind, op.target);
+                    return Step::Wait;
+                }
                 let number = self.sync_slot(slot, Some(chunk));
                 set_stage(live, Stage::Syncing(number));
                 Step::Wait

@@ -12,6 +12,7 @@ use crate::format::BLOCK_BYTES;
 use crate::segment::SegmentFile;
 use crate::{AppendError, Lsn, WalConfig, WalError};
 use bytes::Bytes;
+use drystone_env::planted::{Bug, planted};
 use drystone_env::{Disk, IoCompletion, IoOp, IoOutput, IoRequest, IoToken, Monotonic};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -157,7 +158,9 @@ impl Wal {
             self.failed = Some(reason.clone());
             return Err(WalError::Failed { reason });
         }
-        if !batch.syncing {
+        let journal = self.config.directory == "journal";
+        let unsynced = planted(Bug::JournalBeforeSync) && journal || planted(Bug::LogBeforeSync) && !journal;
+        if !batch.syncing && (batch.is_mark || !unsynced) {
             batch.syncing = true;
             let file = Arc::clone(&self.current.segment.file);
             let token = self.token();

@@ -11,6 +11,7 @@ use crate::admin::ClusterInfo;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::Metrics;
 use crate::options::Caller;
+use drystone_env::planted::{Bug, planted};
 use drystone_env::{Env, Monotonic, Rng, SeededRng};
 use drystone_proto::cluster::ClusterInfoRequest;
 use drystone_proto::command::{CloseSession, Command, Op, OpenSession, Origin, Outcome};
@@ -254,7 +255,11 @@ impl Meta {
             operation,
             kind: Kind::Mutate,
             deadline,
-            repeat: Repeat::Idempotent,
+            repeat: if planted(Bug::RepeatedAnew) {
+                Repeat::Once
+            } else {
+                Repeat::Idempotent
+            },
         };
         let permit = self.env.clock.until(deadline, self.commands.acquire()).await;
         let Some(Ok(_permit)) = permit else {
@@ -286,6 +291,13 @@ impl Meta {
                     if failed.code == Code::SessionUnknown && failed.error.kind() != ErrorKind::Unknown =>
                 {
                     (session_unknown(), false)
+                }
+                Err(failed)
+                    if planted(Bug::RepeatedAnew)
+                        && failed.code == Code::Unknown
+                        && self.env.clock.now().plus(BROKE) < deadline =>
+                {
+                    continue;
                 }
                 Err(failed) => {
                     begun.known = failed.error.kind() != ErrorKind::Unknown;
@@ -491,6 +503,7 @@ fn failed(call: Call, code: Code, error: CallError, maybe_done: bool) -> Failed 
     };
     let code = match call.repeat {
         Repeat::Read if code == Code::Unknown => Code::Unavailable,
+        _ if maybe_done && planted(Bug::UnknownAsUnavailable) => Code::Unavailable,
         // A refusal of the last attempt says nothing of an earlier one whose answer was lost.
         Repeat::Idempotent | Repeat::Once if maybe_done => Code::Unknown,
         _ => code,

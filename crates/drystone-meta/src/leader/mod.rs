@@ -15,6 +15,7 @@ pub(crate) use servers::Servers;
 
 use crate::service::Refused;
 use crate::shared::{Shared, lock};
+use drystone_env::planted::{Bug, planted};
 use drystone_env::{Monotonic, Rng, SeededRng};
 use drystone_placement::DiskView;
 use drystone_proto::command::{AllocateRange, Op};
@@ -78,6 +79,12 @@ impl Leader {
             };
             // Before the first range of our own: what earlier leaders handed out is as old as the office.
             office.ranges.retire_below(first_chunk, begun);
+            let last = first_chunk.saturating_sub(RANGE_IDS);
+            if planted(Bug::ChunkIdsAgain)
+                && let Some(placement) = shared.read().placement_of(last)
+            {
+                office.ranges.add(last, RANGE_IDS, placement, begun);
+            }
         }
         (office.term == term).then(|| work(&mut office))
     }

@@ -2,6 +2,7 @@
 
 use super::{MetaService, Refused};
 use crate::leader::Orphan;
+use drystone_env::planted::{Bug, planted};
 use drystone_proto::cluster::{ErrorReply, Heartbeat, HeartbeatReply, Register, RegisterReply};
 use drystone_proto::command::{Op, RegisterNode};
 use drystone_proto::record::{NodeRecord, role};
@@ -212,7 +213,7 @@ impl MetaService {
             });
             match recorded {
                 true => acquitted.push((chunk, replica)),
-                false if chunk < floor => orphans.push(orphan),
+                false if chunk < floor || planted(Bug::OrphanAboveFloor) => orphans.push(orphan),
                 false => later.push(orphan),
             }
         }

@@ -6,7 +6,7 @@ use crate::operator::Order;
 use crate::sometimes::sometimes;
 use crate::stage::Stage;
 use drystone_env::Rng;
-use drystone_env::sim::world::Link;
+use drystone_env::sim::world::{HostId, Link};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -31,6 +31,21 @@ pub(super) enum Act {
     /// Nothing passes from the first to the second.
     Cut(Node, Node),
     Heal(Node, Node),
+    CutHosts(HostId, HostId),
+    HealHosts(HostId, HostId),
+    /// No metadata server and this client hear each other for so long, from a moment on at which it has begun a change.
+    CutClient {
+        client: usize,
+        time: u64,
+    },
+    /// Who leads now and the other metadata servers do not hear each other for so long.
+    CutLeader {
+        time: u64,
+    },
+    /// Who leads now stands still for so long.
+    PauseLeader {
+        time: u64,
+    },
     /// Delay in microseconds and losses of a thousand, both ways between a node and all others.
     Slow {
         node: Node,
@@ -130,6 +145,46 @@ impl Nemesis {
             Act::Resume(node) => cluster.world.resume(cluster.host(node)),
             Act::Cut(a, b) => cluster.world.cut(cluster.host(a), cluster.host(b)),
             Act::Heal(a, b) => cluster.world.heal(cluster.host(a), cluster.host(b)),
+            Act::CutHosts(a, b) => cluster.world.cut(a, b),
+            Act::HealHosts(a, b) => cluster.world.heal(a, b),
+            Act::CutClient { client, time } => {
+                let world = cluster.world.clone();
+                let clients = &stage.clients;
+                world.run_until(AIM, || clients.is_changing(client));
+                // Somewhere between its first look and the commit.
+                world.run_for(Duration::from_micros(self.rng.below(30_000)));
+                let host = stage.clients.hosts()[client];
+                let end = world.now().0 + time;
+                for at in 0..cluster.metas.len() {
+                    let meta = cluster.host(Node::Meta(at));
+                    for (a, b) in [(host, meta), (meta, host)] {
+                        world.cut(a, b);
+                        self.at(end, Act::HealHosts(a, b));
+                    }
+                }
+                sometimes("client cut off during a change");
+            }
+            Act::CutLeader { time } => {
+                let Some(leader) = cluster.leader() else { return };
+                let end = cluster.world.now().0 + time;
+                for other in (0..cluster.metas.len()).filter(|other| *other != leader) {
+                    for (a, b) in [(leader, other), (other, leader)] {
+                        let (a, b) = (cluster.host(Node::Meta(a)), cluster.host(Node::Meta(b)));
+                        cluster.world.cut(a, b);
+                        self.at(end, Act::HealHosts(a, b));
+                    }
+                }
+                sometimes("leader cut off from its followers");
+            }
+            Act::PauseLeader { time } => {
+                if let Some(at) = cluster.leader() {
+                    let node = Node::Meta(at);
+                    cluster.world.pause(cluster.host(node));
+                    let now = cluster.world.now().0;
+                    self.at(now + time, Act::Resume(node));
+                    sometimes("leader paused");
+                }
+            }
             Act::Slow { node, delay, loss } => {
                 let link = Link {
                     delay: (50, 50 + delay),

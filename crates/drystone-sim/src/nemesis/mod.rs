@@ -5,6 +5,7 @@
 
 mod acts;
 mod draw;
+mod kinds;
 
 use crate::cluster::{DISK_HALF, Node};
 use crate::stage::Stage;
@@ -84,6 +85,12 @@ impl Nemesis {
         for &a in &nodes {
             for &b in &nodes {
                 cluster.world.heal(cluster.host(a), cluster.host(b));
+            }
+        }
+        for client in stage.clients.hosts() {
+            for &node in &nodes {
+                cluster.world.heal(client, cluster.host(node));
+                cluster.world.heal(cluster.host(node), client);
             }
         }
         for &node in &nodes {

@@ -1,7 +1,11 @@
 //! One run: a cluster, its clients, faults for a while, then peace, then the checks.
 
+mod kind;
+mod lone;
 mod look;
 mod verdict;
+
+pub use kind::Kind;
 
 use crate::check::witness::Witness;
 use crate::clients::{Clients, Pace};
@@ -48,28 +52,34 @@ pub struct Report {
     pub sometimes: BTreeMap<String, u64>,
 }
 
-/// Runs the scenario `mixed` under `seed`.
+/// Runs a scenario under `seed`.
 ///
 /// # Panics
 /// Inside a tokio runtime: it brings its own, which runs nothing. Of that tokio draws the order in which a `watch` wakes
 /// those who wait, so it is seeded; and tokio's budget is lifted, which only its own executor would fill again.
-pub fn run(seed: u64, verbose: bool) -> Report {
+pub fn run(kind: Kind, seed: u64, verbose: bool) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()))
         .build()
         .expect("a runtime without any driver needs nothing");
-    runtime.block_on(tokio::task::unconstrained(async { run_seeded(seed, verbose) }))
+    runtime.block_on(tokio::task::unconstrained(async {
+        run_seeded(kind, seed, verbose)
+    }))
 }
 
-fn run_seeded(seed: u64, verbose: bool) -> Report {
+fn run_seeded(kind: Kind, seed: u64, verbose: bool) -> Report {
     trace::begin(verbose);
     let _ = crate::sometimes::take();
     let world = World::new(seed);
     let mut rng = SeededRng::new(seed).split("scenario");
-    let shape = Shape::draw(&mut rng);
+    let mut shape = Shape::draw(&mut rng);
+    kind.shape(&mut shape);
     trace::note(0, &format!("{shape:?}"));
-    let mut run = Run::new(&world, shape, &mut rng);
-    run.go(&mut rng);
+    let mut run = Run::new(kind, &world, shape, &mut rng);
+    match kind {
+        Kind::Lone => run.damage_the_log(&mut rng),
+        _ => run.go(&mut rng),
+    }
     let violations = std::mem::take(&mut *run.work.violations.lock().expect("no panic holds it"));
     for violation in &violations {
         trace::note(world.now().0, &format!("VIOLATION: {violation}"));
@@ -97,6 +107,7 @@ struct Run {
     work: Work,
     /// How long clients work and faults come, in microseconds.
     length: u64,
+    kind: Kind,
 }
 
 impl Drop for Run {
@@ -118,7 +129,7 @@ fn draw_pace(rng: &mut SeededRng) -> (Pace, u64) {
 }
 
 impl Run {
-    fn new(world: &World, shape: Shape, rng: &mut SeededRng) -> Self {
+    fn new(kind: Kind, world: &World, shape: Shape, rng: &mut SeededRng) -> Self {
         let cluster = Cluster::format(world, shape, rng);
         let work = Work {
             world: world.clone(),
@@ -126,10 +137,12 @@ impl Run {
             metadata: cluster.metadata(),
             writes: Arc::new(AtomicU32::new(0)),
             least_redundancy: shape.least_redundancy(),
+            page: 1000,
             witness: Witness::new(cluster.chunk_disks(), Arc::clone(&cluster.harmed), rng),
             violations: Arc::default(),
         };
-        let (pace, length) = draw_pace(rng);
+        let (mut pace, mut length) = draw_pace(rng);
+        kind.pace(&mut pace, &mut length);
         trace::note(0, &format!("{pace:?}"));
         let clients = Clients::new(&work, CLIENTS, pace, rng);
         let operator = Operator::new(&work);
@@ -143,6 +156,7 @@ impl Run {
             last: world.add_host("client-0"),
             work,
             length,
+            kind,
         }
     }
 
@@ -174,6 +188,7 @@ impl Run {
         self.stage.clients.start();
         self.stage.operator.start(&self.work);
         let mut nemesis = Nemesis::draw(&self.stage, rng, SECOND / 2, self.length);
+        nemesis.add_kind(self.kind, &self.stage, SECOND / 2, self.length);
         while let Some(at) = nemesis.next() {
             self.pass(at);
             nemesis.act(&mut self.stage);
@@ -229,7 +244,11 @@ impl Run {
     fn look_at_everything(&mut self) {
         let world = self.work.world.clone();
         let env = world.env(self.last);
-        let work = self.work.clone();
+        // Nothing changes any more: pages are as one.
+        let work = Work {
+            page: 2,
+            ..self.work.clone()
+        };
         let excused = self.stage.cluster.excused();
         let inner = env.clone();
         let look = async move {

@@ -1,0 +1,80 @@
+//! What the scenarios other than `mixed` add to the faults.
+
+use super::Nemesis;
+use super::acts::{Act, DiskFault};
+use crate::cluster::Node;
+use crate::scenario::Kind;
+use crate::stage::Stage;
+use drystone_env::Rng;
+
+impl Nemesis {
+    /// Adds what the scenario is about, between two moments.
+    pub fn add_kind(&mut self, kind: Kind, stage: &Stage, begin: u64, end: u64) {
+        match kind {
+            Kind::Mixed | Kind::Lone => {}
+            Kind::Retry => self.add_lost_answers(stage, begin, end),
+            Kind::Rot => self.add_rot(begin, end),
+        }
+    }
+
+    /// Clients and metadata servers do not hear each other for a while: one way or both, one server or all. Leaders
+    /// pause and go.
+    fn add_lost_answers(&mut self, stage: &Stage, begin: u64, end: u64) {
+        let metas = stage.cluster.metas.len() as u64;
+        let clients = stage.clients.hosts();
+        for _ in 0..20 {
+            let from = begin + self.rng.below(end - begin);
+            let time = [300_000, 2_000_000, 6_500_000][self.rng.below(3) as usize];
+            let to = (from + time / 2 + self.rng.below(time / 2)).min(end);
+            let client = clients[self.rng.below(clients.len() as u64) as usize];
+            let (all, one) = (self.rng.chance(1, 2), self.rng.below(metas));
+            let (there, back) = (self.rng.chance(1, 2), self.rng.chance(3, 4));
+            for at in (0..metas).filter(|at| all || *at == one) {
+                let meta = stage.cluster.host(Node::Meta(at as usize));
+                if there {
+                    self.at(from, Act::CutHosts(client, meta));
+                    self.at(to, Act::HealHosts(client, meta));
+                }
+                if back {
+                    self.at(from, Act::CutHosts(meta, client));
+                    self.at(to, Act::HealHosts(meta, client));
+                }
+            }
+        }
+        for _ in 0..8 {
+            let from = begin + self.rng.below(end - begin);
+            let client = self.rng.below(clients.len() as u64) as usize;
+            let time = 3_000_000 + self.rng.below(4_000_000);
+            self.at(from, Act::CutClient { client, time });
+        }
+        for _ in 0..5 {
+            let from = begin + self.rng.below(end - begin);
+            let time = 1_000_000 + self.rng.below(3_000_000);
+            self.at(from, Act::CutLeader { time });
+        }
+        for _ in 0..6 {
+            let from = begin + self.rng.below(end - begin);
+            let time = 200_000 + self.rng.below(2_000_000);
+            if self.rng.chance(1, 2) {
+                self.at(from, Act::PauseLeader { time });
+            } else {
+                self.at(from, Act::StopLeader { power: false });
+                self.at((from + time).min(end), Act::RestartMetas);
+            }
+        }
+    }
+
+    fn add_rot(&mut self, begin: u64, end: u64) {
+        let node = Node::Chunk(self.liars.0);
+        for _ in 0..24 {
+            let from = begin + self.rng.below(end - begin);
+            let nth = 1 + self.rng.below(30);
+            let how = match self.rng.below(8) {
+                0 => DiskFault::Lost(nth),
+                1 => DiskFault::Misdirected(nth),
+                _ => DiskFault::Flip,
+            };
+            self.at(from, Act::FailDisk { node, how });
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Scenarios: `mixed` has a little of everything; the others have more of what it has too little of.
+
+use crate::clients::Pace;
+use crate::cluster::Shape;
+use std::time::Duration;
+
+/// What a run is about.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, clap::ValueEnum)]
+pub enum Kind {
+    /// Everything.
+    #[default]
+    Mixed,
+    /// Answers are lost and leaders pause while chunk ids age quickly: clients ask again, and late.
+    Retry,
+    /// One chunk server's disk garbles much of what it holds.
+    Rot,
+    /// One voter, whose log is damaged in one place: it refuses to start, or has lost nothing.
+    Lone,
+}
+
+impl Kind {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Mixed => "mixed",
+            Kind::Retry => "retry",
+            Kind::Rot => "rot",
+            Kind::Lone => "lone",
+        }
+    }
+
+    /// Changes the shape that the seed drew.
+    pub(super) fn shape(self, shape: &mut Shape) {
+        match self {
+            Kind::Mixed | Kind::Rot => {}
+            Kind::Retry => shape.grant_age = Duration::from_secs(2),
+            Kind::Lone => {
+                shape.metas = 1;
+                // What the log has lost must not be in a checkpoint.
+                shape.checkpoint = Duration::from_secs(600);
+            }
+        }
+    }
+
+    /// Changes the pace that the seed drew, and how long the run is, in microseconds.
+    pub(super) fn pace(self, pace: &mut Pace, length: &mut u64) {
+        match self {
+            Kind::Mixed => {}
+            Kind::Lone | Kind::Rot => pace.deadline = Duration::from_secs(8),
+            Kind::Retry => {
+                *length = (*length).max(10_000_000);
+                pace.deadline = Duration::from_secs(8);
+                pace.pause = Duration::from_millis(300);
+                pace.operations = 40;
+            }
+        }
+    }
+}
