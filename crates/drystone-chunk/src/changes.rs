@@ -11,6 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) const MOST_TOLD: usize = 4096;
 /// Sealed replicas that the sweep adds to a heartbeat: a million of them pass in some six hours at 3 s.
 pub(crate) const SWEEP: usize = 128;
+/// Changes in one heartbeat: however many there are, the sweep has room.
+const MOST_CHANGED: usize = MOST_TOLD - SWEEP;
 /// Deletions that wait to be told; beyond it the oldest is forgotten, and the leader orders it again.
 const MOST_DELETED: usize = 4 * MOST_TOLD;
 
@@ -56,7 +58,7 @@ impl Changes {
 
     /// What to tell now, in turn if it is more than fits.
     pub(crate) fn tell(&mut self) -> Told {
-        let after = self.cursor.filter(|_| self.changed.len() > MOST_TOLD);
+        let after = self.cursor.filter(|_| self.changed.len() > MOST_CHANGED);
         let beyond = self
             .changed
             .iter()
@@ -67,7 +69,7 @@ impl Changes {
             .take_while(|(name, _)| after.is_some_and(|after| **name <= after));
         let names: Vec<(Name, u64)> = beyond
             .chain(before)
-            .take(MOST_TOLD)
+            .take(MOST_CHANGED)
             .map(|(name, number)| (*name, *number))
             .collect();
         self.cursor = names.last().map(|(name, _)| *name);
@@ -79,8 +81,10 @@ impl Changes {
         }
     }
 
-    /// The leader has heard it. `open` are the replicas among it that are still to be told of.
-    pub(crate) fn heard(&mut self, told: &Told, open: &BTreeSet<Name>) {
+    /// The leader has heard it, and of the sweep up to `sweep`. `open` are the replicas among it that are still to
+    /// be told of.
+    pub(crate) fn heard(&mut self, told: &Told, open: &BTreeSet<Name>, sweep: Name) {
+        self.sweep = sweep;
         for (name, number) in &told.names {
             if !open.contains(name) && self.changed.get(name) == Some(number) {
                 self.changed.remove(name);
@@ -92,10 +96,6 @@ impl Changes {
     /// Where the sweep goes on: disk and the chunk after which.
     pub(crate) fn sweep(&self) -> Name {
         self.sweep
-    }
-
-    pub(crate) fn set_sweep(&mut self, at: Name) {
-        self.sweep = at;
     }
 }
 
@@ -128,7 +128,8 @@ mod tests {
                 ..DeleteOrder::default()
             },
         );
-        changes.heard(&told, &BTreeSet::from([(1, 3)]));
+        changes.heard(&told, &BTreeSet::from([(1, 3)]), (1, 7));
+        assert_eq!(changes.sweep(), (1, 7));
         let told = changes.tell();
         assert_eq!(names(&told), [2, 3]);
         assert_eq!(
@@ -140,12 +141,12 @@ mod tests {
     #[test]
     fn more_than_a_heartbeat_holds_is_told_in_turn() {
         let mut changes = Changes::default();
-        let all = MOST_TOLD as u64 + 10;
+        let all = MOST_CHANGED as u64 + 10;
         (0..all).for_each(|chunk| changes.note((1, chunk)));
         let first = changes.tell();
-        assert_eq!(first.names.len(), MOST_TOLD);
+        assert_eq!(first.names.len(), MOST_CHANGED);
         let open: BTreeSet<Name> = first.names.iter().map(|(name, _)| *name).collect();
-        changes.heard(&first, &open);
+        changes.heard(&first, &open, (0, 0));
         let second = names(&changes.tell());
         assert_eq!(second[..11], (all - 10..all).chain([0]).collect::<Vec<_>>());
     }

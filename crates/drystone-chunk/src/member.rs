@@ -74,7 +74,7 @@ pub(crate) struct Member {
     at: usize,
     boot: BootId,
     missed: MissedBoots,
-    /// Where the last refusal said that the leader is; asked once.
+    /// Where the last refusal said that the leader is; asked for as long as it answers.
     hint: Option<String>,
     term: u64,
     interval: Duration,
@@ -148,7 +148,7 @@ impl Member {
         }
         let told = self.node.changes().tell();
         let (disks, answering) = self.loads().await;
-        let (statuses, open) = self.statuses(&told, &answering).await;
+        let (statuses, open, sweep) = self.statuses(&told, &answering).await;
         self.show_open(&statuses);
         let node = &self.node;
         let heartbeat = Heartbeat {
@@ -161,8 +161,10 @@ impl Member {
             deleted: told.deleted.clone(),
         };
         let reply: HeartbeatReply = self.call(Kind::Heartbeat, &heartbeat).await?;
-        self.node.changes().heard(&told, &open);
-        self.told_errors.clone_from(&self.errors);
+        if !reply.register {
+            self.node.changes().heard(&told, &open, sweep);
+            self.told_errors.clone_from(&self.errors);
+        }
         self.taken();
         self.set_interval(reply.heartbeat_ms);
         self.node.learn_floor(reply.grant_floor);
@@ -262,9 +264,9 @@ impl Member {
         kind: Kind,
         request: &Req,
     ) -> Result<Rep, Failure> {
-        let address = self
-            .hint
-            .take()
+        let hint = self.hint.take();
+        let address = hint
+            .clone()
             .unwrap_or_else(|| self.addresses[self.at % self.addresses.len()].clone());
         let clock = &self.node.env.clock;
         let deadline = clock.now().plus(self.node.config.heartbeat_timeout);
@@ -278,6 +280,7 @@ impl Member {
         {
             Ok(answer) => {
                 self.strangers = 0;
+                self.hint = hint;
                 return Ok(answer.body);
             }
             Err(error) => error,
@@ -313,9 +316,14 @@ impl Member {
         Err(Failure::Again)
     }
 
-    /// How the replicas stand of which the leader is to hear, some others in turn, and those to tell again. Only
-    /// disks that are `answering` are asked: questions would pile up in the others.
-    async fn statuses(&self, told: &Told, answering: &BTreeSet<u64>) -> (Vec<ChunkStatus>, BTreeSet<Name>) {
+    /// How the replicas stand of which the leader is to hear, some others in turn, those to tell again, and where
+    /// the sweep goes on once this is heard. Only disks that are `answering` are asked: questions would pile up in
+    /// the others.
+    async fn statuses(
+        &self,
+        told: &Told,
+        answering: &BTreeSet<u64>,
+    ) -> (Vec<ChunkStatus>, BTreeSet<Name>, Name) {
         let clock = &self.node.env.clock;
         let deadline = clock.now().plus(STATUS_PATIENCE);
         let mut open = BTreeSet::new();
@@ -343,10 +351,9 @@ impl Member {
                 }
             }
         }
-        let swept = self.sweep(answering, deadline).await;
-        let room = crate::changes::MOST_TOLD.saturating_sub(statuses.len());
-        statuses.extend(swept.into_iter().take(room));
-        (statuses, open)
+        let (swept, sweep) = self.sweep(answering, deadline).await;
+        statuses.extend(swept);
+        (statuses, open, sweep)
     }
 
     fn show_open(&self, statuses: &[ChunkStatus]) {
@@ -356,9 +363,9 @@ impl Member {
         self.node.metrics.open.set(i64::try_from(sum).unwrap_or(i64::MAX));
     }
 
-    /// The next replicas of the slow sweep over all disks. Those that are not sealed are noted for the next time:
-    /// after a start that is how they are found.
-    async fn sweep(&self, answering: &BTreeSet<u64>, deadline: Monotonic) -> Vec<ChunkStatus> {
+    /// The next replicas of the slow sweep over all disks, and where it goes on. Those that are not sealed are noted
+    /// for the next time: after a start that is how they are found.
+    async fn sweep(&self, answering: &BTreeSet<u64>, deadline: Monotonic) -> (Vec<ChunkStatus>, Name) {
         let (disk, after) = self.node.changes().sweep();
         let Some((&disk, entry)) = self
             .node
@@ -367,8 +374,9 @@ impl Member {
             .next()
             .or_else(|| self.node.disks.first_key_value())
         else {
-            return Vec::new();
+            return (Vec::new(), (0, 0));
         };
+        let next_disk = (disk.wrapping_add(1), 0);
         let listed = if answering.contains(&disk) {
             let list = entry.runner.list(after, SWEEP as u32);
             self.node.env.clock.until(deadline, list).await
@@ -376,24 +384,23 @@ impl Member {
             None
         };
         let Some(Ok((chunks, more))) = listed else {
-            self.node.changes().set_sweep((disk.wrapping_add(1), 0));
-            return Vec::new();
+            return (Vec::new(), next_disk);
+        };
+        let next = match chunks.last() {
+            Some(last) if more => (disk, last.chunk),
+            _ => next_disk,
         };
         let mut changes = self.node.changes();
-        match chunks.last() {
-            Some(last) if more => changes.set_sweep((disk, last.chunk)),
-            _ => changes.set_sweep((disk.wrapping_add(1), 0)),
-        }
         for status in chunks
             .iter()
             .filter(|status| status.state != ReplicaState::Sealed as i32)
         {
             changes.note((disk, status.chunk));
         }
-        chunks
+        let sealed = chunks
             .into_iter()
-            .filter(|status| status.state == ReplicaState::Sealed as i32)
-            .collect()
+            .filter(|status| status.state == ReplicaState::Sealed as i32);
+        (sealed.collect(), next)
     }
 
     /// How loaded the disks are, and which of them have answered in time.

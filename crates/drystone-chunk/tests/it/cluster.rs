@@ -20,6 +20,7 @@ use drystone_rpc::{
 use drystone_types::*;
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -46,6 +47,9 @@ pub struct Told {
     pub recorded: Option<NodeRecord>,
     /// Answers the next heartbeat with `register`.
     pub forget: bool,
+    /// The next heartbeat is refused; with [`Told::lossy`] every other one from then on.
+    pub lose: bool,
+    pub lossy: bool,
 }
 
 impl Told {
@@ -102,7 +106,11 @@ impl Service for FakeMeta {
                     }),
                 }
             }
+            Kind::Heartbeat if std::mem::take(&mut told.lose) => {
+                Reply::error(refusal(Code::Unavailable, "no leader is known"))
+            }
             Kind::Heartbeat => {
+                told.lose = told.lossy;
                 told.heartbeats.push(request.decode().unwrap());
                 let delete = std::mem::take(&mut told.delete);
                 let register = std::mem::take(&mut told.forget);
@@ -130,6 +138,27 @@ impl Service for Silent {
 
     fn handle(&self, _: Request) -> BoxFuture<Reply> {
         Box::pin(std::future::pending())
+    }
+}
+
+/// A metadata server that does not lead, and names who does.
+pub struct NotLeader {
+    pub leader: String,
+    pub asked: Arc<AtomicU32>,
+}
+
+impl Service for NotLeader {
+    fn hello(&self, hello: &Hello) -> Result<HelloReply, ErrorReply> {
+        identity(2).answer(hello)
+    }
+
+    fn handle(&self, _: Request) -> BoxFuture<Reply> {
+        self.asked.fetch_add(1, Relaxed);
+        let error = ErrorReply {
+            leader: self.leader.clone(),
+            ..refusal(Code::NotLeader, "no member any more")
+        };
+        Box::pin(std::future::ready(Reply::error(error)))
     }
 }
 

@@ -6,6 +6,8 @@ use drystone_proto::cluster::ErrorReply;
 use drystone_proto::data::{ChunkStatus, ReplicaState};
 use drystone_types::Code;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_registers_with_its_disks_and_tells_of_its_replicas() {
@@ -69,6 +71,52 @@ async fn a_new_term_and_a_forgetful_leader_are_registered_with_again() {
         .wait("registered when asked", |told| told.registered.len() == 3)
         .await;
     cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_stays_with_the_leader_that_another_named() {
+    let cluster = Cluster::start(0).await;
+    let asked = Arc::new(AtomicU32::new(0));
+    let retired = NotLeader {
+        leader: cluster.meta.clone(),
+        asked: Arc::clone(&asked),
+    };
+    let retired = listen(&cluster.env, Arc::new(retired)).await;
+    let path = cluster.path(0);
+    std::fs::create_dir_all(&path).unwrap();
+    let directory = drystone_chunk::DataDirectory::open(&path).unwrap();
+    drystone_identity::format(&*directory.disk, &cluster.identity(0)).unwrap();
+    drop(directory);
+    let server = cluster
+        .start_server(0, |config| config.metadata = vec![retired.clone()])
+        .await
+        .unwrap();
+    cluster
+        .wait("heartbeats", |told| told.heartbeats.len() >= 5)
+        .await;
+    assert_eq!(asked.load(Relaxed), 1);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sweep_repeats_what_no_leader_has_heard() {
+    let cluster = Cluster::start(1).await;
+    cluster.write(8, &[0], &data(8, 5_000)).await;
+    let [a, b] = two_disks(&cluster).await;
+    {
+        let mut told = cluster.told.lock().unwrap();
+        told.heartbeats.clear();
+        // In step with the two disks: those that tell of the first are lost.
+        (told.lose, told.lossy) = (true, true);
+    }
+    let server = start_on(&cluster, &[&a, &b]).await;
+    cluster
+        .wait("the sealed replica is told of", |told| {
+            let mut all = told.heartbeats.iter().flat_map(|beat| &beat.open);
+            all.any(|status| status.chunk == 8)
+        })
+        .await;
+    server.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
