@@ -6,13 +6,13 @@ use crate::leader::Health;
 use crate::service::{MetaService, own_record};
 use crate::shared::Shared;
 use drystone_env::Monotonic;
-use drystone_proto::cluster::{Join, JoinReply};
+use drystone_proto::cluster::{Join, JoinReply, Ping};
 use drystone_proto::command::{ForgetReplicas, Housekeep, Initialize, Op, RaiseGrantFloor};
 use drystone_proto::record::PolicyRecord;
 use drystone_proto::{Kind, Priority};
 use drystone_rpc::{CallError, CallOptions};
 use drystone_types::NodeId;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,10 +37,50 @@ const ATTEMPTS: usize = 16;
 /// Between attempts to introduce this server.
 const INTRODUCE: Duration = Duration::from_millis(300);
 
+/// How often every other member is asked for a sign of life, and how long it has for it: a connection on which nothing
+/// comes back is then given up and made again. Raft's messages are not answered on the connection that they take, so
+/// one that swallows them would be used for ever.
+const PULSE: Duration = Duration::from_secs(2);
+
+async fn feel_pulses(shared: &Arc<Shared>) {
+    let me = shared.identity.node;
+    loop {
+        let conf = shared.raft_view().conf;
+        let lists = [
+            conf.voters,
+            conf.voters_outgoing,
+            conf.learners,
+            conf.learners_next,
+        ];
+        let members: BTreeSet<u64> = lists.into_iter().flatten().collect();
+        let addresses = members
+            .into_iter()
+            .filter(|node| *node != me.0)
+            .filter_map(|node| {
+                let node = NodeId(node);
+                Some((node, shared.peers.address(node)?))
+            });
+        let next = shared.env.clock.now().plus(PULSE);
+        for (node, address) in addresses {
+            let channel = shared.channels.to_node(&address, node);
+            let options = CallOptions::until(next).priority(Priority::Control);
+            shared.spawn("meta-pulse-of", async move {
+                // What it says does not matter; that nothing came is seen by the connection.
+                let _ = channel
+                    .call::<Ping, Ping>(Kind::Ping, &Ping { nonce: 0 }, None, options)
+                    .await;
+            });
+        }
+        shared.env.clock.sleep_until(next).await;
+    }
+}
+
 /// Starts the tasks.
 pub(crate) fn start(shared: &Arc<Shared>, service: &Arc<MetaService>) {
     let (inner, to) = (Arc::clone(shared), Arc::clone(service));
     shared.spawn("meta-introduce", async move { introduce(&inner, &to).await });
+    let inner = Arc::clone(shared);
+    shared.spawn("meta-pulse", async move { feel_pulses(&inner).await });
     let (inner, to) = (Arc::clone(shared), Arc::clone(service));
     shared.spawn("meta-steward", async move { serve_terms(&inner, &to).await });
 }

@@ -32,7 +32,11 @@ impl Sim {
         }
         let twice = self.rng.below(100) < self.network.duplication;
         // Through the wire's own codec.
-        let bytes = RaftMessages { messages }.encode_to_vec();
+        let bytes = RaftMessages {
+            messages,
+            ..RaftMessages::default()
+        }
+        .encode_to_vec();
         for _ in 0..if twice { 2 } else { 1 } {
             let messages = RaftMessages::decode(bytes.as_slice())
                 .expect("our own bytes")
