@@ -1,5 +1,6 @@
 //! Project chores, run as `cargo xtask NAME`: everything that CI or a contributor needs beside cargo itself.
 
+mod chaos;
 mod docs;
 mod fuzz;
 mod schema;
@@ -20,6 +21,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   sim [--seeds N] [--seed S] [--verbose]
                                       the whole cluster under seeded faults: N seeds (100) from S (1) on; S alone
                                       is told with its trace
+  chaos [--minutes N | --rounds N] [--only NAME] [--list] ...
+                                      real processes under real faults, as root; see drystone-chaos --help
   install                             install what the tests need, by package name";
 
 fn main() -> ExitCode {
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
         ["openapi"] => schema::run(),
         ["fuzz", rest @ ..] => fuzz::fuzz(rest),
         ["sim", rest @ ..] => sim::sim(rest),
+        ["chaos", rest @ ..] => chaos::run(rest),
         ["install"] => steps::install().map(|_| ()),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

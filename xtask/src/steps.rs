@@ -102,6 +102,11 @@ pub fn install() -> anyhow::Result<Vec<String>> {
         .filter(|(package, program)| !present(package, program))
         .map(|(package, _)| *package)
         .collect();
+    install_missing(&missing)
+}
+
+/// Installs these packages; answers what is missing still, with the reason.
+pub fn install_missing(missing: &[&str]) -> anyhow::Result<Vec<String>> {
     if missing.is_empty() {
         return Ok(Vec::new());
     }
@@ -113,7 +118,7 @@ pub fn install() -> anyhow::Result<Vec<String>> {
     }
     run("apt-get", &["update", "-q"])?;
     let mut arguments = vec!["install", "-q", "-y", "--no-install-recommends"];
-    arguments.extend(&missing);
+    arguments.extend(missing);
     run("apt-get", &arguments)?;
     Ok(Vec::new())
 }

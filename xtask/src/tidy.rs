@@ -28,6 +28,8 @@ const LAYERS: &[(&str, u32)] = &[
     ("drystone", 9),
     ("drystone-system", 9),
     ("drystone-sim", 9),
+    // It uses the harness of drystone-system.
+    ("drystone-chaos", 10),
     ("xtask", 9),
 ];
 
