@@ -193,6 +193,14 @@ pub fn count_events(events: &[Event], round: &mut Round) {
     }
 }
 
+/// One of `chunk_servers` chunk servers or of the three metadata servers, either kind as often.
+fn draw_node(seed: &mut Seed, chunk_servers: u64) -> String {
+    match seed.draw() % 2 {
+        0 => format!("chunk-{}", seed.draw() % chunk_servers + 1),
+        _ => format!("metadata-{}", seed.draw() % 3 + 1),
+    }
+}
+
 /// How many operations had begun at `at` and had no acknowledgement then.
 pub fn under_way(events: &[Event], at: Instant) -> u64 {
     events

@@ -17,10 +17,7 @@ pub const SCENARIO: Scenario = Scenario {
 
 fn play(stage: &mut Stage, seed: &mut Seed) -> anyhow::Result<Round> {
     let mut round = Round::default();
-    let victim = match seed.draw() % 2 {
-        0 => format!("chunk-{}", seed.draw() % 5 + 1),
-        _ => format!("metadata-{}", seed.draw() % 3 + 1),
-    };
+    let victim = super::draw_node(seed, 5);
     let working = stage.writers.start();
     Stage::warm(&working, 40, Duration::from_millis(700));
     let keep = seed.draw() % (1 << 20);

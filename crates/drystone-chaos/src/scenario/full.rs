@@ -27,10 +27,7 @@ pub const SCENARIO: Scenario = Scenario {
 
 fn play(stage: &mut Stage, seed: &mut Seed) -> anyhow::Result<Round> {
     let mut round = Round::default();
-    let victim = match seed.draw() % 2 {
-        0 => format!("chunk-{}", seed.draw() % 5 + 1),
-        _ => format!("metadata-{}", seed.draw() % 3 + 1),
-    };
+    let victim = super::draw_node(seed, 5);
     let left = seed.draw() % (2 << 20);
     round.fault = format!("{left} bytes are left to {victim}");
     let mount = match &stage.cluster.node(&victim).volume {

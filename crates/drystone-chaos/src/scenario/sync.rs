@@ -24,10 +24,7 @@ pub const SCENARIO: Scenario = Scenario {
 
 fn play(stage: &mut Stage, seed: &mut Seed) -> anyhow::Result<Round> {
     let mut round = Round::default();
-    let victim = match seed.draw() % 2 {
-        0 => format!("chunk-{}", seed.draw() % 3 + 1),
-        _ => format!("metadata-{}", seed.draw() % 3 + 1),
-    };
+    let victim = super::draw_node(seed, 3);
     let number = 1 + seed.draw() % 30;
     round.fault = format!("sync {number} of {victim} fails, then its power");
     let log = stage.work.join("logs").join("strace");
