@@ -135,8 +135,11 @@ pub async fn run(
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let (watch, scratch) = (watch.without_cluster(), Arc::clone(scratch));
     let body = async move {
+        let ended = limit.run(&watch, &scratch);
+        // Before the answer: who gets it may be the last one to hold the directory, and expects that it goes.
+        drop(scratch);
         // Nobody listens any more only when the benchmark was interrupted.
-        let _ = sender.send(limit.run(&watch, &scratch));
+        let _ = sender.send(ended);
     };
     env.spawn.thread("bench-limit", Box::pin(body));
     let ended = receiver
