@@ -2,14 +2,18 @@
 
 use crate::rng::{Rng, SeededRng};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 pub(super) const BLOCK: u64 = 4096;
 const SECTOR: usize = 512;
 /// Versions of one block that a crash chooses from; a longer history adds nothing that a test would see.
 const VERSIONS: usize = 3;
 
-/// `None` is a block of zeros.
-type Block = Option<Box<[u8; BLOCK as usize]>>;
+/// `None` is a block of zeros. Copies of a disk share it.
+type Block = Option<Arc<Bytes>>;
+type Bytes = [u8; BLOCK as usize];
+
+static ZEROS: Bytes = [0; BLOCK as usize];
 
 #[derive(Clone, Default)]
 pub(super) struct Inode {
@@ -24,12 +28,12 @@ pub(super) struct Inode {
     broken: BTreeSet<u64>,
 }
 
-fn boxed(bytes: &[u8; BLOCK as usize]) -> Block {
-    bytes.iter().any(|byte| *byte != 0).then(|| Box::new(*bytes))
+fn block_of(bytes: &Bytes) -> Block {
+    (bytes != &ZEROS).then(|| Arc::new(*bytes))
 }
 
-fn unboxed(block: &Block) -> [u8; BLOCK as usize] {
-    block.as_deref().copied().unwrap_or([0; BLOCK as usize])
+fn bytes_of(block: &Block) -> &Bytes {
+    block.as_deref().unwrap_or(&ZEROS)
 }
 
 /// The parts of `offset..offset + length` by block: block number, start within it, length.
@@ -47,22 +51,22 @@ fn parts(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, usize)
 }
 
 impl Inode {
-    fn visible(&self, block: u64) -> [u8; BLOCK as usize] {
+    fn visible(&self, block: u64) -> &Bytes {
         let pending = self.pending.get(&block).and_then(|versions| versions.last());
         let found = pending
             .or_else(|| self.ghosts.get(&block))
             .or_else(|| self.durable.get(&block));
-        found.map_or([0; BLOCK as usize], unboxed)
+        found.map_or(&ZEROS, bytes_of)
     }
 
-    fn put(&mut self, block: u64, bytes: &[u8; BLOCK as usize]) {
+    fn put(&mut self, block: u64, bytes: &Bytes) {
         self.ghosts.remove(&block);
         self.broken.remove(&block);
         let versions = self.pending.entry(block).or_default();
         if versions.len() == VERSIONS {
             versions.remove(0);
         }
-        versions.push(boxed(bytes));
+        versions.push(block_of(bytes));
     }
 
     /// True if a block in the range cannot be read.
@@ -86,14 +90,15 @@ impl Inode {
     pub(super) fn write(&mut self, data: &[u8], offset: u64) {
         let mut at = 0;
         for (block, start, here) in parts(offset, data.len()) {
-            let mut bytes = if here == BLOCK as usize {
-                [0; BLOCK as usize]
-            } else {
-                self.visible(block)
-            };
-            bytes[start..start + here].copy_from_slice(&data[at..at + here]);
-            self.put(block, &bytes);
+            let data = &data[at..at + here];
             at += here;
+            if let Ok(whole) = data.try_into() {
+                self.put(block, whole);
+            } else {
+                let mut bytes = *self.visible(block);
+                bytes[start..start + here].copy_from_slice(data);
+                self.put(block, &bytes);
+            }
         }
         self.length = self.length.max(offset + data.len() as u64);
     }
@@ -109,7 +114,7 @@ impl Inode {
                 .filter(|block| *block >= first)
                 .collect();
             for block in touched {
-                let mut bytes = self.visible(block);
+                let mut bytes = *self.visible(block);
                 let keep = if block == first {
                     (length % BLOCK) as usize
                 } else {
@@ -150,14 +155,14 @@ impl Inode {
         self.ghosts.clear();
         for (block, versions) in std::mem::take(&mut self.pending) {
             if rng.chance(1, 16) {
-                let mut torn = unboxed(self.durable.get(&block).unwrap_or(&None));
-                let new = unboxed(versions.last().unwrap_or(&None));
+                let mut torn = *self.durable.get(&block).map_or(&ZEROS, bytes_of);
+                let new = versions.last().map_or(&ZEROS, bytes_of);
                 for (old, new) in torn.chunks_mut(SECTOR).zip(new.chunks(SECTOR)) {
                     if rng.chance(1, 2) {
                         old.copy_from_slice(new);
                     }
                 }
-                self.durable.insert(block, boxed(&torn));
+                self.durable.insert(block, block_of(&torn));
             } else if rng.chance(keep_percent, 100) {
                 // Mostly the newest version, sometimes one that it replaced.
                 let back = if rng.chance(1, 8) {
@@ -183,7 +188,7 @@ impl Inode {
         if rest > 0
             && let Some(Some(last)) = self.durable.get_mut(&(whole - 1))
         {
-            last[rest..].fill(0);
+            Arc::make_mut(last)[rest..].fill(0);
         }
     }
 
@@ -191,9 +196,9 @@ impl Inode {
     pub(super) fn flip(&mut self, offset: u64, bit: u8) {
         let (block, at) = (offset / BLOCK, (offset % BLOCK) as usize);
         let flip = |held: &mut Block| {
-            let mut bytes = unboxed(held);
+            let mut bytes = *bytes_of(held);
             bytes[at] ^= 1 << bit;
-            *held = boxed(&bytes);
+            *held = block_of(&bytes);
         };
         flip(self.durable.entry(block).or_default());
         self.ghosts.get_mut(&block).into_iter().for_each(flip);
