@@ -110,16 +110,26 @@ impl Offline {
     }
 }
 
+/// Opening makes room for a journal that goes on: as little as a store can do with.
+fn small() -> StoreConfig {
+    StoreConfig {
+        segment_bytes: 64 << 10,
+        batch_bytes: 16 << 10,
+        small_bytes: 4 << 10,
+        ..StoreConfig::default()
+    }
+}
+
 /// Every replica on a disk that no process uses.
 ///
 /// # Errors
 /// In words, if the store cannot be opened.
-pub fn on_disk(disk: &SimDisk, config: StoreConfig) -> Result<Vec<Found>, String> {
+pub fn on_disk(disk: &SimDisk) -> Result<Vec<Found>, String> {
     let identity = drystone_identity::load(disk).map_err(|error| error.to_string())?;
     let me: DiskRef = identity.disk.ok_or("not a chunk server's disk")?;
     let pool = BufferPool::new(1 << 20);
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let (store, _) = Store::open(disk, config, me, pool.clone()).map_err(|error| error.to_string())?;
+    let (store, _) = Store::open(disk, small(), me, pool.clone()).map_err(|error| error.to_string())?;
     let mut offline = Offline {
         store,
         pool,

@@ -16,16 +16,16 @@ const ONE_OF: u64 = 8;
 /// See the module. Clones are the same.
 #[derive(Clone)]
 pub struct Witness {
-    disks: Arc<Vec<SimDisk>>,
+    disks: Arc<Mutex<Vec<SimDisk>>>,
     rng: Arc<Mutex<SeededRng>>,
     harmed: Arc<AtomicBool>,
 }
 
 impl Witness {
-    /// Watches these disks.
-    pub fn new(disks: Vec<SimDisk>, harmed: Arc<AtomicBool>, rng: &mut SeededRng) -> Self {
+    /// Watches these disks: a clone's are among them as soon as it starts, for it serves if it registers first.
+    pub fn new(disks: Arc<Mutex<Vec<SimDisk>>>, harmed: Arc<AtomicBool>, rng: &mut SeededRng) -> Self {
         Self {
-            disks: Arc::new(disks),
+            disks,
             rng: Arc::new(Mutex::new(SeededRng::new(rng.next_u64()))),
             harmed,
         }
@@ -37,7 +37,8 @@ impl Witness {
         if !rng.chance(1, ONE_OF) {
             return None;
         }
-        let copies = self.disks.iter().map(|disk| {
+        let disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner);
+        let copies = disks.iter().map(|disk| {
             let copy = disk.fork(rng.next_u64());
             copy.crash();
             copy
@@ -49,28 +50,44 @@ impl Witness {
     /// had, once it was harmed.
     pub fn lacking(&self, copies: &[SimDisk], expected: &[Expected], redundancy: u32) -> Vec<String> {
         let harmed = u32::from(self.harmed.load(Ordering::Relaxed));
-        let config = drystone_store::StoreConfig::default();
-        let found = copies
-            .iter()
-            .filter_map(|disk| replicas::on_disk(disk, config.clone()).ok());
-        let found: Vec<Found> = found.flatten().collect();
-        lacking(expected, &found, redundancy.saturating_sub(harmed))
+        let (mut found, mut closed) = (Vec::new(), Vec::new());
+        for disk in copies {
+            match replicas::on_disk(disk) {
+                Ok(replicas) => found.extend(replicas),
+                Err(reason) => closed.push(reason),
+            }
+        }
+        let mut faults = lacking(expected, &found, redundancy.saturating_sub(harmed));
+        if !faults.is_empty() {
+            faults.extend(
+                closed
+                    .iter()
+                    .map(|reason| format!("a disk does not open: {reason}")),
+            );
+        }
+        faults
     }
 }
 
 fn lacking(expected: &[Expected], found: &[Found], redundancy: u32) -> Vec<String> {
-    let mut whole: BTreeMap<u64, u32> = BTreeMap::new();
+    let mut whole: BTreeMap<u64, (u32, Vec<u64>)> = BTreeMap::new();
     for replica in expected {
         let holds = |found: &Found| {
             (found.disk, found.chunk) == (replica.disk, replica.chunk)
                 && (found.length, found.checksum) == (replica.length, Some(replica.checksum))
         };
-        *whole.entry(replica.chunk).or_default() += u32::from(found.iter().any(holds));
+        let (count, without) = whole.entry(replica.chunk).or_default();
+        if found.iter().any(holds) {
+            *count += 1;
+        } else {
+            without.push(replica.disk);
+        }
     }
-    let few = whole.iter().filter(|(_, count)| **count < redundancy);
-    few.map(|(chunk, count)| {
+    let few = whole.iter().filter(|(_, (count, _))| *count < redundancy);
+    few.map(|(chunk, (count, without))| {
         format!(
-            "chunk {chunk} was acknowledged when a power cut would have left {count} of {redundancy} replicas"
+            "chunk {chunk} was acknowledged when a power cut would have left {count} of {redundancy} replicas: it is \
+             not on disks {without:?}"
         )
     })
     .collect()

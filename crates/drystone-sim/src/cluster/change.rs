@@ -61,6 +61,9 @@ impl Cluster {
             .iter()
             .map(|disk| disk.fork(rng.next_u64()))
             .collect();
+        let mut all = self.chunk_disks.lock().expect("no panic holds it");
+        all.extend_from_slice(&disks);
+        drop(all);
         self.clones.push(ChunkNode {
             host: self.world.add_host(&name),
             disks,

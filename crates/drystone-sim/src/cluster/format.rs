@@ -9,6 +9,7 @@ use drystone_env::{Rng, SeededRng};
 use drystone_identity::{Identity, Role};
 use drystone_proto::grant::ClusterKey;
 use drystone_types::{ClusterId, DiskId, DiskRef, HistoryId, Incarnation, NodeId};
+use std::sync::{Arc, Mutex};
 
 impl Cluster {
     /// Formats a cluster's disks; nothing runs yet.
@@ -88,12 +89,15 @@ impl Cluster {
                 lost: Vec::new(),
             });
         }
+        let chunk_disks = chunks.iter().flat_map(|node| node.disks.iter().cloned());
+        let chunk_disks = Arc::new(Mutex::new(chunk_disks.collect()));
         Self {
             world: world.clone(),
             shape,
             metas,
             chunks,
             clones: Vec::new(),
+            chunk_disks,
             harmed: Default::default(),
             identity,
         }

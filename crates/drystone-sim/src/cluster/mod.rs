@@ -76,6 +76,8 @@ pub struct Cluster {
     pub chunks: Vec<ChunkNode>,
     /// Copies of chunk servers that run beside them.
     pub clones: Vec<ChunkNode>,
+    /// All disks of chunk servers, those of clones too.
+    pub chunk_disks: Arc<Mutex<Vec<SimDisk>>>,
     /// A chunk server was made to lose or garble something.
     pub harmed: Arc<AtomicBool>,
     /// Whose cluster it is.
@@ -156,14 +158,6 @@ impl Cluster {
             Node::Meta(at) => vec![self.metas[at].disk.clone()],
             Node::Chunk(at) => self.chunks[at].disks.clone(),
         }
-    }
-
-    /// All disks of chunk servers.
-    pub fn chunk_disks(&self) -> Vec<SimDisk> {
-        self.chunks
-            .iter()
-            .flat_map(|node| node.disks.iter().cloned())
-            .collect()
     }
 
     /// Numbers of chunk servers that need not be alive at the end.

@@ -138,7 +138,7 @@ impl Run {
             writes: Arc::new(AtomicU32::new(0)),
             least_redundancy: shape.least_redundancy(),
             page: 1000,
-            witness: Witness::new(cluster.chunk_disks(), Arc::clone(&cluster.harmed), rng),
+            witness: Witness::new(Arc::clone(&cluster.chunk_disks), Arc::clone(&cluster.harmed), rng),
             violations: Arc::default(),
         };
         let (mut pace, mut length) = draw_pace(rng);

@@ -51,7 +51,7 @@ impl Run {
                 if node.damaged {
                     damaged.push((101 + at as u64) << 8 | index as u64);
                 }
-                match replicas::on_disk(disk, drystone_store::StoreConfig::default()) {
+                match replicas::on_disk(disk) {
                     Ok(replicas) => found.extend(replicas),
                     Err(_) if node.damaged => sometimes("a damaged disk does not open"),
                     Err(reason) => {
