@@ -3,8 +3,9 @@
 //! Replicas are spread over as many zones as there are, then racks, hosts, devices: of the eligible disks only
 //! those that share the fewest domains with the replicas chosen before are candidates. Among these two are drawn,
 //! each with a probability in proportion to its free space, and the one with less work relative to its space
-//! wins (power of two choices). No two replicas ever share a disk; sharing a
-//! device is allowed, because a cluster on one machine has but one (and says so).
+//! wins (power of two choices). No two replicas ever share a disk. They share a host only if every host of the cluster
+//! has one: a host that is away for a moment must not leave two replicas to the fate of another. Sharing a device is
+//! allowed, because a cluster on one machine has but one (and says so).
 
 use crate::{Demand, DiskView};
 use drystone_env::Rng;
@@ -50,6 +51,10 @@ pub fn plan_replicas(
         .collect();
     while held + (chosen.len() as u32) < demand.replicas {
         left.retain(|view| !taken.iter().any(|other| same_disk(view, other)));
+        let mut left = left.clone();
+        if has_free_host(disks, &taken) {
+            left.retain(|view| !taken.iter().any(|other| same_host(view, other)));
+        }
         let Some(pick) = pick(demand, &left, &taken, chosen.is_empty() && held == 0, draws) else {
             break;
         };
@@ -77,6 +82,8 @@ fn obstacle(demand: &Demand, view: &DiskView) -> Option<&'static str> {
     let used = u128::from(view.total.0.saturating_sub(view.free.0)) + u128::from(demand.bytes.0);
     if holds(demand, view) {
         Some("holding it already")
+    } else if view.silent {
+        Some("silent")
     } else if view.read_only {
         Some("read-only")
     } else if view.draining {
@@ -90,6 +97,13 @@ fn obstacle(demand: &Demand, view: &DiskView) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// A host without any of the replicas, whether or not it can take one now; one that drains is not waited for.
+fn has_free_host(disks: &[DiskView], taken: &[&DiskView]) -> bool {
+    disks
+        .iter()
+        .any(|view| !view.draining && !taken.iter().any(|other| same_host(view, other)))
 }
 
 /// Also if it has been formatted since: what it held is for repair to say, not for a plan to guess.

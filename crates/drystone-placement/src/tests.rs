@@ -13,8 +13,8 @@ fn reference(disk: u64) -> DiskRef {
     }
 }
 
-/// One line per disk: `id node host rack zone` and any of `free=GiB load=N suspect draining read-only`; every disk
-/// has 100 GiB.
+/// One line per disk: `id node host rack zone` and any of `free=GiB load=N suspect draining read-only silent`; every
+/// disk has 100 GiB.
 fn disks(text: &str) -> Vec<DiskView> {
     let line = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -40,6 +40,7 @@ fn disks(text: &str) -> Vec<DiskView> {
             suspect: flags.contains(&"suspect"),
             draining: flags.contains(&"draining"),
             read_only: flags.contains(&"read-only"),
+            silent: flags.contains(&"silent"),
         }
     };
     text.lines()
@@ -112,6 +113,35 @@ fn two_servers_on_one_host_are_one_domain() {
                 2 2 a r z
                 3 3 b r z";
     check(&demand(2), text, Ok(&[&[1, 3], &[2, 3]]));
+}
+
+#[test]
+fn two_replicas_share_a_host_only_if_every_host_has_one() {
+    let two = "1 1 a r1 z
+               2 1 a r1 z
+               3 2 b r2 z
+               4 2 b r2 z";
+    let all: &[&[u64]] = &[&[1, 2, 3], &[1, 2, 4], &[1, 3, 4], &[2, 3, 4]];
+    check(&demand(3), two, Ok(all));
+    for absent in ["suspect", "read-only", "silent", "free=10"] {
+        check(&demand(3), &format!("{two}\n5 3 c r3 z {absent}"), Err((3, 2)));
+    }
+    check(&demand(3), &format!("{two}\n5 3 c r3 z draining"), Ok(all));
+    let demand = Demand {
+        avoid: vec![NodeId(3)],
+        ..demand(3)
+    };
+    check(&demand, &format!("{two}\n5 3 c r3 z"), Err((3, 2)));
+}
+
+#[test]
+fn another_host_in_a_crowded_rack_is_better_than_the_same_host() {
+    let text = "1 1 a r1 z
+                2 1 a r1 z
+                3 2 b r2 z
+                4 3 c r2 z
+                5 4 d r2 z";
+    check(&demand(4), text, Ok(&[&[1, 3, 4, 5], &[2, 3, 4, 5]]));
 }
 
 #[test]
@@ -288,25 +318,29 @@ fn space_and_idleness_attract() {
 
 proptest! {
     #[test]
-    fn plans_are_distinct_eligible_and_as_spread_as_the_racks_allow(
-        racks in prop::collection::vec((0u64..5, any::<[bool; 3]>(), 0u64..100, 0u64..9), 0..20),
+    fn plans_are_distinct_eligible_and_as_spread_as_racks_and_hosts_allow(
+        servers in prop::collection::vec((0u64..5, any::<[bool; 3]>(), 0u64..100, 1u64..3), 0..20),
         replicas in 1u32..6,
         seed in any::<u64>(),
     ) {
-        let disks: Vec<DiskView> = racks.iter().enumerate().map(|(i, &(rack, [suspect, draining, read_only], free, load))| DiskView {
-            disk: reference(i as u64),
-            node: NodeId(i as u64),
-            host: format!("h{i}"),
-            rack: format!("r{rack}"),
-            zone: "z".to_owned(),
-            device: i as u64,
-            free: ByteCount(free * GIB),
-            total: ByteCount(100 * GIB),
-            load: load as u32,
-            suspect: suspect && draining,
-            draining: draining && read_only,
-            read_only: read_only && suspect,
-        }).collect();
+        let mut disks = Vec::new();
+        for (i, &(rack, [suspect, draining, read_only], free, count)) in servers.iter().enumerate() {
+            disks.extend((0..count).map(|at| DiskView {
+                disk: reference(i as u64 * 2 + at),
+                node: NodeId(i as u64),
+                host: format!("h{i}"),
+                rack: format!("r{rack}"),
+                zone: "z".to_owned(),
+                device: at,
+                free: ByteCount(free * GIB),
+                total: ByteCount(100 * GIB),
+                load: (free % 9) as u32,
+                suspect: suspect && draining,
+                draining: draining && read_only,
+                read_only: read_only && suspect,
+                silent: false,
+            }));
+        }
         let demand = Demand { minimum: 1, ..demand(replicas) };
         let Ok(chosen) = plan_replicas(&demand, &disks, &mut SeededRng::new(seed)) else { return Ok(()) };
         let again = plan_replicas(&demand, &disks, &mut SeededRng::new(seed)).unwrap();
@@ -319,5 +353,8 @@ proptest! {
             .map(|view| view.rack.as_str()).collect();
         let used: BTreeSet<&str> = views.iter().map(|view| view.rack.as_str()).collect();
         prop_assert!(used.len() >= eligible.len().min(views.len()));
+        let hosts: BTreeSet<NodeId> = disks.iter().filter(|view| !view.draining).map(|view| view.node).collect();
+        let used: BTreeSet<NodeId> = views.iter().map(|view| view.node).collect();
+        prop_assert!(used.len() >= hosts.len().min(views.len()));
     }
 }

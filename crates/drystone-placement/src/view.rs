@@ -29,6 +29,8 @@ pub struct DiskView {
     pub draining: bool,
     /// It takes no writes.
     pub read_only: bool,
+    /// Its server has not reported to this leader, or is fenced: no new data, and the figures above mean nothing.
+    pub silent: bool,
 }
 
 /// What is asked for.

@@ -96,7 +96,7 @@ impl Servers {
         })
     }
 
-    /// The disks that reported in a heartbeat, as placement sees them.
+    /// The disks of the cluster, as placement sees them.
     pub(crate) fn disk_views<'a>(
         &self,
         nodes: impl Iterator<Item = &'a NodeRecord>,
@@ -104,15 +104,14 @@ impl Servers {
         config: &Config,
     ) -> Vec<DiskView> {
         let mut views = Vec::new();
-        for node in nodes.filter(|node| node.roles & role::CHUNK != 0 && !node.fenced) {
-            let Some(server) = self.servers.get(&node.id) else {
-                continue;
+        for node in nodes.filter(|node| node.roles & role::CHUNK != 0) {
+            let loads = match self.servers.get(&node.id) {
+                Some(server) if !node.fenced => &server.loads[..],
+                _ => &[],
             };
             let suspect = self.is_suspect(node.id, now, config);
             for disk in &node.disks {
-                let Some(load) = server.loads.iter().find(|load| load.disk == disk.id) else {
-                    continue;
-                };
+                let load = loads.iter().find(|load| load.disk == disk.id);
                 views.push(DiskView {
                     disk: DiskRef {
                         disk: DiskId(disk.id),
@@ -123,12 +122,13 @@ impl Servers {
                     rack: node.rack.clone(),
                     zone: node.zone.clone(),
                     device: disk.device,
-                    free: ByteCount(load.free_bytes),
-                    total: ByteCount(load.total_bytes),
-                    load: load.queue,
+                    free: ByteCount(load.map_or(0, |load| load.free_bytes)),
+                    total: ByteCount(load.map_or(0, |load| load.total_bytes)),
+                    load: load.map_or(0, |load| load.queue),
                     suspect,
                     draining: node.draining,
-                    read_only: load.read_only,
+                    read_only: load.is_some_and(|load| load.read_only),
+                    silent: load.is_none(),
                 });
             }
         }

@@ -1,5 +1,5 @@
 //! What lies on the chunk servers' disks, read without any server: every replica that the namespace names is there
-//! and whole, and nothing else is.
+//! and whole, each on another server, and nothing else is.
 
 use drystone_env::sim::SimDisk;
 use drystone_env::{BufferPool, Disk, Monotonic};
@@ -152,9 +152,27 @@ pub fn on_disk(disk: &SimDisk) -> Result<Vec<Found>, String> {
     Ok(found)
 }
 
+/// Chunks with two replicas on one server, though there are more servers than replicas. A server that was wiped and came
+/// back under another number is the host that it was.
+fn crowded(expected: &[Expected]) -> Vec<String> {
+    let mut hosts: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    for replica in expected {
+        let host = (replica.disk >> 8) % 100;
+        hosts.entry(replica.chunk).or_default().push(host);
+    }
+    let mut faults = Vec::new();
+    for (chunk, hosts) in &mut hosts {
+        hosts.sort_unstable();
+        if hosts.windows(2).any(|pair| pair[0] == pair[1]) {
+            faults.push(format!("replicas of chunk {chunk} share a server: {hosts:?}"));
+        }
+    }
+    faults
+}
+
 /// Compares. Replicas on `damaged` disks count for nothing, but every chunk needs one good replica at least.
 pub fn compare(expected: &[Expected], found: &[Found], damaged: &[u64]) -> Vec<String> {
-    let mut faults = Vec::new();
+    let mut faults = crowded(expected);
     let there: BTreeMap<(u64, u64), &Found> = found
         .iter()
         .map(|found| ((found.disk, found.chunk), found))
@@ -197,15 +215,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_a_rotten_and_a_forgotten_replica_are_told() {
+    fn two_replicas_on_one_server_are_told() {
         let expected = |disk| Expected {
             chunk: 7,
             disk,
             length: 10,
             checksum: 5,
         };
+        let (first, second, wiped, other) = (101 << 8, 101 << 8 | 1, 201 << 8, 102 << 8);
+        assert!(crowded(&[expected(first), expected(other)]).is_empty());
+        assert_eq!(crowded(&[expected(first), expected(second)]).len(), 1);
+        assert_eq!(
+            crowded(&[expected(first), expected(other), expected(wiped)]).len(),
+            1
+        );
+    }
+
+    #[test]
+    fn a_missing_a_rotten_and_a_forgotten_replica_are_told() {
+        let expected = |disk| Expected {
+            chunk: 7,
+            disk: disk << 8,
+            length: 10,
+            checksum: 5,
+        };
         let found = |disk, chunk, checksum| Found {
-            disk,
+            disk: disk << 8,
             chunk,
             length: 10,
             checksum,
@@ -215,10 +250,10 @@ mod tests {
         let good = [found(1, 7, Some(5)), found(2, 7, Some(5))];
         assert!(compare(&all, &good, &[]).is_empty());
         assert_eq!(compare(&all, &good[..1], &[]).len(), 1);
-        assert!(compare(&all, &good[..1], &[2]).is_empty());
+        assert!(compare(&all, &good[..1], &[2 << 8]).is_empty());
         assert_eq!(compare(&all, &[found(1, 7, Some(6)), good[1]], &[]).len(), 1);
-        assert_eq!(compare(&all, &[found(1, 7, None), good[1]], &[1]).len(), 0);
-        assert_eq!(compare(&all, &[], &[1, 2]).len(), 1, "nobody has it");
+        assert_eq!(compare(&all, &[found(1, 7, None), good[1]], &[1 << 8]).len(), 0);
+        assert_eq!(compare(&all, &[], &[1 << 8, 2 << 8]).len(), 1, "nobody has it");
         assert_eq!(
             compare(&all, &[good[0], good[1], found(1, 8, Some(1))], &[]).len(),
             1
