@@ -233,13 +233,13 @@ mod tests {
 
     #[test]
     fn a_missing_a_rotten_and_a_forgotten_replica_are_told() {
-        let expected = |disk| Expected {
+        let expected = |disk: u64| Expected {
             chunk: 7,
             disk: disk << 8,
             length: 10,
             checksum: 5,
         };
-        let found = |disk, chunk, checksum| Found {
+        let found = |disk: u64, chunk, checksum| Found {
             disk: disk << 8,
             chunk,
             length: 10,
