@@ -137,6 +137,12 @@ impl SimDisk {
         Some(bytes)
     }
 
+    /// Bytes of a file; `None` if there is none.
+    pub fn length(&self, name: &str) -> Option<u64> {
+        let state = self.state();
+        Some(state.inodes.get(state.now.files.get(name)?)?.length)
+    }
+
     /// Replaces a file, durably, whatever was in it; makes it (and its directory) if there is none.
     pub fn set_contents(&self, name: &str, bytes: &[u8]) {
         let mut state = self.state();

@@ -110,9 +110,10 @@ impl Offline {
     }
 }
 
-/// Opening makes room for a journal that goes on: as little as a store can do with.
+/// Opening makes room for what is to come: as little as a store can do with.
 fn small() -> StoreConfig {
     StoreConfig {
+        spare_slots: [0; 4],
         segment_bytes: 64 << 10,
         batch_bytes: 16 << 10,
         small_bytes: 4 << 10,

@@ -137,7 +137,6 @@ impl Cluster {
             return;
         }
         self.world.power_on(host);
-        self.world.reconnect(host);
         match node {
             Node::Meta(at) => self.start_meta(at),
             Node::Chunk(at) => self.start_chunk(at),

@@ -244,17 +244,14 @@ impl Nemesis {
             DiskFault::Misdirected(nth) => disk.misdirect_write(nth),
             DiskFault::Flip => {
                 let files = disk.files().into_iter().filter(|name| name.contains('/'));
-                let files: Vec<(String, usize)> = files
-                    .map(|name| (disk.contents(&name).map_or(0, |bytes| bytes.len()), name))
-                    .filter(|(length, _)| *length > 0)
-                    .map(|(length, name)| (name, length))
-                    .collect();
+                let lengths = files.map(|name| (disk.length(&name).unwrap_or(0), name));
+                let files: Vec<(u64, String)> = lengths.filter(|(length, _)| *length > 0).collect();
                 if files.is_empty() {
                     return;
                 }
-                let (name, length) = &files[self.rng.below(files.len() as u64) as usize];
+                let (length, name) = &files[self.rng.below(files.len() as u64) as usize];
                 // Slot files begin with what is used first.
-                let offset = self.rng.below((*length as u64).min(1 << 20));
+                let offset = self.rng.below((*length).min(1 << 20));
                 disk.flip(name, offset, self.rng.below(8) as u8);
                 sometimes("bit flipped");
             }

@@ -3,10 +3,9 @@
 use super::clock::{Sleep, Until};
 use super::fabric::Fabric;
 use super::host::{Host, HostId};
-use super::seams;
+use crate::BoxFuture;
 use crate::clock::Monotonic;
 use crate::rng::{Rng, SeededRng};
-use crate::{BoxFuture, Env};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -41,12 +40,12 @@ pub struct Panicked {
 /// A seeded world. Clones are the same world.
 #[derive(Clone)]
 pub struct World {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     state: Mutex<State>,
-    ready: Arc<Ready>,
+    pub(super) ready: Arc<Ready>,
 }
 
 pub(super) struct State {
@@ -71,19 +70,19 @@ pub(super) enum Event {
 
 /// A task and its waker in one.
 pub(super) struct Task {
-    id: u64,
-    host: HostId,
+    pub(super) id: u64,
+    pub(super) host: HostId,
     name: String,
     queued: AtomicBool,
-    future: Mutex<Option<BoxFuture<()>>>,
+    pub(super) future: Mutex<Option<BoxFuture<()>>>,
     ready: Weak<Ready>,
 }
 
 /// Tasks that can go on, by id: the order in which they were woken may depend on chance outside (tokio's `watch` wakes
 /// its receivers in any order), the set does not.
-type Ready = Mutex<BTreeMap<u64, Arc<Task>>>;
+pub(super) type Ready = Mutex<BTreeMap<u64, Arc<Task>>>;
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -158,38 +157,6 @@ impl World {
     /// Takes the panics since the last call.
     pub fn take_panics(&self) -> Vec<Panicked> {
         std::mem::take(&mut self.state().panics)
-    }
-
-    /// Adds a host with power and no process. Its monotonic clock shows a time of its own.
-    ///
-    /// # Panics
-    /// With more than 65,536 hosts.
-    pub fn add_host(&self, name: &str) -> HostId {
-        let mut state = self.state();
-        let id = HostId(u16::try_from(state.hosts.len()).expect("a world has few hosts"));
-        let begun = state.rng.below(1 << 40);
-        state.hosts.push(Host::new(name.to_owned(), begun));
-        id
-    }
-
-    /// Begins a process on the host, which must have power and none: these are its seams.
-    ///
-    /// # Panics
-    /// If a process is there, or no power.
-    pub fn env(&self, host: HostId) -> Env {
-        let mut state = self.state();
-        let seed = state.rng.next_u64();
-        let entry = &mut state.hosts[usize::from(host.0)];
-        assert!(
-            entry.power && !entry.alive,
-            "{} has no room for a process",
-            entry.name
-        );
-        entry.alive = true;
-        entry.process += 1;
-        let process = entry.process;
-        drop(state);
-        seams::env(self, host, process, seed)
     }
 
     /// Starts a task of the process on `host`; dropped if that is another one by now.
@@ -355,82 +322,5 @@ impl World {
         if alive {
             *lock(&task.future) = Some(future);
         }
-    }
-
-    /// Ends the process at once, as `kill -9` does: its peers' connections are reset, if that can reach them.
-    pub fn kill(&self, host: HostId) {
-        self.end(host, false);
-    }
-
-    /// Takes the power away: no peer hears anything. Give disks their [`crate::sim::SimDisk::crash`] as well.
-    pub fn power_off(&self, host: HostId) {
-        self.end(host, true);
-    }
-
-    fn end(&self, host: HostId, silent: bool) {
-        let (tasks, parked) = {
-            let mut state = self.state();
-            state.note(u64::from(host.0) << 1 | u64::from(silent));
-            super::fabric::process_ended(&mut state, host, silent);
-            let entry = &mut state.hosts[usize::from(host.0)];
-            entry.alive = false;
-            entry.paused = false;
-            entry.power = !silent;
-            (
-                std::mem::take(&mut entry.tasks),
-                std::mem::take(&mut entry.parked),
-            )
-        };
-        lock(&self.shared.ready).retain(|_, task| task.host != host);
-        drop(parked);
-        for task in tasks.values() {
-            let future = lock(&task.future).take();
-            drop(future);
-        }
-        // What the dropped futures woke of their own kind.
-        lock(&self.shared.ready).retain(|_, task| task.host != host);
-    }
-
-    /// Gives power back; the monotonic clock begins anew.
-    pub fn power_on(&self, host: HostId) {
-        let mut state = self.state();
-        let (now, begun) = (state.now, state.rng.below(1 << 40));
-        let entry = &mut state.hosts[usize::from(host.0)];
-        entry.power = true;
-        entry.since = now;
-        entry.begun = begun;
-    }
-
-    /// The process does not run until [`World::resume`], as after SIGSTOP; its clocks and its kernel go on.
-    pub fn pause(&self, host: HostId) {
-        self.state().hosts[usize::from(host.0)].paused = true;
-    }
-
-    /// See [`World::pause`].
-    pub fn resume(&self, host: HostId) {
-        let parked = {
-            let mut state = self.state();
-            let entry = &mut state.hosts[usize::from(host.0)];
-            entry.paused = false;
-            std::mem::take(&mut entry.parked)
-        };
-        lock(&self.shared.ready).extend(parked.into_iter().map(|task| (task.id, task)));
-    }
-
-    /// True while a process runs (or is paused) on the host.
-    pub fn is_alive(&self, host: HostId) -> bool {
-        self.state().hosts[usize::from(host.0)].alive
-    }
-
-    /// The host's monotonic clock runs fast by so many millionths from now on.
-    pub fn set_drift(&self, host: HostId, ppm: i64) {
-        let mut state = self.state();
-        let now = state.now;
-        state.hosts[usize::from(host.0)].set_drift(now, ppm);
-    }
-
-    /// The host's wall clock is wrong by so many microseconds from now on.
-    pub fn set_wall_error(&self, host: HostId, micros: i64) {
-        self.state().hosts[usize::from(host.0)].wall_error = micros;
     }
 }

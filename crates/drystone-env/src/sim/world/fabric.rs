@@ -4,25 +4,14 @@
 //! it again, and arrives when the link heals, however late; nobody is told. A connection whose other process died is
 //! reset once something reaches its host; a host without power says nothing.
 
-use super::clock::{Sleep, Until};
 use super::executor::{Event, State, World};
 use super::host::HostId;
-use super::pipe::{Pipe, Segment, WINDOW};
-use crate::BoxFuture;
-use crate::net::{BoxStream, Listener, Net};
+use super::net::Listening;
+use super::pipe::{Pipe, Segment};
 use crate::rng::Rng;
-use bytes::{Buf, Bytes};
-use futures_io::{AsyncRead, AsyncWrite};
-use std::collections::{BTreeMap, VecDeque};
-use std::future::{Future, poll_fn};
-use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::collections::BTreeMap;
+use std::task::Waker;
 
-/// Attempts to connect to a host that does not answer, each twice as long: a minute, as Linux' default nearly does.
-const CONNECT_ATTEMPTS: u32 = 6;
-const FIRST_ATTEMPT: u64 = 1_000_000;
 /// What was lost is sent again after this long.
 const RETRANSMIT: u64 = 200_000;
 
@@ -71,27 +60,20 @@ pub struct NetStats {
 #[derive(Default)]
 pub(super) struct Fabric {
     links: BTreeMap<(HostId, HostId), Link>,
-    pipes: BTreeMap<u64, Pipe>,
-    listeners: BTreeMap<(HostId, u16), Listening>,
-    next_pipe: u64,
-    next_port: u16,
-    stats: NetStats,
-}
-
-struct Listening {
-    process: u64,
-    /// Numbers of the pipes towards the listener, and where they come from.
-    queue: VecDeque<(u64, SocketAddr)>,
-    waker: Option<Waker>,
+    pub(super) pipes: BTreeMap<u64, Pipe>,
+    pub(super) listeners: BTreeMap<(HostId, u16), Listening>,
+    pub(super) next_pipe: u64,
+    pub(super) next_port: u16,
+    pub(super) stats: NetStats,
 }
 
 impl Fabric {
-    fn link(&self, from: HostId, to: HostId) -> Link {
+    pub(super) fn link(&self, from: HostId, to: HostId) -> Link {
         self.links.get(&(from, to)).copied().unwrap_or_default()
     }
 
     /// Both ends are gone: nobody can see what is left.
-    fn forget(&mut self, pipe: u64) {
+    pub(super) fn forget(&mut self, pipe: u64) {
         let gone = |pipe: &Pipe| pipe.writer_gone && pipe.reader_gone;
         if self.pipes.get(&pipe).is_none_or(gone) && self.pipes.get(&(pipe ^ 1)).is_none_or(gone) {
             self.pipes.remove(&pipe);
@@ -101,7 +83,7 @@ impl Fabric {
 }
 
 /// Puts a segment on its way.
-fn send(state: &mut State, number: u64, segment: Segment) {
+pub(super) fn send(state: &mut State, number: u64, segment: Segment) {
     let Some(pipe) = state.fabric.pipes.get(&number) else {
         return;
     };
@@ -208,6 +190,12 @@ pub(super) fn process_ended(state: &mut State, host: HostId, silent: bool) {
     }
 }
 
+/// What waited for this host's power goes on.
+pub(super) fn power_is_back(state: &mut State, host: HostId) {
+    let wakers = heal(state, |pipe| pipe.to == host, |_| false);
+    debug_assert!(wakers.is_empty(), "nothing is acknowledged by it");
+}
+
 /// What waited for this link (or this host's power) goes on.
 fn heal(state: &mut State, matches: impl Fn(&Pipe) -> bool, back: impl Fn(&Pipe) -> bool) -> Vec<Waker> {
     let mut wakers = Vec::new();
@@ -270,322 +258,8 @@ impl World {
         self.set_link(from, to, Link::default());
     }
 
-    /// What waited for the host's power goes on: call it after [`World::power_on`].
-    pub fn reconnect(&self, host: HostId) {
-        let mut state = self.state();
-        let wakers = heal(&mut state, |pipe| pipe.to == host, |_| false);
-        drop(state);
-        wakers.into_iter().for_each(Waker::wake);
-    }
-
     /// What the network has done.
     pub fn net_stats(&self) -> NetStats {
         self.state().fabric.stats
-    }
-}
-
-/// The network as one process sees it.
-pub(super) struct HostNet {
-    pub(super) world: World,
-    pub(super) host: HostId,
-    pub(super) process: u64,
-}
-
-enum Knock {
-    /// No answer: a link is cut or there is no power.
-    Silence,
-    /// The time to the answer.
-    Travel(u64),
-}
-
-fn knock(state: &mut State, from: HostId, to: HostId) -> Knock {
-    let Some(host) = state.hosts.get(usize::from(to.0)) else {
-        return Knock::Silence;
-    };
-    let power = host.power;
-    let (there, back) = (state.fabric.link(from, to), state.fabric.link(to, from));
-    if !power || !there.open || !back.open {
-        state.fabric.stats.unanswered += 1;
-        return Knock::Silence;
-    }
-    let mut delay = 0;
-    for link in [there, back] {
-        let (low, high) = link.delay;
-        delay += low + state.rng.below(high.saturating_sub(low) + 1);
-    }
-    Knock::Travel(delay)
-}
-
-/// Makes the connection; the answer is the pipe towards the listener.
-fn open(
-    state: &mut State,
-    from: HostId,
-    process: u64,
-    to: HostId,
-    port: u16,
-) -> io::Result<(u64, Option<Waker>)> {
-    let caller = &state.hosts[usize::from(from.0)];
-    if !caller.alive || caller.process != process {
-        return Err(io::ErrorKind::NotConnected.into());
-    }
-    let Some(listening) = state.fabric.listeners.get_mut(&(to, port)) else {
-        return Err(io::ErrorKind::ConnectionRefused.into());
-    };
-    let number = state.fabric.next_pipe;
-    state.fabric.next_pipe += 2;
-    let peer = SocketAddr::new(from.ip(), 1024 + (number / 2 % 60_000) as u16);
-    listening.queue.push_back((number, peer));
-    let waker = listening.waker.take();
-    state.fabric.pipes.insert(number, Pipe::new(from, to));
-    state.fabric.pipes.insert(number ^ 1, Pipe::new(to, from));
-    state.fabric.stats.connections += 1;
-    Ok((number, waker))
-}
-
-impl Net for HostNet {
-    fn connect(&self, address: &str) -> BoxFuture<io::Result<BoxStream>> {
-        let (world, from, process) = (self.world.clone(), self.host, self.process);
-        let address: Result<SocketAddr, _> = address.parse();
-        Box::pin(async move {
-            let address = address.map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-            let to = HostId::of(address.ip()).ok_or(io::ErrorKind::AddrNotAvailable)?;
-            let sleep = |micros: u64| {
-                let at = world.state().now + micros;
-                Sleep {
-                    world: world.clone(),
-                    until: Until::World(at),
-                    key: None,
-                }
-            };
-            for attempt in 0..CONNECT_ATTEMPTS {
-                let answer = knock(&mut world.state(), from, to);
-                match answer {
-                    Knock::Silence => sleep(FIRST_ATTEMPT << attempt).await,
-                    Knock::Travel(time) => {
-                        sleep(time).await;
-                        let (number, waker) = open(&mut world.state(), from, process, to, address.port())?;
-                        waker.into_iter().for_each(Waker::wake);
-                        let end = End {
-                            world: world.clone(),
-                            incoming: number ^ 1,
-                        };
-                        return Ok(Box::new(end) as BoxStream);
-                    }
-                }
-            }
-            Err(io::ErrorKind::TimedOut.into())
-        })
-    }
-
-    fn bind(&self, address: SocketAddr) -> BoxFuture<io::Result<Box<dyn Listener>>> {
-        let listener = self.listen(address);
-        Box::pin(std::future::ready(listener))
-    }
-}
-
-impl HostNet {
-    fn listen(&self, address: SocketAddr) -> io::Result<Box<dyn Listener>> {
-        let mut state = self.world.state();
-        let mut port = address.port();
-        while port == 0 {
-            state.fabric.next_port = (state.fabric.next_port + 1) % 10_000;
-            let candidate = 40_000 + state.fabric.next_port;
-            if !state.fabric.listeners.contains_key(&(self.host, candidate)) {
-                port = candidate;
-            }
-        }
-        if state.fabric.listeners.contains_key(&(self.host, port)) {
-            return Err(io::ErrorKind::AddrInUse.into());
-        }
-        let listening = Listening {
-            process: self.process,
-            queue: VecDeque::new(),
-            waker: None,
-        };
-        state.fabric.listeners.insert((self.host, port), listening);
-        Ok(Box::new(HostListener {
-            world: self.world.clone(),
-            host: self.host,
-            process: self.process,
-            port,
-        }))
-    }
-}
-
-struct HostListener {
-    world: World,
-    host: HostId,
-    process: u64,
-    port: u16,
-}
-
-impl Listener for HostListener {
-    fn address(&self) -> SocketAddr {
-        SocketAddr::new(self.host.ip(), self.port)
-    }
-
-    fn accept(&mut self) -> Pin<Box<dyn Future<Output = io::Result<(BoxStream, SocketAddr)>> + Send + '_>> {
-        Box::pin(poll_fn(|context| {
-            let mut state = self.world.state();
-            let Some(listening) = state.fabric.listeners.get_mut(&(self.host, self.port)) else {
-                return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
-            };
-            match listening.queue.pop_front() {
-                Some((number, peer)) => {
-                    let end = End {
-                        world: self.world.clone(),
-                        incoming: number,
-                    };
-                    Poll::Ready(Ok((Box::new(end) as BoxStream, peer)))
-                }
-                None => {
-                    listening.waker = Some(context.waker().clone());
-                    Poll::Pending
-                }
-            }
-        }))
-    }
-}
-
-impl Drop for HostListener {
-    fn drop(&mut self) {
-        let mut state = self.world.state();
-        let key = (self.host, self.port);
-        let ours = |listening: &Listening| listening.process == self.process;
-        if state.fabric.listeners.get(&key).is_some_and(ours) {
-            let listening = state.fabric.listeners.remove(&key);
-            for (number, _) in listening.into_iter().flat_map(|listening| listening.queue) {
-                close(&mut state, number);
-            }
-        }
-    }
-}
-
-/// One end of a connection.
-struct End {
-    world: World,
-    /// The pipe that is read here; the other direction is written.
-    incoming: u64,
-}
-
-/// The end that reads `incoming` goes away.
-fn close(state: &mut State, incoming: u64) {
-    let Some(pipe) = state.fabric.pipes.get_mut(&incoming) else {
-        return;
-    };
-    if pipe.reader_gone {
-        return;
-    }
-    pipe.reader_gone = true;
-    pipe.reader = None;
-    let unread = !pipe.arrived.is_empty();
-    pipe.arrived.clear();
-    let Some(outgoing) = state.fabric.pipes.get_mut(&(incoming ^ 1)) else {
-        return;
-    };
-    if !outgoing.writer_gone {
-        outgoing.writer_gone = true;
-        outgoing.writer = None;
-        send(
-            state,
-            incoming ^ 1,
-            if unread { Segment::Reset } else { Segment::Fin },
-        );
-    }
-    state.fabric.forget(incoming);
-}
-
-impl AsyncRead for End {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, out: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut guard = self.world.state();
-        let state = &mut *guard;
-        let Some(pipe) = state.fabric.pipes.get(&self.incoming) else {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        };
-        let back = state.fabric.link(pipe.to, pipe.from).open;
-        let pipe = state
-            .fabric
-            .pipes
-            .get_mut(&self.incoming)
-            .expect("it was there just now");
-        let Some(data) = pipe.arrived.front_mut() else {
-            if pipe.reset {
-                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-            }
-            if pipe.ended {
-                return Poll::Ready(Ok(0));
-            }
-            pipe.reader = Some(context.waker().clone());
-            return Poll::Pending;
-        };
-        let count = data.len().min(out.len());
-        out[..count].copy_from_slice(&data[..count]);
-        data.advance(count);
-        if data.is_empty() {
-            pipe.arrived.pop_front();
-        }
-        let waker = if back {
-            pipe.acknowledge(count)
-        } else {
-            pipe.unacknowledged += count;
-            None
-        };
-        drop(guard);
-        waker.into_iter().for_each(Waker::wake);
-        Poll::Ready(Ok(count))
-    }
-}
-
-impl AsyncWrite for End {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        let mut guard = self.world.state();
-        let state = &mut *guard;
-        let number = self.incoming ^ 1;
-        let Some(pipe) = state.fabric.pipes.get_mut(&number) else {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        };
-        if pipe.reset || pipe.writer_gone {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        let mut count = data.len().min(WINDOW.saturating_sub(pipe.held));
-        if count == 0 && !data.is_empty() {
-            pipe.writer = Some(context.waker().clone());
-            return Poll::Pending;
-        }
-        // A write may be cut short anywhere.
-        if count > 1 && state.rng.chance(1, 16) {
-            count = 1 + state.rng.below(count as u64 - 1) as usize;
-        }
-        pipe.held += count;
-        state.fabric.stats.bytes += count as u64;
-        send(
-            state,
-            number,
-            Segment::Data(Bytes::copy_from_slice(&data[..count])),
-        );
-        Poll::Ready(Ok(count))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut guard = self.world.state();
-        let number = self.incoming ^ 1;
-        if let Some(pipe) = guard.fabric.pipes.get_mut(&number)
-            && !pipe.writer_gone
-        {
-            pipe.writer_gone = true;
-            pipe.writer = None;
-            send(&mut guard, number, Segment::Fin);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Drop for End {
-    fn drop(&mut self) {
-        close(&mut self.world.state(), self.incoming);
     }
 }

@@ -10,10 +10,13 @@
 //! else can tell. Polling takes a microsecond of the world's time.
 
 mod clock;
+mod end;
 mod executor;
 mod fabric;
 mod host;
+mod net;
 mod pipe;
+mod process;
 mod seams;
 #[cfg(test)]
 mod tests;

@@ -2,8 +2,8 @@
 
 use super::clock::HostClock;
 use super::executor::World;
-use super::fabric::HostNet;
 use super::host::HostId;
+use super::net::HostNet;
 use crate::spawn::Spawn;
 use crate::{BoxFuture, Env};
 use std::sync::Arc;

@@ -145,7 +145,6 @@ fn a_killed_process_is_noticed_and_a_power_cut_is_not() {
         world.run_for(Duration::from_secs(100));
         assert_eq!(said(&log).len(), before, "half-open");
         world.power_on(b);
-        world.reconnect(b);
         world.run_for(Duration::from_secs(1));
         assert_eq!(
             said(&log).len(),
