@@ -62,7 +62,8 @@ bugs! {
     /// Apply takes chunks below the grant floor (and remembers their ranges), whose replicas may be deleted as
     /// orphans. Breaks S6.
     FloorNotChecked = "floor-not-checked";
-    /// A new leader hands out the last range of chunk ids of its predecessor again. Breaks S4 and S6.
+    /// A new leader hands out the last range of chunk ids of its predecessor again, and apply takes a chunk that is
+    /// recorded already. Planted on both sides, because each masks the other. Breaks S4 and S6.
     ChunkIdsAgain = "chunk-ids-again";
     /// A chunk is doomed when one reference to it goes, whatever others there are. Breaks S6.
     DoomedByOneReference = "doomed-by-one-reference";

@@ -50,7 +50,12 @@ impl<S: OrderedStore> Namespace<S> {
                     &record,
                 );
             }
-            self.tables.put_new(numbers(table::CHUNK, [chunk.id]), &chunk);
+            let key = numbers(table::CHUNK, [chunk.id]);
+            if planted(Bug::ChunkIdsAgain) {
+                self.tables.put(key, &chunk);
+            } else {
+                self.tables.put_new(key, &chunk);
+            }
         }
         Ok(recorded)
     }
@@ -70,6 +75,7 @@ impl<S: OrderedStore> Namespace<S> {
             .tables
             .load_record::<ChunkRecord>(&numbers(table::CHUNK, [id]))?
             .is_some()
+            && !planted(Bug::ChunkIdsAgain)
         {
             return refuse(Code::Conflict, format!("chunk {id} is recorded already"));
         }

@@ -19,6 +19,8 @@ pub struct Pace {
     pub pause: Duration,
     /// Deadline of each.
     pub deadline: Duration,
+    /// Every second client only looks.
+    pub readers: bool,
 }
 
 /// How far a place has come, whoever works there.
@@ -159,9 +161,10 @@ impl Clients {
 async fn work_off(env: Env, id: u32, seed: u64, pace: Pace, progress: Progress, work: Work) {
     let mut rng = SeededRng::new(seed);
     let client = workload::connect(&env, &work, pace.deadline).await;
+    let looks = pace.readers && id.is_multiple_of(2);
     while progress.left.load(Ordering::Relaxed) > 0 {
         progress.left.fetch_sub(1, Ordering::Relaxed);
-        let op = workload::choose(&mut rng, &work.writes);
+        let op = workload::choose(&mut rng, &work, looks);
         progress.changing.store(op.is_change(), Ordering::Relaxed);
         workload::recorded(&client, id, op, &work).await;
         progress.changing.store(false, Ordering::Relaxed);

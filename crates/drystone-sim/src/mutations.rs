@@ -29,10 +29,10 @@ fn case(bug: Bug) -> (Kind, u64) {
     match bug {
         Bug::AnswersNotKept
         | Bug::RepeatedAnew
-        | Bug::ReadsNotConfirmed
         | Bug::OrphanAboveFloor
         | Bug::FloorNotChecked
         | Bug::ChunkIdsAgain => (Kind::Retry, BUDGET),
+        Bug::ReadsNotConfirmed => (Kind::Names, BUDGET),
         Bug::UnverifiedRead => (Kind::Rot, BUDGET),
         Bug::LogCutAtDamage => (Kind::Lone, BUDGET),
         _ => (Kind::Mixed, BUDGET),

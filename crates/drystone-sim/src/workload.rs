@@ -33,6 +33,8 @@ pub struct Work {
     pub least_redundancy: u32,
     /// Names in one page of a listing.
     pub page: u32,
+    /// Bytes that one write has at most.
+    pub largest: u32,
     /// Looks at the disks when something is acknowledged.
     pub witness: Witness,
     /// What must not be: told at the end.
@@ -50,23 +52,23 @@ fn path(rng: &mut SeededRng) -> String {
     }
 }
 
-fn length(rng: &mut SeededRng) -> u32 {
+fn length(rng: &mut SeededRng, largest: u32) -> u32 {
     let most = match rng.below(10) {
         0 => 1,
         1..4 => 4 << 10,
         4..7 => 64 << 10,
         _ => 300 << 10,
     };
-    rng.below(most) as u32
+    rng.below(u64::from(largest).min(most)) as u32
 }
 
-/// What a client does next.
-pub fn choose(rng: &mut SeededRng, writes: &AtomicU32) -> Op {
+/// What a client does next: with `looks` it changes nothing.
+pub fn choose(rng: &mut SeededRng, work: &Work, looks: bool) -> Op {
     let piece = |rng: &mut SeededRng| {
-        let length = length(rng);
-        Piece::whole(writes.fetch_add(1, Ordering::Relaxed) + 1, length)
+        let length = length(rng, work.largest);
+        Piece::whole(work.writes.fetch_add(1, Ordering::Relaxed) + 1, length)
     };
-    match rng.below(100) {
+    match rng.below(if looks { 33 } else { 100 }) + if looks { 67 } else { 0 } {
         0..25 => Op::Put {
             path: path(rng),
             piece: piece(rng),

@@ -38,9 +38,11 @@ pub(super) enum Act {
         client: usize,
         time: u64,
     },
-    /// Who leads now and the other metadata servers do not hear each other for so long.
+    /// Who leads now and the other metadata servers do not hear each other for so long; for the first part of it the
+    /// leader stands still, so that it does not notice.
     CutLeader {
         time: u64,
+        still: u64,
     },
     /// Who leads now stands still for so long.
     PauseLeader {
@@ -164,9 +166,15 @@ impl Nemesis {
                 }
                 sometimes("client cut off during a change");
             }
-            Act::CutLeader { time } => {
+            Act::CutLeader { time, still } => {
                 let Some(leader) = cluster.leader() else { return };
-                let end = cluster.world.now().0 + time;
+                let now = cluster.world.now().0;
+                let end = now + time;
+                if still > 0 {
+                    cluster.world.pause(cluster.host(Node::Meta(leader)));
+                    self.at(now + still, Act::Resume(Node::Meta(leader)));
+                    sometimes("leader deposed while it stood still");
+                }
                 for other in (0..cluster.metas.len()).filter(|other| *other != leader) {
                     for (a, b) in [(leader, other), (other, leader)] {
                         let (a, b) = (cluster.host(Node::Meta(a)), cluster.host(Node::Meta(b)));

@@ -75,10 +75,11 @@ impl Nemesis {
     }
 
     /// What the two servers that may lose or garble something do lose: nothing, or one thing each.
-    pub(super) fn add_loss(&mut self, from: u64, end: u64) {
+    pub(super) fn add_loss(&mut self, stage: &Stage, from: u64, end: u64) {
         let nth = 1 + self.rng.below(30);
         let chunk = Node::Chunk(self.liars.0);
         let how = match self.rng.below(10) {
+            _ if stage.cluster.chunks.is_empty() => None,
             0 => Some(DiskFault::Sync(nth)),
             1 => Some(DiskFault::Write(nth)),
             2 => Some(DiskFault::Read(nth)),

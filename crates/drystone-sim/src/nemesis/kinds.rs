@@ -14,6 +14,7 @@ impl Nemesis {
             Kind::Mixed | Kind::Lone => {}
             Kind::Retry => self.add_lost_answers(stage, begin, end),
             Kind::Rot => self.add_rot(begin, end),
+            Kind::Names => self.add_depositions(stage, begin, end),
         }
     }
 
@@ -50,7 +51,7 @@ impl Nemesis {
         for _ in 0..5 {
             let from = begin + self.rng.below(end - begin);
             let time = 1_000_000 + self.rng.below(3_000_000);
-            self.at(from, Act::CutLeader { time });
+            self.at(from, Act::CutLeader { time, still: 0 });
         }
         for _ in 0..6 {
             let from = begin + self.rng.below(end - begin);
@@ -61,6 +62,22 @@ impl Nemesis {
                 self.at(from, Act::StopLeader { power: false });
                 self.at((from + time).min(end), Act::RestartMetas);
             }
+        }
+    }
+
+    /// One leader after the other is cut off from the other voters and from nobody else, most of them while they stand
+    /// still; leadership moves in between, so that clients stay with servers that do not lead.
+    fn add_depositions(&mut self, stage: &Stage, begin: u64, end: u64) {
+        let metas = stage.cluster.metas.len() as u64;
+        let mut from = begin;
+        while from < end {
+            let still = [0, 600_000, 1_400_000][self.rng.below(3) as usize];
+            let time = still + 700_000 + self.rng.below(800_000);
+            self.at(from, Act::CutLeader { time, still });
+            from += time + self.rng.below(500_000);
+            let to = self.rng.below(metas) as usize;
+            self.at(from, Act::TransferLeader(to));
+            from += 100_000 + self.rng.below(500_000);
         }
     }
 

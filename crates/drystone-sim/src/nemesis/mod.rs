@@ -21,7 +21,8 @@ const ROOM: u64 = 8 << 30;
 /// The faults of one run.
 pub struct Nemesis {
     schedule: BTreeMap<(u64, u32), Act>,
-    /// The one chunk server and the one metadata server that may lose or garble what they had.
+    /// The one chunk server and the one metadata server that may lose or garble what they had; of chunk servers there
+    /// may be none.
     liars: (usize, usize),
     rng: SeededRng,
 }
@@ -31,7 +32,7 @@ impl Nemesis {
     pub fn draw(stage: &Stage, rng: &mut SeededRng, begin: u64, end: u64) -> Self {
         let cluster = &stage.cluster;
         let liars = (
-            rng.below(cluster.chunks.len() as u64) as usize,
+            rng.below(cluster.chunks.len().max(1) as u64) as usize,
             rng.below(cluster.metas.len() as u64) as usize,
         );
         if rng.chance(1, 2) {
@@ -49,7 +50,7 @@ impl Nemesis {
             let to = (from + 1 + rng.below(most)).min(end);
             nemesis.add(stage, from, to);
         }
-        nemesis.add_loss(begin + rng.below(end - begin), end);
+        nemesis.add_loss(stage, begin + rng.below(end - begin), end);
         nemesis
     }
 

@@ -16,6 +16,8 @@ pub enum Kind {
     Rot,
     /// One voter, whose log is damaged in one place: it refuses to start, or has lost nothing.
     Lone,
+    /// Names and tiny contents only, no chunk server: leaders are deposed without knowing it while clients look.
+    Names,
 }
 
 impl Kind {
@@ -26,6 +28,7 @@ impl Kind {
             Kind::Retry => "retry",
             Kind::Rot => "rot",
             Kind::Lone => "lone",
+            Kind::Names => "names",
         }
     }
 
@@ -39,6 +42,29 @@ impl Kind {
                 // What the log has lost must not be in a checkpoint.
                 shape.checkpoint = Duration::from_secs(600);
             }
+            Kind::Names => {
+                shape.chunks = 0;
+                shape.inline_max = 4096;
+                // Two of three voters are to do.
+                shape.policy.degraded_minimum = 2;
+            }
+        }
+    }
+
+    /// Bytes that one write has at most.
+    pub(super) fn largest(self) -> u32 {
+        match self {
+            // Appended to a few times it still is inline.
+            Kind::Names => 300,
+            _ => 300 << 10,
+        }
+    }
+
+    /// How long the cluster takes to delete what nothing refers to.
+    pub(super) fn settles(self, shape: &Shape) -> Duration {
+        match self {
+            Kind::Names => Duration::from_secs(2),
+            _ => shape.grant_age * 3 + shape.doomed_grace + Duration::from_secs(30),
         }
     }
 
@@ -52,6 +78,12 @@ impl Kind {
                 pace.deadline = Duration::from_secs(8);
                 pace.pause = Duration::from_millis(300);
                 pace.operations = 40;
+            }
+            Kind::Names => {
+                *length = 8_000_000;
+                pace.pause = Duration::from_millis(60);
+                pace.operations = 80;
+                pace.readers = true;
             }
         }
     }

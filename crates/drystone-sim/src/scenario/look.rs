@@ -61,7 +61,8 @@ pub(super) async fn staged(client: Client, chunks: Vec<u64>) -> BTreeSet<u64> {
 /// A file can be written, soon.
 async fn write_last(client: &Client, env: &Env, work: &Work) {
     for _ in 0..ATTEMPTS {
-        let piece = Piece::whole(work.writes.fetch_add(1, Ordering::Relaxed) + 1, 100_000);
+        let write = work.writes.fetch_add(1, Ordering::Relaxed) + 1;
+        let piece = Piece::whole(write, work.largest.min(100_000));
         let op = Op::Put {
             path: "last".to_owned(),
             piece,

@@ -124,6 +124,7 @@ fn draw_pace(rng: &mut SeededRng) -> (Pace, u64) {
         operations,
         pause: Duration::from_micros(2 * length / u64::from(operations)),
         deadline: Duration::from_millis([800, 3000, 8000][rng.below(3) as usize]),
+        readers: false,
     };
     (pace, length)
 }
@@ -138,6 +139,7 @@ impl Run {
             writes: Arc::new(AtomicU32::new(0)),
             least_redundancy: shape.least_redundancy(),
             page: 1000,
+            largest: kind.largest(),
             witness: Witness::new(Arc::clone(&cluster.chunk_disks), Arc::clone(&cluster.harmed), rng),
             violations: Arc::default(),
         };
@@ -262,8 +264,7 @@ impl Run {
             return;
         };
         // What nothing refers to is deleted once it is below the floor and its grace is over.
-        let shape = &self.stage.cluster.shape;
-        let settle = shape.grant_age * 3 + shape.doomed_grace + Duration::from_secs(30);
+        let settle = self.kind.settles(&self.stage.cluster.shape);
         self.pass(world.now().0 + settle.as_micros() as u64);
         self.same_state();
         self.compare(&env, &client, &expected);
