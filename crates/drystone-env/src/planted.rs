@@ -73,6 +73,8 @@ bugs! {
     ListSkips = "list-skips";
     /// A directory may be renamed to a place below itself. Breaks promise 2: the tree falls apart.
     RenameBelowItself = "rename-below-itself";
+    /// Raft's messages count whichever process of a member sends them. Breaks S10, and with it the rest.
+    EveryProcessHeard = "every-process-heard";
     /// Apply does not check the precondition of a publication. Breaks promise 2.
     PreconditionNotChecked = "precondition-not-checked";
 }

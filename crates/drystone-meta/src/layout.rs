@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! identity, boot-a, boot-b   drystone-identity
-//! begun                      empty; the log has been opened once and must exist from now on
+//! begun                      u64 drawn then; the log has been opened once and must exist from now on
 //! log/                       the Raft log, drystone-wal
 //! state/N                    the state store; the highest N counts, others are remains
 //! state/new                  a snapshot that is being installed; does not count
@@ -36,22 +36,30 @@ fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// True if the log has been opened before.
-pub(crate) fn has_begun(disk: &dyn Disk) -> io::Result<bool> {
-    match disk.open(BEGUN, OpenOptions::default()) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+/// The number of the log, if it has been opened before; 0 where none was drawn.
+pub(crate) fn begun(disk: &dyn Disk) -> io::Result<Option<u64>> {
+    let file = match disk.open(BEGUN, OpenOptions::default()) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut number = [0; 8];
+    match file.read_at(&mut number, 0) {
+        Ok(()) => Ok(Some(u64::from_le_bytes(number))),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Some(0)),
         Err(error) => Err(error),
     }
 }
 
-/// Remembers, durably, that the log has been opened.
-pub(crate) fn set_begun(disk: &dyn Disk) -> io::Result<()> {
+/// Remembers, durably, that the log has been opened, and its number.
+pub(crate) fn set_begun(disk: &dyn Disk, number: u64) -> io::Result<()> {
     let options = OpenOptions {
         create: true,
         ..OpenOptions::default()
     };
-    disk.open(BEGUN, options)?.sync_data()?;
+    let file = disk.open(BEGUN, options)?;
+    file.write_at(&number.to_le_bytes(), 0)?;
+    file.sync_data()?;
     disk.sync_dir("")
 }
 

@@ -34,6 +34,7 @@ mod log_time;
 mod message;
 mod metrics;
 mod peers;
+mod processes;
 mod rebuild;
 mod service;
 mod shared;

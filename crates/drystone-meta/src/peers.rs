@@ -2,12 +2,13 @@
 
 use crate::message::ToRaft;
 use crate::metrics::Metrics;
+use crate::processes::Process;
 use crate::shared::{Shared, lock};
 use drystone_proto::raft::{ConfChange, RaftMessage, RaftMessages};
 use drystone_proto::record::{NodeRecord, role};
 use drystone_proto::{Kind, Message, Priority};
 use drystone_rpc::Channels;
-use drystone_types::NodeId;
+use drystone_types::{BootId, NodeId};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -64,23 +65,23 @@ pub(crate) struct Transport {
     inbox_bytes: AtomicUsize,
     addresses: std::sync::Arc<Peers>,
     /// Told with every batch.
-    address: String,
+    me: Process,
 }
 
 impl Transport {
-    /// Sends over `channels` to where `addresses` says; this server is at `address`.
+    /// Sends over `channels` to where `addresses` says; this process is `me`.
     pub(crate) fn new(
         channels: Channels,
         addresses: std::sync::Arc<Peers>,
         metrics: Metrics,
-        address: String,
+        me: Process,
     ) -> Self {
         Self {
             channels,
             metrics,
             inbox_bytes: AtomicUsize::new(0),
             addresses,
-            address,
+            me,
         }
     }
 
@@ -93,7 +94,10 @@ impl Transport {
         let channel = self.channels.to_node(&address, to);
         let mut batch = RaftMessages {
             messages: Vec::new(),
-            address: self.address.clone(),
+            address: self.me.address.clone(),
+            boot_counter: self.me.boot.counter,
+            boot_random: self.me.boot.random,
+            log: self.me.log,
         };
         let mut bytes = 0;
         for message in messages {
@@ -118,9 +122,23 @@ impl Transport {
         batch.messages.clear();
     }
 
-    /// Hands messages that arrived to the raft thread, unless too much waits there. Where `from` is comes with them:
+    /// Hands messages that arrived to the raft thread, unless too much waits there, or another process of the member
+    /// counts. Where `from` is comes with them:
     /// this server may have been away when it joined, and lack the entries that would say so until it can answer.
     pub(crate) fn deliver(&self, shared: &Shared, from: NodeId, messages: RaftMessages) {
+        let boot = BootId {
+            counter: messages.boot_counter,
+            random: messages.boot_random,
+        };
+        let process = Process::new(boot, messages.log, messages.address.clone());
+        let record = || shared.read().node(from.0).cloned();
+        if !shared
+            .processes
+            .hear(from, process, shared.env.clock.now(), record)
+        {
+            self.metrics.raft_dropped.inc_by(messages.messages.len() as u64);
+            return;
+        }
         if self.addresses.address(from).as_deref() != Some(messages.address.as_str()) {
             self.addresses.learn(from, &messages.address);
         }

@@ -7,6 +7,7 @@ use crate::gate::Gate;
 use crate::message::{AppliedState, RaftView, ToFlush, ToRaft};
 use crate::metrics::Metrics;
 use crate::peers::{Peers, Transport};
+use crate::processes::{Process, Processes};
 use crate::service::{Front, MetaService};
 use crate::shared::{Shared, State, Threads, lock};
 use crate::snapshot::{Snapshots, settings_of};
@@ -83,6 +84,8 @@ struct Ground {
     directory: MetadataDirectory,
     identity: Identity,
     boot: BootId,
+    /// Number of its log.
+    log: u64,
     state: State,
     node: RaftNode,
     opened: Opened,
@@ -168,8 +171,8 @@ fn open(
         drystone_identity::boot(&*disk, &mut env.rng("boot")).map_err(|error| refuse(error.to_string()))?;
     layout::prepare(&*disk).map_err(|error| refuse(error.to_string()))?;
     let (state, damage) = open_state(&directory, &identity)?;
-    let begun = layout::has_begun(&*disk).map_err(|error| refuse(error.to_string()))?;
-    let raft = raft_config(config, &identity, boot, begun, &state);
+    let begun = layout::begun(&*disk).map_err(|error| refuse(error.to_string()))?;
+    let raft = raft_config(config, &identity, boot, begun.is_some(), &state);
     let rng = env.rng(&format!("raft {} {}", identity.node, boot.random));
     let (node, opened) = RaftNode::open(Arc::clone(&disk), raft, rng, pool).map_err(|error| match error {
         OpenError::StateBehindLog { .. } => {
@@ -189,7 +192,8 @@ fn open(
         },
         other => StartError::Raft(other.to_string()),
     })?;
-    layout::set_begun(&*disk).map_err(|error| refuse(error.to_string()))?;
+    let log = begun.unwrap_or_else(|| env.rng(&format!("log {}", boot.random)).next_u64());
+    layout::set_begun(&*disk, log).map_err(|error| refuse(error.to_string()))?;
     if let Some(torn) = &opened.torn {
         tracing::warn!(node = %identity.node, file = torn.file, offset = torn.offset, reason = torn.reason, "log: torn tail cut");
     }
@@ -201,6 +205,7 @@ fn open(
         directory,
         identity,
         boot,
+        log,
         state,
         node,
         opened,
@@ -277,6 +282,7 @@ fn run(env: Env, config: Config, address: String, ground: Ground, pool: BufferPo
         directory,
         identity,
         boot,
+        log,
         state,
         node,
         opened,
@@ -311,12 +317,14 @@ fn run(env: Env, config: Config, address: String, ground: Ground, pool: BufferPo
             channels.clone(),
             Arc::clone(&peers),
             metrics.clone(),
-            address.clone(),
+            Process::new(boot, log, address.clone()),
         ),
+        processes: Processes::new(identity.node, boot, log),
         env,
         config,
         identity,
         boot,
+        log,
         address,
         disk: directory.disk,
         states: directory.states,

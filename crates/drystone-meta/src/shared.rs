@@ -6,6 +6,7 @@ use crate::gate::Gate;
 use crate::message::{Applied, RaftView, ToFlush, ToRaft};
 use crate::metrics::Metrics;
 use crate::peers::{Peers, Transport};
+use crate::processes::Processes;
 use crate::snapshot::Snapshots;
 use crate::states::{StateStore, States};
 use drystone_env::{Disk, Env};
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) identity: Identity,
     pub(crate) boot: BootId,
+    /// Number of this server's log.
+    pub(crate) log: u64,
     /// Where others reach this server.
     pub(crate) address: String,
     pub(crate) disk: Arc<dyn Disk>,
@@ -40,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) channels: Channels,
     pub(crate) peers: Arc<Peers>,
     pub(crate) transport: Transport,
+    pub(crate) processes: Processes,
     pub(crate) reads: ReadQueue,
     pub(crate) gate: Gate,
     pub(crate) view: watch::Sender<RaftView>,

@@ -11,7 +11,7 @@ use drystone_proto::command::{ForgetReplicas, Housekeep, Initialize, Op, RaiseGr
 use drystone_proto::record::PolicyRecord;
 use drystone_proto::{Kind, Priority};
 use drystone_rpc::{CallError, CallOptions};
-use drystone_types::NodeId;
+use drystone_types::{Code, NodeId};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +34,8 @@ const DOOMED: usize = 16_384;
 const SCAN_EACH_ROUND: u64 = 100_000;
 /// Addresses asked in one attempt to introduce this server.
 const ATTEMPTS: usize = 16;
+/// A server that hears of no leader for so long introduces itself again: many elections.
+const FORGOTTEN: Duration = Duration::from_secs(5);
 /// Between attempts to introduce this server.
 const INTRODUCE: Duration = Duration::from_millis(300);
 
@@ -75,30 +77,64 @@ async fn feel_pulses(shared: &Arc<Shared>) {
     }
 }
 
+/// How often the state is asked which processes count.
+const PROCESSES: Duration = Duration::from_millis(500);
+
+/// Learns from the state which process of each member counts, and ends this one if it is not.
+async fn keep_to_one_process(shared: &Arc<Shared>) {
+    loop {
+        let over = {
+            let state = shared.read();
+            let now = shared.env.clock.now();
+            state
+                .nodes()
+                .find_map(|node| shared.processes.recorded(node, now))
+        };
+        if let Some(reason) = over {
+            return shared.fail(reason);
+        }
+        shared.env.clock.sleep(PROCESSES).await;
+    }
+}
+
 /// Starts the tasks.
 pub(crate) fn start(shared: &Arc<Shared>, service: &Arc<MetaService>) {
     let (inner, to) = (Arc::clone(shared), Arc::clone(service));
     shared.spawn("meta-introduce", async move { introduce(&inner, &to).await });
     let inner = Arc::clone(shared);
     shared.spawn("meta-pulse", async move { feel_pulses(&inner).await });
+    let inner = Arc::clone(shared);
+    shared.spawn("meta-processes", async move { keep_to_one_process(&inner).await });
     let (inner, to) = (Arc::clone(shared), Arc::clone(service));
     shared.spawn("meta-steward", async move { serve_terms(&inner, &to).await });
 }
 
-/// Tells the leader this server's address (and asks to be admitted, if it is no member) until it is known.
+/// Tells the leader this server's address (and asks to be admitted, if it is no member) until it is known; again
+/// when no leader was heard of for a while, because another process of this node may have been let in instead.
 async fn introduce(shared: &Arc<Shared>, service: &Arc<MetaService>) {
     let me = shared.identity.node;
     let record = own_record(shared);
+    let mut view = shared.view.subscribe();
     loop {
         let known = if shared.office().is_some() {
             service.admit(record.clone()).await.is_ok()
         } else {
             ask_members(shared, &record, me).await
         };
-        if known {
-            return;
+        if !known {
+            shared.env.clock.sleep(INTRODUCE).await;
+            continue;
         }
-        shared.env.clock.sleep(INTRODUCE).await;
+        loop {
+            if view.wait_for(|view| view.leader.is_none()).await.is_err() {
+                return;
+            }
+            let patience = shared.env.clock.now().plus(FORGOTTEN);
+            let led = view.wait_for(|view| view.leader.is_some());
+            if shared.env.clock.until(patience, led).await.is_none() {
+                break;
+            }
+        }
     }
 }
 
@@ -108,8 +144,10 @@ async fn ask_members(shared: &Arc<Shared>, record: &drystone_proto::record::Node
         .and_then(|leader| shared.peers.address(leader))
         .into_iter()
         .collect();
-    if addresses.is_empty() && shared.identity.joining {
-        addresses.extend(shared.config.join.iter().cloned());
+    if addresses.is_empty() {
+        if shared.identity.joining {
+            addresses.extend(shared.config.join.iter().cloned());
+        }
         addresses.extend(
             shared
                 .peers
@@ -146,10 +184,20 @@ async fn ask_members(shared: &Arc<Shared>, record: &drystone_proto::record::Node
             Err(CallError::Refused(error)) if !error.leader.is_empty() => {
                 addresses.push_front(error.leader);
             }
+            Err(error) if error.code() == Code::Stranger && is_voter(shared, me) => {
+                shared.fail(format!("the cluster refuses this server: {error}"));
+                return false;
+            }
             Err(error) => tracing::debug!(address, %error, "could not introduce this server"),
         }
     }
     false
+}
+
+/// True if this server takes itself for a voter: one that was replaced knows better, and only waits.
+fn is_voter(shared: &Shared, me: NodeId) -> bool {
+    let view = shared.view.borrow();
+    view.conf.voters.is_empty() || view.conf.voters.contains(&me.0)
 }
 
 /// Runs the leader's rounds while this server holds an office.

@@ -132,6 +132,15 @@ pub struct RaftMessages {
     /// `host:port` of the sender: a receiver that was away when it joined answers it there.
     #[prost(string, tag = "2")]
     pub address: String,
+    /// Boot of the sender: of two processes of one member one counts.
+    #[prost(uint64, tag = "3")]
+    pub boot_counter: u64,
+    /// The random part of that boot.
+    #[prost(uint64, tag = "4")]
+    pub boot_random: u64,
+    /// Drawn when the sender's log was begun; 0: not known.
+    #[prost(uint64, tag = "5")]
+    pub log: u64,
 }
 
 /// One step of a membership change.

@@ -256,6 +256,9 @@ pub struct NodeRecord {
     /// `host:port` of its admin HTTP port; empty if it has none.
     #[prost(string, tag = "15")]
     pub admin: String,
+    /// Of a metadata server: drawn when its log was begun; 0: not known.
+    #[prost(uint64, tag = "16")]
+    pub log: u64,
 }
 
 /// A disk of a node.

@@ -221,7 +221,7 @@ impl Recovery {
             sync(&staging)
         };
         exchange().map_err(failed("moving the new state into its place"))?;
-        layout::set_begun(&*self.disk).map_err(failed("marking the log as begun"))?;
+        layout::set_begun(&*self.disk, 0).map_err(failed("marking the log as begun"))?;
         Identity::adopt_history(&*self.disk, new).map_err(failed("writing the identity"))?;
         Ok(())
     }

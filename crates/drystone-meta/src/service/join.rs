@@ -1,6 +1,7 @@
 //! Metadata servers introduce themselves: members tell their address, joiners become learners.
 
-use super::{MetaService, Refused};
+use super::{MetaService, Refused, busy};
+use crate::processes::NotNow;
 use crate::shared::Shared;
 use drystone_proto::Message;
 use drystone_proto::cluster::{Join, JoinReply, Member};
@@ -36,6 +37,7 @@ pub(crate) fn own_record(shared: &Shared) -> NodeRecord {
         fenced: false,
         since: 0,
         admin: config.admin.clone().unwrap_or_default(),
+        log: shared.log,
     }
 }
 
@@ -85,7 +87,22 @@ impl MetaService {
         if node.roles & role::METADATA == 0 {
             return Err(refusal(Code::Invalid, format!("node {} is no metadata server", node.id)).into());
         }
+        let (now, begun) = (
+            self.shared.env.clock.now(),
+            self.leader.with(&self.shared, |office| office.begun),
+        );
+        let begun = begun.ok_or(Refused::NotLeader)?;
         let known = self.shared.read().node(node.id).cloned();
+        let processes = &self.shared.processes;
+        if let Some(known) = &known {
+            processes.recorded(known, now);
+        }
+        processes
+            .admit(&node, begun, now)
+            .map_err(|reason| match reason {
+                NotNow::Lives(other) => busy(&other),
+                NotNow::Over(other) => refusal(Code::Stranger, other),
+            })?;
         if let Some(known) = &known {
             (node.since, node.draining, node.fenced) = (known.since, known.draining, known.fenced);
         }

@@ -9,6 +9,7 @@ mod kit;
 mod leader;
 mod membership;
 mod newer;
+mod processes;
 mod recover;
 mod store_restart;
 mod transfer;
