@@ -5,7 +5,7 @@
 use crate::{root, run, target};
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::thread::ScopedJoinHandle;
 
@@ -13,6 +13,8 @@ use std::thread::ScopedJoinHandle;
 const PROCESSES: u64 = 2;
 /// Seeds, if none are asked for.
 const SEEDS: u64 = 100;
+/// From so many seeds on everything that the scenario is to bring about must have happened.
+const ENOUGH_SEEDS: u64 = 500;
 
 /// What the processes have counted, by name.
 #[derive(Default)]
@@ -55,10 +57,15 @@ impl Counts {
         self.totals.get(name).copied().unwrap_or(0.0)
     }
 
+    fn lines(&self) -> String {
+        let lines = self.sometimes.iter();
+        lines
+            .map(|(what, count)| format!("  sometimes {what}: {count}\n"))
+            .collect()
+    }
+
     fn print(&self) {
-        for (what, count) in &self.sometimes {
-            println!("  sometimes {what}: {count}");
-        }
+        print!("{}", self.lines());
         let cpu = self.total("cpu_seconds").max(0.001);
         println!(
             "{} seeds, {} failed; {:.0} simulated seconds, {} polls, {} operations; per CPU second {:.2} seeds, {:.0} \
@@ -84,12 +91,13 @@ fn number(name: &str, value: Option<&&str>) -> anyhow::Result<u64> {
 
 /// Builds the simulator and runs seeds; one seed that is asked for alone is told with its trace.
 pub fn sim(arguments: &[&str]) -> anyhow::Result<()> {
-    let (mut first, mut count, mut more) = (None, None, Vec::new());
+    let (mut first, mut count, mut scenario, mut more) = (None, None, "mixed", Vec::new());
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         match *argument {
             "--seed" => first = Some(number(argument, rest.next())?),
             "--seeds" => count = Some(number(argument, rest.next())?.max(1)),
+            "--scenario" => scenario = rest.next().context("--scenario needs a name")?,
             "--verbose" => more.push("--verbose"),
             other => bail!("unknown argument {other}"),
         }
@@ -99,7 +107,7 @@ pub fn sim(arguments: &[&str]) -> anyhow::Result<()> {
     let binary = target().join("debug/drystone-sim");
     if let (Some(seed), None) = (first, count) {
         let seed = seed.to_string();
-        let mut arguments = vec!["--seed", seed.as_str()];
+        let mut arguments = vec!["--scenario", scenario, "--seed", seed.as_str()];
         arguments.extend(more);
         return run(&binary.to_string_lossy(), &arguments);
     }
@@ -109,6 +117,8 @@ pub fn sim(arguments: &[&str]) -> anyhow::Result<()> {
         let mut command = Command::new(&binary);
         command.args([
             "--part",
+            "--scenario",
+            scenario,
             "--seed",
             &(first + from).to_string(),
             "--seeds",
@@ -134,6 +144,27 @@ pub fn sim(arguments: &[&str]) -> anyhow::Result<()> {
     all.print();
     if all.total("failed") > 0.0 {
         bail!("seeds failed: {:?}", all.failed);
+    }
+    if count >= ENOUGH_SEEDS {
+        check(Command::new(&binary).args(["--scenario", scenario]), &all.lines())?;
+    }
+    Ok(())
+}
+
+/// Lets the simulator judge the counts: a fault that never hit anything proves nothing.
+fn check(command: &mut Command, counts: &str) -> anyhow::Result<()> {
+    let mut child = command
+        .arg("--counts")
+        .stdin(Stdio::piped())
+        .spawn()
+        .context("cannot start the simulator")?;
+    let input = child.stdin.take().context("its input is not piped")?;
+    { input }
+        .write_all(counts.as_bytes())
+        .context("cannot hand over the counts")?;
+    let status = child.wait().context("cannot wait for the simulator")?;
+    if !status.success() {
+        bail!("the seeds have not tested what they should");
     }
     Ok(())
 }

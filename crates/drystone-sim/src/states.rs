@@ -3,6 +3,7 @@
 //! A store keeps its last checkpoint and the batches since. When its process dies any suffix of those batches is
 //! gone; when the power fails a batch in the middle may be gone alone (a hole, which the batch chain must show).
 
+use crate::check::state::{self, Map};
 use crate::sometimes::sometimes;
 use bytes::Bytes;
 use drystone_env::{Rng, SeededRng};
@@ -13,7 +14,11 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-type Map = BTreeMap<Vec<u8>, Bytes>;
+/// One of so many batches is followed by a look at the whole.
+const WHOLE: u64 = 100;
+/// Faults that are kept of one store: the first ones tell.
+const FAULTS: usize = 10;
+
 type Changes = Vec<(Vec<u8>, Option<Bytes>)>;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -27,6 +32,9 @@ struct Contents {
     since: Vec<Changes>,
     /// Of the process that has it open; what an older one writes is lost.
     opened: u64,
+    batches: u64,
+    /// What the checks found.
+    faults: Vec<String>,
 }
 
 fn apply(map: &mut Map, changes: &Changes) {
@@ -39,6 +47,18 @@ fn apply(map: &mut Map, changes: &Changes) {
 }
 
 impl Contents {
+    fn write(&mut self, changes: Changes) {
+        let mut faults = state::step(&self.now, &changes);
+        apply(&mut self.now, &changes);
+        self.since.push(changes);
+        self.batches += 1;
+        if self.batches.is_multiple_of(WHOLE) {
+            faults.extend(state::whole(&self.now));
+        }
+        let room = FAULTS.saturating_sub(self.faults.len());
+        self.faults.extend(faults.into_iter().take(room));
+    }
+
     fn crash(&mut self, rng: &mut SeededRng, power: bool, holes: bool) {
         self.opened += 1;
         let mut since = std::mem::take(&mut self.since);
@@ -72,6 +92,39 @@ impl SimStates {
         Self(Arc::new(Mutex::new(Directory {
             rng: SeededRng::new(seed).split("states"),
             states: BTreeMap::new(),
+            new: None,
+            holes: false,
+        })))
+    }
+
+    /// What the checks of all batches found, and those of the whole state that counts.
+    pub fn faults(&self) -> Vec<String> {
+        let directory = lock(&self.0);
+        let states = directory.states.values().chain(&directory.new);
+        let mut faults: Vec<String> = states.flat_map(|state| lock(state).faults.clone()).collect();
+        if let Some(state) = directory.states.values().next_back() {
+            faults.extend(state::whole(&lock(state).now));
+        }
+        faults
+    }
+
+    /// Stores of their own with the same contents, of which all is durable.
+    pub fn fork(&self, seed: u64) -> Self {
+        let directory = lock(&self.0);
+        let copy = |contents: &Arc<Mutex<Contents>>| {
+            let now = lock(contents).now.clone();
+            Arc::new(Mutex::new(Contents {
+                durable: now.clone(),
+                now,
+                ..Contents::default()
+            }))
+        };
+        let states = directory.states.iter();
+        Self(Arc::new(Mutex::new(Directory {
+            rng: SeededRng::new(seed).split("states"),
+            states: states
+                .map(|(number, contents)| (*number, copy(contents)))
+                .collect(),
             new: None,
             holes: false,
         })))
@@ -186,8 +239,7 @@ impl OrderedStore for SimStore {
                 .iter()
                 .map(|(key, value)| (key.to_vec(), value.cloned()))
                 .collect();
-            apply(&mut contents.now, &changes);
-            contents.since.push(changes);
+            contents.write(changes);
         }
         Ok(())
     }

@@ -2,4 +2,5 @@
 
 pub mod linear;
 pub mod replicas;
+pub mod state;
 pub mod witness;

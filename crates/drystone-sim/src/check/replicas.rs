@@ -5,7 +5,7 @@ use drystone_env::sim::SimDisk;
 use drystone_env::{BufferPool, Disk, Monotonic};
 use drystone_store::{Input, Output, Replica, ReplicaState, Reply, RequestId, Store, StoreConfig};
 use drystone_types::{ChunkId, DiskRef};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Bytes of one read.
@@ -171,7 +171,17 @@ fn crowded(expected: &[Expected]) -> Vec<String> {
     faults
 }
 
-/// Compares. Replicas on `damaged` disks count for nothing, but every chunk needs one good replica at least.
+/// The chunks that one damaged server may have taken: those with one replica, on one of the `damaged` disks.
+pub fn lost(expected: &[Expected], damaged: &[u64]) -> BTreeSet<u64> {
+    let is_alone = |replica: &&Expected| {
+        let mut others = expected.iter().filter(|other| other.disk != replica.disk);
+        damaged.contains(&replica.disk) && !others.any(|other| other.chunk == replica.chunk)
+    };
+    let alone = expected.iter().filter(is_alone);
+    alone.map(|replica| replica.chunk).collect()
+}
+
+/// Compares. Replicas on `damaged` disks count for nothing, but every chunk that has others needs a good one.
 pub fn compare(expected: &[Expected], found: &[Found], damaged: &[u64]) -> Vec<String> {
     let mut faults = crowded(expected);
     let there: BTreeMap<(u64, u64), &Found> = found
@@ -193,8 +203,9 @@ pub fn compare(expected: &[Expected], found: &[Found], damaged: &[u64]) -> Vec<S
             ));
         }
     }
+    let lost = lost(expected, damaged);
     for (chunk, good) in &named {
-        if *good == 0 {
+        if *good == 0 && !lost.contains(chunk) {
             faults.push(format!("chunk {chunk} has no good replica"));
         }
     }
@@ -255,6 +266,11 @@ mod tests {
         assert_eq!(compare(&all, &[found(1, 7, Some(6)), good[1]], &[]).len(), 1);
         assert_eq!(compare(&all, &[found(1, 7, None), good[1]], &[1 << 8]).len(), 0);
         assert_eq!(compare(&all, &[], &[1 << 8, 2 << 8]).len(), 1, "nobody has it");
+        assert!(
+            compare(&all[..1], &[], &[1 << 8]).is_empty(),
+            "that was all that was promised"
+        );
+        assert_eq!(compare(&all[..1], &[], &[2 << 8]).len(), 2, "its disk is well");
         assert_eq!(
             compare(&all, &[good[0], good[1], found(1, 8, Some(1))], &[]).len(),
             1

@@ -98,6 +98,8 @@ impl Cluster {
             chunks,
             clones: Vec::new(),
             chunk_disks,
+            twins: Vec::new(),
+            wiped: Vec::new(),
             harmed: Default::default(),
             identity,
         }

@@ -4,6 +4,7 @@ mod change;
 mod format;
 mod shape;
 mod start;
+mod twin;
 
 pub use shape::Shape;
 
@@ -78,6 +79,10 @@ pub struct Cluster {
     pub clones: Vec<ChunkNode>,
     /// All disks of chunk servers, those of clones too.
     pub chunk_disks: Arc<Mutex<Vec<SimDisk>>>,
+    /// Copies of metadata servers that run beside them, each with the number of the original.
+    pub twins: Vec<(usize, MetaNode)>,
+    /// Metadata servers that were wiped and started under their old ids.
+    pub wiped: Vec<usize>,
     /// A chunk server was made to lose or garble something.
     pub harmed: Arc<AtomicBool>,
     /// Whose cluster it is.
@@ -87,7 +92,8 @@ pub struct Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         let chunks = self.chunks.iter().chain(&self.clones).map(|node| node.host);
-        for host in self.metas.iter().map(|node| node.host).chain(chunks) {
+        let twins = self.twins.iter().map(|(_, node)| node);
+        for host in self.metas.iter().chain(twins).map(|node| node.host).chain(chunks) {
             self.world.power_off(host);
         }
     }
@@ -163,7 +169,20 @@ impl Cluster {
     pub fn excused(&self) -> Vec<u64> {
         let nodes = self.chunks.iter().zip(101..);
         let excused = nodes.filter(|(node, _)| node.damaged || !node.lost.is_empty());
-        excused.map(|(_, number)| number).collect()
+        // One that was wiped has got another number.
+        excused.flat_map(|(_, number)| [number, number + 100]).collect()
+    }
+
+    /// Disks whose replicas count for nothing: they were made to fail, or wiped.
+    pub fn damaged_disks(&self) -> Vec<u64> {
+        let nodes = self.chunks.iter().zip(101..);
+        let damaged = nodes.flat_map(|(node, number): (_, u64)| {
+            let count = if node.damaged { node.disks.len() as u64 } else { 0 };
+            // One that was wiped has got another number.
+            let all = (0..count).flat_map(move |index| [number << 8 | index, (number + 100) << 8 | index]);
+            all.chain(node.lost.iter().copied())
+        });
+        damaged.collect()
     }
 
     /// Every node.

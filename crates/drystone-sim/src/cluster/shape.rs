@@ -32,15 +32,22 @@ pub struct Shape {
 impl Shape {
     /// The shape that a seed draws.
     pub fn draw(rng: &mut SeededRng) -> Self {
+        // Mostly the default; one that is weaker promises less, and is held to that.
+        let ack = match rng.below(12) {
+            0..9 => AckPolicy::All,
+            9 => AckPolicy::Quorum,
+            10 => AckPolicy::One,
+            _ => AckPolicy::Memory,
+        };
         let policy = Policy {
             replicas: 3,
-            ack: AckPolicy::All,
-            degraded_minimum: if rng.chance(1, 2) { 2 } else { 0 },
+            ack,
+            degraded_minimum: [0, 0, 0, 2, 2, 2, 1][rng.below(7) as usize],
             chunk_bytes: ByteCount(64 << 10),
         };
         Self {
-            metas: 3,
-            chunks: 5,
+            metas: [1, 3, 3, 3, 3, 3, 3, 5][rng.below(8) as usize],
+            chunks: 4 + rng.below(3) as u16,
             disks: 1 + rng.below(2) as u16,
             racks: 3,
             policy,
@@ -54,9 +61,12 @@ impl Shape {
 
     /// Replicas that an acknowledged write has at least.
     pub fn least_redundancy(&self) -> u32 {
-        match self.policy.degraded_minimum {
-            0 => self.policy.replicas,
-            least => least,
-        }
+        let policy = &self.policy;
+        policy.minimum().min(policy.ack.required(policy.replicas)).max(1)
+    }
+
+    /// An acknowledgement promises disks; otherwise only memory, which a power cut of all may take.
+    pub fn is_on_disk(&self) -> bool {
+        self.policy.ack != AckPolicy::Memory
     }
 }

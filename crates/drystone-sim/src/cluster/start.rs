@@ -1,6 +1,6 @@
 //! How servers are started: with which configuration, and where it shows how that went.
 
-use super::{CHUNK_PORT, ChunkNode, Cluster, META_PORT, put};
+use super::{CHUNK_PORT, ChunkNode, Cluster, META_PORT, MetaNode, put};
 use drystone_chunk::{ChunkServer, DataDirectory};
 use drystone_env::Disk;
 use drystone_meta::{MetadataDirectory, MetadataServer};
@@ -19,7 +19,11 @@ impl Cluster {
 
     /// Starts a metadata server on its disk; how that goes shows in its slots.
     pub fn start_meta(&self, at: usize) {
-        let node = &self.metas[at];
+        self.run_meta(at, &self.metas[at]);
+    }
+
+    /// Starts `node` as metadata server number `at`.
+    pub(super) fn run_meta(&self, at: usize, node: &MetaNode) {
         let env = self.world.env(node.host);
         let listen = SocketAddr::new(node.host.ip(), META_PORT);
         let shape = &self.shape;

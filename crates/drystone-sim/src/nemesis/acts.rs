@@ -93,6 +93,13 @@ pub(super) enum Act {
         at: usize,
         running: bool,
     },
+    /// A copy of its directory starts elsewhere; with `running` beside it, else together with it.
+    CloneMeta {
+        at: usize,
+        running: bool,
+    },
+    /// It starts with its identity and nothing else.
+    WipeMeta(usize),
     /// A new voter takes its place; with `lost` it is gone for ever before.
     ReplaceMeta {
         at: usize,
@@ -145,7 +152,10 @@ impl Nemesis {
                 sometimes("paused");
             }
             Act::Resume(node) => cluster.world.resume(cluster.host(node)),
-            Act::Cut(a, b) => cluster.world.cut(cluster.host(a), cluster.host(b)),
+            Act::Cut(a, b) => {
+                cluster.world.cut(cluster.host(a), cluster.host(b));
+                sometimes("link cut");
+            }
             Act::Heal(a, b) => cluster.world.heal(cluster.host(a), cluster.host(b)),
             Act::CutHosts(a, b) => cluster.world.cut(a, b),
             Act::HealHosts(a, b) => cluster.world.heal(a, b),
@@ -200,9 +210,13 @@ impl Nemesis {
                     ..Link::default()
                 };
                 set_links(stage, node, link);
+                sometimes("links slow and lossy");
             }
             Act::Quick(node) => set_links(stage, node, Link::default()),
-            Act::SlowDisk { node, half } => set_timing(stage, node, (DISK_HALF.0, half)),
+            Act::SlowDisk { node, half } => {
+                set_timing(stage, node, (DISK_HALF.0, half));
+                sometimes("disk slow");
+            }
             Act::StallDisk { node, time } => {
                 set_timing(stage, node, (time, time));
                 sometimes("disk stalled");
@@ -221,12 +235,20 @@ impl Nemesis {
                 .disks(node)
                 .iter()
                 .for_each(|disk| disk.set_capacity(ROOM)),
-            Act::Wall { node, micros } => cluster.world.set_wall_error(cluster.host(node), micros),
-            Act::Drift { node, ppm } => cluster.world.set_drift(cluster.host(node), ppm),
+            Act::Wall { node, micros } => {
+                cluster.world.set_wall_error(cluster.host(node), micros);
+                sometimes("wall clock set wrong");
+            }
+            Act::Drift { node, ppm } => {
+                cluster.world.set_drift(cluster.host(node), ppm);
+                sometimes("clock drifts");
+            }
             Act::TransferLeader(at) => stage.operator.order(Order::Transfer(at as u64 + 1)),
             Act::KillClient(client) => stage.clients.kill(client),
             Act::WipeChunk(at) => cluster.wipe_chunk(at, &mut self.rng),
             Act::CloneChunk { at, running } => cluster.clone_chunk(at, running, &mut self.rng),
+            Act::CloneMeta { at, running } => cluster.clone_meta(at, running, &mut self.rng),
+            Act::WipeMeta(at) => cluster.wipe_meta(at, &mut self.rng),
             Act::ReplaceMeta { at, lost } => {
                 if lost {
                     cluster.stop(Node::Meta(at), true);

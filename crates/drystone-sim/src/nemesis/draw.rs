@@ -109,12 +109,24 @@ impl Nemesis {
         let (meta, nth) = (self.liars.1, 1 + self.rng.below(60));
         let from = from + self.rng.below(end - from);
         let node = Node::Meta(meta);
+        let alone = stage.cluster.metas.len() == 1;
         let how = match self.rng.below(8) {
+            0..3 if alone => return,
             0 => DiskFault::Sync(nth),
             1 => DiskFault::Write(nth),
             2 => DiskFault::Read(nth),
+            5..7 if alone => return,
+            5 => {
+                let running = self.rng.chance(1, 2);
+                self.at(from, Act::CloneMeta { at: meta, running });
+                return;
+            }
+            6 => {
+                self.at(from, Act::WipeMeta(meta));
+                return;
+            }
             3..5 => {
-                let lost = self.rng.chance(1, 2);
+                let lost = !alone && self.rng.chance(1, 2);
                 self.at(from, Act::ReplaceMeta { at: meta, lost });
                 return;
             }

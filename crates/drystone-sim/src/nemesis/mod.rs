@@ -35,7 +35,8 @@ impl Nemesis {
             rng.below(cluster.chunks.len().max(1) as u64) as usize,
             rng.below(cluster.metas.len() as u64) as usize,
         );
-        if rng.chance(1, 2) {
+        // What one of several voters loses the others have.
+        if cluster.metas.len() > 1 && rng.chance(1, 2) {
             cluster.metas[liars.1].states.allow_holes();
         }
         let mut nemesis = Self {

@@ -36,16 +36,20 @@ impl Kind {
     pub(super) fn shape(self, shape: &mut Shape) {
         match self {
             Kind::Mixed | Kind::Rot => {}
-            Kind::Retry => shape.grant_age = Duration::from_secs(2),
+            Kind::Retry => {
+                shape.metas = shape.metas.max(3);
+                shape.grant_age = Duration::from_secs(2);
+            }
             Kind::Lone => {
                 shape.metas = 1;
                 // What the log has lost must not be in a checkpoint.
                 shape.checkpoint = Duration::from_secs(600);
             }
             Kind::Names => {
+                shape.metas = shape.metas.max(3);
                 shape.chunks = 0;
                 shape.inline_max = 4096;
-                // Two of three voters are to do.
+                // Two of three voters will do.
                 shape.policy.degraded_minimum = 2;
             }
         }

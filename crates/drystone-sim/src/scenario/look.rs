@@ -1,6 +1,6 @@
 //! What the last client sees: the servers, every name, every byte, and where the namespace says that they lie.
 
-use crate::check::replicas::Expected;
+use crate::check::replicas::{self, Expected};
 use crate::content::Piece;
 use crate::model::{Op, Seen};
 use crate::sometimes::sometimes;
@@ -78,8 +78,9 @@ async fn write_last(client: &Client, env: &Env, work: &Work) {
     work.violations.lock().expect("no panic holds it").push(fault);
 }
 
-/// Writes one file and reads the whole tree; answers the replicas that the namespace names.
-pub(super) async fn look(client: &Client, env: &Env, work: &Work) -> Vec<Expected> {
+/// Writes one file and reads the whole tree; answers the replicas that the namespace names. A file may be unreadable
+/// only where the one replica of a chunk was on a disk that was damaged.
+pub(super) async fn look(client: &Client, env: &Env, work: &Work, damaged: &[u64]) -> Vec<Expected> {
     write_last(client, env, work).await;
     let (mut directories, mut expected) = (vec![String::new()], Vec::new());
     while let Some(directory) = directories.pop() {
@@ -100,14 +101,19 @@ pub(super) async fn look(client: &Client, env: &Env, work: &Work) -> Vec<Expecte
                 Some(Seen::Kind(None)) => directories.push(path),
                 Some(Seen::Kind(Some(_))) => {
                     let get = Op::Get { path: path.clone() };
-                    if workload::recorded(client, 0, get, work).await.is_none() {
+                    let read = workload::recorded(client, 0, get, work).await.is_some();
+                    let replicas = match client.extents(&format!("/{path}")).await {
+                        Ok(layout) => workload::replicas_of(&layout),
+                        Err(_) => {
+                            sometimes("a layout could not be read");
+                            Vec::new()
+                        }
+                    };
+                    if !read && replicas::lost(&replicas, damaged).is_empty() {
                         let fault = format!("{path} could not be read after the faults");
                         work.violations.lock().expect("no panic holds it").push(fault);
                     }
-                    match client.extents(&format!("/{path}")).await {
-                        Ok(layout) => expected.extend(workload::replicas_of(&layout)),
-                        Err(_) => sometimes("a layout could not be read"),
-                    }
+                    expected.extend(replicas);
                 }
                 _ => {}
             }

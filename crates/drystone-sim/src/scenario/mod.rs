@@ -138,6 +138,7 @@ impl Run {
             metadata: cluster.metadata(),
             writes: Arc::new(AtomicU32::new(0)),
             least_redundancy: shape.least_redundancy(),
+            on_disk: shape.is_on_disk(),
             page: 1000,
             largest: kind.largest(),
             witness: Witness::new(Arc::clone(&cluster.chunk_disks), Arc::clone(&cluster.harmed), rng),
@@ -252,11 +253,12 @@ impl Run {
             ..self.work.clone()
         };
         let excused = self.stage.cluster.excused();
+        let damaged = self.stage.cluster.damaged_disks();
         let inner = env.clone();
         let look = async move {
             let client = workload::connect(&inner, &work, Duration::from_secs(20)).await;
             look::servers(&client, &inner, &work, &excused).await;
-            let replicas = look::look(&client, &inner, &work).await;
+            let replicas = look::look(&client, &inner, &work, &damaged).await;
             (client, replicas)
         };
         let Some((client, expected)) = self.wait_for(&env, look) else {
@@ -267,6 +269,9 @@ impl Run {
         let settle = self.kind.settles(&self.stage.cluster.shape);
         self.pass(world.now().0 + settle.as_micros() as u64);
         self.same_state();
+        for impostor in self.stage.cluster.impostors() {
+            self.violation(impostor);
+        }
         self.compare(&env, &client, &expected);
     }
 

@@ -1,0 +1,72 @@
+//! Metadata servers of which there are two, or one with nothing left: copied, or wiped and started under the old id.
+
+use super::{Cluster, DISK_HALF, MetaNode, Node};
+use crate::sometimes::sometimes;
+use crate::states::SimStates;
+use crate::trace;
+use drystone_env::{Rng, SeededRng};
+
+impl Cluster {
+    /// A copy of a metadata server's directory starts on another host: while the old one runs, or after it was stopped
+    /// and together with it.
+    pub fn clone_meta(&mut self, at: usize, running: bool, rng: &mut SeededRng) {
+        if !running {
+            self.stop(Node::Meta(at), false);
+        }
+        let name = format!("twin-of-meta-{at}");
+        trace::name_host(&name);
+        let original = &mut self.metas[at];
+        // The two may fence each other; which of them is the server nobody can tell.
+        original.retired = true;
+        let twin = MetaNode {
+            host: self.world.add_host(&name),
+            disk: original.disk.fork(rng.next_u64()),
+            states: original.states.fork(rng.next_u64()),
+            handle: Default::default(),
+            ended: Default::default(),
+            damaged: true,
+            retired: true,
+            lost: false,
+        };
+        self.twins.push((at, twin));
+        self.run_meta(at, &self.twins[self.twins.len() - 1].1);
+        self.restart(Node::Meta(at));
+        sometimes(match running {
+            true => "copied voter beside the original",
+            false => "copied voter together with the original",
+        });
+    }
+
+    /// A metadata server starts with the identity that it had and nothing else.
+    ///
+    /// # Panics
+    /// If its disk is not formatted.
+    pub fn wipe_meta(&mut self, at: usize, rng: &mut SeededRng) {
+        self.stop(Node::Meta(at), true);
+        let node = &mut self.metas[at];
+        node.retired = true;
+        let identity = drystone_identity::load(&node.disk).expect("it is formatted");
+        node.disk.wipe();
+        node.disk.set_timing(&self.world, DISK_HALF);
+        drystone_identity::format(&node.disk, &identity).expect("a fresh disk can be formatted");
+        node.states = SimStates::new(rng.next_u64());
+        self.wiped.push(at);
+        self.restart(Node::Meta(at));
+        sometimes("voter wiped and started under its old id");
+    }
+
+    /// Members that are not the voters that they say they are: of two processes of one id one at most may take part, and
+    /// none that has forgotten what it voted.
+    pub fn impostors(&self) -> Vec<String> {
+        let takes_part = |node: &MetaNode| {
+            let handle = node.handle.lock().expect("no panic holds it");
+            handle.as_ref().is_some_and(drystone_meta::Handle::is_ready)
+        };
+        let twins = self.twins.iter();
+        let both = twins.filter(|(at, twin)| takes_part(twin) && takes_part(&self.metas[*at]));
+        let both = both.map(|(at, _)| format!("meta-{at} and its copy both take part"));
+        let wiped = self.wiped.iter().filter(|at| takes_part(&self.metas[**at]));
+        both.chain(wiped.map(|at| format!("meta-{at} takes part although it was wiped")))
+            .collect()
+    }
+}
