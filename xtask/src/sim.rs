@@ -89,8 +89,14 @@ fn number(name: &str, value: Option<&&str>) -> anyhow::Result<u64> {
         .with_context(|| format!("{name} takes a number, not {value}"))
 }
 
-/// Builds the simulator and runs seeds; one seed that is asked for alone is told with its trace.
+/// Builds the simulator and runs seeds.
 pub fn sim(arguments: &[&str]) -> anyhow::Result<()> {
+    run("cargo", &["build", "--locked", "--package", "drystone-sim"])?;
+    seeds(arguments)
+}
+
+/// Runs seeds with the simulator that was built last; one seed that is asked for alone is told with its trace.
+pub fn seeds(arguments: &[&str]) -> anyhow::Result<()> {
     let (mut first, mut count, mut scenario, mut more) = (None, None, "mixed", Vec::new());
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
@@ -102,7 +108,6 @@ pub fn sim(arguments: &[&str]) -> anyhow::Result<()> {
             other => bail!("unknown argument {other}"),
         }
     }
-    run("cargo", &["build", "--locked", "--package", "drystone-sim"])?;
     // As the tests are built: a little optimised, with assertions, and hardly slower than a release.
     let binary = target().join("debug/drystone-sim");
     if let (Some(seed), None) = (first, count) {

@@ -10,6 +10,9 @@ const PACKAGES: &[(&str, &str)] = &[("curl", "curl"), ("python3-venv", "python3"
 /// Seeds of the simulator: some minutes on two processors.
 const SEEDS: &str = "700";
 
+/// Tests without the release binary.
+const UNIT: &[&str] = &["test", "--workspace", "--locked", "--exclude", "drystone-system"];
+
 struct Step {
     name: &'static str,
     what: fn() -> anyhow::Result<()>,
@@ -43,16 +46,15 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "unit",
-        what: || {
-            run(
-                "cargo",
-                &["test", "--workspace", "--locked", "--exclude", "drystone-system"],
-            )
-        },
+        what: || run("cargo", &[UNIT, &["--no-fail-fast"]].concat()),
     },
     Step {
         name: "sim",
-        what: || sim::sim(&["--seeds", SEEDS]),
+        what: || {
+            // With what the unit tests were built of: alone the simulator is built anew, with other features.
+            run("cargo", &[UNIT, &["--no-run"]].concat())?;
+            sim::seeds(&["--seeds", SEEDS])
+        },
     },
     Step {
         name: "release",

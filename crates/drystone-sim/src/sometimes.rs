@@ -119,6 +119,7 @@ const LIST: &[(&str, When)] = &[
     ("replicas compared", CHUNKS),
     ("records of voters checked", In(&[Mixed, Retry, Rot, Lone, Names])),
     ("chunks staged for nobody", CHUNKS),
+    ("disks settled before the time was over", CHUNKS),
     ("linearizable", In(&[Mixed, Retry, Rot, Lone, Names])),
     (
         "linearizability undecided",

@@ -64,7 +64,7 @@ impl Kind {
         }
     }
 
-    /// How long the cluster takes to delete what nothing refers to.
+    /// How long the cluster may take to delete what nothing refers to: it must fall below the floor, and its grace be over.
     pub(super) fn settles(self, shape: &Shape) -> Duration {
         match self {
             Kind::Names => Duration::from_secs(2),

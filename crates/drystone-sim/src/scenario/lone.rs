@@ -33,7 +33,7 @@ impl Run {
             }
             None => {
                 sometimes("a damaged log was opened");
-                self.look_at_everything();
+                self.look_at_everything(rng);
             }
         }
         self.check();

@@ -119,7 +119,8 @@ impl Drop for Run {
 /// How fast clients work, and for how long in all if nothing stops them.
 fn draw_pace(rng: &mut SeededRng) -> (Pace, u64) {
     let length = [3 * SECOND, 10 * SECOND, 25 * SECOND][rng.below(3) as usize];
-    let operations = 20 + rng.below(20) as u32;
+    // A hundred in all at least.
+    let operations = 25 + rng.below(20) as u32;
     let pace = Pace {
         operations,
         pause: Duration::from_micros(2 * length / u64::from(operations)),
@@ -199,7 +200,7 @@ impl Run {
         self.pass(self.length);
         nemesis.end(&mut self.stage);
         self.recover();
-        self.look_at_everything();
+        self.look_at_everything(rng);
         self.check();
     }
 
@@ -244,7 +245,7 @@ impl Run {
     }
 
     /// A last client writes, then reads all that is there; what it sees belongs to the history.
-    fn look_at_everything(&mut self) {
+    fn look_at_everything(&mut self, rng: &mut SeededRng) {
         let world = self.work.world.clone();
         let env = world.env(self.last);
         // Nothing changes any more: pages are as one.
@@ -265,9 +266,7 @@ impl Run {
             self.violation("the last look at everything did not end");
             return;
         };
-        // What nothing refers to is deleted once it is below the floor and its grace is over.
-        let settle = self.kind.settles(&self.stage.cluster.shape);
-        self.pass(world.now().0 + settle.as_micros() as u64);
+        self.settle(rng, &expected);
         self.same_state();
         for impostor in self.stage.cluster.impostors() {
             self.violation(impostor);

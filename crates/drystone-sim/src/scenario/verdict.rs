@@ -2,16 +2,20 @@
 
 use super::{Run, look};
 use crate::check::linear::{self, Verdict};
-use crate::check::replicas::{self, Expected};
+use crate::check::replicas::{self, Expected, Found};
 use crate::cluster::Node;
 use crate::sometimes::{sometimes, sometimes_many};
 use drystone_client::Client;
-use drystone_env::Env;
+use drystone_env::{Env, Rng, SeededRng};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Within this time all voters have applied the same at some moment: entries come seconds apart when nobody works.
 const CONVERGENCE: Duration = Duration::from_secs(10);
+/// A run with chunk servers is at least so long, in microseconds.
+const SHORTEST: u64 = 30_000_000;
+/// Between two looks at disks that settle.
+const SETTLING: Duration = Duration::from_secs(5);
 /// States that the search for an order looks at.
 const STEPS: u64 = 300_000;
 
@@ -57,22 +61,46 @@ impl Run {
         }
     }
 
-    /// What lies on the disks is what the namespace names, and nothing else.
-    pub(super) fn compare(&mut self, env: &Env, client: &Client, expected: &[Expected]) {
-        let (mut found, damaged) = (Vec::new(), self.stage.cluster.damaged_disks());
-        for at in 0..self.stage.cluster.chunks.len() {
-            self.stage.cluster.stop(Node::Chunk(at), false);
-            let node = &self.stage.cluster.chunks[at];
+    /// Waits until what nothing refers to is deleted, for as long as that may take; in one run of four to the end of that
+    /// time in any case, because what is referred to must not go later either.
+    pub(super) fn settle(&self, rng: &mut SeededRng, expected: &[Expected]) {
+        let world = &self.work.world;
+        let most = self.kind.settles(&self.stage.cluster.shape);
+        let end = world.now().0 + most.as_micros() as u64;
+        let is_patient = rng.chance(1, 4);
+        let damaged = self.stage.cluster.damaged_disks();
+        while world.now().0 < end {
+            let may_end = !is_patient && world.now().0 >= SHORTEST;
+            if may_end && replicas::compare(expected, &self.on_disks().0, &damaged).is_empty() {
+                sometimes("disks settled before the time was over");
+                return;
+            }
+            self.pass((world.now().0 + SETTLING.as_micros() as u64).min(end));
+        }
+    }
+
+    /// What a store that opens the disks of chunk servers finds now, and why some do not open.
+    fn on_disks(&self) -> (Vec<Found>, Vec<String>) {
+        let (mut found, mut faults) = (Vec::new(), Vec::new());
+        for (at, node) in self.stage.cluster.chunks.iter().enumerate() {
             for (index, disk) in node.disks.iter().enumerate() {
-                match replicas::on_disk(disk) {
+                match replicas::on_disk(&disk.fork(0)) {
                     Ok(replicas) => found.extend(replicas),
                     Err(_) if node.damaged => sometimes("a damaged disk does not open"),
-                    Err(reason) => {
-                        self.violation(format!("disk {index} of chunk-{at} does not open: {reason}"))
-                    }
+                    Err(reason) => faults.push(format!("disk {index} of chunk-{at} does not open: {reason}")),
                 }
             }
         }
+        (found, faults)
+    }
+
+    /// What lies on the disks is what the namespace names, and nothing else.
+    pub(super) fn compare(&mut self, env: &Env, client: &Client, expected: &[Expected]) {
+        let cluster = &self.stage.cluster;
+        (0..cluster.chunks.len()).for_each(|at| cluster.stop(Node::Chunk(at), false));
+        let damaged = cluster.damaged_disks();
+        let (mut found, closed) = self.on_disks();
+        closed.into_iter().for_each(|fault| self.violation(fault));
         sometimes_many("replicas compared", expected.len() as u64);
         let lost = replicas::lost(expected, &damaged).len() as u64;
         sometimes_many("content lost with its only replica", lost);
