@@ -30,6 +30,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("drystone-sim", 9),
     // It uses the harness of drystone-system.
     ("drystone-chaos", 10),
+    ("drystone-turmoil", 10),
     ("xtask", 9),
 ];
 

@@ -1,0 +1,9 @@
+//! See the crate's own page. One file per promise.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod deadlines;
+mod framing;
+mod probe;
+mod seams;
+mod shutdown;
