@@ -82,7 +82,7 @@ impl Wire {
     pub(crate) fn poll_read(
         &mut self,
         context: &mut Context<'_>,
-        frames: &mut Vec<Frame>,
+        frames: &mut impl Extend<Frame>,
     ) -> Poll<Result<usize, WireError>> {
         let target = self.decoder.target();
         let count = match Pin::new(&mut self.stream).poll_read(context, target) {
@@ -101,7 +101,7 @@ impl Wire {
         self.read += count as u64;
         self.decoder.filled(count);
         while let Some(frame) = self.decoder.next_frame()? {
-            frames.push(frame);
+            frames.extend([frame]);
         }
         Poll::Ready(Ok(count))
     }

@@ -2,8 +2,9 @@
 //!
 //! All of it is one task: a wake-up handles whatever came, and writes whatever is ready in one batch.
 
-use super::admission::{Admission, Permit};
+use super::admission::Admission;
 use super::listen::Server;
+use super::running::Running;
 use crate::decode::{Frame, FrameLimits};
 use crate::encode::OutFrame;
 use crate::message::{Peer, Reply, Request};
@@ -15,11 +16,11 @@ use drystone_proto::frame::MAX_BODY_BYTES;
 use drystone_proto::{FrameHeader, Kind, Message};
 use drystone_types::{Code, HistoryId, MAX_PAYLOAD_BYTES};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use std::future::Future;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Rounds of one wake-up before other tasks get their turn.
@@ -28,49 +29,6 @@ const ROUNDS: usize = 16;
 const SWEEP: Duration = Duration::from_secs(1);
 /// A refused peer has this long to read why before the connection is cut.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// A request that the service works on.
-struct Running {
-    future: Option<BoxFuture<Reply>>,
-    header: FrameHeader,
-    deadline: Monotonic,
-    waker: Option<Waker>,
-    _permit: Permit,
-}
-
-impl Running {
-    /// Drops the work; the next poll gives no reply.
-    fn expire(&mut self) {
-        self.future = None;
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-}
-
-impl Future for Running {
-    /// The request's header and the reply, unless the deadline has passed.
-    type Output = (FrameHeader, Option<Reply>);
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let reply = match self.future.as_mut().map(|future| future.as_mut().poll(context)) {
-            None => None,
-            Some(Poll::Ready(reply)) => Some(reply),
-            Some(Poll::Pending) => {
-                if !self
-                    .waker
-                    .as_ref()
-                    .is_some_and(|waker| waker.will_wake(context.waker()))
-                {
-                    self.waker = Some(context.waker().clone());
-                }
-                return Poll::Pending;
-            }
-        };
-        self.future = None;
-        Poll::Ready((self.header.clone(), reply))
-    }
-}
 
 enum Phase {
     /// Nothing but a hello is accepted, until then.
@@ -89,7 +47,11 @@ pub(super) struct Connection {
     phase: Phase,
     history: HistoryId,
     running: FuturesUnordered<Running>,
-    frames: Vec<Frame>,
+    /// What the last read brought and was not begun yet, and when that was.
+    frames: VecDeque<Frame>,
+    arrived: Monotonic,
+    /// Why nothing more will come.
+    ended: Option<WireError>,
     sweep: BoxFuture<()>,
     /// The service wants nothing more from this peer until then.
     held_back: Option<BoxFuture<()>>,
@@ -112,7 +74,9 @@ impl Connection {
             },
             history: HistoryId::default(),
             running: FuturesUnordered::new(),
-            frames: Vec::new(),
+            frames: VecDeque::new(),
+            arrived: now,
+            ended: None,
             sweep,
             held_back: None,
             last_written: (0, now),
@@ -149,20 +113,25 @@ impl Connection {
             progress = true;
         }
         let full = self.wire.outbox.bytes() >= queue_bytes;
-        let refusing = matches!(self.phase, Phase::Refusing { .. });
-        let room = !full && !refusing && self.running.len() < self.server.options.window as usize;
-        if room && !self.is_held_back(context) {
-            let mut frames = std::mem::take(&mut self.frames);
-            if let Poll::Ready(read) = self.wire.poll_read(context, &mut frames) {
-                // What came whole before the fault is still served: it may be what the peer waits for.
-                let now = self.server.env.clock.now();
-                let served = frames
-                    .drain(..)
-                    .try_for_each(|frame| self.on_frame(now, frame, context));
-                served.and(read.map(|_| ()))?;
-                progress = true;
-            }
-            self.frames = frames;
+        if self.frames.is_empty()
+            && self.has_room()
+            && !self.is_held_back(context)
+            && let Poll::Ready(read) = self.wire.poll_read(context, &mut self.frames)
+        {
+            self.arrived = self.server.env.clock.now();
+            self.ended = read.err();
+            progress = true;
+        }
+        // One by one: a read may bring a thousand requests, each with a large answer.
+        while self.has_room()
+            && let Some(frame) = self.frames.pop_front()
+        {
+            self.on_frame(frame, context)?;
+            progress = true;
+        }
+        // What came whole before the fault was served as far as there was room: it may be what the peer waits for.
+        if let Some(ended) = self.ended.take() {
+            return Err(ended);
         }
         if self.wire.poll_write(context)?.is_ready() {
             progress |= full;
@@ -172,6 +141,14 @@ impl Connection {
             }
         }
         Ok(progress)
+    }
+
+    /// True if another request of this peer may be begun.
+    fn has_room(&self) -> bool {
+        let options = &self.server.options;
+        self.wire.outbox.bytes() < options.queue_bytes
+            && self.running.len() < options.window as usize
+            && !matches!(self.phase, Phase::Refusing { .. })
     }
 
     /// True while the service wants this peer to wait. A peer with nothing under way is always read.
@@ -208,12 +185,12 @@ impl Connection {
         }
     }
 
-    fn on_frame(&mut self, now: Monotonic, frame: Frame, context: &mut Context<'_>) -> Result<(), WireError> {
+    fn on_frame(&mut self, frame: Frame, context: &mut Context<'_>) -> Result<(), WireError> {
         match &self.phase {
             Phase::Greeting { .. } => self.on_hello(frame),
             Phase::Serving { peer } => {
                 let peer = Arc::clone(peer);
-                self.on_request(now, frame, peer, context)
+                self.on_request(frame, peer, context)
             }
             Phase::Refusing { .. } => Ok(()),
         }
@@ -252,7 +229,6 @@ impl Connection {
 
     fn on_request(
         &mut self,
-        now: Monotonic,
         frame: Frame,
         peer: Arc<Peer>,
         context: &mut Context<'_>,
@@ -274,6 +250,10 @@ impl Connection {
             self.refuse(header, Reply::refuse(Code::Stranger, message));
             return Ok(());
         }
+        let deadline = self.deadline(&header);
+        if deadline <= self.server.env.clock.now() {
+            return Ok(());
+        }
         let permit = match self
             .admission
             .admit(header.priority, (body.len() + payload.len()) as u64)
@@ -284,13 +264,6 @@ impl Connection {
                 return Ok(());
             }
         };
-        let longest = self.server.options.max_deadline;
-        let asked = Duration::from_millis(header.deadline_ms.into());
-        let deadline = now.plus(if asked.is_zero() {
-            longest
-        } else {
-            asked.min(longest)
-        });
         let request = Request {
             kind: header.kind,
             one_way: header.one_way,
@@ -302,20 +275,24 @@ impl Connection {
             payload,
             checksums,
         };
-        let future = Some(self.server.service.handle(request));
-        let mut running = Running {
-            future,
-            header,
-            deadline,
-            waker: None,
-            _permit: permit,
-        };
+        let future = self.server.service.handle(request);
+        let mut running = Running::new(future, header, deadline, permit);
         // Many are ready at once and need no place among the others.
         match Pin::new(&mut running).poll(context) {
             Poll::Ready((header, reply)) => self.answer(header, reply),
             Poll::Pending => self.running.push(running),
         }
         Ok(())
+    }
+
+    /// When the sender of a request that came with the last read stops waiting.
+    fn deadline(&self, header: &FrameHeader) -> Monotonic {
+        let longest = self.server.options.max_deadline;
+        let asked = match Duration::from_millis(header.deadline_ms.into()) {
+            Duration::ZERO => longest,
+            asked => asked.min(longest),
+        };
+        self.arrived.plus(asked)
     }
 
     fn answer(&mut self, request: FrameHeader, reply: Option<Reply>) {

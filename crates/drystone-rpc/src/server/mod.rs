@@ -7,6 +7,7 @@ mod connection;
 mod identity;
 mod listen;
 mod options;
+mod running;
 
 pub use identity::ServerIdentity;
 pub use listen::{ServerHandle, serve};

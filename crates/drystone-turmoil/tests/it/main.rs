@@ -4,6 +4,8 @@
 
 mod deadlines;
 mod framing;
+mod pressure;
 mod probe;
+mod raw;
 mod seams;
 mod shutdown;
