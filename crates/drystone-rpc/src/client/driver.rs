@@ -298,9 +298,7 @@ impl Driver {
         link.history = Some(history);
         link.window = (reply.window as usize).max(1);
         self.greeted = true;
-        let mut state = self.shared.lock();
-        state.peer_node = Some(NodeId(reply.node));
-        state.backoff.reset();
+        self.shared.lock().greeted(NodeId(reply.node));
         Ok(())
     }
 

@@ -13,8 +13,8 @@ use std::task::Waker;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// A connection on which nothing arrived for this long before a call's deadline passed is taken for half open;
-/// shorter deadlines say nothing about the connection.
+/// A connection on which nothing arrived for this long before a call's deadline passed is taken for half open. One
+/// shorter deadline says nothing about the connection; calls that expire one after the other count together.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// How a call ended.
@@ -69,6 +69,8 @@ pub(super) struct State {
     /// Until then calls are refused with this reason.
     pub(super) refused: Option<(Monotonic, NotSent)>,
     pub(super) backoff: Backoff,
+    /// When the first of the calls was sent that expired in a row, and the bytes read by then.
+    quiet: Option<(u64, Monotonic)>,
 }
 
 fn class(priority: Priority) -> usize {
@@ -95,6 +97,7 @@ impl State {
             peer_node: None,
             refused: None,
             backoff,
+            quiet: None,
         }
     }
 
@@ -284,7 +287,7 @@ impl State {
             let sent = self.calls.get(&id).and_then(|call| call.sent);
             let error = match sent {
                 Some(sent) => {
-                    silent |= sent.read == progress.read && now.since(sent.at) >= SILENCE;
+                    silent |= self.heard_nothing(sent, now, progress);
                     CallError::Unknown(Uncertain::Deadline)
                 }
                 None => CallError::NotSent(NotSent::Deadline),
@@ -292,6 +295,26 @@ impl State {
             self.end(id, error);
         }
         silent
+    }
+
+    /// A call has expired: true if nothing has arrived for too long.
+    fn heard_nothing(&mut self, sent: Sent, now: Monotonic, progress: Progress) -> bool {
+        if sent.read != progress.read {
+            return false;
+        }
+        let since = match self.quiet {
+            Some((read, since)) if read == progress.read => since.min(sent.at),
+            _ => sent.at,
+        };
+        self.quiet = Some((progress.read, since));
+        now.since(since) >= SILENCE
+    }
+
+    /// A server has answered the hello of a new connection.
+    pub(super) fn greeted(&mut self, node: NodeId) {
+        self.peer_node = Some(node);
+        self.backoff.reset();
+        self.quiet = None;
     }
 
     /// The earliest deadline.

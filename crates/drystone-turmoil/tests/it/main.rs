@@ -7,5 +7,6 @@ mod framing;
 mod pressure;
 mod probe;
 mod raw;
+mod reconnect;
 mod seams;
 mod shutdown;

@@ -1,0 +1,164 @@
+//! After a silent partition a stream stays open and swallows everything: whoever calls must find out and connect anew.
+
+use crate::probe::{Caller, ECHO, End, Probe, WAIT, WORK, end};
+use crate::seams::{seeds, world};
+use futures_util::future::join_all;
+use std::sync::Arc;
+
+/// A connection on which nothing comes back for so long is given up when a call's deadline passes.
+const SILENCE: u64 = 1_000;
+/// A refused attempt, a hello and an answer.
+const RECONNECT: u64 = 500;
+
+/// How the connection is lost without a sign.
+fn silence(oneway: bool) {
+    if oneway {
+        turmoil::partition_oneway("server", "client");
+    } else {
+        turmoil::partition("client", "server");
+    }
+}
+
+fn heal(oneway: bool) {
+    if oneway {
+        turmoil::repair_oneway("server", "client");
+    } else {
+        turmoil::repair("client", "server");
+    }
+}
+
+/// Nobody spoke during the partition, so the connection looks healthy afterwards. In turmoil one lost segment makes a
+/// stream deaf for ever; the call below is that segment.
+fn recovers_after_silence(call_ms: u64, oneway: bool) {
+    seeds(|seed| {
+        let mut sim = world(seed);
+        let probe = Probe::new(0, 0);
+        probe.start(&mut sim, "server", seed, |_, _| ());
+        let server = Arc::clone(&probe);
+        sim.client("client", async move {
+            let caller = Caller::new("client", seed);
+            server.up(&caller.host).await;
+            caller.call(ECHO, 0, 1_000).await.expect("the link is whole");
+            silence(oneway);
+            assert_eq!(end(&caller.call(ECHO, 1, 30).await), End::Unknown);
+            heal(oneway);
+            let took = caller.recover(call_ms, 20_000).await;
+            let bound = SILENCE.max(call_ms) + call_ms + RECONNECT;
+            assert!(
+                took.is_some_and(|took| took <= bound),
+                "seed {seed}: calls of {call_ms} ms recovered after {took:?} ms"
+            );
+            assert_eq!(caller.host.faults.connects(), 2);
+            Ok(())
+        });
+        sim.run().unwrap();
+    });
+}
+
+#[test]
+fn long_calls_recover_after_a_silent_partition() {
+    recovers_after_silence(1_200, false);
+    recovers_after_silence(3_000, true);
+}
+
+/// No single one of them waits for a second.
+#[test]
+fn short_calls_recover_after_a_silent_partition() {
+    recovers_after_silence(300, false);
+    recovers_after_silence(50, true);
+}
+
+/// Calls go on during the partition, and connections are refused.
+#[test]
+fn calls_during_a_partition_do_not_delay_the_recovery_after_it() {
+    for call_ms in [100, 1_200, 2_500] {
+        seeds(|seed| {
+            let mut sim = world(seed);
+            let probe = Probe::new(0, 0);
+            probe.start(&mut sim, "server", seed, |_, _| ());
+            let server = Arc::clone(&probe);
+            sim.client("client", async move {
+                let caller = Caller::new("client", seed);
+                server.up(&caller.host).await;
+                caller.call(ECHO, 0, 1_000).await.expect("the link is whole");
+                turmoil::partition("client", "server");
+                assert_eq!(caller.recover(call_ms, 4_000 + seed * 333).await, None);
+                turmoil::repair("client", "server");
+                let took = caller.recover(call_ms, 20_000).await;
+                let bound = call_ms + RECONNECT;
+                assert!(
+                    took.is_some_and(|took| took <= bound),
+                    "seed {seed}: calls of {call_ms} ms recovered after {took:?} ms"
+                );
+                Ok(())
+            });
+            sim.run().unwrap();
+        });
+    }
+}
+
+/// Everybody who waits on a dead connection is told when it is given up, and that is the truth: unknown.
+#[test]
+fn calls_that_wait_on_a_dead_connection_end_with_it() {
+    seeds(|seed| {
+        let mut sim = world(seed);
+        let probe = Probe::new(0, 0);
+        probe.start(&mut sim, "server", seed, |_, _| ());
+        let server = Arc::clone(&probe);
+        sim.client("client", async move {
+            let caller = Caller::new("client", seed);
+            server.up(&caller.host).await;
+            caller.call(ECHO, 0, 1_000).await.expect("the link is whole");
+            turmoil::partition("client", "server");
+            let start = caller.host.env.clock.now();
+            let patient = (1..100).map(|nonce| caller.call(WORK, nonce, 60_000));
+            let (patient, short) = tokio::join!(join_all(patient), caller.call(WORK, 100, 1_500));
+            assert!(
+                caller.host.since(start) < 1_600,
+                "ended after {} ms",
+                caller.host.since(start)
+            );
+            assert!(
+                patient
+                    .iter()
+                    .chain([&short])
+                    .all(|outcome| end(outcome) == End::Unknown)
+            );
+            assert!(server.done().is_empty());
+            Ok(())
+        });
+        sim.run().unwrap();
+    });
+}
+
+/// A server that is slow with some calls and answers others is no dead connection.
+#[test]
+fn a_slow_server_is_not_taken_for_a_silent_one() {
+    seeds(|seed| {
+        let mut sim = world(seed);
+        let probe = Probe::new(0, 0);
+        probe.start(&mut sim, "server", seed, |_, _| ());
+        let server = Arc::clone(&probe);
+        sim.client("client", async move {
+            let caller = Caller::new("client", seed);
+            server.up(&caller.host).await;
+            let slow = caller.call(WAIT, 1, 60_000);
+            for round in 0..40 {
+                let impatient = caller.call(WAIT, 2, 60);
+                caller.call(ECHO, round, 1_000).await.expect("the link is whole");
+                assert_eq!(end(&impatient.await), End::Unknown);
+            }
+            // Alone, but each for less than a second, and answers come in between.
+            for _ in 0..4 {
+                assert_eq!(end(&caller.call(WAIT, 3, 900).await), End::Unknown);
+                caller.call(ECHO, 4, 1_000).await.expect("the link is whole");
+            }
+            caller.host.pass(2_000).await;
+            server.release(1_000);
+            slow.await.expect("nobody cut the connection");
+            assert_eq!(caller.host.faults.connects(), 1);
+            Ok(())
+        });
+        sim.run().unwrap();
+    });
+}
