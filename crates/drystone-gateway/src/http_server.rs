@@ -1,22 +1,20 @@
 //! The HTTP/1.1 server of every door: hyper over the Net seam, with bounds on everything a peer can hold.
 
+use crate::http_stream::{HttpStream, READ_BYTES};
+use crate::request_body::RequestBody;
 use bytes::Bytes;
-use drystone_env::{BoxStream, Env, Listener};
-use futures_io::{AsyncRead as _, AsyncWrite as _};
+use drystone_env::{Clock, Env, Listener};
 use futures_util::future::BoxFuture;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
-use hyper::rt::ReadBufCursor;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
@@ -27,10 +25,7 @@ pub type Response = http::Response<Body>;
 /// Why a body ends before its length: the connection is closed, so that nobody takes it for whole.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// Answers one request.
-pub type Handler = Arc<dyn Fn(http::Request<Incoming>) -> BoxFuture<'static, Response> + Send + Sync>;
-
-/// Read from a connection at once: what a bulk frame carries.
-const READ_BYTES: usize = 256 << 10;
+pub type Handler = Arc<dyn Fn(http::Request<RequestBody>) -> BoxFuture<'static, Response> + Send + Sync>;
 
 /// Bounds of a server.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +36,9 @@ pub struct HttpOptions {
     pub head_timeout: Duration,
     /// Bytes of a request's head; default 32 KiB (a path of 4,096 bytes is at most 12,288 when encoded).
     pub head_bytes: usize,
+    /// A connection is closed when its peer sends nothing of a body that is being read, or takes nothing of an answer,
+    /// for so long; default 30 s. No end is heard of a peer that lost its power or its network.
+    pub stall_timeout: Duration,
 }
 
 impl Default for HttpOptions {
@@ -49,6 +47,7 @@ impl Default for HttpOptions {
             connections: 4096,
             head_timeout: Duration::from_secs(30),
             head_bytes: 32 << 10,
+            stall_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -121,11 +120,12 @@ async fn accept(
                 continue;
             }
         };
-        let (handler, stopping) = (Arc::clone(&handler), stopping.clone());
+        let stream = HttpStream::new(stream, Arc::clone(&env.clock), options.stall_timeout);
+        let (clock, handler, stopping) = (Arc::clone(&env.clock), Arc::clone(&handler), stopping.clone());
         env.spawn.spawn(
             "http-connection",
             Box::pin(async move {
-                serve_connection(stream, options, handler, stopping).await;
+                serve_connection(stream, clock, options, handler, stopping).await;
                 drop(place);
             }),
         );
@@ -133,26 +133,22 @@ async fn accept(
 }
 
 async fn serve_connection(
-    stream: BoxStream,
+    stream: HttpStream,
+    clock: Arc<dyn Clock>,
     options: HttpOptions,
     handler: Handler,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let service = service_fn(move |request| {
-        let answer = handler(request);
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        let patient = |body| RequestBody::new(body, Arc::clone(&clock), options.stall_timeout);
+        let answer = handler(request.map(patient));
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(options.head_timeout)
         .max_buf_size(options.head_bytes.max(READ_BYTES))
-        .serve_connection(
-            HyperStream {
-                stream,
-                buffer: Vec::new(),
-            },
-            service,
-        );
+        .serve_connection(stream, service);
     let mut connection = std::pin::pin!(connection);
     let outcome = tokio::select! {
         biased;
@@ -170,65 +166,6 @@ async fn serve_connection(
 async fn asked_to_stop(stopping: &mut watch::Receiver<bool>) {
     // An error: the server is gone, which asks for the same.
     let _ = stopping.wait_for(|stop| *stop).await;
-}
-
-/// A connection of the Net seam as hyper wants it.
-struct HyperStream {
-    stream: BoxStream,
-    buffer: Vec<u8>,
-}
-
-impl hyper::rt::Read for HyperStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        mut cursor: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let room = cursor.remaining().min(READ_BYTES);
-        if this.buffer.len() < room {
-            this.buffer.resize(room, 0);
-        }
-        let buffer = &mut this.buffer[..room];
-        match Pin::new(&mut this.stream).poll_read(context, buffer) {
-            Poll::Ready(Ok(count)) => {
-                cursor.put_slice(&buffer[..count]);
-                Poll::Ready(Ok(()))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
-impl hyper::rt::Write for HyperStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, data)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_close(context)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
-    }
 }
 
 /// A body that is there already.

@@ -6,8 +6,11 @@
 pub mod caller;
 pub mod describe;
 pub mod http_server;
+mod http_stream;
 pub mod problem;
+mod request_body;
 pub mod time;
 
 pub use http_server::{Body, HttpOptions, HttpServer, Response};
 pub use problem::Problem;
+pub use request_body::RequestBody;

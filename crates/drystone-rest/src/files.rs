@@ -11,11 +11,11 @@ use drystone_client::{
 };
 use drystone_gateway::http_server::empty;
 use drystone_gateway::time::http_date;
-use drystone_gateway::{Problem, Response};
+use drystone_gateway::{Problem, RequestBody, Response};
 use futures_util::StreamExt;
 use http::{HeaderValue, Method, StatusCode, header};
 use http_body_util::{BodyExt, StreamBody};
-use hyper::body::{Body as _, Frame, Incoming};
+use hyper::body::{Body as _, Frame};
 use serde_json::json;
 
 /// `GET` and `HEAD`.
@@ -127,7 +127,7 @@ async fn digest(client: &Client, path: &str, reader: &Reader) -> Option<String> 
 }
 
 /// `PUT`: create or replace, or write a range.
-pub async fn replace(call: Call, body: &mut Incoming) -> Result<Response, Problem> {
+pub async fn replace(call: Call, body: &mut RequestBody) -> Result<Response, Problem> {
     let mut options = options(&call, body)?;
     if let Some(value) = call.headers.get(header::CONTENT_RANGE) {
         let text = value
@@ -152,7 +152,7 @@ pub async fn replace(call: Call, body: &mut Incoming) -> Result<Response, Proble
 }
 
 /// `POST`: create, or append a record.
-pub async fn create(call: Call, body: &mut Incoming) -> Result<Response, Problem> {
+pub async fn create(call: Call, body: &mut RequestBody) -> Result<Response, Problem> {
     let mut options = options(&call, body)?;
     if call.query.flag("append")? {
         options.mode = WriteMode::Append;
@@ -174,7 +174,7 @@ pub async fn delete(call: Call) -> Result<Response, Problem> {
     Ok(with_session(no_content(), &call.client))
 }
 
-fn options(call: &Call, body: &Incoming) -> Result<WriteOptions, Problem> {
+fn options(call: &Call, body: &RequestBody) -> Result<WriteOptions, Problem> {
     if call.headers.contains_key(header::CONTENT_ENCODING) {
         return Err(invalid(
             "Content-Encoding is not supported: send the bytes as they shall be stored",
@@ -193,7 +193,7 @@ fn options(call: &Call, body: &Incoming) -> Result<WriteOptions, Problem> {
 /// Streams the body into the file; nothing is visible unless all of it came.
 async fn receive(
     call: &Call,
-    body: &mut Incoming,
+    body: &mut RequestBody,
     options: WriteOptions,
     expected: Option<u64>,
 ) -> Result<Published, Problem> {

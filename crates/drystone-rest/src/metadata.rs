@@ -7,10 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use drystone_client::{AckPolicy, ByteCount, Code, Policy, RenameOptions, SetAttributes};
 use drystone_gateway::time::parse_rfc3339;
-use drystone_gateway::{Problem, Response, describe};
+use drystone_gateway::{Problem, RequestBody, Response, describe};
 use http::{StatusCode, header};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
@@ -108,7 +107,7 @@ fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<O
 }
 
 /// `PUT`: changes attributes, or renames.
-pub async fn change(call: Call, body: &mut Incoming) -> Result<Response, Problem> {
+pub async fn change(call: Call, body: &mut RequestBody) -> Result<Response, Problem> {
     let body = Limited::new(body, MAX_CHANGE_BYTES)
         .collect()
         .await

@@ -3,10 +3,10 @@
 use crate::respond::problem;
 use crate::{Door, OPENAPI, cluster, directories, files, metadata, respond};
 use drystone_client::{Client, Code, Idempotency, Precondition};
-use drystone_gateway::{Problem, Response};
+use drystone_gateway::{Problem, RequestBody, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use percent_encoding::percent_decode_str;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
@@ -139,7 +139,7 @@ impl Call {
 }
 
 /// Answers one request, whatever it is.
-pub async fn answer(door: &Door, request: http::Request<Incoming>) -> Response {
+pub async fn answer(door: &Door, request: http::Request<RequestBody>) -> Response {
     let is_head = request.method() == Method::HEAD;
     let (head, mut body) = request.into_parts();
     let query = head.uri.query().unwrap_or_default();
@@ -167,7 +167,7 @@ pub async fn answer(door: &Door, request: http::Request<Incoming>) -> Response {
 
 /// A client that is refused early still sends, and would find its connection reset in place of the answer: what is
 /// left of a body is read, within bounds. False if it did not end.
-async fn drained(door: &Door, body: &mut Incoming) -> bool {
+async fn drained(door: &Door, body: &mut RequestBody) -> bool {
     let deadline = door.env.clock.now().plus(DRAIN_TIME);
     let mut left = DRAIN_BYTES;
     while !body.is_end_stream() {
@@ -189,7 +189,7 @@ async fn dispatch(
     path: &str,
     query: &str,
     headers: HeaderMap,
-    body: &mut Incoming,
+    body: &mut RequestBody,
 ) -> Result<Response, Problem> {
     let (resource, rest) = match path.strip_prefix('/').unwrap_or(path).split_once('/') {
         Some((resource, rest)) => (resource, Some(rest)),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod deadlines;
+mod door;
 mod framing;
 mod pressure;
 mod probe;
@@ -10,3 +11,4 @@ mod raw;
 mod reconnect;
 mod seams;
 mod shutdown;
+mod user;

@@ -87,7 +87,7 @@ impl State {
 
 /// Serves the port in the background, until the answer is dropped.
 pub async fn serve(env: &Env, listen: SocketAddr, state: State) -> anyhow::Result<HttpServer> {
-    let handler = move |request: http::Request<hyper::body::Incoming>| -> futures_util::future::BoxFuture<'static, Response> {
+    let handler = move |request: http::Request<drystone_gateway::RequestBody>| -> futures_util::future::BoxFuture<'static, Response> {
         let response = match *request.method() {
             http::Method::GET => state.answer(request.uri().path()),
             _ => {
