@@ -2,13 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod cluster;
 mod deadlines;
+mod determinism;
 mod door;
 mod framing;
+mod members;
 mod pressure;
 mod probe;
 mod raw;
 mod reconnect;
+mod rest;
 mod seams;
 mod shutdown;
 mod user;
