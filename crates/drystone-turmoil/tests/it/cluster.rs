@@ -25,7 +25,10 @@ const CHUNK_PORT: u16 = 9720;
 const DOOR_PORT: u16 = 9700;
 
 /// How long the door tries before it says that it could not.
-pub(crate) const DOOR_DEADLINE: Duration = Duration::from_secs(4);
+const DOOR_DEADLINE: Duration = Duration::from_secs(4);
+
+/// What the door may have of uploads that no chunk server has acknowledged.
+pub(crate) const DOOR_UNACKNOWLEDGED: u64 = 8 << 20;
 
 /// A running part and the host that it runs on.
 type Slot<T> = Arc<Mutex<Option<(T, Host)>>>;
@@ -107,6 +110,11 @@ impl Cluster {
     /// The door's host.
     pub(crate) fn door_host(&self) -> Host {
         host(&self.door).expect("it runs")
+    }
+
+    /// The first metadata server's host.
+    pub(crate) fn meta_host(&self) -> Host {
+        host(&self.metas[0]).expect("it runs")
     }
 
     /// Bytes that all servers have handed to their sockets.
@@ -268,6 +276,7 @@ fn start_door(
             let host = Host::new("door", seed);
             let options = Options {
                 deadline: DOOR_DEADLINE,
+                unacknowledged: ByteCount(DOOR_UNACKNOWLEDGED),
                 ..Options::new(metadata)
             };
             let client = Client::connect(host.env.clone(), options).await?;

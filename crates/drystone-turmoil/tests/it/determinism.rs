@@ -1,7 +1,7 @@
 //! A seed is a run: what failed once fails again.
 
 use crate::cluster::{Cluster, meta_name};
-use crate::seams::{Host, world};
+use crate::seams::{Host, world_in_steps};
 use crate::user::{self, whole};
 use http::Method;
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 type Trace = Vec<(u128, u16, u64, u64)>;
 
 fn run(seed: u64) -> (Trace, Vec<Option<(u64, u64)>>) {
-    let mut sim = world(seed);
+    let mut sim = world_in_steps(seed, 3);
     let cluster = Cluster::start(&mut sim, seed, 3, 2);
     let trace = Arc::new(Mutex::new(Trace::new()));
     let (out, seen) = (Arc::clone(&trace), cluster.clone());

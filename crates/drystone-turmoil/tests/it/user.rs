@@ -7,7 +7,7 @@ use http::{Method, Request};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use std::io;
 use std::sync::Arc;
@@ -17,6 +17,11 @@ use turmoil::net::TcpStream;
 pub(crate) const DOOR: &str = "door:9700";
 /// Bodies are sent and counted in pieces of this size.
 pub(crate) const PIECE: usize = 32 << 10;
+
+/// What hyper gathers for one write.
+const BUFFER: usize = 64 << 10;
+/// What lies in the socket and in hyper when the door does not read: 64 segments.
+pub(crate) const USER_HOLDS: u64 = 65 * (BUFFER + PIECE) as u64;
 
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -72,6 +77,15 @@ pub(crate) fn pieces(
     BodyExt::boxed_unsync(StreamBody::new(frames))
 }
 
+/// A body that tells of each of its pieces as it is taken.
+pub(crate) fn counted(body: Body, tell: impl Fn() + Send + 'static) -> Body {
+    let tell = move |frame| {
+        tell();
+        frame
+    };
+    body.map_frame(tell).boxed_unsync()
+}
+
 /// A connection to a door.
 pub(crate) struct User {
     sender: SendRequest<Body>,
@@ -81,7 +95,12 @@ pub(crate) struct User {
 impl User {
     pub(crate) async fn connect(host: &Host) -> io::Result<Self> {
         let stream = TcpStream::connect(DOOR).await?;
-        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        // turmoil counts what lies in a socket in segments, however large they are.
+        let handshake = Builder::new()
+            .writev(false)
+            .max_buf_size(BUFFER)
+            .handshake(TokioIo::new(stream));
+        let (sender, connection) = handshake.await.map_err(io::Error::other)?;
         let task = async move { drop(connection.await) };
         host.env.spawn.spawn("user", Box::pin(task));
         Ok(Self {

@@ -62,8 +62,14 @@ impl Host {
 
 /// An empty world, all of whose chances come from `seed`: hosts run in random order, messages take 1 to 20 ms.
 pub(crate) fn world(seed: u64) -> turmoil::Sim<'static> {
+    world_in_steps(seed, 1)
+}
+
+/// The same for many hosts: all of them run once in so many milliseconds, whether they have something to do or not.
+pub(crate) fn world_in_steps(seed: u64, ms: u64) -> turmoil::Sim<'static> {
     turmoil::Builder::new()
         .rng_seed(seed)
+        .tick_duration(Duration::from_millis(ms))
         .epoch(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000))
         .simulation_duration(Duration::from_secs(600))
         .min_message_latency(Duration::from_millis(1))
