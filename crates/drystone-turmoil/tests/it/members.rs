@@ -1,7 +1,7 @@
 //! Servers among themselves after a silent partition: their one-way streams are dead, and nobody told them.
 
 use crate::cluster::{Cluster, chunk_name, meta_name};
-use crate::seams::{Host, world_in_steps};
+use crate::seams::{Host, in_worlds, world_in_steps};
 use crate::user::{self, whole};
 use http::Method;
 
@@ -26,8 +26,7 @@ async fn agreement(host: &Host, cluster: &Cluster) -> bool {
 /// stream between them is deaf, and all the same the old leader learns what happened.
 #[test]
 fn metadata_servers_find_each_other_again_after_a_silent_partition() {
-    for seed in 1..=3 {
-        eprintln!("seed {seed}");
+    in_worlds(3, |seed| {
         let mut sim = world_in_steps(seed, 3);
         let cluster = Cluster::start(&mut sim, seed, 3, 2);
         sim.client("user", async move {
@@ -64,15 +63,14 @@ fn metadata_servers_find_each_other_again_after_a_silent_partition() {
             Ok(())
         });
         sim.run().unwrap();
-    }
+    });
 }
 
 /// A chunk server is cut off from the leader until it counts as dead; after repair it is back, though every stream
 /// between them is deaf.
 #[test]
 fn a_chunk_server_is_back_after_a_silent_partition() {
-    for seed in 1..=3 {
-        eprintln!("seed {seed}");
+    in_worlds(3, |seed| {
         let mut sim = world_in_steps(seed, 3);
         let cluster = Cluster::start(&mut sim, seed, 1, 2);
         sim.client("user", async move {
@@ -105,5 +103,5 @@ fn a_chunk_server_is_back_after_a_silent_partition() {
             Ok(())
         });
         sim.run().unwrap();
-    }
+    });
 }

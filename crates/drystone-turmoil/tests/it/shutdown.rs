@@ -1,9 +1,12 @@
 //! Servers that are told to stop, and clients that go: nothing is left behind and nobody is lied to.
 
+use crate::cluster::Cluster;
 use crate::probe::{Caller, ECHO, End, Probe, WAIT, WORK, end};
-use crate::seams::{seeds, world};
+use crate::seams::{Host, in_worlds, seeds, world, world_in_steps};
+use crate::user::{self, pieces};
 use drystone_rpc::{CallError, NotSent};
 use futures_util::future::join_all;
+use http::Method;
 use std::sync::Arc;
 
 /// Calls under way are unknown at once, new ones are not sent, and the server's tasks end.
@@ -177,6 +180,38 @@ fn a_server_that_crashes_and_returns_is_found_again() {
             sim.step().unwrap();
         }
         sim.bounce("server");
+        sim.run().unwrap();
+    });
+}
+
+/// All servers of a cluster are told to stop while a file goes in: every task of theirs ends, every connection is
+/// closed, and the door says that it does not know or that it could not.
+#[test]
+fn servers_that_are_told_to_stop_leave_nothing_running() {
+    in_worlds(2, |seed| {
+        let mut sim = world_in_steps(seed, 3);
+        let cluster = Cluster::start(&mut sim, seed, 3, 2);
+        sim.client("user", async move {
+            let host = Host::new("user", seed);
+            cluster.up(&host).await;
+            let body = pieces(&host, vec![1; 4 << 20].into(), 10, 0, || false);
+            let upload = user::ask(&host, Method::PUT, "/files/file", &[], body, 10_000);
+            let stop = async {
+                host.pass(300).await;
+                cluster.stop();
+            };
+            let (upload, ()) = tokio::join!(upload, stop);
+            let status = upload.expect("an answer").status;
+            assert!([503, 504].contains(&status), "{status}");
+            let left = || -> Vec<_> {
+                let hosts = cluster.hosts().into_iter();
+                let left = hosts.map(|host| (host.tasks.all(), host.faults.open()));
+                left.filter(|(tasks, open)| !tasks.is_empty() || *open > 0)
+                    .collect()
+            };
+            assert!(host.wait(10_000, || left().is_empty()).await, "{:?}", left());
+            Ok(())
+        });
         sim.run().unwrap();
     });
 }

@@ -6,7 +6,7 @@ mod truth;
 mod uploads;
 
 use crate::cluster::Cluster;
-use crate::seams::{Host, world_in_steps};
+use crate::seams::{Host, in_worlds, world_in_steps};
 use crate::user::{self, Body, Got, whole};
 use bytes::Bytes;
 use drystone_env::{Rng, SeededRng};
@@ -57,8 +57,7 @@ async fn holds(host: &Host, path: &str, expected: Option<&Bytes>) {
 
 /// Runs `scenario` against a cluster of one metadata server and three chunk servers in a few worlds.
 fn scenario<F: Future<Output = ()> + 'static>(seeds: u64, scenario: fn(Host, Cluster, u64) -> F) {
-    for seed in 1..=seeds {
-        eprintln!("seed {seed}");
+    in_worlds(seeds, |seed| {
         let mut sim = world_in_steps(seed, 3);
         let cluster = Cluster::start(&mut sim, seed, 1, 3);
         sim.client("user", async move {
@@ -68,5 +67,5 @@ fn scenario<F: Future<Output = ()> + 'static>(seeds: u64, scenario: fn(Host, Clu
             Ok(())
         });
         sim.run().unwrap();
-    }
+    });
 }

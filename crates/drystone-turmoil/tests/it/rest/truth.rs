@@ -2,7 +2,7 @@
 
 use super::{PATIENCE, content, get, holds, put, scenario};
 use crate::cluster::Cluster;
-use crate::seams::{Host, world_in_steps};
+use crate::seams::{Host, in_worlds, world_in_steps};
 use crate::user::{self, whole};
 use drystone_env::{Rng, SeededRng};
 use http::Method;
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 #[test]
 fn an_upload_without_a_metadata_server_is_told_truthfully() {
     let told: Arc<Mutex<BTreeMap<u16, u32>>> = Arc::default();
-    for seed in 1..=2 {
+    in_worlds(2, |seed| {
         let mut sim = world_in_steps(seed, 3);
         let cluster = Cluster::start(&mut sim, seed, 1, 3);
         let told = Arc::clone(&told);
@@ -64,7 +64,7 @@ fn an_upload_without_a_metadata_server_is_told_truthfully() {
             Ok(())
         });
         sim.run().unwrap();
-    }
+    });
     let told = told.lock().unwrap();
     for status in [201, 503, 504] {
         assert!(

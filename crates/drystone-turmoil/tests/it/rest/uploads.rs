@@ -170,14 +170,7 @@ fn a_door_that_is_stopped_finishes_what_it_has_begun() {
         let download = super::get(&host, "/file");
         let stop = async {
             host.pass(100).await;
-            cluster
-                .door
-                .lock()
-                .unwrap()
-                .as_ref()
-                .expect("it runs")
-                .0
-                .shutdown();
+            cluster.stop_door();
             host.pass(100).await;
             assert!(User::connect(&host).await.is_err(), "nobody listens");
         };

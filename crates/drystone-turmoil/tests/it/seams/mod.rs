@@ -78,10 +78,18 @@ pub(crate) fn world_in_steps(seed: u64, ms: u64) -> turmoil::Sim<'static> {
         .build()
 }
 
-/// Runs `scenario` in a handful of worlds.
-pub(crate) fn seeds(scenario: impl Fn(u64)) {
-    for seed in 1..=5 {
+/// Runs `scenario` in `count` worlds, or in as many as `TURMOIL_SEEDS` says.
+pub(crate) fn in_worlds(count: u64, scenario: impl Fn(u64)) {
+    let asked = std::env::var("TURMOIL_SEEDS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    for seed in 1..=asked.unwrap_or(count) {
         eprintln!("seed {seed}");
         scenario(seed);
     }
+}
+
+/// Runs `scenario` in a handful of worlds.
+pub(crate) fn seeds(scenario: impl Fn(u64)) {
+    in_worlds(5, scenario);
 }
