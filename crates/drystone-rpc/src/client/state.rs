@@ -13,8 +13,8 @@ use std::task::Waker;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// A connection on which nothing arrived for this long before a call's deadline passed is taken for half open. One
-/// shorter deadline says nothing about the connection; calls that expire one after the other count together.
+/// A connection on which nothing arrived for this long before a call's deadline passed, or before its caller left, is
+/// taken for half open. One shorter wait says nothing about the connection; those that follow each other count together.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// How a call ended.
@@ -69,8 +69,10 @@ pub(super) struct State {
     /// Until then calls are refused with this reason.
     pub(super) refused: Option<(Monotonic, NotSent)>,
     pub(super) backoff: Backoff,
-    /// When the first of the calls was sent that expired in a row, and the bytes read by then.
+    /// When the first of the calls was sent that expired or were left in a row, and the bytes read by then.
     quiet: Option<(u64, Monotonic)>,
+    /// Of the calls that were left since the driver last looked: the one that says most.
+    left: Option<Sent>,
 }
 
 fn class(priority: Priority) -> usize {
@@ -98,6 +100,7 @@ impl State {
             refused: None,
             backoff,
             quiet: None,
+            left: None,
         }
     }
 
@@ -263,11 +266,17 @@ impl State {
 
     /// Nobody waits for this call any more. True if there was one.
     pub(super) fn forget(&mut self, id: u64) -> bool {
-        let found = self.remove(id).is_some();
-        if found {
-            self.wake_waiting();
-        }
-        found
+        let Some(call) = self.remove(id) else {
+            return false;
+        };
+        // A later mark of what had been read, or the same one for longer.
+        let says_more = |sent: &Sent| {
+            self.left
+                .is_none_or(|left| (left.read, sent.at) < (sent.read, left.at))
+        };
+        self.left = call.sent.filter(says_more).or(self.left);
+        self.wake_waiting();
+        true
     }
 
     /// The one who waits for this answer, if somebody does.
@@ -277,9 +286,10 @@ impl State {
         self.remove(id).map(|call| call.answer)
     }
 
-    /// Ends every call whose deadline has passed. True if the connection looks half open.
+    /// Ends every call whose deadline has passed. True if the connection looks half open to them or to who left.
     pub(super) fn expire(&mut self, now: Monotonic, progress: Progress) -> bool {
-        let mut silent = false;
+        let left = self.left.take();
+        let mut silent = left.is_some_and(|sent| self.heard_nothing(sent, now, progress));
         while let Some(&(deadline, id)) = self.deadlines.first() {
             if deadline > now {
                 break;
@@ -297,7 +307,7 @@ impl State {
         silent
     }
 
-    /// A call has expired: true if nothing has arrived for too long.
+    /// Nobody waits for a call any more: true if nothing has arrived for too long.
     fn heard_nothing(&mut self, sent: Sent, now: Monotonic, progress: Progress) -> bool {
         if sent.read != progress.read {
             return false;
@@ -314,7 +324,7 @@ impl State {
     pub(super) fn greeted(&mut self, node: NodeId) {
         self.peer_node = Some(node);
         self.backoff.reset();
-        self.quiet = None;
+        (self.quiet, self.left) = (None, None);
     }
 
     /// The earliest deadline.

@@ -16,3 +16,4 @@ mod rest;
 mod seams;
 mod shutdown;
 mod user;
+mod weather;

@@ -4,6 +4,7 @@ use crate::probe::{Caller, ECHO, End, Probe, WAIT, WORK, end};
 use crate::seams::{seeds, world};
 use futures_util::future::join_all;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A connection on which nothing comes back for so long is given up when a call's deadline passes.
 const SILENCE: u64 = 1_000;
@@ -66,6 +67,43 @@ fn long_calls_recover_after_a_silent_partition() {
 fn short_calls_recover_after_a_silent_partition() {
     recovers_after_silence(300, false);
     recovers_after_silence(50, true);
+}
+
+/// Callers who have waited long enough and leave, though their calls have more time: a writer that goes elsewhere.
+#[test]
+fn callers_that_leave_find_out_about_a_dead_connection_too() {
+    for patience in [200, 1_100] {
+        seeds(|seed| {
+            let mut sim = world(seed);
+            let probe = Probe::new(0, 0);
+            probe.start(&mut sim, "server", seed, |_, _| ());
+            let server = Arc::clone(&probe);
+            sim.client("client", async move {
+                let caller = Caller::new("client", seed);
+                server.up(&caller.host).await;
+                caller.call(ECHO, 0, 1_000).await.expect("the link is whole");
+                turmoil::partition("client", "server");
+                assert_eq!(end(&caller.call(ECHO, 1, 30).await), End::Unknown);
+                turmoil::repair("client", "server");
+                let (clock, start) = (&caller.host.env.clock, caller.host.env.clock.now());
+                loop {
+                    let leave = clock.now().plus(Duration::from_millis(patience));
+                    if let Some(Ok(_)) = clock.until(leave, caller.call(ECHO, 2, 60_000)).await {
+                        break;
+                    }
+                    let took = caller.host.since(start);
+                    assert!(
+                        took <= SILENCE + patience + RECONNECT,
+                        "seed {seed}: still dead after {took} ms"
+                    );
+                    caller.host.pass(10).await;
+                }
+                assert_eq!(caller.host.faults.connects(), 2);
+                Ok(())
+            });
+            sim.run().unwrap();
+        });
+    }
 }
 
 /// Calls go on during the partition, and connections are refused.
@@ -147,6 +185,17 @@ fn a_slow_server_is_not_taken_for_a_silent_one() {
                 let impatient = caller.call(WAIT, 2, 60);
                 caller.call(ECHO, round, 1_000).await.expect("the link is whole");
                 assert_eq!(end(&impatient.await), End::Unknown);
+            }
+            for _ in 0..40 {
+                let leave = caller.host.env.clock.now().plus(Duration::from_millis(60));
+                let left = caller
+                    .host
+                    .env
+                    .clock
+                    .until(leave, caller.call(WAIT, 2, 60_000))
+                    .await;
+                assert!(left.is_none());
+                caller.call(ECHO, 5, 1_000).await.expect("the link is whole");
             }
             // Alone, but each for less than a second, and answers come in between.
             for _ in 0..4 {

@@ -1,6 +1,6 @@
 //! Files that go out.
 
-use super::{PATIENCE, content, holds, put, scenario};
+use super::{PATIENCE, content, holds_after_cut, put, scenario};
 use crate::cluster::chunk_name;
 use crate::user::{self, Got, User, whole};
 use http::Method;
@@ -55,8 +55,7 @@ fn a_download_is_whole_or_seen_as_cut() {
         for name in cluster.chunk_names() {
             turmoil::repair("door", name);
         }
-        host.pass(12_000).await;
-        holds(&host, "/file", Some(&file)).await;
+        holds_after_cut(&host, "/file", &file).await;
         // The user's own link is gone: nothing says that it is over.
         let (mut got, body, _user) = begin().await;
         turmoil::partition("user", "door");

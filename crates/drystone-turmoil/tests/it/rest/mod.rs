@@ -15,6 +15,8 @@ use std::io;
 
 /// Longer than the door tries: two steps of four seconds each.
 const PATIENCE: u64 = 10_000;
+/// Until everything works after a cut: dead streams are found by using them, one after the other.
+const RECOVERY: u64 = 12_000;
 
 fn content(seed: u64, bytes: usize) -> Bytes {
     let mut data = vec![0; bytes];
@@ -52,6 +54,43 @@ async fn holds(host: &Host, path: &str, expected: Option<&Bytes>) {
             );
             assert!(got.body == *expected, "{path} holds other bytes");
         }
+    }
+}
+
+/// Sends it until it is done.
+async fn put_after_cut(host: &Host, path: &str, content: &Bytes) {
+    let start = host.env.clock.now();
+    loop {
+        let got = put(host, path, whole(content.clone()))
+            .await
+            .expect("the door answers");
+        if [200, 201].contains(&got.status) {
+            return;
+        }
+        assert!([503, 504].contains(&got.status), "{}", got.code());
+        let (took, why) = (host.since(start), String::from_utf8_lossy(&got.body));
+        assert!(
+            took < RECOVERY,
+            "{path} is not taken {took} ms after the cut: {why}"
+        );
+    }
+}
+
+/// Reads it until it comes whole.
+async fn holds_after_cut(host: &Host, path: &str, expected: &Bytes) {
+    let start = host.env.clock.now();
+    loop {
+        let got = get(host, path).await;
+        if got.status == 200 && got.whole {
+            assert!(got.body == *expected, "{path} holds other bytes");
+            return;
+        }
+        let took = host.since(start);
+        assert!(
+            took < RECOVERY,
+            "{path} is not given {took} ms after the cut: {}",
+            got.status
+        );
     }
 }
 

@@ -1,7 +1,8 @@
 //! Files that go in.
 
-use super::{PATIENCE, content, holds, put, scenario};
-use crate::cluster::chunk_name;
+use super::{PATIENCE, content, holds, holds_after_cut, put, put_after_cut, scenario};
+use crate::cluster::{Cluster, chunk_name};
+use crate::seams::{Host, in_worlds, world_in_steps};
 use crate::user::{self, User, pieces, whole};
 use http::Method;
 
@@ -109,11 +110,43 @@ fn an_upload_whose_chunk_servers_vanish_is_told_truthfully_and_done_after_repair
         for name in cluster.chunk_names() {
             turmoil::repair("door", name);
         }
-        host.pass(12_000).await;
-        holds(&host, "/file", Some(&new)).await;
-        let got = put(&host, "/file", whole(old.clone())).await.expect("an answer");
-        assert_eq!(got.status, 200);
-        holds(&host, "/file", Some(&old)).await;
+        holds_after_cut(&host, "/file", &new).await;
+        put_after_cut(&host, "/file", &old).await;
+        holds_after_cut(&host, "/file", &old).await;
+    });
+}
+
+/// Every chunk server is needed, and the streams to one of them die silently in the middle of an upload.
+#[test]
+fn uploads_go_on_soon_after_a_silent_partition() {
+    in_worlds(3, |seed| {
+        let mut sim = world_in_steps(seed, 3);
+        let cluster = Cluster::start(&mut sim, seed, 1, 2);
+        sim.client("user", async move {
+            let host = Host::new("user", seed);
+            cluster.up(&host).await;
+            // From here on the door knows how fast these servers are.
+            let file = content(seed, 4 << 20);
+            for round in 0..10 {
+                let got = put(&host, &format!("/before-{round}"), whole(file.clone())).await;
+                assert_eq!(got.expect("an answer").status, 201);
+            }
+            let body = pieces(&host, file.clone(), 2, 1 << 20, || {
+                for other in ["door", "chunk-1"] {
+                    turmoil::partition("chunk-0", other);
+                }
+                false
+            });
+            let got = put(&host, "/during", body).await.expect("an answer");
+            assert_eq!(got.status, 503, "two replicas cannot be had");
+            for other in ["door", "chunk-1"] {
+                turmoil::repair("chunk-0", other);
+            }
+            put_after_cut(&host, "/after", &file).await;
+            holds_after_cut(&host, "/after", &file).await;
+            Ok(())
+        });
+        sim.run().unwrap();
     });
 }
 
@@ -142,19 +175,16 @@ fn an_upload_whose_chain_breaks_is_told_truthfully_and_done_after_repair() {
             );
             let there = got.status == 201;
             done += u32::from(there);
-            holds(&host, &path, there.then_some(&file)).await;
+            if there {
+                holds_after_cut(&host, &path, &file).await;
+            } else {
+                holds(&host, &path, None).await;
+            }
             for other in &others {
                 turmoil::repair(lonely.as_str(), other.as_str());
             }
-            // Until nobody is avoided any more.
-            host.pass(12_000).await;
-            let got = put(&host, &path, whole(file.clone())).await.expect("an answer");
-            assert!(
-                [200, 201].contains(&got.status),
-                "{}",
-                String::from_utf8_lossy(&got.body)
-            );
-            holds(&host, &path, Some(&file)).await;
+            put_after_cut(&host, &path, &file).await;
+            holds_after_cut(&host, &path, &file).await;
         }
         assert!(done > 0, "no upload found another way");
     });

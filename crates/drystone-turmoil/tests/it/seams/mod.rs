@@ -67,15 +67,22 @@ pub(crate) fn world(seed: u64) -> turmoil::Sim<'static> {
 
 /// The same for many hosts: all of them run once in so many milliseconds, whether they have something to do or not.
 pub(crate) fn world_in_steps(seed: u64, ms: u64) -> turmoil::Sim<'static> {
-    turmoil::Builder::new()
+    builder(seed, ms).build()
+}
+
+/// [`world_in_steps`] before it is built. A link that broke by chance is whole again after some 50 messages.
+pub(crate) fn builder(seed: u64, ms: u64) -> turmoil::Builder {
+    let mut builder = turmoil::Builder::new();
+    builder
         .rng_seed(seed)
         .tick_duration(Duration::from_millis(ms))
         .epoch(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000))
         .simulation_duration(Duration::from_secs(600))
         .min_message_latency(Duration::from_millis(1))
         .max_message_latency(Duration::from_millis(20))
-        .enable_random_order()
-        .build()
+        .repair_rate(0.02)
+        .enable_random_order();
+    builder
 }
 
 /// Runs `scenario` in `count` worlds, or in as many as `TURMOIL_SEEDS` says.
