@@ -53,10 +53,10 @@ const LIST: &[(&str, When)] = &[
     ("copied voter together with the original", FAULTS),
     ("voter wiped and started under its old id", FAULTS),
     ("a damaged node stayed out of service", FAULTS),
-    ("1 voters compared", CHUNKS),
+    ("1 voters compared", In(&[Mixed, Rot])),
     ("2 voters compared", CHUNKS),
     ("3 voters compared", FAULTS),
-    ("4 voters compared", CHUNKS),
+    ("4 voters compared", In(&[Mixed, Retry])),
     ("5 voters compared", FAULTS),
     (
         "0 voters compared",
@@ -89,10 +89,13 @@ const LIST: &[(&str, When)] = &[
     ("clone beside the original", CHUNKS),
     ("clone together with the original", CHUNKS),
     // What clients were told.
-    ("answer unknown", FAULTS),
+    ("answer unknown", In(&[Mixed, Retry, Names])),
     ("answer unavailable", FAULTS),
-    ("answer not_enough_domains", FAULTS),
-    ("answer changed", CHUNKS),
+    ("answer not_enough_domains", In(&[Mixed, Rot, Names])),
+    (
+        "answer changed",
+        Rare("a writer has to overtake a reader between two of its questions"),
+    ),
     (
         "answer busy",
         Rare("what is bounded is larger than four clients ask for"),
@@ -118,7 +121,10 @@ const LIST: &[(&str, When)] = &[
     ("acknowledged content looked at", CHUNKS),
     ("replicas compared", CHUNKS),
     ("records of voters checked", In(&[Mixed, Retry, Rot, Lone, Names])),
-    ("chunks staged for nobody", CHUNKS),
+    (
+        "chunks staged for nobody",
+        Rare("a client dies between staging, at half the age of a grant, and publishing"),
+    ),
     ("disks settled before the time was over", CHUNKS),
     ("linearizable", In(&[Mixed, Retry, Rot, Lone, Names])),
     (
@@ -126,7 +132,10 @@ const LIST: &[(&str, When)] = &[
         Rare("a search that was given up: none is best"),
     ),
     ("a damaged log was refused", In(&[Lone])),
-    ("a damaged log was opened", In(&[Lone])),
+    (
+        "a damaged log was opened",
+        Rare("damage must lie in the last batch, where it looks like a torn write"),
+    ),
 ];
 
 thread_local! {
