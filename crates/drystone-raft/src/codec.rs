@@ -1,7 +1,7 @@
 //! raft-rs's types from and to ours. Foreign bytes are parsed by prost into ours; raft-rs's own parser sees only
 //! what this member encoded itself.
 
-use crate::SnapshotMeta;
+use crate::{SnapshotMeta, plausible};
 use bytes::Bytes;
 use drystone_proto::raft::{
     ConfChange, ConfChangeStep, RaftConfState, RaftEntry, RaftMessage, RaftSnapshotMeta,
@@ -142,6 +142,18 @@ pub(crate) fn message_from_proto(message: RaftMessage) -> Result<eraftpb::Messag
     let local_term = kind == MessageType::MsgReadIndex;
     if message.from == 0 || (message.term == 0) != local_term {
         return Err("no sender or term");
+    }
+    let numbers = [
+        message.term,
+        message.log_term,
+        message.index,
+        message.commit,
+        message.commit_term,
+        message.request_snapshot,
+        message.reject_hint,
+    ];
+    if !plausible::numbers(numbers) {
+        return Err("numbers that no log reaches");
     }
     match kind {
         MessageType::MsgAppend => {

@@ -1,6 +1,6 @@
 //! What goes into a member and what comes out.
 
-use crate::{DropReason, FatalError};
+use crate::{DropReason, FatalError, plausible};
 use bytes::Bytes;
 use drystone_env::{IoCompletion, IoRequest, Monotonic};
 use drystone_proto::raft::{ConfChange, RaftConfState, RaftMessage, RaftSnapshotMeta};
@@ -250,6 +250,12 @@ impl TryFrom<RaftSnapshotMeta> for SnapshotMeta {
         let conf = meta.conf.ok_or("a snapshot without its membership")?;
         if meta.index == 0 || meta.term == 0 || conf.voters.is_empty() {
             return Err("a snapshot of nothing");
+        }
+        if !plausible::numbers([meta.index, meta.term]) {
+            return Err("a snapshot behind every log's end");
+        }
+        if let Some(fault) = plausible::membership_fault(&conf) {
+            return Err(fault);
         }
         Ok(SnapshotMeta {
             index: LogIndex(meta.index),

@@ -25,6 +25,7 @@ mod error;
 mod event;
 mod log;
 mod node;
+mod plausible;
 mod salvage;
 mod status;
 

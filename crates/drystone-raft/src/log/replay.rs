@@ -2,6 +2,7 @@
 
 use super::{Base, LogStore, Record};
 use crate::codec::entry_from_proto;
+use crate::plausible::{self, membership_fault};
 use crate::{BOOTSTRAP_INDEX, OpenError};
 use drystone_proto::raft::{RaftEntry, RaftHardState};
 use drystone_types::{LogIndex, NodeId};
@@ -31,7 +32,9 @@ impl Replay {
     /// Why the record cannot stand here.
     pub(crate) fn take(&mut self, lsn: Lsn, bytes: &[u8]) -> Result<(), String> {
         self.records += 1;
-        match Record::decode(bytes)? {
+        let record = Record::decode(bytes)?;
+        check(&record)?;
+        match record {
             Record::State(state) => {
                 if state.term < self.state.term {
                     return Err(format!("term {} after term {}", state.term, self.state.term));
@@ -149,6 +152,20 @@ impl Replay {
             store.put(entry, lsn);
         }
         Ok(Replayed { store, hard, last })
+    }
+}
+
+/// No record of a log of ours has such numbers or such a membership.
+fn check(record: &Record) -> Result<(), String> {
+    let (numbers, fault) = match record {
+        Record::State(state) => ([state.term, state.commit], None),
+        Record::Entry(entry) => ([entry.term, entry.index], None),
+        Record::Base(base) => ([base.term.0, base.index.0], membership_fault(&base.conf)),
+    };
+    match fault {
+        Some(fault) => Err(format!("membership: {fault}")),
+        None if !plausible::numbers(numbers) => Err(format!("numbers {numbers:?}, which no log reaches")),
+        None => Ok(()),
     }
 }
 
