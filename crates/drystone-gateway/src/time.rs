@@ -2,6 +2,8 @@
 
 const MICROS: u64 = 1_000_000;
 const DAY: u64 = 86_400;
+/// The first second after the year 9999.
+const END: u64 = 253_402_300_800;
 const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 ];
@@ -73,7 +75,8 @@ pub fn parse_rfc3339(text: &str) -> Option<u64> {
         _ => return None,
     };
     let seconds = (days_before(year, month, day)? * DAY + hour * 3600 + minute * 60 + second)
-        .checked_add_signed(-offset)?;
+        .checked_add_signed(-offset)
+        .filter(|seconds| *seconds < END)?;
     Some(seconds * MICROS + fraction)
 }
 
@@ -147,6 +150,8 @@ mod tests {
         }
         assert_eq!(parse_rfc3339("1970-01-01T01:00:00+01:00"), Some(0));
         assert_eq!(parse_rfc3339("1970-01-01T00:00:00.5Z"), Some(500_000));
+        let last = parse_rfc3339("9999-12-31T23:59:59.999999Z");
+        assert_eq!(last, Some(END * MICROS - 1));
         for bad in [
             "",
             "1970",
@@ -160,6 +165,8 @@ mod tests {
             "1970-01-01T00:00:00Zx",
             "1970-01-01T00:00:00+25:00",
             "197é-01-01T00:00:00Z",
+            "9999-12-31T23:59:59-00:01",
+            "9999-12-31T23:59:60Z",
         ] {
             assert_eq!(parse_rfc3339(bad), None, "{bad}");
         }

@@ -91,6 +91,7 @@ pub fn written(header: &str) -> Result<Part, Problem> {
     let length = last
         .checked_sub(first)
         .and_then(|length| length.checked_add(1))
+        .filter(|_| last < u64::MAX)
         .ok_or_else(fault)?;
     if size != "*" && number(size)? <= last {
         return Err(fault());
@@ -151,6 +152,7 @@ mod tests {
             "bytes */10",
             "5-9/*",
             "bytes 0-18446744073709551615/*",
+            "bytes 18446744073709551615-18446744073709551615/*",
         ] {
             assert!(written(bad).is_err(), "{bad}");
         }
