@@ -22,17 +22,26 @@ fn tags(client: &Client, headers: &HeaderMap, name: &HeaderName) -> Result<Optio
         if text.trim() == "*" {
             return Ok(Some(Tags::Any));
         }
-        for tag in text.split(',') {
-            let tag = tag.trim();
-            let bare = tag.strip_prefix("W/").unwrap_or(tag);
-            if bare.len() < 2 || !bare.starts_with('"') || !bare.ends_with('"') {
-                return Err(invalid(format!(
-                    "{name}: {tag} is not an entity tag: write \"...\" or *"
-                )));
+        let fault = || {
+            invalid(format!(
+                "{name}: {text} is no list of entity tags: write \"...\" or *"
+            ))
+        };
+        let mut rest = text.trim();
+        loop {
+            let bare = rest.strip_prefix("W/").unwrap_or(rest);
+            // A comma may stand inside a tag.
+            let (tag, behind) = (bare.strip_prefix('"'))
+                .and_then(|open| open.split_once('"'))
+                .ok_or_else(fault)?;
+            if bare.len() == rest.len() || name == header::IF_NONE_MATCH {
+                found.extend(client.parse_etag(tag));
             }
-            if bare.len() == tag.len() || name == header::IF_NONE_MATCH {
-                found.extend(client.parse_etag(bare));
+            rest = behind.trim_start();
+            if rest.is_empty() {
+                break;
             }
+            rest = rest.strip_prefix(',').ok_or_else(fault)?.trim_start();
         }
     }
     Ok(is_there.then_some(Tags::Some(found)))
