@@ -2,7 +2,7 @@
 
 use crate::metadata;
 use crate::respond::{insert, json, no_content, with_session};
-use crate::route::{Call, invalid};
+use crate::route::{Call, Query, invalid};
 use drystone_client::{Code, DeleteOptions, Expect, MakeDirectoryOptions};
 use drystone_gateway::{Problem, Response, describe};
 use http::{StatusCode, header};
@@ -11,16 +11,20 @@ use serde_json::{Value, json};
 const DEFAULT_LIMIT: u32 = 1000;
 const MAX_LIMIT: u32 = 10_000;
 
+/// Names on one page.
+pub(crate) fn limit(query: &Query) -> Result<u32, Problem> {
+    let Some(text) = query.get("limit") else {
+        return Ok(DEFAULT_LIMIT);
+    };
+    text.parse()
+        .ok()
+        .filter(|limit| (1..=MAX_LIMIT).contains(limit))
+        .ok_or_else(|| invalid(format!("limit is {text:?}, must be 1 to {MAX_LIMIT}")))
+}
+
 /// `GET`.
 pub async fn list(call: Call) -> Result<Response, Problem> {
-    let limit = match call.query.get("limit") {
-        None => DEFAULT_LIMIT,
-        Some(text) => text
-            .parse()
-            .ok()
-            .filter(|limit| (1..=MAX_LIMIT).contains(limit))
-            .ok_or_else(|| invalid(format!("limit is {text:?}, must be 1 to {MAX_LIMIT}")))?,
-    };
+    let limit = limit(&call.query)?;
     let after = call.query.get("after").unwrap_or_default();
     let page = call.client.list(&call.path, after, limit).await?;
     let entries: Vec<Value> = page

@@ -128,38 +128,46 @@ async fn digest(client: &Client, path: &str, reader: &Reader) -> Option<String> 
 
 /// `PUT`: create or replace, or write a range.
 pub async fn replace(call: Call, body: &mut RequestBody) -> Result<Response, Problem> {
-    let mut options = options(&call, body)?;
-    if let Some(value) = call.headers.get(header::CONTENT_RANGE) {
-        let text = value
-            .to_str()
-            .map_err(|_| invalid("Content-Range is not printable ASCII"))?;
-        let part = range::written(text)?;
-        if body
-            .size_hint()
-            .exact()
-            .is_some_and(|length| length != part.length)
-        {
-            return Err(invalid(format!(
-                "Content-Range names {} bytes, Content-Length another number",
-                part.length
-            )));
-        }
-        options.mode = WriteMode::Range(part.offset);
-        options.size_hint = Some(part.length);
-        return finish(&call, receive(&call, body, options, Some(part.length)).await?);
+    let (options, expected) = replacement(&call, body.size_hint().exact())?;
+    finish(&call, receive(&call, body, options, expected).await?)
+}
+
+/// What a `PUT` with a body of so many bytes (if that is known) asks for, and how many there must be.
+pub(crate) fn replacement(call: &Call, body: Option<u64>) -> Result<(WriteOptions, Option<u64>), Problem> {
+    let mut options = options(call, body)?;
+    let Some(value) = call.headers.get(header::CONTENT_RANGE) else {
+        return Ok((options, None));
+    };
+    let text = value
+        .to_str()
+        .map_err(|_| invalid("Content-Range is not printable ASCII"))?;
+    let part = range::written(text)?;
+    if body.is_some_and(|length| length != part.length) {
+        return Err(invalid(format!(
+            "Content-Range names {} bytes, Content-Length another number",
+            part.length
+        )));
     }
-    finish(&call, receive(&call, body, options, None).await?)
+    options.mode = WriteMode::Range(part.offset);
+    options.size_hint = Some(part.length);
+    Ok((options, Some(part.length)))
 }
 
 /// `POST`: create, or append a record.
 pub async fn create(call: Call, body: &mut RequestBody) -> Result<Response, Problem> {
-    let mut options = options(&call, body)?;
+    let options = creation(&call, body.size_hint().exact())?;
+    finish(&call, receive(&call, body, options, None).await?)
+}
+
+/// What a `POST` asks for.
+pub(crate) fn creation(call: &Call, body: Option<u64>) -> Result<WriteOptions, Problem> {
+    let mut options = options(call, body)?;
     if call.query.flag("append")? {
         options.mode = WriteMode::Append;
     } else {
         options.precondition.absent = true;
     }
-    finish(&call, receive(&call, body, options, None).await?)
+    Ok(options)
 }
 
 /// `DELETE`.
@@ -174,7 +182,7 @@ pub async fn delete(call: Call) -> Result<Response, Problem> {
     Ok(with_session(no_content(), &call.client))
 }
 
-fn options(call: &Call, body: &RequestBody) -> Result<WriteOptions, Problem> {
+fn options(call: &Call, body: Option<u64>) -> Result<WriteOptions, Problem> {
     if call.headers.contains_key(header::CONTENT_ENCODING) {
         return Err(invalid(
             "Content-Encoding is not supported: send the bytes as they shall be stored",
@@ -185,7 +193,7 @@ fn options(call: &Call, body: &RequestBody) -> Result<WriteOptions, Problem> {
         precondition,
         parents: call.query.flag("parents")?,
         idempotency: call.idempotency()?,
-        size_hint: body.size_hint().exact(),
+        size_hint: body,
         ..WriteOptions::default()
     })
 }

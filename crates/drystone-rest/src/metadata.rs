@@ -65,7 +65,7 @@ pub async fn show(call: Call) -> Result<Response, Problem> {
 /// Body of a `PUT`: what is absent stays.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Change {
+pub(crate) struct Change {
     #[serde(default, deserialize_with = "present")]
     mode: Option<String>,
     #[serde(default, deserialize_with = "present")]
@@ -90,7 +90,7 @@ struct Change {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PolicyChange {
+pub(crate) struct PolicyChange {
     replicas: Option<u32>,
     ack: Option<String>,
     degraded_minimum: Option<u32>,
@@ -121,11 +121,14 @@ pub async fn change(call: Call, body: &mut RequestBody) -> Result<Response, Prob
                 invalid(format!("the body broke off: {error}"))
             }
         })?;
-    let change: Change = serde_json::from_slice(&body.to_bytes())
-        .map_err(|error| invalid(format!("the body is not a change: {error}")))?;
-    match change.rename_to {
-        Some(_) => rename(&call, change).await?,
-        None => set(&call, change).await?,
+    match Wanted::understand(&call, &body.to_bytes())? {
+        Wanted::Rename(to, options) => call.client.rename(&call.path, &to, options).await?,
+        Wanted::Attributes(mut wanted, policy) => {
+            if let Some(policy) = policy {
+                wanted.policy = Some(changed_policy(&call, policy).await?);
+            }
+            call.client.set_attributes(&call.path, wanted).await?;
+        }
     }
     Ok(with_session(
         json(StatusCode::OK, &json!({ "path": call.path }))?,
@@ -133,7 +136,28 @@ pub async fn change(call: Call, body: &mut RequestBody) -> Result<Response, Prob
     ))
 }
 
-async fn rename(call: &Call, change: Change) -> Result<(), Problem> {
+/// What a change asks for.
+pub(crate) enum Wanted {
+    /// To move it.
+    Rename(String, RenameOptions),
+    /// To set attributes, and to change its policy.
+    Attributes(SetAttributes, Option<PolicyChange>),
+}
+
+impl Wanted {
+    /// # Errors
+    /// What is wrong with the body or the headers.
+    pub(crate) fn understand(call: &Call, body: &[u8]) -> Result<Self, Problem> {
+        let change: Change = serde_json::from_slice(body)
+            .map_err(|error| invalid(format!("the body is not a change: {error}")))?;
+        match change.rename_to {
+            Some(_) => rename(call, change),
+            None => attributes(call, change),
+        }
+    }
+}
+
+fn rename(call: &Call, change: Change) -> Result<Wanted, Problem> {
     let is_more = change.mode.is_some()
         || change.owner.is_some()
         || change.group.is_some()
@@ -154,10 +178,10 @@ async fn rename(call: &Call, change: Change) -> Result<(), Problem> {
         precondition: call.precondition()?,
         idempotency: call.idempotency()?,
     };
-    Ok(call.client.rename(&call.path, &to, options).await?)
+    Ok(Wanted::Rename(to, options))
 }
 
-async fn set(call: &Call, change: Change) -> Result<(), Problem> {
+fn attributes(call: &Call, change: Change) -> Result<Wanted, Problem> {
     if change.overwrite {
         return Err(invalid("overwrite stands with rename_to only"));
     }
@@ -190,15 +214,12 @@ async fn set(call: &Call, change: Change) -> Result<(), Problem> {
             }
         }
     }
-    match change.policy {
-        None => {}
-        Some(None) => wanted.inherit_policy = true,
-        Some(Some(policy)) => wanted.policy = Some(parse_policy(call, policy).await?),
-    }
-    Ok(call.client.set_attributes(&call.path, wanted).await?)
+    wanted.inherit_policy = matches!(change.policy, Some(None));
+    Ok(Wanted::Attributes(wanted, change.policy.flatten()))
 }
 
-async fn parse_policy(call: &Call, change: PolicyChange) -> Result<Policy, Problem> {
+/// The policy of the path with what the change names.
+async fn changed_policy(call: &Call, change: PolicyChange) -> Result<Policy, Problem> {
     let now = call.client.stat(&call.path).await?;
     let mut policy = now.own_policy.or(now.policy).unwrap_or_default();
     if let Some(ack) = &change.ack {

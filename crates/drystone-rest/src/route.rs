@@ -21,6 +21,7 @@ const DRAIN_BYTES: usize = 8 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 
 /// A request whose head has been understood.
+#[cfg_attr(any(test, fuzzing), derive(Clone))]
 pub struct Call {
     /// For its caller and session.
     pub client: Client,
@@ -35,7 +36,7 @@ pub struct Call {
 }
 
 /// Query parameters; each name at most once, unknown ones refused.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
@@ -142,16 +143,8 @@ impl Call {
 pub async fn answer(door: &Door, request: http::Request<RequestBody>) -> Response {
     let is_head = request.method() == Method::HEAD;
     let (head, mut body) = request.into_parts();
-    let query = head.uri.query().unwrap_or_default();
-    let outcome = dispatch(
-        door,
-        &head.method,
-        head.uri.path(),
-        query,
-        head.headers,
-        &mut body,
-    )
-    .await;
+    let target = (head.uri.path(), head.uri.query().unwrap_or_default());
+    let outcome = dispatch(door, &head.method, target, &head.headers, &mut body).await;
     let mut response = outcome.unwrap_or_else(|fault| problem(&fault));
     if !drained(door, &mut body).await {
         response
@@ -183,24 +176,60 @@ async fn drained(door: &Door, body: &mut RequestBody) -> bool {
     true
 }
 
-async fn dispatch(
-    door: &Door,
+/// The query parameters that a method of a resource knows.
+///
+/// # Errors
+/// The methods that it has, if this is none of them; `None` if there is no such resource.
+pub(crate) fn parameters(
+    resource: &str,
+    has_path: bool,
     method: &Method,
-    path: &str,
-    query: &str,
-    headers: HeaderMap,
-    body: &mut RequestBody,
-) -> Result<Response, Problem> {
-    let (resource, rest) = match path.strip_prefix('/').unwrap_or(path).split_once('/') {
+) -> Result<&'static [&'static str], Option<&'static str>> {
+    Ok(match (resource, has_path, method.as_str()) {
+        ("files", true, "GET" | "HEAD" | "DELETE") => &[],
+        ("files", true, "PUT") => &["parents"],
+        ("files", true, "POST") => &["parents", "append"],
+        ("files", true, _) => return Err(Some("GET, HEAD, PUT, POST, DELETE")),
+        ("directories", true, "GET" | "HEAD") => &["limit", "after"],
+        ("directories", true, "POST") => &["parents"],
+        ("directories", true, "DELETE") => &["recursive"],
+        ("directories", true, _) => return Err(Some("GET, HEAD, POST, DELETE")),
+        ("metadata", true, "GET" | "HEAD") => &["extents"],
+        ("metadata", true, "PUT") => &[],
+        ("metadata", true, _) => return Err(Some("GET, HEAD, PUT")),
+        ("cluster" | "status" | "openapi.json" | "", false, "GET" | "HEAD") => &[],
+        ("cluster" | "status" | "openapi.json" | "", false, _) => return Err(Some("GET, HEAD")),
+        _ => return Err(None),
+    })
+}
+
+/// The first segment of a target's path, and what is behind it.
+pub(crate) fn split(path: &str) -> (&str, Option<&str>) {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    match path.split_once('/') {
         Some((resource, rest)) => (resource, Some(rest)),
-        None => (path.strip_prefix('/').unwrap_or(path), None),
-    };
-    let call = |known: &[&str]| -> Result<Call, Problem> {
+        None => (path, None),
+    }
+}
+
+impl Call {
+    /// Understands the head of a request for a resource that knows these query parameters.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn understand(
+        door: &Door,
+        method: &Method,
+        (path, query): (&str, &str),
+        headers: &HeaderMap,
+        known: &[&str],
+    ) -> Result<Call, Problem> {
+        let (_, rest) = split(path);
         let bytes: Vec<u8> = percent_decode_str(rest.unwrap_or_default()).collect();
         let path = String::from_utf8(bytes).map_err(|_| invalid("the path is not UTF-8"))?;
         drystone_types::path::split_path(&path).map_err(|error| invalid(error.to_string()))?;
         let query = Query::parse(query, known)?;
-        let caller = drystone_gateway::caller::caller(&headers, &door.default_user).map_err(invalid)?;
+        let caller = drystone_gateway::caller::caller(headers, &door.default_user).map_err(invalid)?;
         let mut client = door.client.as_caller(caller);
         if let Some(token) = headers.get(SESSION_HEADER) {
             client = with_session(&client, token)?;
@@ -212,33 +241,44 @@ async fn dispatch(
             headers: headers.clone(),
             method: method.clone(),
         })
-    };
-    match (resource, rest, method.as_str()) {
-        ("files", Some(_), "GET" | "HEAD") => files::read(call(&[])?).await,
-        ("files", Some(_), "PUT") => files::replace(call(&["parents"])?, body).await,
-        ("files", Some(_), "POST") => files::create(call(&["parents", "append"])?, body).await,
-        ("files", Some(_), "DELETE") => files::delete(call(&[])?).await,
-        ("files", Some(_), _) => not_allowed("GET, HEAD, PUT, POST, DELETE"),
-        ("directories", Some(_), "GET" | "HEAD") => directories::list(call(&["limit", "after"])?).await,
-        ("directories", Some(_), "POST") => directories::create(call(&["parents"])?).await,
-        ("directories", Some(_), "DELETE") => directories::delete(call(&["recursive"])?).await,
-        ("directories", Some(_), _) => not_allowed("GET, HEAD, POST, DELETE"),
-        ("metadata", Some(_), "GET" | "HEAD") => metadata::show(call(&["extents"])?).await,
-        ("metadata", Some(_), "PUT") => metadata::change(call(&[])?, body).await,
-        ("metadata", Some(_), _) => not_allowed("GET, HEAD, PUT"),
-        ("cluster", None, "GET" | "HEAD") => cluster::show(&call(&[])?.client).await,
-        ("status", None, "GET" | "HEAD") => cluster::status(&call(&[])?.client).await,
-        ("openapi.json", None, "GET" | "HEAD") => {
-            Ok(respond::bytes(StatusCode::OK, "application/json", OPENAPI))
+    }
+}
+
+async fn dispatch(
+    door: &Door,
+    method: &Method,
+    (path, query): (&str, &str),
+    headers: &HeaderMap,
+    body: &mut RequestBody,
+) -> Result<Response, Problem> {
+    let (resource, rest) = split(path);
+    let known = match parameters(resource, rest.is_some(), method) {
+        Ok(known) => known,
+        Err(Some(allowed)) => return not_allowed(allowed),
+        Err(None) => {
+            return Err(Problem::new(
+                Code::NotFound,
+                format!(
+                    "{path} is no resource: there are /files/, /directories/, /metadata/, /cluster, /status and /openapi.json"
+                ),
+            ));
         }
-        ("", None, "GET" | "HEAD") => cluster::welcome(),
-        ("cluster" | "status" | "openapi.json" | "", None, _) => not_allowed("GET, HEAD"),
-        _ => Err(Problem::new(
-            Code::NotFound,
-            format!(
-                "{path} is no resource: there are /files/, /directories/, /metadata/, /cluster, /status and /openapi.json"
-            ),
-        )),
+    };
+    let call = || Call::understand(door, method, (path, query), headers, known);
+    match (resource, method.as_str()) {
+        ("files", "PUT") => files::replace(call()?, body).await,
+        ("files", "POST") => files::create(call()?, body).await,
+        ("files", "DELETE") => files::delete(call()?).await,
+        ("files", _) => files::read(call()?).await,
+        ("directories", "POST") => directories::create(call()?).await,
+        ("directories", "DELETE") => directories::delete(call()?).await,
+        ("directories", _) => directories::list(call()?).await,
+        ("metadata", "PUT") => metadata::change(call()?, body).await,
+        ("metadata", _) => metadata::show(call()?).await,
+        ("cluster", _) => cluster::show(&call()?.client).await,
+        ("status", _) => cluster::status(&call()?.client).await,
+        ("openapi.json", _) => Ok(respond::bytes(StatusCode::OK, "application/json", OPENAPI)),
+        _ => cluster::welcome(),
     }
 }
 
