@@ -123,11 +123,11 @@ impl Call {
             add(value.as_bytes());
         }
         for name in [header::IF_MATCH, header::IF_NONE_MATCH, header::CONTENT_RANGE] {
-            add(self
-                .headers
-                .get(name)
+            // All that stand there count.
+            let values: Vec<&[u8]> = (self.headers.get_all(name).iter())
                 .map(HeaderValue::as_bytes)
-                .unwrap_or_default());
+                .collect();
+            add(&values.join(&b','));
         }
         let digest = hash.finalize();
         let mut short = [0; 16];
