@@ -7,6 +7,8 @@ mod cluster;
 mod conditions;
 mod directories;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
 mod metadata;
 mod range;
 mod respond;
