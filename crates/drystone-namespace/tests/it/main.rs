@@ -3,8 +3,10 @@
 
 mod cluster;
 mod commands;
+mod corpus;
 mod driver;
 mod failing;
+mod fuzzed;
 mod invariants;
 mod model;
 mod sessions;
