@@ -157,6 +157,10 @@ pub(crate) fn message_from_proto(message: RaftMessage) -> Result<eraftpb::Messag
     }
     match kind {
         MessageType::MsgAppend => {
+            // raft-rs says term 0 of every index that it does not have, and would take the entries for its next ones.
+            if (message.log_term == 0) != (message.index == 0) {
+                return Err("no term before the entries");
+            }
             let (mut index, mut term) = (message.index, message.log_term);
             for entry in &message.entries {
                 index = index.checked_add(1).ok_or("index overflows")?;

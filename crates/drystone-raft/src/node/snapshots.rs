@@ -4,7 +4,7 @@ use super::RaftNode;
 use super::inputs::tolerate;
 use crate::codec::snapshot_from_meta;
 use crate::log::{Base, Record};
-use crate::{FatalError, Output, SnapshotMeta};
+use crate::{FatalError, Output, SnapshotMeta, plausible};
 use bytes::Bytes;
 use drystone_proto::raft::RaftMessage;
 use drystone_types::{LogIndex, NodeId, Term};
@@ -173,6 +173,9 @@ impl RaftNode {
         if self.snapshots.is_installing()
             || self.raw.snap().is_some()
             || term.0 == 0
+            || !plausible::numbers([term.0])
+            // Nobody holds what was written in a term later than its own.
+            || meta.term > term
             || from == self.config.id
         {
             self.out.push(Output::SnapshotIgnored { from, meta });
