@@ -43,4 +43,6 @@ mod steward;
 
 pub use config::{Config, ConfigFaults};
 pub use error::StartError;
+#[cfg(fuzzing)]
+pub use export::fuzzed;
 pub use server::{Handle, MetadataDirectory, MetadataServer};

@@ -19,6 +19,8 @@
 //! ```
 //! Little endian.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
 pub(crate) mod keeper;
 
 use drystone_env::{BufferPool, Disk, OpenOptions};
