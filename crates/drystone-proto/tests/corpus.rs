@@ -60,3 +60,29 @@ fn the_corpus_holds_the_seeds() {
     let rich = named.iter().filter(|(_, bytes)| bytes.len() > 6).count();
     assert!(rich > MESSAGES.len() / 2, "only {rich} seeds hold several fields");
 }
+
+/// A message that is added is fuzzed from then on.
+#[test]
+fn every_message_of_the_sources_is_fuzzed() {
+    let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = 0;
+    for entry in std::fs::read_dir(sources).unwrap() {
+        let path = entry.unwrap().path();
+        let module = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let mut is_message = false;
+        for line in text.lines() {
+            is_message |= line.starts_with("#[derive(") && line.contains("Message");
+            let name = line.strip_prefix("pub struct ").filter(|_| is_message);
+            if let Some(name) = name.and_then(|rest| rest.split([' ', ';', '{']).next()) {
+                let name = format!("{module}::{name}");
+                assert!(
+                    MESSAGES.iter().any(|(known, _)| *known == name),
+                    "{name} is missing"
+                );
+                (found, is_message) = (found + 1, false);
+            }
+        }
+    }
+    assert_eq!(found, MESSAGES.len());
+}
