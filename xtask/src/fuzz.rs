@@ -7,19 +7,47 @@ use crate::{root, run, target};
 use anyhow::{Context, bail};
 use std::process::{Command, Stdio};
 
-/// Longest input, by target: an input that is longer finds nothing that a shorter one does not.
-const TARGETS: &[(&str, u32)] = &[
-    ("frame", 16 << 10),
-    ("messages", 4 << 10),
-    ("wal", 512),
-    ("store", 512),
-    ("path", 4200),
-    ("config", 64),
+/// A fuzz target and its bounds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Target {
+    name: &'static str,
+    /// Longest input: a longer one finds nothing that a shorter one does not.
+    longest: u32,
+    /// No single allocation may be larger, in MiB: a length that the input claims must not be believed before the
+    /// bytes are there. It is small where memory follows from the input alone, and the size of a pool or of a segment
+    /// elsewhere.
+    allocation: u32,
+}
+
+const fn target_of(name: &'static str, longest: u32, allocation: u32) -> Target {
+    Target {
+        name,
+        longest,
+        allocation,
+    }
+}
+
+const TARGETS: &[Target] = &[
+    target_of("frame", 16 << 10, 2),
+    target_of("messages", 4 << 10, 1),
+    target_of("commands", 4 << 10, 1),
+    target_of("raft-messages", 512, 5),
+    target_of("raft-records", 2 << 10, 5),
+    target_of("raft-log", 512, 5),
+    target_of("wal", 512, 5),
+    target_of("snapshot", 8 << 10, 1),
+    target_of("export", 512, 5),
+    target_of("store", 512, 5),
+    target_of("identity", 512, 1),
+    target_of("path", 4200, 1),
+    target_of("rest", 1 << 10, 1),
+    target_of("node", 2 << 10, 1),
+    target_of("config", 64, 1),
 ];
 
 struct Options {
     minutes: u64,
-    targets: Vec<(&'static str, u32)>,
+    targets: Vec<Target>,
 }
 
 fn options(arguments: &[&str]) -> anyhow::Result<Options> {
@@ -36,9 +64,9 @@ fn options(arguments: &[&str]) -> anyhow::Result<Options> {
                     .with_context(|| format!("--minutes takes a whole number of 1 or more, not {value}"))?;
             }
             "--target" => {
-                targets.retain(|(name, _)| name == value);
+                targets.retain(|target| target.name == *value);
                 if targets.is_empty() {
-                    let names: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
+                    let names: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
                     bail!("no target {value}: the targets are {}", names.join(", "));
                 }
             }
@@ -65,10 +93,10 @@ pub fn fuzz(arguments: &[&str]) -> anyhow::Result<()> {
         }
     );
     let mut found = Vec::new();
-    for (name, longest) in &options.targets {
-        println!("\n== {name}, {} min ==", options.minutes);
-        if !one(name, *longest, options.minutes, nightly)? {
-            found.push(*name);
+    for target in &options.targets {
+        println!("\n== {}, {} min ==", target.name, options.minutes);
+        if !one(target, options.minutes, nightly)? {
+            found.push(target.name);
         }
     }
     if found.is_empty() {
@@ -83,7 +111,8 @@ pub fn fuzz(arguments: &[&str]) -> anyhow::Result<()> {
 }
 
 /// True if the target ran through.
-fn one(name: &str, longest: u32, minutes: u64, nightly: bool) -> anyhow::Result<bool> {
+fn one(fuzzed: &Target, minutes: u64, nightly: bool) -> anyhow::Result<bool> {
+    let name = fuzzed.name;
     let grown = target().join("fuzz-corpus").join(name);
     std::fs::create_dir_all(&grown).with_context(|| grown.display().to_string())?;
     let mut command = Command::new("cargo");
@@ -101,11 +130,14 @@ fn one(name: &str, longest: u32, minutes: u64, nightly: bool) -> anyhow::Result<
         .arg("--")
         .arg(format!("-dict=fuzz/dictionaries/{name}.dict"))
         .arg(format!("-max_total_time={}", minutes * 60))
-        .arg(format!("-max_len={longest}"))
+        .arg(format!("-max_len={}", fuzzed.longest))
+        .arg(format!("-malloc_limit_mb={}", fuzzed.allocation))
         // The scripts of several changes, and the frames with a payload, are long from the start.
         .arg("-len_control=1")
         // A slow input is a finding as well.
         .args(["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"])
+        // Reading the debug information for a trace would exceed the bound of an allocation and hide the finding.
+        .env("RUST_BACKTRACE", "0")
         .current_dir(root());
     println!("$ {command:?}");
     Ok(command.status().context("cannot start cargo")?.success())
@@ -125,7 +157,7 @@ mod tests {
 
     #[test]
     fn every_target_has_its_file_its_seeds_and_its_dictionary() {
-        for (name, _) in TARGETS {
+        for Target { name, .. } in TARGETS {
             assert!(
                 root().join(format!("fuzz/fuzz_targets/{name}.rs")).is_file(),
                 "{name}"
@@ -145,7 +177,7 @@ mod tests {
         let all = options(&[]).expect("no arguments are needed");
         assert_eq!((all.minutes, all.targets.len()), (1, TARGETS.len()));
         let one = options(&["--target", "wal", "--minutes", "30"]).expect("valid arguments");
-        assert_eq!((one.minutes, one.targets), (30, vec![("wal", 512)]));
+        assert_eq!((one.minutes, one.targets), (30, vec![target_of("wal", 512, 5)]));
         for bad in [
             &["--minutes", "0"][..],
             &["--minutes"],
