@@ -1,5 +1,5 @@
 #![no_main]
-#![allow(dead_code, reason = "the files are shared with tests")]
+#![allow(dead_code, unused_imports, reason = "the files are shared with tests and other targets")]
 
 #[path = "../../crates/drystone-raft/tests/it/fuzzed/mod.rs"]
 mod fuzzed;
