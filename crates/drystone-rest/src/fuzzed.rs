@@ -83,7 +83,9 @@ impl Subject {
         let target: Uri = target.parse().expect("what is encoded is a target");
         let target = (target.path(), target.query().unwrap_or_default());
         let again = Call::understand(&self.0, &call.method, target, &call.headers, known);
-        let again = again.ok().expect("it was understood before");
+        let Ok(again) = again else {
+            panic!("{target:?} was understood before");
+        };
         assert_eq!(again.path, call.path);
         assert_eq!(again.client.caller().user, call.client.caller().user);
         assert_eq!(again.client.session_token(), call.client.session_token());
