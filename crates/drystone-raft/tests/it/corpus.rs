@@ -169,7 +169,7 @@ fn the_corpus_of_records_holds_the_seeds() {
         ),
         ("of-another", list(1, &[base(1, 2, 1, 1, &[2]), begun.clone()])),
         ("gap", grown(&[state(2, 1, 1), entry(0, 2, 4, b"a")])),
-        ("no-base", list(0, &[begun.clone()])),
+        ("no-base", list(0, std::slice::from_ref(&begun))),
         (
             "last-index",
             list(255, &[base(1, 1, max, 1, &[1]), state(1, 0, max)]),

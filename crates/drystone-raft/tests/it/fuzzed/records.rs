@@ -62,7 +62,7 @@ fn write<'a>(disk: &SimDisk, mut next: impl FnMut() -> Option<&'a [u8]>) {
     for _ in 0..MOST_RECORDS {
         let Some(record) = next() else { break };
         let record = Bytes::copy_from_slice(record);
-        if wal.append(&[record.clone()]).is_err() {
+        if wal.append(std::slice::from_ref(&record)).is_err() {
             tools::drain(&mut wal, Monotonic(0), &pool()).expect("a disk without faults");
             wal.append(&[record]).expect("the batch is empty");
         }
