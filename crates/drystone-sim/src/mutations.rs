@@ -29,6 +29,7 @@ fn case(bug: Bug) -> (Kind, u64) {
     match bug {
         Bug::AnswersNotKept
         | Bug::RepeatedAnew
+        | Bug::UnknownAsUnavailable
         | Bug::OrphanAboveFloor
         | Bug::FloorNotChecked
         | Bug::ChunkIdsAgain => (Kind::Retry, BUDGET),
