@@ -93,13 +93,19 @@ impl Processes {
         now: Monotonic,
         record: impl FnOnce() -> Option<NodeRecord>,
     ) -> bool {
+        if node == self.me {
+            return false;
+        }
+        // The state has a lock of its own: it is not taken within this one.
+        let is_known = lock(&self.known).contains_key(&node);
+        let record = if is_known { None } else { record() };
         let mut known = lock(&self.known);
-        if node == self.me || known.len() >= REMEMBERED && !known.contains_key(&node) {
+        if known.len() >= REMEMBERED && !known.contains_key(&node) {
             return false;
         }
         let (boot, log) = (speaker.boot, speaker.log);
-        let process = known.entry(node).or_insert_with(|| match record() {
-            Some(record) => Process::recorded(&record),
+        let process = known.entry(node).or_insert_with(|| match &record {
+            Some(record) => Process::recorded(record),
             None => Process::new(boot, log, speaker.address.clone()),
         });
         let again = process.address == speaker.address && boot.counter > process.boot.counter;

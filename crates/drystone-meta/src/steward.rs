@@ -8,7 +8,7 @@ use crate::shared::Shared;
 use drystone_env::Monotonic;
 use drystone_proto::cluster::{Join, JoinReply, Ping};
 use drystone_proto::command::{ForgetReplicas, Housekeep, Initialize, Op, RaiseGrantFloor};
-use drystone_proto::record::PolicyRecord;
+use drystone_proto::record::{NodeRecord, PolicyRecord, role};
 use drystone_proto::{Kind, Priority};
 use drystone_rpc::{CallError, CallOptions};
 use drystone_types::{Code, NodeId};
@@ -83,13 +83,10 @@ const PROCESSES: Duration = Duration::from_millis(500);
 /// Learns from the state which process of each member counts, and ends this one if it is not.
 async fn keep_to_one_process(shared: &Arc<Shared>) {
     loop {
-        let over = {
-            let state = shared.read();
-            let now = shared.env.clock.now();
-            state
-                .nodes()
-                .find_map(|node| shared.processes.recorded(node, now))
-        };
+        let is_metadata = |node: &&NodeRecord| node.roles & role::METADATA != 0;
+        let nodes: Vec<NodeRecord> = shared.read().nodes().filter(is_metadata).cloned().collect();
+        let now = shared.env.clock.now();
+        let over = nodes.iter().find_map(|node| shared.processes.recorded(node, now));
         if let Some(reason) = over {
             return shared.fail(reason);
         }
@@ -138,7 +135,7 @@ async fn introduce(shared: &Arc<Shared>, service: &Arc<MetaService>) {
     }
 }
 
-async fn ask_members(shared: &Arc<Shared>, record: &drystone_proto::record::NodeRecord, me: NodeId) -> bool {
+async fn ask_members(shared: &Arc<Shared>, record: &NodeRecord, me: NodeId) -> bool {
     let leader = shared.raft_view().leader.filter(|leader| *leader != me);
     let mut addresses: VecDeque<String> = leader
         .and_then(|leader| shared.peers.address(leader))
