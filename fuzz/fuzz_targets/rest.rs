@@ -14,10 +14,11 @@ static SUBJECT: LazyLock<Subject> = LazyLock::new(|| {
         .enable_all()
         .build()
         .expect("a runtime");
+    let runtime = Box::leak(Box::new(runtime));
+    let guard = runtime.enter();
     let env = Env::os();
     let (client, server) = runtime.block_on(cluster::client(&env));
-    let runtime = Box::leak(Box::new(runtime));
-    std::mem::forget((runtime.enter(), server));
+    std::mem::forget((guard, server));
     Subject::new(env, client)
 });
 

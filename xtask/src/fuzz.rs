@@ -135,7 +135,7 @@ fn one(fuzzed: &Target, minutes: u64, nightly: bool) -> anyhow::Result<bool> {
         // The scripts of several changes, and the frames with a payload, are long from the start.
         .arg("-len_control=1")
         // A slow input is a finding as well.
-        .args(["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"])
+        .args(["-timeout=60", "-rss_limit_mb=2048", "-print_final_stats=1"])
         // Reading the debug information for a trace would exceed the bound of an allocation and hide the finding.
         .env("RUST_BACKTRACE", "0")
         .current_dir(root());

@@ -195,7 +195,7 @@ fn format_directory(path: &Path, identity: &Identity, done: &mut Vec<String>) ->
 
 /// The whole command.
 pub fn run(options: &crate::args::FormatOptions) -> anyhow::Result<()> {
-    let config = NodeConfig::load(&options.config)?;
+    let config = crate::node::load(&options.config)?;
     let (file, is_new) = ClusterFile::load_or_draw(&config.cluster_file, &config.voters)?;
     if is_new {
         println!(

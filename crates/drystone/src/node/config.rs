@@ -1,6 +1,5 @@
 //! The configuration file of a node.
 
-use anyhow::Context;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -62,21 +61,16 @@ fn default_rest() -> SocketAddr {
 }
 
 impl NodeConfig {
-    /// Reads and checks a file.
+    /// Reads and checks the text of a file.
     ///
     /// # Errors
-    /// What is wrong and where; every fault of a valid TOML file at once.
-    pub fn load(path: &Path) -> anyhow::Result<Self> {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let config: NodeConfig = toml::from_str(&text)
-            .map_err(|error| crate::exit::UsageError(format!("{}: {error}", path.display())))?;
-        let faults = config.faults();
-        if !faults.is_empty() {
-            let list = faults.join("; ");
-            return Err(crate::exit::UsageError(format!("{}: {list}", path.display())).into());
+    /// What is wrong and where; every fault of valid TOML at once.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let config: NodeConfig = toml::from_str(text).map_err(|error| error.to_string())?;
+        match config.faults() {
+            faults if faults.is_empty() => Ok(config),
+            faults => Err(faults.join("; ")),
         }
-        Ok(config)
     }
 
     /// The data directories of its roles.

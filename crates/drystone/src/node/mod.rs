@@ -2,6 +2,8 @@
 
 pub mod admin;
 pub mod config;
+#[cfg(test)]
+mod fuzzed;
 
 use crate::lock::lock_patiently;
 use anyhow::{Context, bail};
@@ -12,9 +14,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Reads and checks a node's configuration file.
+///
+/// # Errors
+/// What is wrong and where.
+pub fn load(path: &Path) -> anyhow::Result<NodeConfig> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let fault = |fault| crate::exit::UsageError(format!("{}: {fault}", path.display()));
+    Ok(NodeConfig::parse(&text).map_err(fault)?)
+}
+
 /// `drystone node`: runs until SIGINT or SIGTERM, or until a role fails.
 pub async fn run(config: &Path) -> anyhow::Result<()> {
-    let config = NodeConfig::load(config)?;
+    let config = load(config)?;
     let env = Env::os();
     for directory in config.directories() {
         // Whatever is wrong with it is said by the role that opens it.

@@ -224,6 +224,11 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     long[8..12].copy_from_slice(&(9_u32 << 20).to_le_bytes());
     let mut torn = small.clone();
     torn[16..20].copy_from_slice(&u32::MAX.to_le_bytes());
+    // The last value of the only block, one byte longer than the block.
+    let mut beyond = small.clone();
+    let value = valid()[2].1.len();
+    let at = small.len() - 24 - value - valid()[2].0.len() - 4;
+    beyond[at..at + 4].copy_from_slice(&(value as u32 + 1).to_le_bytes());
     vec![
         ("whole", raw(&whole)),
         ("small", raw(&small)),
