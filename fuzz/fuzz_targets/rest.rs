@@ -1,6 +1,6 @@
 #![no_main]
 
-#[path = "../../crates/drystone-rest/src/fuzzed/cluster.rs"]
+#[path = "../../crates/drystone-rest/tests/fuzzed/cluster.rs"]
 mod cluster;
 
 use drystone_env::Env;

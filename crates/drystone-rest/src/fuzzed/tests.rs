@@ -1,6 +1,6 @@
 //! The seeds of the fuzz target `rest`, and all that a fuzzer once found.
 
-#[path = "cluster.rs"]
+#[path = "../../tests/fuzzed/cluster.rs"]
 mod cluster;
 #[path = "../../../../fuzz/replay.rs"]
 mod replay;
