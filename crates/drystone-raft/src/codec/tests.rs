@@ -7,7 +7,7 @@ fn any_bytes() -> impl Strategy<Value = Bytes> {
 
 prop_compose! {
     fn any_append()(
-        term in 5..9u64, index in 0..100u64, log_term in 0..5u64, commit in 0..1_u64 << 62, context in any_bytes(),
+        term in 5..9u64, (index, log_term) in prop_oneof![Just((0, 0)), (1..100u64, 1..5u64)], commit in 0..1_u64 << 62, context in any_bytes(),
         datas in proptest::collection::vec((any_bytes(), any::<bool>()), 0..5), priority in any::<i64>(),
     ) -> RaftMessage {
         let entries = datas.into_iter().enumerate().map(|(i, (data, conf))| RaftEntry {
