@@ -11,9 +11,9 @@ use drystone_proto::cluster::{
     AdminOp, AdminReply, AdminRequest, ClusterInfo, ClusterInfoRequest, ClusterStatus, RaftReplace,
     ServerStatus,
 };
-use drystone_proto::command::{Op, ReleaseDeletion, UpdateNode};
+use drystone_proto::command::{Op, RegisterNode, ReleaseDeletion, UpdateNode};
 use drystone_proto::raft::{ConfChange, ConfChangeStep};
-use drystone_proto::record::role;
+use drystone_proto::record::{NodeRecord, role};
 use drystone_raft::{DropReason, Input};
 use drystone_rpc::{Reply, Request, refusal};
 use drystone_types::{ByteCount, Code, NodeId};
@@ -180,6 +180,8 @@ impl MetaService {
             .node(replace.new)
             .map(|node| node.encode_to_vec())
             .unwrap_or_default();
+        // First: once it is no member it would ask to be one again, and might be let in before it is fenced.
+        self.retire(replace.old).await?;
         self.shared
             .propose_conf(ConfChange {
                 steps,
@@ -194,14 +196,25 @@ impl MetaService {
             return Err(DropReason::Unknown.into());
         }
         tracing::info!(old = replace.old, new = replace.new, "voter replaced");
-        self.retire(replace.old).await
+        Ok(())
     }
 
-    /// A voter that was replaced is fenced, so that it cannot introduce itself again as a learner.
+    /// A voter that is replaced is fenced, so that it cannot introduce itself again as a learner. One that has not told
+    /// of itself yet is recorded for that, as an incarnation that nobody has.
     async fn retire(&self, node: u64) -> Result<(), Refused> {
         let known = self.shared.read().node(node).map(|known| known.fenced);
-        if known != Some(false) {
+        if known == Some(true) {
             return Ok(());
+        }
+        if known.is_none() {
+            let nobody = NodeRecord {
+                id: node,
+                incarnation: u64::MAX,
+                roles: role::METADATA,
+                ..NodeRecord::default()
+            };
+            let register = Op::RegisterNode(RegisterNode { node: Some(nobody) });
+            self.shared.propose(register, None).await?;
         }
         self.update_node(UpdateNode {
             node,

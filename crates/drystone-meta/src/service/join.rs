@@ -126,7 +126,8 @@ impl MetaService {
         if conf.voters.contains(&node.id) || conf.learners.contains(&node.id) {
             return Ok(());
         }
-        if node.fenced {
+        let recorded = self.shared.read().node(node.id).map(|known| known.fenced);
+        if recorded != Some(false) {
             let message = format!(
                 "node {} was replaced, or fenced: format it anew under a new id",
                 node.id
