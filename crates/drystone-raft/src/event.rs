@@ -89,7 +89,7 @@ pub enum Input {
     TransferLeader(NodeId),
     /// Messages to this member are known to be lost: probe before sending more.
     Unreachable(NodeId),
-    /// Campaign now (tests, and a first voter that need not wait).
+    /// Campaign now, if this member is a voter that may (tests, and a lone voter that need not wait).
     Campaign,
 }
 

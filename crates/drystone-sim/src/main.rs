@@ -81,7 +81,9 @@ fn bugs(args: &Args) -> Option<ExitCode> {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    std::panic::set_hook(Box::new(|_| {}));
+    if !args.verbose {
+        std::panic::set_hook(Box::new(|_| {}));
+    }
     #[cfg(feature = "planted")]
     if let Some(code) = bugs(&args) {
         return code;

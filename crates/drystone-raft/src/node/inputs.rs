@@ -51,9 +51,10 @@ impl RaftNode {
         Ok(())
     }
 
+    /// raft-rs lets anybody campaign who is told to, and panics if one wins that is no voter.
     fn may_campaign(&self) -> bool {
         let log = &self.raw.raft.raft_log;
-        !self.delivery.gap && log.persisted == log.last_index()
+        self.raw.raft.promotable() && !self.delivery.gap && log.persisted == log.last_index()
     }
 
     fn take_message(&mut self, message: RaftMessage) -> Result<(), FatalError> {

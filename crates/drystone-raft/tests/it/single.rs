@@ -389,3 +389,17 @@ fn what_is_intact_of_a_damaged_log_is_rescued_and_a_restored_state_goes_on_in_a_
     lone.propose(1, "new");
     assert_eq!(lone.committed().last().unwrap().0, 1002);
 }
+
+#[test]
+fn who_is_no_voter_does_not_campaign() {
+    let disk = SimDisk::new(5);
+    let (node, _) = open(&disk, Start::Join, 0).expect("opens");
+    let mut member = Lone {
+        disk,
+        node,
+        now: 0,
+        seen: Vec::new(),
+    };
+    member.give(Input::Campaign);
+    assert!(!member.node.leads_surely());
+}
