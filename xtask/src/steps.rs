@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 const PACKAGES: &[(&str, &str)] = &[("curl", "curl"), ("python3-venv", "python3")];
 
 /// Seeds of the simulator: some minutes on two processors.
-const SEEDS: &str = "700";
+const SEEDS: &str = "1400";
 
 /// Tests without the release binary.
 const UNIT: &[&str] = &["test", "--workspace", "--locked", "--exclude", "drystone-system"];
