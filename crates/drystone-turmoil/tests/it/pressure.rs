@@ -129,25 +129,21 @@ fn a_slow_reader_gets_all_of_its_answers() {
 #[test]
 fn requests_under_way_on_one_connection_are_bounded() {
     seeds(|seed| {
-        let mut sim = world(seed);
-        let probe = Probe::new(5, 0);
-        probe.start(&mut sim, "server", seed, |options, _| options.window = 32);
-        let server = Arc::clone(&probe);
-        sim.client("client", async move {
-            let caller = Caller::new("client", seed);
-            server.up(&caller.host).await;
-            let calls = (0..1_500).map(|nonce| caller.call(WORK, nonce, 60_000));
-            assert!(join_all(calls).await.iter().all(Result::is_ok));
-            assert_eq!(server.running.most(), 32, "a client that keeps to the window");
-            // One that does not.
-            let mut stream = raw::connect(&caller.host).await;
-            let flood = raw::flood(WAIT, 1_500);
-            let _ = stream.write_all(&flood).now_or_never();
-            caller.host.pass(300).await;
-            assert_eq!(server.running.most(), 32, "and one that does not");
-            Ok(())
-        });
-        sim.run().unwrap();
+        Probe::new(5, 0).meet(
+            seed,
+            |options, _| options.window = 32,
+            async move |caller, server| {
+                let calls = (0..1_500).map(|nonce| caller.call(WORK, nonce, 60_000));
+                assert!(join_all(calls).await.iter().all(Result::is_ok));
+                assert_eq!(server.running.most(), 32, "a client that keeps to the window");
+                // One that does not.
+                let mut stream = raw::connect(&caller.host).await;
+                let flood = raw::flood(WAIT, 1_500);
+                let _ = stream.write_all(&flood).now_or_never();
+                caller.host.pass(300).await;
+                assert_eq!(server.running.most(), 32, "and one that does not");
+            },
+        );
     });
 }
 
@@ -197,27 +193,23 @@ fn a_stuck_server_delays_no_other() {
 #[test]
 fn requests_that_wait_do_not_delay_others_of_their_connection() {
     seeds(|seed| {
-        let mut sim = world(seed);
-        let probe = Probe::new(0, 0);
-        probe.start(&mut sim, "server", seed, |_, _| ());
-        let server = Arc::clone(&probe);
-        sim.client("client", async move {
-            let caller = Caller::new("client", seed);
-            server.up(&caller.host).await;
-            let waiting: Vec<_> = (0..200).map(|nonce| caller.call(WAIT, nonce, 60_000)).collect();
-            for nonce in 0..20 {
-                let start = caller.host.env.clock.now();
-                caller
-                    .call(ECHO, nonce, 1_000)
-                    .await
-                    .expect("it waits for nothing");
-                assert!(caller.host.since(start) <= 150, "{} ms", caller.host.since(start));
-            }
-            server.release(200);
-            assert!(join_all(waiting).await.iter().all(Result::is_ok));
-            assert_eq!(caller.host.faults.connects(), 1);
-            Ok(())
-        });
-        sim.run().unwrap();
+        Probe::new(0, 0).meet(
+            seed,
+            |_, _| (),
+            async move |caller, server| {
+                let waiting: Vec<_> = (0..200).map(|nonce| caller.call(WAIT, nonce, 60_000)).collect();
+                for nonce in 0..20 {
+                    let start = caller.host.env.clock.now();
+                    caller
+                        .call(ECHO, nonce, 1_000)
+                        .await
+                        .expect("it waits for nothing");
+                    assert!(caller.host.since(start) <= 150, "{} ms", caller.host.since(start));
+                }
+                server.release(200);
+                assert!(join_all(waiting).await.iter().all(Result::is_ok));
+                assert_eq!(caller.host.faults.connects(), 1);
+            },
+        );
     });
 }

@@ -1,6 +1,6 @@
 //! A service that tells what became of requests, a server for it, and clients.
 
-use crate::seams::Host;
+use crate::seams::{Host, world};
 use bytes::Bytes;
 use drystone_env::{BoxFuture, BufferPool};
 use drystone_proto::Kind;
@@ -165,6 +165,24 @@ impl Probe {
                 std::future::pending().await
             }
         });
+    }
+
+    /// One world: this is served on the host `server`, and `talk` is what the host `client` does with it.
+    pub(crate) fn meet(
+        self: Arc<Self>,
+        seed: u64,
+        change: impl Fn(&mut ServerOptions, &Host) + Copy + 'static,
+        talk: impl AsyncFnOnce(Caller, Arc<Self>) + 'static,
+    ) {
+        let mut sim = world(seed);
+        self.start(&mut sim, "server", seed, change);
+        sim.client("client", async move {
+            let caller = Caller::new("client", seed);
+            self.up(&caller.host).await;
+            talk(caller, self).await;
+            Ok(())
+        });
+        sim.run().unwrap();
     }
 }
 

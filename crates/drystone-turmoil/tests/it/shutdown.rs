@@ -13,55 +13,51 @@ use std::sync::Arc;
 #[test]
 fn a_server_that_stops_ends_what_it_has_accepted_truthfully() {
     seeds(|seed| {
-        let mut sim = world(seed);
-        let probe = Probe::new(400, 0);
-        probe.start(&mut sim, "server", seed, |options, _| options.window = 8);
-        let server = Arc::clone(&probe);
-        sim.client("client", async move {
-            let caller = Caller::new("client", seed);
-            server.up(&caller.host).await;
-            let calls: Vec<_> = (0..40).map(|nonce| caller.call(WORK, nonce, 60_000)).collect();
-            let calls = join_all(calls);
-            let stop = async {
-                // In the middle of the second batch of eight.
-                caller.host.pass(600).await;
-                server.server().shutdown();
-            };
-            let start = caller.host.env.clock.now();
-            let (outcomes, ()) = tokio::join!(calls, stop);
-            assert!(
-                caller.host.since(start) < 900,
-                "nobody waits for a server that has stopped"
-            );
-            let done = server.done();
-            for (nonce, outcome) in (0..).zip(&outcomes) {
-                match end(outcome) {
-                    End::Answered => assert!(done.contains(&nonce)),
-                    End::NotSent => assert!(!done.contains(&nonce), "call {nonce} was done"),
-                    End::Unknown => {}
+        Probe::new(400, 0).meet(
+            seed,
+            |options, _| options.window = 8,
+            async move |caller, server| {
+                let calls: Vec<_> = (0..40).map(|nonce| caller.call(WORK, nonce, 60_000)).collect();
+                let calls = join_all(calls);
+                let stop = async {
+                    // In the middle of the second batch of eight.
+                    caller.host.pass(600).await;
+                    server.server().shutdown();
+                };
+                let start = caller.host.env.clock.now();
+                let (outcomes, ()) = tokio::join!(calls, stop);
+                assert!(
+                    caller.host.since(start) < 900,
+                    "nobody waits for a server that has stopped"
+                );
+                let done = server.done();
+                for (nonce, outcome) in (0..).zip(&outcomes) {
+                    match end(outcome) {
+                        End::Answered => assert!(done.contains(&nonce)),
+                        End::NotSent => assert!(!done.contains(&nonce), "call {nonce} was done"),
+                        End::Unknown => {}
+                    }
                 }
-            }
-            let count = |wanted| outcomes.iter().filter(|outcome| end(outcome) == wanted).count();
-            let counts = [End::Answered, End::Unknown, End::NotSent].map(count);
-            assert!(counts.iter().all(|count| *count >= 8), "seed {seed}: {counts:?}");
-            assert!(matches!(
-                caller.call(ECHO, 0, 1_000).await,
-                Err(CallError::NotSent(NotSent::Unreachable { .. }))
-            ));
-            caller.host.pass(100).await;
-            let host = server.host();
-            assert!(host.tasks.all().is_empty(), "{:?}", host.tasks.all());
-            assert_eq!(
-                (
-                    server.server().connections(),
-                    host.faults.open(),
-                    server.running.now()
-                ),
-                (0, 0, 0)
-            );
-            Ok(())
-        });
-        sim.run().unwrap();
+                let count = |wanted| outcomes.iter().filter(|outcome| end(outcome) == wanted).count();
+                let counts = [End::Answered, End::Unknown, End::NotSent].map(count);
+                assert!(counts.iter().all(|count| *count >= 8), "seed {seed}: {counts:?}");
+                assert!(matches!(
+                    caller.call(ECHO, 0, 1_000).await,
+                    Err(CallError::NotSent(NotSent::Unreachable { .. }))
+                ));
+                caller.host.pass(100).await;
+                let host = server.host();
+                assert!(host.tasks.all().is_empty(), "{:?}", host.tasks.all());
+                assert_eq!(
+                    (
+                        server.server().connections(),
+                        host.faults.open(),
+                        server.running.now()
+                    ),
+                    (0, 0, 0)
+                );
+            },
+        );
     });
 }
 
@@ -69,31 +65,27 @@ fn a_server_that_stops_ends_what_it_has_accepted_truthfully() {
 #[test]
 fn a_client_that_closes_leaves_nothing_behind() {
     seeds(|seed| {
-        let mut sim = world(seed);
-        let probe = Probe::new(0, 0);
-        probe.start(&mut sim, "server", seed, |_, _| ());
-        let server = Arc::clone(&probe);
-        sim.client("client", async move {
-            let caller = Caller::new("client", seed);
-            server.up(&caller.host).await;
-            let calls: Vec<_> = (0..50).map(|nonce| caller.call(WAIT, nonce, 60_000)).collect();
-            assert!(caller.host.wait(100, || server.running.now() == 50).await);
-            caller.channels.close();
-            for outcome in join_all(calls).await {
-                assert_eq!(end(&outcome), End::Unknown);
-            }
-            assert_eq!(end(&caller.call(ECHO, 0, 1_000).await), End::NotSent);
-            caller.host.pass(100).await;
-            assert_eq!((server.running.now(), server.server().connections()), (0, 0));
-            assert!(
-                caller.host.tasks.all().is_empty(),
-                "{:?}",
-                caller.host.tasks.all()
-            );
-            assert_eq!((caller.host.faults.open(), server.host().faults.open()), (0, 0));
-            Ok(())
-        });
-        sim.run().unwrap();
+        Probe::new(0, 0).meet(
+            seed,
+            |_, _| (),
+            async move |caller, server| {
+                let calls: Vec<_> = (0..50).map(|nonce| caller.call(WAIT, nonce, 60_000)).collect();
+                assert!(caller.host.wait(100, || server.running.now() == 50).await);
+                caller.channels.close();
+                for outcome in join_all(calls).await {
+                    assert_eq!(end(&outcome), End::Unknown);
+                }
+                assert_eq!(end(&caller.call(ECHO, 0, 1_000).await), End::NotSent);
+                caller.host.pass(100).await;
+                assert_eq!((server.running.now(), server.server().connections()), (0, 0));
+                assert!(
+                    caller.host.tasks.all().is_empty(),
+                    "{:?}",
+                    caller.host.tasks.all()
+                );
+                assert_eq!((caller.host.faults.open(), server.host().faults.open()), (0, 0));
+            },
+        );
     });
 }
 
@@ -102,39 +94,35 @@ fn a_client_that_closes_leaves_nothing_behind() {
 #[test]
 fn a_client_that_vanishes_is_forgotten_in_time() {
     seeds(|seed| {
-        let mut sim = world(seed);
-        let probe = Probe::new(0, 0);
-        probe.start(&mut sim, "server", seed, |options, _| {
-            options.idle_timeout = std::time::Duration::from_secs(5);
-        });
-        let server = Arc::clone(&probe);
-        sim.client("client", async move {
-            let caller = Caller::new("client", seed);
-            server.up(&caller.host).await;
-            let waiting: Vec<_> = (0..50).map(|nonce| caller.call(WAIT, nonce, 3_000)).collect();
-            assert!(caller.host.wait(100, || server.running.now() == 50).await);
-            turmoil::partition("client", "server");
-            server.release(20);
-            assert!(
-                join_all(waiting)
-                    .await
-                    .iter()
-                    .all(|outcome| end(outcome) == End::Unknown)
-            );
-            assert!(
-                caller.host.wait(1_100, || server.running.now() == 0).await,
-                "deadlines have passed"
-            );
-            assert_eq!(server.server().connections(), 1, "it might come back");
-            let gone = caller
-                .host
-                .wait(7_000, || server.server().connections() == 0)
-                .await;
-            assert!(gone, "its connection is kept for ever");
-            assert_eq!(server.host().tasks.live("rpc connection"), 0);
-            Ok(())
-        });
-        sim.run().unwrap();
+        Probe::new(0, 0).meet(
+            seed,
+            |options, _| {
+                options.idle_timeout = std::time::Duration::from_secs(5);
+            },
+            async move |caller, server| {
+                let waiting: Vec<_> = (0..50).map(|nonce| caller.call(WAIT, nonce, 3_000)).collect();
+                assert!(caller.host.wait(100, || server.running.now() == 50).await);
+                turmoil::partition("client", "server");
+                server.release(20);
+                assert!(
+                    join_all(waiting)
+                        .await
+                        .iter()
+                        .all(|outcome| end(outcome) == End::Unknown)
+                );
+                assert!(
+                    caller.host.wait(1_100, || server.running.now() == 0).await,
+                    "deadlines have passed"
+                );
+                assert_eq!(server.server().connections(), 1, "it might come back");
+                let gone = caller
+                    .host
+                    .wait(7_000, || server.server().connections() == 0)
+                    .await;
+                assert!(gone, "its connection is kept for ever");
+                assert_eq!(server.host().tasks.live("rpc connection"), 0);
+            },
+        );
     });
 }
 
