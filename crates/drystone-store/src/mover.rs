@@ -15,7 +15,7 @@ const MOST_CHUNKS: usize = 256;
 pub(crate) struct Mover {
     waiting: BTreeMap<ChunkId, u64>,
     waiting_bytes: u64,
-    pub(crate) due: Option<Monotonic>,
+    due: Option<Monotonic>,
     batch: Vec<Item>,
     writes: BTreeSet<u64>,
     syncs: Option<BTreeMap<SlotRef, u64>>,
@@ -35,6 +35,11 @@ struct Item {
 impl Mover {
     pub(crate) fn written(&mut self, token: u64) {
         self.writes.remove(&token);
+    }
+
+    /// When the next batch begins; the end of the one under way is heard of without being woken.
+    pub(crate) fn next_wakeup(&self) -> Option<Monotonic> {
+        self.due.filter(|_| self.batch.is_empty())
     }
 
     pub(crate) fn is_idle(&self) -> bool {

@@ -182,7 +182,7 @@ impl Store {
         if self.failed.is_some() {
             return;
         }
-        let due = [self.journal.wal.next_wakeup(), self.mover.due]
+        let due = [self.journal.wal.next_wakeup(), self.mover.next_wakeup()]
             .into_iter()
             .flatten()
             .min();

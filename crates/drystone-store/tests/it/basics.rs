@@ -3,6 +3,8 @@ use bytes::Bytes;
 use drystone_env::sim::SimDisk;
 use drystone_store::{Input, ReplicaState, Reply, Sealed, StoreError};
 use drystone_types::{ChunkId, DiskId, DiskRef, Epoch, Incarnation, PlacementIndex, SizeClass};
+use drystone_wal::Wal;
+use std::time::Duration;
 
 fn sealed(reply: &Result<Reply, StoreError>) -> Sealed {
     match reply {
@@ -85,6 +87,28 @@ fn synced_bytes_of_an_open_chunk_survive_and_it_goes_on() {
         let mut sim = sim.crash().unwrap();
         assert_eq!(sim.read_all(1, 120_000).unwrap(), data);
     }
+}
+
+#[test]
+fn a_store_whose_disk_is_slow_does_not_ask_to_be_woken_at_once() {
+    let mut sim = Sim::new(4);
+    let late = Duration::from_millis(30);
+    let small = |sim: &mut Sim, chunk| sim.write(chunk, SizeClass::K64, &content(chunk, 1, 5000));
+    small(&mut sim, 1).unwrap();
+    sim.tick(late);
+    // The move of the first is under way, and does not end before the second is due.
+    let (journal, moving): (Vec<_>, Vec<_>) = sim.pending.drain(..).partition(|r| Wal::owns(r.token));
+    assert!(!moving.is_empty());
+    sim.pending = journal;
+    small(&mut sim, 2).unwrap();
+    sim.tick(late);
+    sim.run();
+    sim.tick(late);
+    sim.pending.extend(moving);
+    sim.run();
+    sim.tick(late);
+    sim.run();
+    assert!(sim.store.unmoved().is_empty());
 }
 
 #[test]

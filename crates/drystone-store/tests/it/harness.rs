@@ -70,7 +70,15 @@ impl Sim {
 
     pub fn input(&mut self, input: Input) {
         let mut out = Vec::new();
+        let is_tick = matches!(input, Input::Tick);
         self.store.on(self.now, input, &mut out);
+        if let [Output::Wake(at)] = out[..] {
+            // Whoever does as it asks would go round for ever.
+            assert!(
+                !is_tick || at > self.now,
+                "a tick that did nothing asks for another at once"
+            );
+        }
         for output in out {
             match output {
                 Output::Io(request) => self.pending.push(request),

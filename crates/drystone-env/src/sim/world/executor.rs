@@ -57,6 +57,8 @@ pub(super) struct State {
     pub(super) fabric: Fabric,
     sequence: u64,
     polls: u64,
+    /// How often tasks looked at a clock since the last poll began.
+    pub(super) looks: u32,
     digest: u64,
     panics: Vec<Panicked>,
 }
@@ -124,6 +126,7 @@ impl World {
             fabric: Fabric::default(),
             sequence: 0,
             polls: 0,
+            looks: 0,
             digest: 0xcbf2_9ce4_8422_2325,
             panics: Vec::new(),
         };
@@ -283,6 +286,7 @@ impl World {
             let mut state = self.state();
             state.now += POLL_MICROS;
             state.polls += 1;
+            state.looks = 0;
             state.note(task.id);
             CURRENT.set(Some((task.host, state.now)));
         }

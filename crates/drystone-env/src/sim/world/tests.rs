@@ -247,6 +247,26 @@ fn panics_are_told_and_end_one_task_only() {
 }
 
 #[test]
+fn a_task_that_goes_round_without_waiting_is_a_panic() {
+    let (world, a, _, log) = two_hosts(9);
+    let (env, ours) = (world.env(a), Arc::clone(&log));
+    let clock = Arc::clone(&env.clock);
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let round = async move {
+        let until = clock.now().plus(Duration::from_secs(1));
+        while clock.now() < until {}
+    };
+    env.spawn.spawn("round", Box::pin(round));
+    env.spawn
+        .spawn("good", Box::pin(async move { say(&ours, "good") }));
+    world.run_for(Duration::from_secs(2));
+    std::panic::set_hook(hook);
+    assert_eq!(world.take_panics().len(), 1);
+    assert_eq!(said(&log), ["good"]);
+}
+
+#[test]
 fn what_a_dead_process_starts_is_dropped() {
     let (world, a, _, log) = two_hosts(8);
     let old = world.env(a);
