@@ -39,6 +39,8 @@ bugs! {
     /// Opening a log cuts it at a damaged batch although intact ones follow. Breaks S3 and S4; seen with one voter,
     /// because others would give the lost entries back.
     LogCutAtDamage = "log-cut-at-damage";
+    /// Nothing outside of the newest segment of a log tells that it was there. Breaks S3 and S10; seen as the one above.
+    TurnLeftOut = "turn-left-out";
     /// Checkpoints of the state are not synced, and the log is purged below them. Breaks S3.
     CheckpointNotSynced = "checkpoint-not-synced";
     /// A batch's records and its applied index are two writes to the state store. Breaks S10 and S7: after a crash

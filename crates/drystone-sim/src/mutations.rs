@@ -35,7 +35,7 @@ fn case(bug: Bug) -> (Kind, u64) {
         | Bug::ChunkIdsAgain => (Kind::Retry, BUDGET),
         Bug::ReadsNotConfirmed | Bug::EveryProcessHeard => (Kind::Names, BUDGET),
         Bug::UnverifiedRead => (Kind::Rot, BUDGET),
-        Bug::LogCutAtDamage => (Kind::Lone, BUDGET),
+        Bug::LogCutAtDamage | Bug::TurnLeftOut => (Kind::Lone, BUDGET),
         _ => (Kind::Mixed, BUDGET),
     }
 }

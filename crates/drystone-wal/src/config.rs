@@ -14,7 +14,7 @@ pub struct WalConfig {
     /// Length of new segments; a multiple of 4 KiB. Larger: fewer roll-overs, coarser release. Segments of another
     /// length from an earlier configuration are read, and replaced as they are released.
     pub segment_bytes: u64,
-    /// Most bytes in one batch (records and framing); a multiple of 4 KiB, at most a segment less one block. One
+    /// Most bytes in one batch (records and framing); a multiple of 4 KiB, at most a segment less two blocks. One
     /// open batch and one in flight bound the log's memory to twice this.
     pub batch_bytes: u32,
     /// Segments kept ready beyond the current one. One is enough unless a segment fills faster than one is made.
@@ -58,7 +58,7 @@ impl WalConfig {
             "batch_bytes"
         );
         assert!(
-            u64::from(self.batch_bytes) + block <= self.segment_bytes,
+            u64::from(self.batch_bytes) + 2 * block <= self.segment_bytes,
             "a batch must fit into a segment"
         );
         assert!(

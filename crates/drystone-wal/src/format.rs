@@ -5,7 +5,7 @@
 //! batch header, 96 bytes, at the start of a block
 //!  0  4  magic "DWAL"
 //!  4  2  format version, 1
-//!  6  2  kind: 1 records, 2 mark (no records)
+//!  6  2  kind: 1 records, 2 mark (no records), 3 turn (no records, and no batch: see below)
 //!  8  4  CRC-32C of this header without these four bytes
 //! 12  4  CRC-32C of the rest of the batch: records and zeros
 //! 16  8  identity of the log
@@ -26,6 +26,10 @@
 //!  4     bytes
 //! ```
 //!
+//! The last block of a segment is for a *turn*, written once the first batch of the next segment is durable. It has the
+//! number of that batch. The log does not run through turns: one is the proof, outside of the newest segment, that this
+//! segment was there. Logs of earlier versions have none, and may have a mark in that place, which stays.
+//!
 //! The header lies within one 512-byte sector: it is whole or it is not there. A block counts as part of the log
 //! only through the header CRC, identity, generation, place and number of its batch, so nothing that an earlier
 //! use of the file left behind reads as present.
@@ -42,6 +46,7 @@ pub const VERSION: u16 = 1;
 const MAGIC: [u8; 4] = *b"DWAL";
 const KIND_RECORDS: u16 = 1;
 const KIND_MARK: u16 = 2;
+const KIND_TURN: u16 = 3;
 /// No log ever gets here: numbers below it can be counted on for longer than a disk lives.
 const MOST: u64 = u64::MAX >> 1;
 
@@ -62,6 +67,7 @@ pub struct Header {
     pub place_blocks: u32,
     pub segment_blocks: u32,
     pub previous_crc: u32,
+    pub is_turn: bool,
 }
 
 /// Why a block does not begin with a batch header.
@@ -82,6 +88,23 @@ pub enum HeaderError {
 }
 
 impl Header {
+    /// The turn in the segment before, of `blocks` blocks, for this first batch of a segment.
+    pub fn turn(&self, blocks: u32) -> Header {
+        Header {
+            identity: self.identity,
+            generation: self.generation - 1,
+            number: self.number,
+            synced: self.synced,
+            first: self.first,
+            released: self.released,
+            oldest: self.generation - 1,
+            place_blocks: blocks - 1,
+            segment_blocks: blocks,
+            is_turn: true,
+            ..Header::default()
+        }
+    }
+
     /// Bytes of the whole batch on the disk.
     pub fn batch_bytes(&self) -> u64 {
         u64::from(self.blocks()) * BLOCK_BYTES as u64
@@ -107,12 +130,12 @@ impl Header {
         };
         put(&MAGIC);
         put(&VERSION.to_le_bytes());
-        put(&(if self.records == 0 {
-            KIND_MARK
-        } else {
-            KIND_RECORDS
-        })
-        .to_le_bytes());
+        let kind = match (self.is_turn, self.records) {
+            (true, _) => KIND_TURN,
+            (false, 0) => KIND_MARK,
+            (false, _) => KIND_RECORDS,
+        };
+        put(&kind.to_le_bytes());
         put(&[0; 4]);
         put(&self.body_crc.to_le_bytes());
         for field in [
@@ -172,6 +195,7 @@ impl Header {
             place_blocks: fields.u32(),
             segment_blocks: fields.u32(),
             previous_crc: fields.u32(),
+            is_turn: kind == KIND_TURN,
         };
         header.check(kind)?;
         Ok((header, crc))
@@ -179,7 +203,12 @@ impl Header {
 
     fn check(&self, kind: u16) -> Result<(), HeaderError> {
         let fault = |what| Err(HeaderError::Impossible(what));
-        if (kind == KIND_RECORDS) != (self.records > 0) || (kind == KIND_MARK) != (self.records == 0) {
+        let fits = match kind {
+            KIND_RECORDS => self.records > 0,
+            KIND_MARK | KIND_TURN => self.records == 0,
+            _ => false,
+        };
+        if !fits {
             return fault("kind");
         }
         if self.oldest > self.generation || self.generation > MOST || self.oldest == 0 {

@@ -5,7 +5,8 @@
 //! and their batches must follow one another by number and by the CRC of the header before. Then everything that
 //! is not part of this chain (the rest of the tail, files without an intact start, released ones) is searched for
 //! a header that could only have been written after a batch that the chain lacks: that is damage. Nothing is
-//! written before all this is known.
+//! written before all this is known. That proof of a newest segment which is gone altogether is the turn in the last
+//! block of the one before, needed or not.
 
 use crate::format::{BLOCK_BYTES, Header, HeaderError, VERSION};
 use crate::segment::{Batch, Block, Reader, SegmentFile, io_error, list, name};
@@ -21,6 +22,8 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 pub(crate) struct Image {
     /// In order of generation, the tail last; empty if the log is fresh.
     pub(crate) chain: Vec<Link>,
+    /// The turn that should be there and is not, and the segment that it belongs into.
+    pub(crate) turn: Option<(SegmentFile, Header)>,
     /// Files that are not needed.
     pub(crate) spare: Vec<SegmentFile>,
     /// The last batch, with its bytes and header CRC.
@@ -80,6 +83,7 @@ pub(crate) fn read(
         };
         return Ok(Image {
             chain: Vec::new(),
+            turn: None,
             spare: others,
             last: None,
             recovered,
@@ -87,6 +91,7 @@ pub(crate) fn read(
     };
     let end = recovery.end_of_tail(tail, *tail_generation)?;
     let needed = end.oldest..=*tail_generation;
+    let before = started.get(&(tail_generation - 1)).cloned();
     if let Some(missing) = needed
         .clone()
         .find(|generation| !started.contains_key(generation))
@@ -100,6 +105,7 @@ pub(crate) fn read(
         recovery: &recovery,
         visit,
         last: None,
+        start: None,
         end: None,
         released: end.released,
         found: Recovered::default(),
@@ -108,7 +114,16 @@ pub(crate) fn read(
     for (generation, segment) in chain {
         links.push(walk.segment(generation, segment)?);
     }
-    let Walk { last, mut found, .. } = walk;
+    let Walk {
+        last,
+        start,
+        mut found,
+        ..
+    } = walk;
+    let turn = match before.zip(start) {
+        Some((segment, start)) => recovery.missing_turn(segment, &start)?,
+        None => None,
+    };
     others.extend(released.into_iter().map(|(_, segment)| segment));
     let rest = links.last().map(|link| (&link.segment, link.used));
     found.torn = recovery.search(
@@ -124,6 +139,7 @@ pub(crate) fn read(
     found.segments = links.len() as u32;
     Ok(Image {
         chain: links,
+        turn,
         spare: others,
         last,
         recovered: found,
@@ -191,8 +207,25 @@ impl Recovery<'_> {
         })
     }
 
+    /// The turn for the tail's first batch, if it is not in the segment before.
+    fn missing_turn(
+        &self,
+        segment: SegmentFile,
+        start: &Header,
+    ) -> Result<Option<(SegmentFile, Header)>, WalError> {
+        let turn = start.turn(segment.blocks());
+        let offset = u64::from(turn.place_blocks) * BLOCK;
+        let there = match self.reader(&segment).block(offset)? {
+            // It is there, or an earlier version has put a mark in its place.
+            Block::Batch(batch) => batch.header.generation == turn.generation,
+            _ => false,
+        };
+        Ok((!there).then_some((segment, turn)))
+    }
+
     fn belongs(&self, header: &Header, generation: u64, offset: u64) -> bool {
         header.identity == self.config.identity
+            && !header.is_turn
             && header.generation == generation
             && u64::from(header.place_blocks) * BLOCK == offset
     }
@@ -341,6 +374,8 @@ struct Walk<'a, 'v> {
     recovery: &'a Recovery<'a>,
     visit: Visitor<'v>,
     last: Option<Last>,
+    // The first batch of the last segment.
+    start: Option<Header>,
     // Where the last batch ends.
     end: Option<(String, u64)>,
     released: u64,
@@ -361,6 +396,9 @@ impl Walk<'_, '_> {
         {
             self.check_start(&reader, &batch.header, segment.bytes)?;
             self.visit(&batch, reader.name(), offset)?;
+            if offset == 0 {
+                self.start = Some(batch.header.clone());
+            }
             offset += batch.header.batch_bytes();
             self.last = Some(Last {
                 header: batch.header,

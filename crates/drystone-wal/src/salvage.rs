@@ -138,7 +138,7 @@ fn collect(
         let mut step = BLOCK_BYTES as u64;
         match reader.block(offset) {
             Ok(Block::End) => return,
-            Ok(Block::Batch(batch)) if batch.header.identity == config.identity => {
+            Ok(Block::Batch(batch)) if batch.header.identity == config.identity && !batch.header.is_turn => {
                 step = batch.header.batch_bytes();
                 let place = Place {
                     segment: index,

@@ -1,26 +1,29 @@
 //! The log's write path: a synchronous core.
 //!
 //! A batch goes through *open* (records are appended), *writing*, *syncing*, durable. Only one is behind *open* at a
-//! time. The last block of a segment is kept for marks, so that a log whose disk is full can still say that old
-//! segments are released, and go on in them.
+//! time. The block before the last one of a segment is kept for marks, so that a log whose disk is full can still say
+//! that old segments are released, and go on in them. The last one is for the turn, which is written beside the batches
+//! that follow: until it is durable the segment is not used again.
 
 mod open;
 mod write;
 
 use crate::batch::OpenBatch;
-use crate::format::BLOCK_BYTES;
+use crate::format::{BLOCK_BYTES, Header};
 use crate::segment::SegmentFile;
 use crate::{AppendError, Lsn, WalConfig, WalError};
 use bytes::Bytes;
 use drystone_env::planted::{Bug, planted};
-use drystone_env::{Disk, IoCompletion, IoOp, IoOutput, IoRequest, IoToken, Monotonic};
+use drystone_env::{Disk, DiskFile, IoCompletion, IoOp, IoOutput, IoRequest, IoToken, Monotonic};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Set in every token of the log.
 const TOKEN_BIT: u64 = 1 << 63;
-/// Blocks at the end of a segment that only marks may use.
+/// Blocks at the end of a segment that no batch may use.
+const TURN_BLOCKS: u32 = 1;
+/// Blocks before those that only marks may use.
 const RESERVE_BLOCKS: u32 = 1;
 /// After a segment could not be made. A full disk is not relieved sooner by asking more often.
 const CREATE_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -33,6 +36,9 @@ pub struct Wal {
     current: Current,
     // Older segments, oldest first, that are needed or not yet known on the disk to be released.
     full: VecDeque<Full>,
+    /// The oldest segment that is needed, as the disk knows it.
+    oldest: u64,
+    turning: Option<Turning>,
     spare: VecDeque<SegmentFile>,
     next_file: u64,
     creating: Option<(IoToken, u64)>,
@@ -61,6 +67,14 @@ struct Full {
     segment: SegmentFile,
     generation: u64,
     next_lsn: Lsn,
+    next_block: u32,
+}
+
+/// A turn on its way.
+struct Turning {
+    token: IoToken,
+    syncing: bool,
+    file: Arc<dyn DiskFile>,
 }
 
 /// What the next header says of the batches before it.
@@ -77,6 +91,8 @@ struct InFlight {
     oldest: u64,
     last: Lsn,
     is_mark: bool,
+    /// It is the first one of its segment: the turn for it, but for the place.
+    begins: Option<Header>,
 }
 
 impl Wal {
@@ -147,6 +163,13 @@ impl Wal {
                 reason: reason.clone(),
             });
         }
+        if self
+            .turning
+            .as_ref()
+            .is_some_and(|turning| turning.token == completion.token)
+        {
+            return self.turned(now, completion, out).map(|()| None);
+        }
         let in_flight = self
             .in_flight
             .as_mut()
@@ -173,7 +196,7 @@ impl Wal {
             });
             return Ok(None);
         }
-        let durable = self.synced(now);
+        let durable = self.synced(now, out);
         self.go_on(now, out);
         Ok(durable)
     }
@@ -197,21 +220,63 @@ impl Wal {
     }
 
     /// The batch in flight is durable.
-    fn synced(&mut self, now: Monotonic) -> Option<Lsn> {
+    fn synced(&mut self, now: Monotonic, out: &mut Vec<IoRequest>) -> Option<Lsn> {
         let batch = self.in_flight.take()?;
         self.tail.synced = batch.number;
         self.unmarked_since = (!batch.is_mark).then_some(now);
-        let freed = self
-            .full
-            .iter()
-            .take_while(|full| full.generation < batch.oldest)
-            .count();
+        self.oldest = batch.oldest;
+        self.durable = batch.last;
+        if let Some(first) = &batch.begins {
+            self.turn(first, out);
+        }
+        self.reuse();
+        (!batch.is_mark).then_some(batch.last)
+    }
+
+    /// Makes spare ones of the segments that the disk knows to be released.
+    fn reuse(&mut self) {
+        if self.turning.is_some() {
+            return;
+        }
+        let is_free = |full: &&Full| full.generation < self.oldest;
+        let freed = self.full.iter().take_while(is_free).count();
         // A segment of an older configuration's length is left to the next opening, which removes it.
         let usable = self.config.segment_bytes;
         let freed = self.full.drain(..freed).map(|full| full.segment);
         self.spare.extend(freed.filter(|segment| segment.bytes == usable));
-        self.durable = batch.last;
-        (!batch.is_mark).then_some(batch.last)
+    }
+
+    /// A write or sync of a turn has ended.
+    fn turned(
+        &mut self,
+        now: Monotonic,
+        completion: IoCompletion,
+        out: &mut Vec<IoRequest>,
+    ) -> Result<(), WalError> {
+        let Some(mut turning) = self.turning.take() else {
+            return Ok(());
+        };
+        if let Err(fault) = completion.result {
+            let doing = if turning.syncing { "sync" } else { "write" };
+            let reason = format!("{doing} at the end of a segment: {fault}");
+            self.failed = Some(reason.clone());
+            return Err(WalError::Failed { reason });
+        }
+        if turning.syncing {
+            self.reuse();
+            self.go_on(now, out);
+            return Ok(());
+        }
+        turning.syncing = true;
+        turning.token = self.token();
+        out.push(IoRequest {
+            token: turning.token,
+            op: IoOp::Sync {
+                file: Arc::clone(&turning.file),
+            },
+        });
+        self.turning = Some(turning);
+        Ok(())
     }
 
     /// The highest durable record.
@@ -264,9 +329,9 @@ impl Wal {
         token.0 & TOKEN_BIT != 0
     }
 
-    /// True if no batch is open or in flight.
+    /// True if no batch is open, and nothing on its way to the disk.
     pub fn is_idle(&self) -> bool {
-        self.open.is_empty() && self.in_flight.is_none()
+        self.open.is_empty() && self.in_flight.is_none() && self.turning.is_none()
     }
 
     /// Why the open batch cannot be written: no segment could be made (a full disk). Ends by itself when space is

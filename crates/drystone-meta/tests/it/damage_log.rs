@@ -63,18 +63,18 @@ impl Voter {
         self.feed_until(input, usize::MAX);
     }
 
-    /// The same, but the power goes after so many pieces of disk work.
-    fn feed_until(&mut self, input: Input, mut work: usize) {
+    /// The same, but the power goes when so many records are committed.
+    fn feed_until(&mut self, input: Input, records: usize) {
         let mut inputs = vec![input];
         while !inputs.is_empty() {
             let mut out = Vec::new();
             self.now += 1_000;
             self.node
                 .on_batch(Monotonic(self.now), inputs.drain(..), &mut out);
+            out.sort_by_key(|output| !matches!(output, Output::Committed(_)));
             for output in out {
                 match output {
-                    Output::Io(request) if work > 0 => {
-                        work -= 1;
+                    Output::Io(request) if self.committed.len() < records => {
                         inputs.push(Input::Io(request.execute(&self.pool)));
                     }
                     Output::Committed(entries) => {
@@ -120,7 +120,7 @@ fn build(directory: &Path, mark: bool) -> BTreeMap<u64, Bytes> {
             voter.feed(proposal);
         } else {
             // Written, synced and so committed; the batch that would mark it is not written any more.
-            voter.feed_until(proposal, 2);
+            voter.feed_until(proposal, RECORDS as usize);
         }
     }
     for _ in 0..if mark { 40 } else { 0 } {

@@ -1,11 +1,12 @@
-//! One voter whose log is damaged in one place while it is down. It may refuse to start, in words; if it starts,
-//! everything that was acknowledged is there.
+//! One voter whose log is damaged in one place, or loses its newest file, while it is down. It may refuse to start, in
+//! words; if it starts, everything that was acknowledged is there.
 
 use super::{RECOVERY, Run};
 use crate::cluster::Node;
 use crate::sometimes::sometimes;
 use crate::trace;
-use drystone_env::{Rng, SeededRng};
+use drystone_env::{Disk, Rng, SeededRng};
+use drystone_wal::format::Header;
 
 /// Bytes of a block of the log.
 const BLOCK: usize = 4096;
@@ -19,7 +20,11 @@ impl Run {
         self.recover();
         let cluster = &mut self.stage.cluster;
         cluster.stop(VOTER, false);
-        flip(cluster, rng);
+        if rng.chance(1, 3) {
+            lose_the_newest(cluster, rng);
+        } else {
+            flip(cluster, rng);
+        }
         cluster.metas[0].damaged = true;
         cluster.restart(VOTER);
         let node = &cluster.metas[0];
@@ -37,6 +42,34 @@ impl Run {
             }
         }
         self.check();
+    }
+}
+
+/// Removes the newest segment or cuts it within its first block: nothing in it tells any more that it was there.
+fn lose_the_newest(cluster: &crate::cluster::Cluster, rng: &mut SeededRng) {
+    for disk in cluster.disks(VOTER) {
+        let generation = |name: &String| Some(Header::decode(&disk.contents(name)?).ok()?.0.generation);
+        let names = disk.files().into_iter().filter(|name| name.starts_with("log/"));
+        let newest = names.filter_map(|name| Some((generation(&name)?, name))).max();
+        let Some((generation, name)) = newest else {
+            continue;
+        };
+        let length = rng.chance(1, 2).then(|| rng.below(BLOCK as u64) as usize);
+        match length {
+            Some(length) => {
+                let bytes = disk.contents(&name).unwrap_or_default();
+                disk.set_contents(&name, &bytes[..length]);
+            }
+            None => drop(disk.unlink(&name)),
+        }
+        if generation > 1 {
+            sometimes("the newest of several segments lost");
+        }
+        let now = cluster.world.now().0;
+        trace::note(
+            now,
+            &format!("{name}, segment {generation}, is cut to {length:?}"),
+        );
     }
 }
 

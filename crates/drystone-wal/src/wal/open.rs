@@ -35,9 +35,10 @@ impl Wal {
         disk.sync_dir(directory)
             .map_err(io_error(format!("sync {directory}")))?;
         let image = recovery::read(&*disk, &config, &pool, visit)?;
-        make_durable(&config, &image)?;
+        make_durable(&config, &pool, &image)?;
         let Image {
             mut chain,
+            turn: _,
             spare,
             last,
             recovered,
@@ -69,6 +70,7 @@ impl Wal {
             segment: link.segment,
             generation: link.generation,
             next_lsn: Lsn(link.next_lsn),
+            next_block: (link.used / BLOCK_BYTES as u64) as u32,
         });
         let before = Header {
             first: 1,
@@ -82,6 +84,8 @@ impl Wal {
             open: OpenBatch::new(pool.clone(), config.batch_bytes as usize),
             full: full.collect(),
             current,
+            oldest: header.oldest,
+            turning: None,
             spare,
             next_file,
             creating: None,
@@ -111,21 +115,27 @@ impl Wal {
 }
 
 /// Writes the last batch again and syncs it: the sync of the process before may have failed, and what was read
-/// may have come from a page cache that will never write it.
-fn make_durable(config: &WalConfig, image: &Image) -> Result<(), WalError> {
+/// may have come from a page cache that will never write it. Then the turn, if it is missing.
+fn make_durable(config: &WalConfig, pool: &BufferPool, image: &Image) -> Result<(), WalError> {
     let (Some(last), Some(link)) = (&image.last, image.chain.last()) else {
         return Ok(());
     };
-    let name = name(&config.directory, link.segment.number);
-    let offset = u64::from(last.header.place_blocks) * BLOCK_BYTES as u64;
-    link.segment
-        .file
-        .write_at(&last.bytes, offset)
-        .map_err(io_error(format!("write {name}")))?;
-    link.segment
-        .file
-        .sync_data()
-        .map_err(io_error(format!("sync {name}")))
+    write(config, &link.segment, &last.header, &last.bytes)?;
+    let Some((segment, header)) = &image.turn else {
+        return Ok(());
+    };
+    let (parts, _) = OpenBatch::new(pool.clone(), config.batch_bytes as usize).finish(header.clone());
+    parts
+        .iter()
+        .try_for_each(|part| write(config, segment, header, part))
+}
+
+fn write(config: &WalConfig, segment: &SegmentFile, header: &Header, bytes: &[u8]) -> Result<(), WalError> {
+    let name = name(&config.directory, segment.number);
+    let offset = u64::from(header.place_blocks) * BLOCK_BYTES as u64;
+    let written = segment.file.write_at(bytes, offset);
+    written.map_err(io_error(format!("write {name}")))?;
+    segment.file.sync_data().map_err(io_error(format!("sync {name}")))
 }
 
 fn create(

@@ -1,10 +1,11 @@
 //! Where batches go, and how they get there.
 
-use super::{Current, Full, InFlight, RESERVE_BLOCKS, TOKEN_BIT, Wal};
+use super::{Current, Full, InFlight, RESERVE_BLOCKS, TOKEN_BIT, TURN_BLOCKS, Turning, Wal};
 use crate::Lsn;
 use crate::batch::OpenBatch;
 use crate::format::{BLOCK_BYTES, Header};
 use crate::segment::name;
+use drystone_env::planted::{Bug, planted};
 use drystone_env::{IoOp, IoRequest, IoToken, Monotonic, OpenOptions};
 use std::sync::Arc;
 
@@ -38,7 +39,7 @@ impl Wal {
         self.current
             .segment
             .blocks()
-            .saturating_sub(self.current.next_block)
+            .saturating_sub(self.current.next_block + TURN_BLOCKS)
     }
 
     /// Makes the current segment one that the open batch fits into; false if there is none.
@@ -46,17 +47,23 @@ impl Wal {
         if self.open.blocks() + RESERVE_BLOCKS <= self.blocks_left() {
             return true;
         }
-        !self.spare.is_empty() && {
+        self.can_roll() && {
             self.roll();
             true
         }
     }
 
+    /// One turn at a time.
+    fn can_roll(&self) -> bool {
+        !self.spare.is_empty() && self.turning.is_none()
+    }
+
     /// True if there are segments that could be reused if the disk knew that they are released.
     fn frees(&self) -> bool {
-        self.full
-            .front()
-            .is_some_and(|full| full.generation < self.oldest_needed())
+        let needed = self.oldest_needed();
+        // Those below are known to be free already, and wait for a turn.
+        let mut new = self.full.iter().filter(|full| full.generation >= self.oldest);
+        new.next().is_some_and(|full| full.generation < needed)
     }
 
     /// Where a mark would go now. The reserve is given up only for segments that are gained, and only if no other
@@ -64,7 +71,7 @@ impl Wal {
     pub(super) fn place_mark(&self) -> Option<Place> {
         if self.blocks_left() > RESERVE_BLOCKS {
             Some(Place::Here)
-        } else if !self.spare.is_empty() {
+        } else if self.can_roll() {
             Some(Place::Next)
         } else {
             (self.frees() && self.blocks_left() > 0).then_some(Place::Here)
@@ -143,6 +150,7 @@ impl Wal {
             segment: old.segment,
             generation: old.generation,
             next_lsn,
+            next_block: old.next_block,
         });
     }
 
@@ -167,7 +175,7 @@ impl Wal {
         let number = self.tail.number + 1;
         let oldest = self.oldest_needed();
         let place_blocks = self.current.next_block;
-        let (parts, crc) = batch.finish(Header {
+        let header = Header {
             identity: self.config.identity,
             generation: self.current.generation,
             number,
@@ -179,7 +187,9 @@ impl Wal {
             segment_blocks: self.current.segment.blocks(),
             previous_crc: self.tail.crc,
             ..Header::default()
-        });
+        };
+        let begins = (place_blocks == 0 && header.generation > 1).then(|| header.clone());
+        let (parts, crc) = batch.finish(header);
         (self.tail.number, self.tail.crc) = (number, crc);
         self.current.next_block += blocks;
         let token = self.token();
@@ -190,9 +200,33 @@ impl Wal {
             oldest,
             last,
             is_mark,
+            begins,
         });
         let offset = u64::from(place_blocks) * BLOCK_BYTES as u64;
         let file = Arc::clone(&self.current.segment.file);
+        out.push(IoRequest {
+            token,
+            op: IoOp::Write { file, offset, parts },
+        });
+    }
+
+    /// Writes the turn for `first`, a batch that is durable, into the segment before.
+    pub(super) fn turn(&mut self, first: &Header, out: &mut Vec<IoRequest>) {
+        let before = self.full.back();
+        let has_place = |full: &&Full| full.next_block < full.segment.blocks() && !planted(Bug::TurnLeftOut);
+        let Some(before) = before.filter(has_place) else {
+            return;
+        };
+        let file = Arc::clone(&before.segment.file);
+        let header = first.turn(before.segment.blocks());
+        let offset = u64::from(header.place_blocks) * BLOCK_BYTES as u64;
+        let (parts, _) = self.open.successor().finish(header);
+        let token = self.token();
+        self.turning = Some(Turning {
+            token,
+            syncing: false,
+            file: Arc::clone(&file),
+        });
         out.push(IoRequest {
             token,
             op: IoOp::Write { file, offset, parts },

@@ -102,7 +102,8 @@ fn a_later_version_is_named() {
 
 proptest! {
     #[test]
-    fn headers_come_back(number in 1u64..1 << 63, generation in 1u64..1 << 63, first in 1u64..1 << 60, records in 0u32..100, crc: u32, identity: u64) {
+    fn headers_come_back(number in 1u64..1 << 63, generation in 1u64..1 << 63, first in 1u64..1 << 60, records in 0u32..100, turn: bool, crc: u32, identity: u64) {
+        let records = if turn { 0 } else { records };
         let header = Header {
             body_crc: crc,
             identity,
@@ -117,6 +118,7 @@ proptest! {
             place_blocks: 7,
             segment_blocks: 8,
             previous_crc: !crc,
+            is_turn: turn,
         };
         prop_assume!(header.oldest <= generation);
         let (bytes, crc) = header.encode();
