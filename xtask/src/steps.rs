@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 /// Debian packages that some test needs, and the program that tells whether it is there.
 const PACKAGES: &[(&str, &str)] = &[("curl", "curl"), ("python3-venv", "python3")];
 
-/// Seeds of the simulator: some minutes on two processors.
-const SEEDS: &str = "1400";
+/// Seeds of the simulator: ten minutes on two processors at most.
+const SEEDS: &str = "4000";
 
 /// Tests without the release binary.
 const UNIT: &[&str] = &["test", "--workspace", "--locked", "--exclude", "drystone-system"];
