@@ -100,6 +100,43 @@ async fn a_voter_that_was_replaced_does_not_come_back_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_that_was_replaced_before_it_ever_ran_stays_out() {
+    let voters: Vec<(u64, String)> = (1..=3).map(|id| (id, free_port())).collect();
+    let mut cluster = Cluster::empty(|_| {});
+    for (id, _) in &voters {
+        cluster.format(*id, &voters, false);
+    }
+    cluster.format(4, &voters, true);
+    for at in [0, 1, 3] {
+        cluster.run(at).await;
+    }
+    let leader = cluster.leader().await;
+    let client = cluster.client().await;
+    let admin = async |op: AdminOp| -> Result<AdminReply, drystone_rpc::CallError> {
+        client
+            .call(leader, Kind::Admin, &AdminRequest { op: Some(op) }, WAIT)
+            .await
+    };
+    let mut rounds = 0;
+    while let Err(error) = admin(AdminOp::RaftReplace(RaftReplace { old: 3, new: 4 })).await {
+        rounds += 1;
+        assert!(rounds < 300, "{error:?}");
+        cluster.env.clock.sleep(Duration::from_millis(50)).await;
+    }
+    cluster.run(2).await;
+    cluster
+        .eventually("it is told to go", || {
+            let handle = cluster.nodes[2].handle.as_ref();
+            handle.is_some_and(|handle| handle.failure().is_some())
+        })
+        .await;
+    let info = admin(AdminOp::Raft(Empty {})).await.unwrap().info.unwrap();
+    let mut members: Vec<_> = info.members.iter().map(|m| (m.node, m.voter)).collect();
+    members.sort_unstable();
+    assert_eq!(members, [(1, true), (2, true), (4, true)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wiped_voter_comes_back_under_a_new_id_and_replaces_the_old_one() {
     let mut cluster = Cluster::start(3, |_| {}).await;
     let client = cluster.client().await;
