@@ -18,9 +18,10 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   docs                                make docs/configuration.md from the code
   openapi                             schemathesis against a running cluster (part of test)
   fuzz [--minutes N] [--target T]     fuzz each target (or T) for N minutes, 1 if not given
-  sim [--seeds N] [--seed S] [--verbose]
+  sim [--seeds N] [--seed S] [--scenario NAME] [--verbose]
                                       the whole cluster under seeded faults: N seeds (100) from S (1) on; S alone
                                       is told with its trace
+  sim --exhaustive                    every order of steps of small models of the protocols for chunks
   chaos [--minutes N | --rounds N] [--only NAME] [--list] ...
                                       real processes under real faults, as root; see drystone-chaos --help
   install                             install what the tests need, by package name";

@@ -97,6 +97,8 @@ pub fn sim(arguments: &[&str]) -> anyhow::Result<()> {
 
 /// Runs seeds with the simulator that was built last; one seed that is asked for alone is told with its trace.
 pub fn seeds(arguments: &[&str]) -> anyhow::Result<()> {
+    // As the tests are built: a little optimised, with assertions, and hardly slower than a release.
+    let binary = target().join("debug/drystone-sim");
     let (mut first, mut count, mut scenario, mut more) = (None, None, "mixed", Vec::new());
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
@@ -105,11 +107,10 @@ pub fn seeds(arguments: &[&str]) -> anyhow::Result<()> {
             "--seeds" => count = Some(number(argument, rest.next())?.max(1)),
             "--scenario" => scenario = rest.next().context("--scenario needs a name")?,
             "--verbose" => more.push("--verbose"),
+            "--exhaustive" => return run(&binary.to_string_lossy(), &[argument]),
             other => bail!("unknown argument {other}"),
         }
     }
-    // As the tests are built: a little optimised, with assertions, and hardly slower than a release.
-    let binary = target().join("debug/drystone-sim");
     if let (Some(seed), None) = (first, count) {
         let seed = seed.to_string();
         let mut arguments = vec!["--scenario", scenario, "--seed", seed.as_str()];

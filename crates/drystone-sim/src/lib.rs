@@ -16,6 +16,7 @@ pub mod check;
 pub mod clients;
 pub mod cluster;
 pub mod content;
+pub mod exhaustive;
 pub mod history;
 pub mod model;
 #[cfg(feature = "planted")]

@@ -24,6 +24,9 @@ struct Args {
     /// For who runs several of these: the totals in one line of numbers.
     #[arg(long, hide = true)]
     part: bool,
+    /// Tries every order of steps of the small models instead.
+    #[arg(long)]
+    exhaustive: bool,
     /// Only checks counts that come on standard input, one `  sometimes NAME: COUNT` to a line.
     #[arg(long, hide = true)]
     counts: bool,
@@ -88,6 +91,9 @@ fn main() -> ExitCode {
     if let Some(code) = bugs(&args) {
         return code;
     }
+    if args.exhaustive {
+        return exhaustive();
+    }
     if args.counts {
         return judged(args.scenario, &counts_on_input());
     }
@@ -141,6 +147,21 @@ fn main() -> ExitCode {
     match count >= sometimes::ENOUGH_SEEDS && !args.part {
         true => judged(args.scenario, &seen),
         false => ExitCode::SUCCESS,
+    }
+}
+
+fn exhaustive() -> ExitCode {
+    match drystone_sim::exhaustive::run() {
+        Ok(found) => {
+            for (what, states) in found {
+                println!("{what}: {states} states, no fault");
+            }
+            ExitCode::SUCCESS
+        }
+        Err(fault) => {
+            println!("{fault}");
+            ExitCode::FAILURE
+        }
     }
 }
 
