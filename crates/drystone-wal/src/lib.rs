@@ -11,7 +11,8 @@
 //! One batch is in flight at a time and the next one names it as synced, so a bad batch is a *torn tail* only if
 //! nothing valid follows it; anything else is [`WalError::Damaged`] and the log does not open. Damage in the last
 //! batch, in the 10 ms before its mark is written, cannot be told from a tear; nor can the loss of a whole new segment
-//! before the turn in the one before it is written, a write and a sync after its first batch.
+//! before the turn in the one before it is written, a write and a sync after its first batch. A log that has lost its only
+//! file, or whose older files were removed because their length has changed, reads as fresh.
 //!
 //! How to use it:
 //! ```

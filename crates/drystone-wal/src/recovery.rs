@@ -22,7 +22,7 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 pub(crate) struct Image {
     /// In order of generation, the tail last; empty if the log is fresh.
     pub(crate) chain: Vec<Link>,
-    /// The turn that should be there and is not, and the segment that it belongs into.
+    /// The turn that is to be written, and the segment that it belongs into.
     pub(crate) turn: Option<(SegmentFile, Header)>,
     /// Files that are not needed.
     pub(crate) spare: Vec<SegmentFile>,
@@ -121,7 +121,7 @@ pub(crate) fn read(
         ..
     } = walk;
     let turn = match before.zip(start) {
-        Some((segment, start)) => recovery.missing_turn(segment, &start)?,
+        Some((segment, start)) => recovery.turn(segment, &start)?,
         None => None,
     };
     others.extend(released.into_iter().map(|(_, segment)| segment));
@@ -155,7 +155,7 @@ impl Recovery<'_> {
     fn generation(&self, segment: &SegmentFile) -> Result<Option<u64>, WalError> {
         let mut reader = self.reader(segment);
         match reader.block(0)? {
-            Block::Batch(batch) if batch.header.place_blocks == 0 => {
+            Block::Batch(batch) if batch.header.place_blocks == 0 && !batch.header.is_turn => {
                 self.check_identity(reader.name(), &batch.header)?;
                 Ok(Some(batch.header.generation))
             }
@@ -207,20 +207,17 @@ impl Recovery<'_> {
         })
     }
 
-    /// The turn for the tail's first batch, if it is not in the segment before.
-    fn missing_turn(
-        &self,
-        segment: SegmentFile,
-        start: &Header,
-    ) -> Result<Option<(SegmentFile, Header)>, WalError> {
+    /// The turn for the tail's first batch, and the segment before, which it belongs into. It is written again even if it
+    /// is there: its sync may have failed, and what was read may have come from a page cache.
+    fn turn(&self, segment: SegmentFile, start: &Header) -> Result<Option<(SegmentFile, Header)>, WalError> {
         let turn = start.turn(segment.blocks());
         let offset = u64::from(turn.place_blocks) * BLOCK;
-        let there = match self.reader(&segment).block(offset)? {
-            // It is there, or an earlier version has put a mark in its place.
-            Block::Batch(batch) => batch.header.generation == turn.generation,
+        // An earlier version has put a mark in its place.
+        let taken = match self.reader(&segment).block(offset)? {
+            Block::Batch(batch) => self.belongs(&batch.header, turn.generation, offset),
             _ => false,
         };
-        Ok((!there).then_some((segment, turn)))
+        Ok((!taken).then_some((segment, turn)))
     }
 
     fn belongs(&self, header: &Header, generation: u64, offset: u64) -> bool {

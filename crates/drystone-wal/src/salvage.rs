@@ -38,6 +38,8 @@ pub struct Salvaged {
     pub bytes: u64,
     /// What is missing before the last record visited, in order.
     pub gaps: Vec<Gap>,
+    /// The log went on with this record in a segment that is gone. How many there were nothing tells.
+    pub gone_from: Option<Lsn>,
     /// A batch behind the last record that is not intact: an incomplete write, or damage; nothing tells which.
     pub tail: Option<Torn>,
     /// Blocks that the disk refused to read.
@@ -68,14 +70,23 @@ pub fn salvage(
         ..Salvaged::default()
     };
     let mut places: BTreeMap<u64, Place> = BTreeMap::new();
+    let mut latest = (0, 0);
     for (index, segment) in segments.iter().enumerate() {
-        collect(config, pool, (index, segment), &mut places, &mut found);
+        collect(
+            config,
+            pool,
+            (index, segment),
+            &mut places,
+            &mut found,
+            &mut latest,
+        );
     }
     drop_what_is_not_followed(&mut places);
     let Some(last) = places.last_key_value().map(|(_, place)| place) else {
         return Ok(found);
     };
     let released = last.header.released;
+    found.gone_from = (latest.0 > last.header.number).then_some(Lsn(latest.1));
     let end = (last.segment, last.offset + last.header.batch_bytes());
     let mut next = (released, config.directory.clone(), 0);
     let mut number = None;
@@ -124,13 +135,14 @@ pub fn salvage(
     Ok(found)
 }
 
-/// The intact batches of one segment.
+/// The intact batches of one segment, and the `latest` turn: the number of its batch and of the first record in that.
 fn collect(
     config: &WalConfig,
     pool: &BufferPool,
     (index, segment): (usize, &SegmentFile),
     places: &mut BTreeMap<u64, Place>,
     found: &mut Salvaged,
+    latest: &mut (u64, u64),
 ) {
     let mut reader = Reader::new(segment, &config.directory, pool);
     let mut offset = 0;
@@ -138,7 +150,11 @@ fn collect(
         let mut step = BLOCK_BYTES as u64;
         match reader.block(offset) {
             Ok(Block::End) => return,
-            Ok(Block::Batch(batch)) if batch.header.identity == config.identity && !batch.header.is_turn => {
+            Ok(Block::Batch(batch)) if batch.header.identity == config.identity && batch.header.is_turn => {
+                let turn = (batch.header.number, batch.header.first);
+                *latest = turn.max(*latest);
+            }
+            Ok(Block::Batch(batch)) if batch.header.identity == config.identity => {
                 step = batch.header.batch_bytes();
                 let place = Place {
                     segment: index,

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 /// Set in every token of the log.
 const TOKEN_BIT: u64 = 1 << 63;
-/// Blocks at the end of a segment that no batch may use.
+/// Blocks at the end of a segment that are for the turn.
 const TURN_BLOCKS: u32 = 1;
 /// Blocks before those that only marks may use.
 const RESERVE_BLOCKS: u32 = 1;
@@ -61,6 +61,8 @@ struct Current {
     segment: SegmentFile,
     generation: u64,
     next_block: u32,
+    /// Blocks at its end that no batch may use.
+    turn_blocks: u32,
 }
 
 struct Full {
@@ -337,7 +339,8 @@ impl Wal {
     /// Why the open batch cannot be written: no segment could be made (a full disk). Ends by itself when space is
     /// found or segments are released.
     pub fn starved(&self) -> Option<&str> {
-        let stuck = self.flush_wanted && self.in_flight.is_none() && self.spare.is_empty();
+        let waits = self.in_flight.is_some() || self.turning.is_some();
+        let stuck = self.flush_wanted && !waits && self.spare.is_empty();
         self.create_fault.as_deref().filter(|_| stuck)
     }
 

@@ -114,6 +114,8 @@ fn print(survey: &Survey, dry_run: bool) {
     let lost = &survey.lost;
     if lost.is_nothing() {
         println!("{loses}: nothing is known to be");
+    } else if lost.entries == 0 {
+        println!("{loses}: what was in a file of the log that is gone; nothing tells how much");
     } else {
         println!(
             "{loses}: {} log entries from index {} on; {} of them are intact but stand on what is missing",
@@ -145,6 +147,7 @@ fn in_json(survey: &Survey, dry_run: bool) -> serde_json::Value {
             "entries": survey.lost.entries,
             "intact": survey.lost.intact,
             "places": survey.lost.places,
+            "more": survey.lost.more,
             "tail": survey.lost.tail,
         },
     })

@@ -43,6 +43,8 @@ pub struct Lost {
     pub intact: u64,
     /// Places that cannot be read, each with the records in it and whether it matters.
     pub places: Vec<String>,
+    /// A file of the log is gone, and how much was in it nothing tells.
+    pub more: bool,
     /// Something behind the last batch is not intact: an incomplete write that nobody was told of, or damage.
     pub tail: Option<String>,
 }
@@ -50,7 +52,7 @@ pub struct Lost {
 impl Lost {
     /// True if nothing is known to be lost.
     pub fn is_nothing(&self) -> bool {
-        self.entries == 0
+        self.entries == 0 && !self.more
     }
 }
 
@@ -240,6 +242,11 @@ fn lost(rescued: &Rescued, restored: LogIndex) -> Lost {
             },
         ));
     }
+    if let Some(from) = rescued.log.gone_from {
+        places.push(format!(
+            "the file of the log with the records from number {from} on is gone"
+        ));
+    }
     if rescued.log.unreadable_blocks > 0 {
         let blocks = rescued.log.unreadable_blocks;
         places.push(format!(
@@ -254,6 +261,7 @@ fn lost(rescued: &Rescued, restored: LogIndex) -> Lost {
         entries,
         intact,
         places,
+        more: rescued.log.gone_from.is_some(),
         tail: tail.map(|tail| format!("{} at {}: {}", tail.file, tail.offset, tail.reason)),
     }
 }

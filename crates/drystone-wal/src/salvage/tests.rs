@@ -49,6 +49,37 @@ fn damage(disk: &OsDisk, text: &[u8]) -> (String, u64) {
 }
 
 #[test]
+fn a_newest_segment_that_is_gone_is_told_of() {
+    let directory = tempfile::tempdir().unwrap();
+    let (disk, pool) = (
+        Arc::new(OsDisk::new(directory.path()).unwrap()),
+        BufferPool::new(1 << 20),
+    );
+    written(&disk, &pool);
+    let start = |name: &String| {
+        let file = disk.open(name, OpenOptions::default()).unwrap();
+        let mut bytes = vec![0; BLOCK_BYTES];
+        file.read_at(&mut bytes, 0).unwrap();
+        Header::decode(&bytes).map_or((0, 0), |(header, _)| (header.generation, header.first))
+    };
+    let names = disk
+        .list("log")
+        .unwrap()
+        .into_iter()
+        .map(|name| format!("log/{name}"));
+    let newest = names.max_by_key(start).unwrap();
+    let (generation, first) = start(&newest);
+    assert!(generation > 1);
+    disk.unlink(&newest).unwrap();
+    let (records, found) = read(&disk, &pool);
+    assert_eq!(
+        (records.len() as u64, found.gone_from),
+        (first - 1, Some(Lsn(first)))
+    );
+    assert!(found.fault.is_some());
+}
+
+#[test]
 fn an_intact_log_is_read_whole() {
     let directory = tempfile::tempdir().unwrap();
     let (disk, pool) = (

@@ -1,6 +1,6 @@
 //! Opening: recovery, then a log that is ready to write.
 
-use super::{Current, Full, Tail, Wal};
+use super::{Current, Full, TURN_BLOCKS, Tail, Wal};
 use crate::batch::OpenBatch;
 use crate::format::{BLOCK_BYTES, Header};
 use crate::recovery::{self, Image};
@@ -47,8 +47,15 @@ impl Wal {
         let mut next_file = files.map(|file| file.number + 1).max().unwrap_or(1);
         // Only now: until here the durable headers might have called one of them needed.
         let mut spare = VecDeque::from(recovery::tidy(&*disk, &config, spare)?);
+        // Earlier versions left one block to marks and none to the turn: in a segment that is full but for it, on a full
+        // disk, nothing could be released any more if that block were the turn's.
+        let has_records = last.as_ref().is_some_and(|last| last.header.records > 0);
         let current = match chain.pop() {
             Some(link) => Current {
+                turn_blocks: match link.used + BLOCK_BYTES as u64 == link.segment.bytes && has_records {
+                    true => 0,
+                    false => TURN_BLOCKS,
+                },
                 next_block: (link.used / BLOCK_BYTES as u64) as u32,
                 generation: link.generation,
                 segment: link.segment,
@@ -63,6 +70,7 @@ impl Wal {
                     segment,
                     generation: 1,
                     next_block: 0,
+                    turn_blocks: TURN_BLOCKS,
                 }
             }
         };
@@ -115,7 +123,7 @@ impl Wal {
 }
 
 /// Writes the last batch again and syncs it: the sync of the process before may have failed, and what was read
-/// may have come from a page cache that will never write it. Then the turn, if it is missing.
+/// may have come from a page cache that will never write it. Then the turn.
 fn make_durable(config: &WalConfig, pool: &BufferPool, image: &Image) -> Result<(), WalError> {
     let (Some(last), Some(link)) = (&image.last, image.chain.last()) else {
         return Ok(());

@@ -39,7 +39,7 @@ impl Wal {
         self.current
             .segment
             .blocks()
-            .saturating_sub(self.current.next_block + TURN_BLOCKS)
+            .saturating_sub(self.current.next_block + self.current.turn_blocks)
     }
 
     /// Makes the current segment one that the open batch fits into; false if there is none.
@@ -71,8 +71,8 @@ impl Wal {
     pub(super) fn place_mark(&self) -> Option<Place> {
         if self.blocks_left() > RESERVE_BLOCKS {
             Some(Place::Here)
-        } else if self.can_roll() {
-            Some(Place::Next)
+        } else if !self.spare.is_empty() {
+            self.can_roll().then_some(Place::Next)
         } else {
             (self.frees() && self.blocks_left() > 0).then_some(Place::Here)
         }
@@ -142,6 +142,7 @@ impl Wal {
                 segment,
                 generation,
                 next_block: 0,
+                turn_blocks: TURN_BLOCKS,
             },
         );
         // Every batch in it is durable, so what is durable is what it holds.

@@ -3,6 +3,7 @@ use bytes::Bytes;
 use drystone_env::os::OsDisk;
 use drystone_env::sim::SimDisk;
 use drystone_env::{BufferPool, Disk, IoOp, IoToken, Monotonic};
+use drystone_wal::format::{HEADER_BYTES, Header};
 use drystone_wal::{AppendError, Lsn, Wal, WalConfig, WalError, tools};
 use std::sync::Arc;
 
@@ -236,6 +237,54 @@ fn a_full_disk_stops_the_log_until_segments_are_released() {
     }
     let (_, _, records) = open(&disk, small()).unwrap();
     assert_eq!(records.keys().last(), Some(&log.wal.durable().0));
+}
+
+/// Earlier versions left one block at the end of a segment, not two.
+#[test]
+fn a_full_log_of_an_earlier_version_goes_on_once_it_is_released() {
+    let disk = SimDisk::with_capacity(1, 3 * small().segment_bytes);
+    let mut log = Log::open(&disk, small());
+    while log.wal.starved().is_none() {
+        log.append(&[7; 3000]);
+        log.flush();
+        log.settle().unwrap();
+    }
+    drop(log);
+    let headers = |name: &String| {
+        let bytes = disk.contents(name).unwrap();
+        let blocks = bytes.chunks(4096).map_while(|block| Header::decode(block).ok());
+        blocks.filter(|(header, _)| !header.is_turn).last()
+    };
+    let last = disk
+        .files()
+        .into_iter()
+        .filter_map(|name| Some((headers(&name)?, name)));
+    let ((last, crc), name) = last.max_by_key(|((header, _), _)| header.number).unwrap();
+    assert_eq!((last.place_blocks, last.records), (5, 1));
+    let mut bytes = disk.contents(&name).unwrap();
+    let block = &mut bytes[6 * 4096..7 * 4096];
+    block[HEADER_BYTES..HEADER_BYTES + 4].copy_from_slice(&4_u32.to_le_bytes());
+    block[HEADER_BYTES + 4..HEADER_BYTES + 8].fill(9);
+    let header = Header {
+        number: last.number + 1,
+        synced: last.number,
+        first: last.first + 1,
+        place_blocks: 6,
+        body_bytes: 8,
+        body_crc: crc32c::crc32c(&block[HEADER_BYTES..]),
+        previous_crc: crc,
+        ..last
+    };
+    block[..HEADER_BYTES].copy_from_slice(&header.encode().0);
+    disk.set_contents(&name, &bytes);
+    let (wal, _, records) = open(&disk, small()).unwrap();
+    assert_eq!(records.last_key_value().unwrap().1, &[9; 4]);
+    let mut log = Log::new(wal);
+    log.wal.release(log.wal.durable());
+    for _ in 0..20 {
+        log.put(&[7; 3000]);
+        log.wal.release(log.wal.durable());
+    }
 }
 
 #[test]
