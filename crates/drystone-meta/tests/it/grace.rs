@@ -10,7 +10,7 @@ use drystone_proto::meta::{GrantReply, GrantRequest};
 use drystone_proto::record::{DiskRecord, NodeRecord, PolicyRecord, role};
 use std::time::Duration;
 
-const WAIT: Duration = Duration::from_secs(5);
+const WAIT: Duration = Duration::from_secs(30);
 const POLICY: PolicyRecord = PolicyRecord {
     replicas: 1,
     ack: 0,

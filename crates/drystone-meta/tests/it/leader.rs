@@ -11,7 +11,7 @@ use drystone_types::Code;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-pub const WAIT: Duration = Duration::from_secs(5);
+pub const WAIT: Duration = Duration::from_secs(30);
 
 pub fn server(id: u64) -> NodeRecord {
     NodeRecord {

@@ -6,7 +6,7 @@ use drystone_rpc::{ChannelOptions, Channels};
 use drystone_types::{ByteCount, ClientId, ClusterId, Code, HistoryId, NodeId};
 use std::time::Duration;
 
-const WAIT: Duration = Duration::from_secs(10);
+const WAIT: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_that_is_far_behind_takes_a_snapshot() {

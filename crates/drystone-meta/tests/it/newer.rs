@@ -138,7 +138,7 @@ async fn a_command_that_is_not_known_is_refused_and_stops_nobody() {
             newer: b"rotate".to_vec(),
         }),
     };
-    let wait = Duration::from_secs(5);
+    let wait = Duration::from_secs(30);
     let answer: Result<MutateReply, _> = client.call(0, Kind::Mutate, &request, wait).await;
     assert_eq!(answer.unwrap_err().code(), Code::NotSupported);
     let decoded = MutateRequest::decode(request.encode_to_vec().as_slice()).unwrap();
