@@ -49,6 +49,16 @@ pub struct Tally {
     pub skipped: Option<String>,
 }
 
+/// A fault may miss: which of the writes lay in caches is chance. One that missed in so many rounds and never hit proves
+/// nothing.
+const BLIND_AFTER: u64 = 5;
+
+impl Tally {
+    fn is_blind(&self) -> bool {
+        self.rounds >= BLIND_AFTER && self.hits == 0
+    }
+}
+
 /// The run.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -143,11 +153,11 @@ impl Report {
             .map_or(0, |tally| tally.rounds + tally.errors.len() as u64)
     }
 
-    /// True if everything that ran was right.
+    /// True if everything that ran was right, and hit something.
     pub fn is_good(&self) -> bool {
         self.tallies
             .values()
-            .all(|tally| tally.faults.is_empty() && tally.errors.is_empty())
+            .all(|tally| tally.faults.is_empty() && tally.errors.is_empty() && !tally.is_blind())
     }
 
     /// The table at the end.
@@ -171,6 +181,11 @@ impl Report {
                 tally.errors.len(),
                 counts.join(", ")
             ));
+            if tally.is_blind() {
+                self.say(&format!(
+                    "{name:<10} never hit anything: what it says of the product is worth nothing"
+                ));
+            }
         }
     }
 
@@ -245,5 +260,22 @@ mod tests {
         fs::remove_file(&path).unwrap();
         assert_eq!(sums["power"]["rounds"], 4);
         assert_eq!(sums["power"]["counts"]["cuts"], 8);
+    }
+
+    #[test]
+    fn a_scenario_that_never_hits_anything_is_no_success() {
+        let path = std::env::temp_dir().join(format!("drystone-chaos-blind-{}", std::process::id()));
+        let mut report = Report::begin(true, &path).unwrap();
+        let mut round = |is_hit| {
+            let round = Round {
+                is_hit,
+                ..Round::default()
+            };
+            report.add("liar", 1, Duration::ZERO, round);
+            report.is_good()
+        };
+        assert!((1..BLIND_AFTER).all(|_| round(false)), "it may have missed");
+        assert!(!round(false));
+        assert!(round(true));
     }
 }
