@@ -117,7 +117,7 @@ fn main() -> ExitCode {
         }
         if !report.violations.is_empty() {
             failed.push(seed);
-            print(&report, count == 1 && !args.verbose && !args.part);
+            print(args.scenario, &report, count == 1 && !args.verbose && !args.part);
         }
     }
     let seconds = (cpu_seconds() - begun).max(0.001);
@@ -187,7 +187,7 @@ fn judged(kind: Kind, seen: &BTreeMap<String, u64>) -> ExitCode {
     }
 }
 
-fn print(report: &Report, whole: bool) {
+fn print(kind: Kind, report: &Report, whole: bool) {
     let keep = if whole { usize::MAX } else { 0 };
     for line in report
         .lines
@@ -201,8 +201,10 @@ fn print(report: &Report, whole: bool) {
         println!("{line}");
     }
     println!(
-        "seed {} FAILED (replay: cargo xtask sim --seed {})",
-        report.seed, report.seed
+        "seed {} FAILED (replay: cargo xtask sim --scenario {} --seed {})",
+        report.seed,
+        kind.name(),
+        report.seed
     );
     for violation in &report.violations {
         println!("  {violation}");

@@ -66,6 +66,10 @@ const LIST: &[(&str, When)] = &[
         "voters differed at the first look",
         Rare("an entry was on its way just then"),
     ),
+    (
+        "an impostor was not told yet at the first look",
+        Rare("it finds a dead connection just then"),
+    ),
     // The network.
     ("link cut", FAULTS),
     ("links slow and lossy", FAULTS),

@@ -268,9 +268,7 @@ impl Run {
         };
         self.settle(rng, &expected);
         self.same_state();
-        for impostor in self.stage.cluster.impostors() {
-            self.violation(impostor);
-        }
+        self.one_process_each();
         self.compare(&env, &client, &expected);
     }
 

@@ -61,6 +61,19 @@ impl Run {
         }
     }
 
+    /// Of each member one process at most takes part. Another one may need a connection before it can be told so.
+    pub(super) fn one_process_each(&self) {
+        let cluster = &self.stage.cluster;
+        let alone = || cluster.impostors().is_empty();
+        if !alone() {
+            sometimes("an impostor was not told yet at the first look");
+            cluster.world.run_until(CONVERGENCE, alone);
+        }
+        for impostor in cluster.impostors() {
+            self.violation(impostor);
+        }
+    }
+
     /// Waits until what nothing refers to is deleted, for as long as that may take; in one run of four to the end of that
     /// time in any case, because what is referred to must not go later either.
     pub(super) fn settle(&self, rng: &mut SeededRng, expected: &[Expected]) {
