@@ -167,7 +167,7 @@ pub enum Output {
         /// True if it is this member.
         is_me: bool,
     },
-    /// The membership as of the last delivered entry.
+    /// The membership as of the last delivered entry, or of the snapshot that has replaced the log.
     ConfChanged(RaftConfState),
     /// The entries in memory exceed their bound: sync the state machine, then [`Input::Purge`] up to here or less.
     PurgeWanted {

@@ -107,6 +107,9 @@ async fn carry_out(client: &Client, order: Order) -> bool {
             } else {
                 "voter not replaced yet"
             });
+            if let Err(error) = &answer {
+                tracing::debug!(%error, old, new, "voter not replaced");
+            }
             answer.is_ok()
         }
     }

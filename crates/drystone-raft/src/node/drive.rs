@@ -93,6 +93,7 @@ impl RaftNode {
         };
         self.urgent = self.log.push(&Record::Base(base), true);
         self.raw.mut_store().reset(meta);
+        self.out.push(Output::ConfChanged(meta.conf.clone()));
         self.delivery.log_replaced(meta.index.0);
         self.snapshots.log_replaced(meta.index);
         self.proposals.covered(meta.index, &mut self.out);

@@ -3,6 +3,7 @@
 use super::{Event, MS, Sim};
 use drystone_env::sim::SimDisk;
 use drystone_env::{Rng, SeededRng};
+use drystone_proto::raft::RaftConfState;
 use drystone_raft::{
     CommittedEntry, EntryKind, FatalError, Input, OpenError, Output, RaftConfig, RaftNode, SnapshotMeta,
     Start,
@@ -58,6 +59,8 @@ pub struct Member {
     pub stalled: bool,
     /// A fault of its disk is armed.
     pub broken: bool,
+    /// The membership that it has told.
+    pub conf: RaftConfState,
 }
 
 pub fn config(id: u64, boot: u64, start: Start, applied: u64) -> RaftConfig {
@@ -99,6 +102,7 @@ impl Sim {
             reads: Vec::new(),
             stalled: false,
             broken: false,
+            conf: RaftConfState::default(),
         };
         self.members.insert(id, member);
         self.start(id);
@@ -164,6 +168,14 @@ impl Sim {
         for output in out {
             self.output(id, output);
         }
+        let member = &self.members[&id];
+        if let Some(node) = member.node.as_ref().filter(|node| !node.has_failed()) {
+            let (seed, conf) = (self.plan.seed, node.status().conf);
+            assert_eq!(
+                member.conf, conf,
+                "seed {seed}: member {id} has told another membership"
+            );
+        }
     }
 
     fn output(&mut self, id: u64, output: Output) {
@@ -217,7 +229,7 @@ impl Sim {
                     self.sometimes("leader elected");
                 }
             }
-            Output::ConfChanged(_) => {}
+            Output::ConfChanged(conf) => self.member(id).conf = conf,
             Output::PurgeWanted { below } => {
                 self.soon(
                     MS,
