@@ -15,6 +15,7 @@ use drystone_namespace::Namespace;
 use drystone_proto::Message;
 use drystone_proto::command::{Command, Entry, Op, Origin};
 use drystone_proto::raft::ConfChange;
+use drystone_proto::record::{NodeRecord, role};
 use drystone_raft::DropReason;
 use drystone_rpc::Channels;
 use drystone_types::BootId;
@@ -70,6 +71,12 @@ impl Shared {
     /// The namespace, for readers.
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the state says of the metadata servers.
+    pub(crate) fn metadata_records(&self) -> Vec<NodeRecord> {
+        let is_metadata = |node: &&NodeRecord| node.roles & role::METADATA != 0;
+        self.read().nodes().filter(is_metadata).cloned().collect()
     }
 
     /// The namespace, for apply and flush.

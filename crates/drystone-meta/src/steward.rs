@@ -8,7 +8,7 @@ use crate::shared::Shared;
 use drystone_env::Monotonic;
 use drystone_proto::cluster::{Join, JoinReply, Ping};
 use drystone_proto::command::{ForgetReplicas, Housekeep, Initialize, Op, RaiseGrantFloor};
-use drystone_proto::record::{NodeRecord, PolicyRecord, role};
+use drystone_proto::record::{NodeRecord, PolicyRecord};
 use drystone_proto::{Kind, Priority};
 use drystone_rpc::{CallError, CallOptions};
 use drystone_types::{Code, NodeId};
@@ -83,15 +83,23 @@ const PROCESSES: Duration = Duration::from_millis(500);
 /// Learns from the state which process of each member counts, and ends this one if it is not.
 async fn keep_to_one_process(shared: &Arc<Shared>) {
     loop {
-        let is_metadata = |node: &&NodeRecord| node.roles & role::METADATA != 0;
-        let nodes: Vec<NodeRecord> = shared.read().nodes().filter(is_metadata).cloned().collect();
-        let now = shared.env.clock.now();
-        let over = nodes.iter().find_map(|node| shared.processes.recorded(node, now));
-        if let Some(reason) = over {
-            return shared.fail(reason);
+        if !take_records(shared, &shared.metadata_records()) {
+            return;
         }
         shared.env.clock.sleep(PROCESSES).await;
     }
+}
+
+/// Takes what a replicated state says of the metadata servers: false if this process is over.
+fn take_records(shared: &Arc<Shared>, records: &[NodeRecord]) -> bool {
+    let now = shared.env.clock.now();
+    let over = records
+        .iter()
+        .find_map(|node| shared.processes.recorded(node, now));
+    over.is_none_or(|reason| {
+        shared.fail(reason);
+        false
+    })
 }
 
 /// Starts the tasks.
@@ -171,6 +179,10 @@ async fn ask_members(shared: &Arc<Shared>, record: &NodeRecord, me: NodeId) -> b
             .await
         {
             Ok(answer) => {
+                // Of a voter that has moved since this one was here, and leads, nothing else can tell.
+                if !take_records(shared, &answer.body.records) {
+                    return false;
+                }
                 for member in answer.body.members {
                     if member.node != me.0 {
                         shared.peers.learn(NodeId(member.node), &member.address);

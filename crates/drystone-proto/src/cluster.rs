@@ -266,6 +266,9 @@ pub struct JoinReply {
     /// The members after.
     #[prost(message, repeated, tag = "1")]
     pub members: Vec<Member>,
+    /// What the replicated state says of the metadata servers: which process of each counts.
+    #[prost(message, repeated, tag = "2")]
+    pub records: Vec<NodeRecord>,
 }
 
 /// Administration.

@@ -79,6 +79,7 @@ impl MetaService {
             .unwrap_or(Err(DropReason::Unknown.into()))?;
         Ok(JoinReply {
             members: members(&self.shared),
+            records: self.shared.metadata_records(),
         })
     }
 

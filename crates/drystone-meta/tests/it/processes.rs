@@ -3,7 +3,10 @@
 use crate::kit::{Client, Cluster, Node, free_port};
 use drystone_env::Env;
 use drystone_meta::MetadataServer;
+use drystone_proto::Kind;
+use drystone_proto::cluster::{AdminOp, AdminReply, AdminRequest};
 use std::path::Path;
+use std::time::Duration;
 
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
@@ -56,4 +59,46 @@ async fn a_copy_of_a_voter_is_refused_and_ends_and_the_voter_goes_on() {
         .eventually("the original goes on", || cluster.applied(original) >= goal)
         .await;
     assert_eq!(failure(&cluster, original), None);
+}
+
+/// The one that was away knows the other at its old address, and may be told of the new one by nobody who is not heard.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_that_was_away_hears_a_leader_that_has_moved_meanwhile() {
+    let mut cluster = Cluster::start(5, |_| {}).await;
+    let client = cluster.client().await;
+    client.open().await;
+    assert_eq!(client.mutate(Client::publish("before", b"1")).await.code, 0);
+    let leader = cluster.leader().await;
+    let (away, moved) = ((leader + 1) % 5, (leader + 2) % 5);
+    let goal = cluster.applied(leader);
+    cluster
+        .eventually("it has all", || cluster.applied(away) >= goal)
+        .await;
+    cluster.stop(away).await;
+    cluster.stop(moved).await;
+    let address = free_port();
+    cluster.nodes[moved].config.listen = address.parse().unwrap();
+    cluster.nodes[moved].address = address;
+    cluster.run(moved).await;
+    cluster.ready(&cluster.nodes[moved]).await;
+    assert_eq!(client.mutate(Client::publish("between", b"1")).await.code, 0);
+    let client = cluster.client().await;
+    client.open().await;
+    let id = cluster.nodes[moved].id;
+    let transfer = AdminRequest {
+        op: Some(AdminOp::TransferLeader(id)),
+    };
+    while cluster.leader().await != moved {
+        let at = cluster.leader().await;
+        let _: Result<AdminReply, _> = client
+            .call(at, Kind::Admin, &transfer, Duration::from_secs(5))
+            .await;
+        cluster.env.clock.sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(client.mutate(Client::publish("after", b"1")).await.code, 0);
+    let goal = cluster.applied(moved);
+    cluster.run(away).await;
+    cluster
+        .eventually("it catches up", || cluster.applied(away) >= goal)
+        .await;
 }
