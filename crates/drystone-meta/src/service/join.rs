@@ -104,6 +104,14 @@ impl MetaService {
                 NotNow::Lives(other) => busy(&other),
                 NotNow::Over(other) => refusal(Code::Stranger, other),
             })?;
+        // It is fenced first, and counts until it is replaced: perhaps nothing can be decided without it.
+        let is_being_replaced = || {
+            let is_fenced = self.shared.read().node(node.id).is_some_and(|known| known.fenced);
+            is_fenced && self.shared.raft_view().conf.voters.contains(&node.id)
+        };
+        if is_being_replaced() {
+            return Ok(());
+        }
         if let Some(known) = &known {
             (node.since, node.draining, node.fenced) = (known.since, known.draining, known.fenced);
         }
@@ -118,6 +126,9 @@ impl MetaService {
                 )
                 .await?;
             if registered.outcome.code != 0 {
+                if is_being_replaced() {
+                    return Ok(());
+                }
                 let code = Code::from_number(registered.outcome.code).unwrap_or(Code::Stranger);
                 return Err(refusal(code, registered.outcome.message).into());
             }

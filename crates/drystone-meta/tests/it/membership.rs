@@ -2,6 +2,7 @@ use crate::kit::{Client, Cluster, free_port};
 use drystone_env::BufferPool;
 use drystone_proto::Kind;
 use drystone_proto::cluster::{AdminOp, AdminReply, AdminRequest, Empty, Ping, RaftReplace};
+use drystone_proto::command::UpdateNode;
 use drystone_rpc::{ChannelOptions, Channels};
 use drystone_types::{ByteCount, ClientId, ClusterId, Code, HistoryId, NodeId};
 use std::time::Duration;
@@ -134,6 +135,52 @@ async fn a_voter_that_was_replaced_before_it_ever_ran_stays_out() {
     let mut members: Vec<_> = info.members.iter().map(|m| (m.node, m.voter)).collect();
     members.sort_unstable();
     assert_eq!(members, [(1, true), (2, true), (4, true)]);
+}
+
+/// A voter that is to be replaced is fenced first: if it ends between the two it must be able to go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lone_voter_that_ended_in_the_middle_of_its_replacement_leads_again() {
+    let mut cluster = Cluster::start(1, |_| {}).await;
+    let voters = vec![(1, cluster.nodes[0].address.clone())];
+    cluster.format(2, &voters, true);
+    cluster.run(1).await;
+    let client = cluster.client().await;
+    let admin = async |op: AdminOp| -> bool {
+        let request = AdminRequest { op: Some(op) };
+        let reply: Result<AdminReply, _> = client.call(0, Kind::Admin, &request, WAIT).await;
+        reply.is_ok()
+    };
+    // Both have to be known first.
+    for node in [2, 1] {
+        let fenced = Some(node == 1);
+        let update = UpdateNode {
+            node,
+            fenced,
+            ..UpdateNode::default()
+        };
+        while !admin(AdminOp::UpdateNode(update.clone())).await {
+            cluster.env.clock.sleep(Duration::from_millis(20)).await;
+        }
+    }
+    for _ in 0..3 {
+        cluster.stop(0).await;
+        cluster.run(0).await;
+        cluster.ready(&cluster.nodes[0]).await;
+        cluster.env.clock.sleep(Duration::from_millis(500)).await;
+        let failure = cluster.nodes[0].handle.as_ref().unwrap().failure();
+        assert_eq!(failure, None);
+    }
+    let leads = |at: usize| {
+        let handle = cluster.nodes[at].handle.as_ref();
+        handle.is_some_and(drystone_meta::Handle::is_leader)
+    };
+    let mut rounds = 0;
+    while !leads(1) {
+        admin(AdminOp::RaftReplace(RaftReplace { old: 1, new: 2 })).await;
+        rounds += 1;
+        assert!(rounds < 100, "it was not replaced");
+        cluster.env.clock.sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -263,6 +263,7 @@ impl Run {
             (client, replicas)
         };
         let Some((client, expected)) = self.wait_for(&env, look) else {
+            self.note_voters();
             self.violation("the last look at everything did not end");
             return;
         };

@@ -5,6 +5,7 @@ use crate::check::linear::{self, Verdict};
 use crate::check::replicas::{self, Expected, Found};
 use crate::cluster::Node;
 use crate::sometimes::{sometimes, sometimes_many};
+use crate::trace;
 use drystone_client::Client;
 use drystone_env::{Env, Rng, SeededRng};
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,6 +59,26 @@ impl Run {
         }
         if states.len() > 1 {
             self.violation(format!("voters did not converge: {states:x?}"));
+        }
+    }
+
+    /// Puts into the trace where each voter stands.
+    pub(super) fn note_voters(&self) {
+        let cluster = &self.stage.cluster;
+        for (at, node) in cluster.metas.iter().enumerate() {
+            let handle = node.handle.lock().expect("no panic holds it");
+            let state = handle.as_ref().map(|handle| {
+                let (leader, applied) = (handle.leader(), handle.applied());
+                format!(
+                    "leads {}, follows {leader:?}, applied {applied}",
+                    handle.is_leader()
+                )
+            });
+            let now = cluster.world.now().0;
+            trace::note(
+                now,
+                &format!("meta-{at}: {}", state.as_deref().unwrap_or("not there")),
+            );
         }
     }
 
