@@ -41,6 +41,13 @@ pub(crate) struct Link {
     pub(crate) used: u64,
 }
 
+impl Link {
+    /// The first block behind its batches.
+    pub(crate) fn next_block(&self) -> u32 {
+        (self.used / BLOCK) as u32
+    }
+}
+
 /// The last batch of the log.
 pub(crate) struct Last {
     pub(crate) header: Header,

@@ -35,16 +35,20 @@ fn alone() -> Start {
 }
 
 impl Lone {
-    fn new() -> Self {
-        let disk = SimDisk::new(5);
-        let (node, opened) = open(&disk, alone(), 0).expect("opens");
-        assert!(opened.fresh);
-        let mut lone = Lone {
+    fn of(disk: SimDisk, node: RaftNode) -> Self {
+        Self {
             disk,
             node,
             now: 0,
             seen: Vec::new(),
-        };
+        }
+    }
+
+    fn new() -> Self {
+        let disk = SimDisk::new(5);
+        let (node, opened) = open(&disk, alone(), 0).expect("opens");
+        assert!(opened.fresh);
+        let mut lone = Lone::of(disk, node);
         lone.give(Input::Campaign);
         assert!(lone.node.leads_surely());
         lone
@@ -107,12 +111,7 @@ fn a_lone_voter_commits_after_its_sync_and_finds_it_again() {
     let (node, opened) = open(&lone.disk, Start::Existing, 3).unwrap();
     assert_eq!((opened.fresh, opened.last), (false, LogIndex(4)));
     let disk = lone.disk.clone();
-    let mut lone = Lone {
-        disk,
-        node,
-        now: 0,
-        seen: Vec::new(),
-    };
+    let mut lone = Lone::of(disk, node);
     lone.give(Input::Campaign);
     assert_eq!(
         lone.committed(),
@@ -325,12 +324,7 @@ fn a_leader_that_knows_more_of_this_log_than_this_log_stops_the_member() {
         voters: (1..4).map(NodeId).collect(),
     };
     let (node, _) = open(&disk, start, 0).unwrap();
-    let mut member = Lone {
-        disk,
-        node,
-        now: 0,
-        seen: Vec::new(),
-    };
+    let mut member = Lone::of(disk, node);
     let heartbeat = RaftMessage {
         kind: 8,
         to: 1,
@@ -379,12 +373,7 @@ fn what_is_intact_of_a_damaged_log_is_rescued_and_a_restored_state_goes_on_in_a_
     let disk = SimDisk::new(6);
     let (node, opened) = open(&disk, start, 1000).unwrap();
     assert_eq!((opened.purged, opened.last), (LogIndex(1000), LogIndex(1000)));
-    let mut lone = Lone {
-        disk,
-        node,
-        now: 0,
-        seen: Vec::new(),
-    };
+    let mut lone = Lone::of(disk, node);
     lone.give(Input::Campaign);
     lone.propose(1, "new");
     assert_eq!(lone.committed().last().unwrap().0, 1002);
@@ -394,12 +383,7 @@ fn what_is_intact_of_a_damaged_log_is_rescued_and_a_restored_state_goes_on_in_a_
 fn who_is_no_voter_does_not_campaign() {
     let disk = SimDisk::new(5);
     let (node, _) = open(&disk, Start::Join, 0).expect("opens");
-    let mut member = Lone {
-        disk,
-        node,
-        now: 0,
-        seen: Vec::new(),
-    };
+    let mut member = Lone::of(disk, node);
     member.give(Input::Campaign);
     assert!(!member.node.leads_surely());
 }

@@ -229,19 +229,15 @@ impl Model for Floor {
     }
 
     fn steps(&self, state: &State, step: &mut dyn FnMut(Step, State)) {
-        let mut give = |what: Step, mut next: State| {
-            next.disks.sort_unstable();
-            step(what, next);
-        };
         for (at, disk) in state.disks.into_iter().enumerate() {
             self.disk_steps(state, disk, &mut |what, disk| {
                 let mut next = *state;
                 next.disks[at] = disk;
-                give(what, next);
+                step(what, next);
             });
         }
         if !state.floor {
-            give(
+            step(
                 ("raise the floor", 1),
                 State {
                     floor: true,
@@ -251,12 +247,12 @@ impl Model for Floor {
         }
         for length in [1, 2] {
             if let Some(next) = self.commit(state, length) {
-                give(("commit", length), next);
+                step(("commit", length), next);
             }
         }
         for (from, to) in (0..DISKS).flat_map(|from| (0..DISKS).map(move |to| (from, to))) {
             if let Some(next) = Self::move_replica(state, from, to) {
-                give(("move, placement", state.placements), next);
+                step(("move, placement", state.placements), next);
             }
         }
         if let Record::Committed { length } = state.record {
@@ -267,8 +263,13 @@ impl Model for Floor {
                     disk.orders[usize::from(placement)] = true;
                 }
             }
-            give(("doom", length), next);
+            step(("doom", length), next);
         }
+    }
+
+    fn unnamed(&self, mut state: State) -> State {
+        state.disks.sort_unstable();
+        state
     }
 
     fn fault(&self, state: &State) -> Option<&'static str> {

@@ -282,15 +282,11 @@ impl Model for Seal {
     }
 
     fn steps(&self, state: &State, step: &mut dyn FnMut(Step, State)) {
-        let mut give = |what: Step, mut next: State| {
-            next.replicas.sort_unstable();
-            step(what, next);
-        };
         for (at, replica) in state.replicas.into_iter().enumerate() {
             self.replica_steps(state, replica, &mut |what, replica| {
                 let mut next = *state;
                 next.replicas[at] = replica;
-                give(what, next);
+                step(what, next);
             });
         }
         let mut told = state.replicas.map(|replica| replica.told);
@@ -301,7 +297,7 @@ impl Model for Seal {
                 acknowledged,
                 ..*state
             };
-            give(("acknowledge", acknowledged), next);
+            step(("acknowledge", acknowledged), next);
         }
         for (recovery, epoch) in RECOVERIES.into_iter().enumerate() {
             let may = match state.record {
@@ -313,16 +309,21 @@ impl Model for Seal {
                 let mut next = *state;
                 next.record = Record::Sealing(epoch);
                 next.proposed[recovery] = true;
-                give(("sealing", epoch), next);
+                step(("sealing", epoch), next);
             }
             if let Some(next) = self.end(state, recovery) {
-                give(("sealed by", epoch), next);
+                step(("sealed by", epoch), next);
             }
         }
         if let Record::Sealed { length } = state.record {
             let record = Record::Doomed { length };
-            give(("doom", length), State { record, ..*state });
+            step(("doom", length), State { record, ..*state });
         }
+    }
+
+    fn unnamed(&self, mut state: State) -> State {
+        state.replicas.sort_unstable();
+        state
     }
 
     fn fault(&self, state: &State) -> Option<&'static str> {

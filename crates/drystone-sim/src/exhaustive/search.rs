@@ -14,9 +14,11 @@ pub trait Model {
     /// Where everything begins.
     fn start(&self) -> Self::State;
 
-    /// Every step that may be next, with where it leads. States that differ in the names of replicas only should be
-    /// given as one.
+    /// Every step that may be next, with where it leads.
     fn steps(&self, state: &Self::State, step: &mut dyn FnMut(Step, Self::State));
+
+    /// The same for all states that differ in the names of replicas only, which do not matter.
+    fn unnamed(&self, state: Self::State) -> Self::State;
 
     /// The invariant that does not hold in `state`.
     fn fault(&self, state: &Self::State) -> Option<&'static str>;
@@ -66,6 +68,7 @@ pub fn explore<M: Model>(model: &M) -> Result<usize, Counterexample> {
             });
         }
         model.steps(&state, &mut |step, next| {
+            let next = model.unnamed(next);
             if known.insert(next.clone()) {
                 queue.push_back(next);
                 ways.push((at, step));

@@ -64,21 +64,12 @@ impl Run {
 
     /// Puts into the trace where each voter stands.
     pub(super) fn note_voters(&self) {
-        let cluster = &self.stage.cluster;
-        for (at, node) in cluster.metas.iter().enumerate() {
-            let handle = node.handle.lock().expect("no panic holds it");
-            let state = handle.as_ref().map(|handle| {
-                let (leader, applied) = (handle.leader(), handle.applied());
-                format!(
-                    "leads {}, follows {leader:?}, applied {applied}",
-                    handle.is_leader()
-                )
-            });
-            let now = cluster.world.now().0;
-            trace::note(
-                now,
-                &format!("meta-{at}: {}", state.as_deref().unwrap_or("not there")),
-            );
+        let state = |handle: &drystone_meta::Handle| {
+            let (leads, leader, applied) = (handle.is_leader(), handle.leader(), handle.applied());
+            Some(format!("leads {leads}, follows {leader:?}, applied {applied}"))
+        };
+        for (at, state) in self.voters(state) {
+            trace::note(self.work.world.now().0, &format!("meta-{at}: {state}"));
         }
     }
 

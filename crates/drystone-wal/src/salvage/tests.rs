@@ -3,6 +3,7 @@ use crate::{Wal, tools::drain};
 use drystone_env::os::OsDisk;
 use drystone_env::{Monotonic, OpenOptions};
 use std::sync::Arc;
+use tempfile::TempDir;
 
 fn config() -> WalConfig {
     WalConfig {
@@ -14,15 +15,19 @@ fn config() -> WalConfig {
 }
 
 /// Twenty batches of two records each, over some segments.
-fn written(disk: &Arc<OsDisk>, pool: &BufferPool) {
-    let (mut wal, _) = Wal::open(Arc::clone(disk) as _, config(), pool.clone(), &mut |_, _| Ok(())).unwrap();
+fn written() -> (TempDir, Arc<OsDisk>, BufferPool) {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Arc::new(OsDisk::new(directory.path()).unwrap());
+    let pool = BufferPool::new(1 << 20);
+    let (mut wal, _) = Wal::open(Arc::clone(&disk) as _, config(), pool.clone(), &mut |_, _| Ok(())).unwrap();
     for batch in 0..20 {
         for record in 0..2 {
             wal.append(&[format!("record {}", batch * 2 + record).into()])
                 .unwrap();
         }
-        drain(&mut wal, Monotonic(0), pool).unwrap();
+        drain(&mut wal, Monotonic(0), &pool).unwrap();
     }
+    (directory, disk, pool)
 }
 
 fn read(disk: &OsDisk, pool: &BufferPool) -> (Vec<(u64, Bytes)>, Salvaged) {
@@ -50,12 +55,7 @@ fn damage(disk: &OsDisk, text: &[u8]) -> (String, u64) {
 
 #[test]
 fn a_newest_segment_that_is_gone_is_told_of() {
-    let directory = tempfile::tempdir().unwrap();
-    let (disk, pool) = (
-        Arc::new(OsDisk::new(directory.path()).unwrap()),
-        BufferPool::new(1 << 20),
-    );
-    written(&disk, &pool);
+    let (_directory, disk, pool) = written();
     let start = |name: &String| {
         let file = disk.open(name, OpenOptions::default()).unwrap();
         let mut bytes = vec![0; BLOCK_BYTES];
@@ -81,12 +81,7 @@ fn a_newest_segment_that_is_gone_is_told_of() {
 
 #[test]
 fn an_intact_log_is_read_whole() {
-    let directory = tempfile::tempdir().unwrap();
-    let (disk, pool) = (
-        Arc::new(OsDisk::new(directory.path()).unwrap()),
-        BufferPool::new(1 << 20),
-    );
-    written(&disk, &pool);
+    let (_directory, disk, pool) = written();
     let (records, found) = read(&disk, &pool);
     assert_eq!(records.len(), 40);
     assert!(records.iter().enumerate().all(|(at, (lsn, record))| {
@@ -100,12 +95,7 @@ fn an_intact_log_is_read_whole() {
 
 #[test]
 fn a_damaged_batch_is_a_gap_of_known_size_and_what_follows_is_read() {
-    let directory = tempfile::tempdir().unwrap();
-    let (disk, pool) = (
-        Arc::new(OsDisk::new(directory.path()).unwrap()),
-        BufferPool::new(1 << 20),
-    );
-    written(&disk, &pool);
+    let (_directory, disk, pool) = written();
     let (file, offset) = damage(&disk, b"record 20");
     let opened = Wal::open(Arc::clone(&disk) as _, config(), pool.clone(), &mut |_, _| Ok(()));
     assert!(matches!(opened, Err(WalError::Damaged { .. })));
@@ -126,12 +116,7 @@ fn a_damaged_batch_is_a_gap_of_known_size_and_what_follows_is_read() {
 
 #[test]
 fn a_damaged_end_is_told() {
-    let directory = tempfile::tempdir().unwrap();
-    let (disk, pool) = (
-        Arc::new(OsDisk::new(directory.path()).unwrap()),
-        BufferPool::new(1 << 20),
-    );
-    written(&disk, &pool);
+    let (_directory, disk, pool) = written();
     let (file, offset) = damage(&disk, b"record 39");
     let (records, found) = read(&disk, &pool);
     assert_eq!(records.len(), 38);

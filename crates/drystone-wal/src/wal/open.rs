@@ -52,11 +52,11 @@ impl Wal {
         let has_records = last.as_ref().is_some_and(|last| last.header.records > 0);
         let current = match chain.pop() {
             Some(link) => Current {
-                turn_blocks: match link.used + BLOCK_BYTES as u64 == link.segment.bytes && has_records {
+                turn_blocks: match link.next_block() + TURN_BLOCKS == link.segment.blocks() && has_records {
                     true => 0,
                     false => TURN_BLOCKS,
                 },
-                next_block: (link.used / BLOCK_BYTES as u64) as u32,
+                next_block: link.next_block(),
                 generation: link.generation,
                 segment: link.segment,
             },
@@ -75,10 +75,10 @@ impl Wal {
             }
         };
         let full = chain.into_iter().map(|link| Full {
+            next_block: link.next_block(),
             segment: link.segment,
             generation: link.generation,
             next_lsn: Lsn(link.next_lsn),
-            next_block: (link.used / BLOCK_BYTES as u64) as u32,
         });
         let before = Header {
             first: 1,
@@ -132,10 +132,9 @@ fn make_durable(config: &WalConfig, pool: &BufferPool, image: &Image) -> Result<
     let Some((segment, header)) = &image.turn else {
         return Ok(());
     };
+    // One block.
     let (parts, _) = OpenBatch::new(pool.clone(), config.batch_bytes as usize).finish(header.clone());
-    parts
-        .iter()
-        .try_for_each(|part| write(config, segment, header, part))
+    write(config, segment, header, &parts[0])
 }
 
 fn write(config: &WalConfig, segment: &SegmentFile, header: &Header, bytes: &[u8]) -> Result<(), WalError> {

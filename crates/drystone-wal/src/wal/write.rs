@@ -62,8 +62,8 @@ impl Wal {
     fn frees(&self) -> bool {
         let needed = self.oldest_needed();
         // Those below are known to be free already, and wait for a turn.
-        let mut new = self.full.iter().filter(|full| full.generation >= self.oldest);
-        new.next().is_some_and(|full| full.generation < needed)
+        let mut full = self.full.iter();
+        full.any(|full| (self.oldest..needed).contains(&full.generation))
     }
 
     /// Where a mark would go now. The reserve is given up only for segments that are gained, and only if no other
