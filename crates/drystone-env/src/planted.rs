@@ -77,6 +77,8 @@ bugs! {
     RenameBelowItself = "rename-below-itself";
     /// Raft's messages count whichever process of a member sends them. Breaks S10, and with it the rest.
     EveryProcessHeard = "every-process-heard";
+    /// A voter that comes back at another address, perhaps as an older copy, keeps its vote. Breaks S10.
+    MovedVoterVotes = "moved-voter-votes";
     /// Apply does not check the precondition of a publication. Breaks promise 2.
     PreconditionNotChecked = "precondition-not-checked";
 }

@@ -288,7 +288,7 @@ impl Driver {
                 _ => None,
             };
             if let EntryKind::Membership { change, .. } = &entry.kind {
-                self.shared.peers.learn_from_change(change);
+                self.shared.take_change(change);
             }
             work.push((entry, reply));
         }

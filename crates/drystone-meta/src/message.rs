@@ -9,6 +9,7 @@ use drystone_proto::command::Outcome;
 use drystone_proto::raft::{ConfChange, RaftConfState, RaftMessage};
 use drystone_raft::{CommittedEntry, DropReason, Input, ReadFailure, SnapshotMeta};
 use drystone_types::NodeId;
+use std::collections::BTreeSet;
 use tokio::sync::oneshot;
 
 /// A proposal that was committed and applied.
@@ -120,6 +121,23 @@ pub(crate) struct RaftView {
 }
 
 impl RaftView {
+    /// Voters and learners, those of a change under way too.
+    pub(crate) fn member_ids(&self) -> BTreeSet<u64> {
+        let conf = &self.conf;
+        let lists = [
+            &conf.voters,
+            &conf.voters_outgoing,
+            &conf.learners,
+            &conf.learners_next,
+        ];
+        lists.into_iter().flatten().copied().collect()
+    }
+
+    /// True if `node` is known to be no member.
+    pub(crate) fn is_removed(&self, node: NodeId) -> bool {
+        !self.conf.voters.is_empty() && !self.member_ids().contains(&node.0)
+    }
+
     /// Voters that answered this leader lately, itself included.
     pub(crate) fn live_voters(&self) -> impl Iterator<Item = NodeId> {
         let live = |member: &&drystone_raft::MemberStatus| member.voter && member.recent_active;

@@ -4,9 +4,9 @@ use crate::message::ToRaft;
 use crate::metrics::Metrics;
 use crate::processes::Process;
 use crate::shared::{Shared, lock};
-use drystone_proto::raft::{ConfChange, RaftMessage, RaftMessages};
+use drystone_proto::raft::{RaftMessage, RaftMessages};
 use drystone_proto::record::{NodeRecord, role};
-use drystone_proto::{Kind, Message, Priority};
+use drystone_proto::{Kind, Message as _, Priority};
 use drystone_rpc::Channels;
 use drystone_types::{BootId, NodeId};
 use std::collections::BTreeMap;
@@ -47,13 +47,6 @@ impl Peers {
     pub(crate) fn learn_from_record(&self, node: &NodeRecord) {
         if node.roles & role::METADATA != 0 {
             self.learn(NodeId(node.id), &node.address);
-        }
-    }
-
-    /// A membership change carries the record of the member that it adds.
-    pub(crate) fn learn_from_change(&self, change: &ConfChange) {
-        if let Ok(node) = NodeRecord::decode(change.context.clone()) {
-            self.learn_from_record(&node);
         }
     }
 }

@@ -5,9 +5,9 @@
 //! three things, and on no clock. A log that was begun has a number that was drawn then, so an empty one is found out
 //! however often it was started. At one address one process can listen, so a higher boot from the address that is known
 //! is the same directory started again; a lower one, or an equal one with another random part, is not, and is not
-//! heard. From another address a process is heard only once the replicated state names it, which a majority commits
-//! that has not listened to it, and has all that its predecessor helped to commit. Silence of the predecessor is asked
-//! for besides, so that a copy does not take the place of a server that works.
+//! heard. A voter that comes back at another address may be a copy that is older than what was acknowledged: it loses
+//! its vote, by a change of membership like any other, and is a voter again when it has caught up as a learner. Silence
+//! of the predecessor is asked for besides, so that a copy does not take the place of a server that works.
 
 use crate::shared::lock;
 use drystone_env::Monotonic;
@@ -64,6 +64,15 @@ pub(crate) struct Processes {
     known: Mutex<BTreeMap<NodeId, Process>>,
 }
 
+/// Where a process is that may be registered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    /// Where its member was, if that is known.
+    Same,
+    /// At another address: it may have forgotten what its predecessor promised.
+    Other,
+}
+
 /// Why a process is not registered.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum NotNow {
@@ -118,25 +127,27 @@ impl Processes {
     }
 
     /// Whether the leader, which leads since `begun`, registers the process that sends this record.
-    pub(crate) fn admit(&self, record: &NodeRecord, begun: Monotonic, now: Monotonic) -> Result<(), NotNow> {
+    pub(crate) fn admit(
+        &self,
+        record: &NodeRecord,
+        begun: Monotonic,
+        now: Monotonic,
+    ) -> Result<Place, NotNow> {
         let (node, new) = (NodeId(record.id), Process::recorded(record));
         let known = lock(&self.known);
-        let (boot, address, lives) = match known.get(&node) {
-            _ if node == self.me => (self.boot, "this one", true),
+        let (boot, address, elsewhere, lives) = match known.get(&node) {
+            _ if node == self.me => (self.boot, "this one", true, true),
             Some(known) if known.has_other_log(new.log) => {
                 return Err(NotNow::Over(format!(
                     "node {node} has another log: this one was begun anew"
                 )));
             }
             Some(known) => {
+                let elsewhere = known.address != new.address;
                 let lives = now.since(known.heard.max(begun)) < SILENCE;
-                (
-                    known.boot,
-                    known.address.as_str(),
-                    lives && known.address != new.address,
-                )
+                (known.boot, known.address.as_str(), elsewhere, lives && elsewhere)
             }
-            None => return Ok(()),
+            None => return Ok(Place::Same),
         };
         let other = || {
             format!(
@@ -145,9 +156,10 @@ impl Processes {
             )
         };
         match new.boot.counter > boot.counter {
-            _ if new.boot == boot => Ok(()),
+            _ if new.boot == boot => Ok(Place::Same),
             true if lives => Err(NotNow::Lives(other())),
-            true => Ok(()),
+            true if elsewhere => Ok(Place::Other),
+            true => Ok(Place::Same),
             false => Err(NotNow::Over(other())),
         }
     }
@@ -242,7 +254,7 @@ mod tests {
             matches!(here.admit(&moved, at(9), at(10)), Err(NotNow::Lives(_))),
             "a new leader"
         );
-        assert_eq!(here.admit(&moved, at(0), at(2)), Ok(()));
+        assert_eq!(here.admit(&moved, at(0), at(2)), Ok(Place::Other));
         assert_eq!(here.recorded(&moved, at(2)), None);
         assert!(here.hear(NODE, process(6, 60, "b"), at(3), || None));
         assert!(

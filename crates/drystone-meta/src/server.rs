@@ -522,6 +522,8 @@ impl Handle {
 
 fn is_ready(view: &RaftView, me: NodeId) -> bool {
     match view.leader {
+        // Who is removed hears nothing more, not even who leads after that.
+        _ if view.is_removed(me) => false,
         Some(leader) if leader == me => view.office.is_some(),
         Some(_) => !view.needs_snapshot,
         None => false,

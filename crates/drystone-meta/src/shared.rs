@@ -79,6 +79,24 @@ impl Shared {
         self.read().nodes().filter(is_metadata).cloned().collect()
     }
 
+    /// Takes what the replicated state says of a metadata server: false if this process is over.
+    pub(crate) fn take_record(&self, record: &NodeRecord) -> bool {
+        let over = self.processes.recorded(record, self.env.clock.now());
+        over.is_none_or(|reason| {
+            self.fail(reason);
+            false
+        })
+    }
+
+    /// A membership change carries the record of the member that it adds, which counts from there on.
+    pub(crate) fn take_change(&self, change: &ConfChange) {
+        if let Ok(node) = NodeRecord::decode(change.context.clone())
+            && self.take_record(&node)
+        {
+            self.peers.learn_from_record(&node);
+        }
+    }
+
     /// The namespace, for apply and flush.
     pub(crate) fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)

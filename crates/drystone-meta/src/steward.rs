@@ -3,7 +3,8 @@
 //! Everything here is a proposal or soft state; a step that is lost is simply done again.
 
 use crate::leader::Health;
-use crate::service::{MetaService, own_record};
+use crate::message::RaftView;
+use crate::service::{MetaService, own_record, return_vote};
 use crate::shared::Shared;
 use drystone_env::Monotonic;
 use drystone_proto::cluster::{Join, JoinReply, Ping};
@@ -12,7 +13,7 @@ use drystone_proto::record::{NodeRecord, PolicyRecord};
 use drystone_proto::{Kind, Priority};
 use drystone_rpc::{CallError, CallOptions};
 use drystone_types::{Code, NodeId};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,14 +48,7 @@ const PULSE: Duration = Duration::from_secs(2);
 async fn feel_pulses(shared: &Arc<Shared>) {
     let me = shared.identity.node;
     loop {
-        let conf = shared.raft_view().conf;
-        let lists = [
-            conf.voters,
-            conf.voters_outgoing,
-            conf.learners,
-            conf.learners_next,
-        ];
-        let members: BTreeSet<u64> = lists.into_iter().flatten().collect();
+        let members = shared.raft_view().member_ids();
         let addresses = members
             .into_iter()
             .filter(|node| *node != me.0)
@@ -90,16 +84,9 @@ async fn keep_to_one_process(shared: &Arc<Shared>) {
     }
 }
 
-/// Takes what a replicated state says of the metadata servers: false if this process is over.
-fn take_records(shared: &Arc<Shared>, records: &[NodeRecord]) -> bool {
-    let now = shared.env.clock.now();
-    let over = records
-        .iter()
-        .find_map(|node| shared.processes.recorded(node, now));
-    over.is_none_or(|reason| {
-        shared.fail(reason);
-        false
-    })
+/// As [`Shared::take_record`], of some.
+fn take_records(shared: &Shared, records: &[NodeRecord]) -> bool {
+    records.iter().all(|record| shared.take_record(record))
 }
 
 /// Starts the tasks.
@@ -115,7 +102,8 @@ pub(crate) fn start(shared: &Arc<Shared>, service: &Arc<MetaService>) {
 }
 
 /// Tells the leader this server's address (and asks to be admitted, if it is no member) until it is known; again
-/// when no leader was heard of for a while, because another process of this node may have been let in instead.
+/// when for a while no leader was heard of or this server was no member, because another process of this node may have
+/// been let in instead.
 async fn introduce(shared: &Arc<Shared>, service: &Arc<MetaService>) {
     let me = shared.identity.node;
     let record = own_record(shared);
@@ -131,11 +119,12 @@ async fn introduce(shared: &Arc<Shared>, service: &Arc<MetaService>) {
             continue;
         }
         loop {
-            if view.wait_for(|view| view.leader.is_none()).await.is_err() {
+            let is_forgotten = |view: &RaftView| view.leader.is_none() || view.is_removed(me);
+            if view.wait_for(is_forgotten).await.is_err() {
                 return;
             }
             let patience = shared.env.clock.now().plus(FORGOTTEN);
-            let led = view.wait_for(|view| view.leader.is_some());
+            let led = view.wait_for(|view| !is_forgotten(view));
             if shared.env.clock.until(patience, led).await.is_none() {
                 break;
             }
@@ -197,6 +186,11 @@ async fn ask_members(shared: &Arc<Shared>, record: &NodeRecord, me: NodeId) -> b
                 shared.fail(format!("the cluster refuses this server: {error}"));
                 return false;
             }
+            Err(error) if error.code() == Code::Stranger => {
+                tracing::warn!(node = %me, %error, "the cluster does not take this server");
+                shared.env.clock.sleep(FORGOTTEN).await;
+                return false;
+            }
             Err(error) => tracing::debug!(address, %error, "could not introduce this server"),
         }
     }
@@ -240,6 +234,7 @@ async fn serve_term(shared: &Arc<Shared>, service: &Arc<MetaService>, term: u64)
         log_time: (0, now),
     };
     while shared.office() == Some(term) {
+        return_vote(shared).await;
         raise_floor(shared, service).await;
         forget(shared, service).await;
         rounds.housekeep(shared).await;

@@ -218,6 +218,7 @@ impl<S: OrderedStore> Namespace<S> {
             return Ok(Refusal::new(Code::Stranger, detail).outcome());
         }
         (node.draining, node.fenced, node.since) = (before.draining, before.fenced, before.since);
+        node.voter |= before.voter;
         if node != before {
             self.put_node(cx, node);
         }

@@ -115,6 +115,9 @@ pub struct Member {
     /// For people.
     #[prost(string, tag = "6")]
     pub name: String,
+    /// Two processes ran under its id, or it is being replaced: it waits for an operator.
+    #[prost(bool, tag = "7")]
+    pub fenced: bool,
 }
 
 /// What a client needs to know.

@@ -259,6 +259,9 @@ pub struct NodeRecord {
     /// Of a metadata server: drawn when its log was begun; 0: not known.
     #[prost(uint64, tag = "16")]
     pub log: u64,
+    /// Of a metadata server: it was a voter once, and is made one again if it lost that by moving.
+    #[prost(bool, tag = "17")]
+    pub voter: bool,
 }
 
 /// A disk of a node.

@@ -1,7 +1,7 @@
 //! The cluster at a glance, and operators' decisions.
 
 use super::forward::{Place, came_from_metadata};
-use super::join::{ADD_VOTER, REMOVE, members};
+use super::join::{ADD_VOTER, REMOVE, caught_up, members};
 use super::mutate::{inline_voters, policy_of};
 use super::{MetaService, Refused};
 use crate::message::ToRaft;
@@ -11,7 +11,7 @@ use drystone_proto::cluster::{
     AdminOp, AdminReply, AdminRequest, ClusterInfo, ClusterInfoRequest, ClusterStatus, RaftReplace,
     ServerStatus,
 };
-use drystone_proto::command::{Op, RegisterNode, ReleaseDeletion, UpdateNode};
+use drystone_proto::command::{Op, ReleaseDeletion, UpdateNode};
 use drystone_proto::raft::{ConfChange, ConfChangeStep};
 use drystone_proto::record::{NodeRecord, role};
 use drystone_raft::{DropReason, Input};
@@ -21,8 +21,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A learner this far behind the leader may become a voter: it catches up within a second.
-const PROMOTE_LAG: u64 = 10_000;
 /// How long an answer about the cluster may wait for the leader before it is given from here.
 const INFO_WAIT: Duration = Duration::from_millis(500);
 
@@ -138,10 +136,19 @@ impl MetaService {
     async fn replace(&self, replace: RaftReplace) -> Result<(), Refused> {
         let view = self.shared.raft_view();
         let refuse = |code: Code, message: String| Err(Refused::Error(refusal(code, message)));
-        if view.conf.voters.contains(&replace.new) && !view.conf.voters.contains(&replace.old) {
+        // One that has moved is no member for a moment, then a learner, and may not come to be more.
+        let (was_voter, is_fenced) = {
+            let state = self.shared.read();
+            let known = state.node(replace.old);
+            known.map_or((false, false), |known| (known.voter, known.fenced))
+        };
+        let is_voter = view.conf.voters.contains(&replace.old);
+        let is_learner = view.conf.learners.contains(&replace.old);
+        let is_member = is_voter || (is_learner && was_voter);
+        if view.conf.voters.contains(&replace.new) && !is_member {
             return self.retire(replace.old).await;
         }
-        if !view.conf.voters.contains(&replace.old) {
+        if !is_member && (!was_voter || is_fenced || is_learner) {
             return refuse(Code::NotFound, format!("node {} is no voter", replace.old));
         }
         if !view.conf.learners.contains(&replace.new) {
@@ -151,11 +158,7 @@ impl MetaService {
             );
         }
         let applied = self.shared.gate.applied();
-        let matched = view.members.iter().find(|member| member.id.0 == replace.new);
-        let matched = matched
-            .filter(|member| member.recent_active)
-            .map_or(0, |member| member.matched.0);
-        if matched + PROMOTE_LAG < applied || matched == 0 {
+        if let Err(matched) = caught_up(&view, replace.new, applied) {
             return refuse(
                 Code::Unavailable,
                 format!(
@@ -164,16 +167,9 @@ impl MetaService {
                 ),
             );
         }
-        let steps = vec![
-            ConfChangeStep {
-                kind: ADD_VOTER,
-                node: replace.new,
-            },
-            ConfChangeStep {
-                kind: REMOVE,
-                node: replace.old,
-            },
-        ];
+        let step = |kind, node| ConfChangeStep { kind, node };
+        let mut steps = vec![step(ADD_VOTER, replace.new)];
+        steps.extend(is_member.then(|| step(REMOVE, replace.old)));
         let context = self
             .shared
             .read()
@@ -181,7 +177,9 @@ impl MetaService {
             .map(|node| node.encode_to_vec())
             .unwrap_or_default();
         // First: once it is no member it would ask to be one again, and might be let in before it is fenced.
-        self.retire(replace.old).await?;
+        if is_member {
+            self.retire(replace.old).await?;
+        }
         self.shared
             .propose_conf(ConfChange {
                 steps,
@@ -195,6 +193,7 @@ impl MetaService {
         if left.await.map_or(true, |view| view.office.is_none()) {
             return Err(DropReason::Unknown.into());
         }
+        self.retire(replace.old).await?;
         tracing::info!(old = replace.old, new = replace.new, "voter replaced");
         Ok(())
     }
@@ -213,8 +212,7 @@ impl MetaService {
                 roles: role::METADATA,
                 ..NodeRecord::default()
             };
-            let register = Op::RegisterNode(RegisterNode { node: Some(nobody) });
-            self.shared.propose(register, None).await?;
+            self.record(nobody).await?;
         }
         self.update_node(UpdateNode {
             node,

@@ -42,17 +42,10 @@ impl MetaService {
     /// The address of a member, if this server knows that it is none: it will never hear who leads.
     fn replaced_by(&self) -> Option<String> {
         let view = self.shared.view.borrow();
-        let (conf, me) = (&view.conf, self.shared.identity.node.0);
-        let lists = [
-            &conf.voters,
-            &conf.voters_outgoing,
-            &conf.learners,
-            &conf.learners_next,
-        ];
-        if conf.voters.is_empty() || lists.iter().any(|list| list.contains(&me)) {
+        if !view.is_removed(self.shared.identity.node) {
             return None;
         }
-        let mut members = conf.voters.iter();
+        let mut members = view.conf.voters.iter();
         members.find_map(|member| self.shared.peers.address(NodeId(*member)))
     }
 

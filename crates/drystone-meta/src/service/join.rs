@@ -1,8 +1,10 @@
 //! Metadata servers introduce themselves: members tell their address, joiners become learners.
 
 use super::{MetaService, Refused, busy};
-use crate::processes::NotNow;
+use crate::message::{Applied, RaftView};
+use crate::processes::{NotNow, Place};
 use crate::shared::Shared;
+use drystone_env::planted::{Bug, planted};
 use drystone_proto::Message;
 use drystone_proto::cluster::{Join, JoinReply, Member};
 use drystone_proto::command::{Op, RegisterNode};
@@ -17,6 +19,9 @@ use std::sync::Arc;
 pub(super) const ADD_VOTER: u32 = 0;
 pub(super) const REMOVE: u32 = 1;
 const ADD_LEARNER: u32 = 2;
+
+/// A learner this far behind the leader may become a voter: it catches up within a second.
+const PROMOTE_LAG: u64 = 10_000;
 
 /// This server as a node of the cluster.
 pub(crate) fn own_record(shared: &Shared) -> NodeRecord {
@@ -38,6 +43,7 @@ pub(crate) fn own_record(shared: &Shared) -> NodeRecord {
         since: 0,
         admin: config.admin.clone().unwrap_or_default(),
         log: shared.log,
+        voter: false,
     }
 }
 
@@ -45,14 +51,6 @@ pub(crate) fn own_record(shared: &Shared) -> NodeRecord {
 pub(crate) fn members(shared: &Shared) -> Vec<Member> {
     let view = shared.raft_view();
     let state = shared.read();
-    let conf = &view.conf;
-    let all = conf
-        .voters
-        .iter()
-        .chain(&conf.voters_outgoing)
-        .chain(&conf.learners)
-        .chain(&conf.learners_next);
-    let ids: std::collections::BTreeSet<u64> = all.copied().collect();
     let member = |id: u64| {
         let node = state.node(id);
         let progress = view.members.iter().find(|member| member.id.0 == id);
@@ -60,13 +58,57 @@ pub(crate) fn members(shared: &Shared) -> Vec<Member> {
         Member {
             node: id,
             address: node.map_or(address, |node| node.address.clone()),
-            voter: conf.voters.contains(&id),
+            voter: view.conf.voters.contains(&id),
             matched: progress.map_or(0, |member| member.matched.0),
             alive: progress.is_some_and(|member| member.recent_active),
             name: node.map_or_else(String::new, |node| node.name.clone()),
+            fenced: node.is_some_and(|node| node.fenced),
         }
     };
-    ids.into_iter().map(member).collect()
+    view.member_ids().into_iter().map(member).collect()
+}
+
+/// What the learner `node` has; an error with that if it is too far behind to become a voter.
+pub(super) fn caught_up(view: &RaftView, node: u64, applied: u64) -> Result<(), u64> {
+    let member = view.members.iter().find(|member| member.id.0 == node);
+    let matched = member
+        .filter(|member| member.recent_active)
+        .map_or(0, |member| member.matched.0);
+    match matched == 0 || matched + PROMOTE_LAG < applied {
+        true => Err(matched),
+        false => Ok(()),
+    }
+}
+
+/// A voter that lost its vote by moving gets it back once it has caught up; does nothing if there is none.
+pub(crate) async fn return_vote(shared: &Shared) {
+    let (view, applied) = (shared.raft_view(), shared.gate.applied());
+    let record = {
+        let state = shared.read();
+        let learners = view.conf.learners.iter().filter_map(|id| state.node(*id));
+        let mut moved = learners.filter(|node| node.voter && !node.fenced);
+        moved
+            .find(|node| caught_up(&view, node.id, applied).is_ok())
+            .cloned()
+    };
+    let Some(record) = record else { return };
+    let change = one_step(ADD_VOTER, record.id, Some(&record));
+    if shared.propose_conf(change).await.is_ok() {
+        tracing::info!(
+            node = record.id,
+            address = record.address,
+            "metadata server that has moved is a voter again"
+        );
+    }
+}
+
+/// A change of one member, with its record if it comes.
+fn one_step(kind: u32, node: u64, record: Option<&NodeRecord>) -> ConfChange {
+    ConfChange {
+        steps: vec![ConfChangeStep { kind, node }],
+        context: record.map(|node| node.encode_to_vec()).unwrap_or_default().into(),
+        transition: 0,
+    }
 }
 
 impl MetaService {
@@ -83,7 +125,8 @@ impl MetaService {
         })
     }
 
-    /// Registers a metadata server, and adds it as a learner unless it is a member.
+    /// Registers a metadata server, and adds it as a learner unless it is a member. A voter that is somewhere else than
+    /// it was is no member any more before that.
     pub(crate) async fn admit(&self, mut node: NodeRecord) -> Result<(), Refused> {
         if node.roles & role::METADATA == 0 {
             return Err(refusal(Code::Invalid, format!("node {} is no metadata server", node.id)).into());
@@ -96,9 +139,9 @@ impl MetaService {
         let known = self.shared.read().node(node.id).cloned();
         let processes = &self.shared.processes;
         if let Some(known) = &known {
-            processes.recorded(known, now);
+            self.shared.take_record(known);
         }
-        processes
+        let place = processes
             .admit(&node, begun, now)
             .map_err(|reason| match reason {
                 NotNow::Lives(other) => busy(&other),
@@ -112,19 +155,17 @@ impl MetaService {
         if is_being_replaced() {
             return Ok(());
         }
+        node.voter = self.shared.raft_view().conf.voters.contains(&node.id);
         if let Some(known) = &known {
             (node.since, node.draining, node.fenced) = (known.since, known.draining, known.fenced);
+            node.voter |= known.voter;
+            let has_moved = place == Place::Other && !planted(Bug::MovedVoterVotes);
+            if has_moved && known.incarnation == node.incarnation {
+                self.remove_moved(known).await?;
+            }
         }
         if known.as_ref() != Some(&node) {
-            let registered = self
-                .shared
-                .propose(
-                    Op::RegisterNode(RegisterNode {
-                        node: Some(node.clone()),
-                    }),
-                    None,
-                )
-                .await?;
+            let registered = self.record(node.clone()).await?;
             if registered.outcome.code != 0 {
                 if is_being_replaced() {
                     return Ok(());
@@ -133,6 +174,8 @@ impl MetaService {
                 return Err(refusal(code, registered.outcome.message).into());
             }
         }
+        // Before it is a member again: what its predecessor still acknowledges must not be taken for its own.
+        processes.recorded(&node, now);
         self.shared.peers.learn_from_record(&node);
         let conf = self.shared.raft_view().conf;
         if conf.voters.contains(&node.id) || conf.learners.contains(&node.id) {
@@ -146,20 +189,50 @@ impl MetaService {
             );
             return Err(refusal(Code::Stranger, message).into());
         }
-        let steps = vec![ConfChangeStep {
-            kind: ADD_LEARNER,
-            node: node.id,
-        }];
-        let change = ConfChange {
-            steps,
-            context: node.encode_to_vec().into(),
-            transition: 0,
-        };
+        let change = one_step(ADD_LEARNER, node.id, Some(&node));
         self.shared.propose_conf(change).await?;
         tracing::info!(
             node = node.id,
             address = node.address,
             "metadata server joined as a learner"
+        );
+        Ok(())
+    }
+
+    pub(super) async fn record(&self, node: NodeRecord) -> Result<Applied, DropReason> {
+        let register = Op::RegisterNode(RegisterNode { node: Some(node) });
+        self.shared.propose(register, None).await
+    }
+
+    /// Removes a member that is silent where it is known to be and speaks somewhere else. Raft trusts a member to
+    /// remember its votes and what it acknowledged, and two processes that may forget each other's are two members.
+    async fn remove_moved(&self, known: &NodeRecord) -> Result<(), Refused> {
+        let node = known.id;
+        let view = self.shared.raft_view();
+        let voters = &view.conf.voters;
+        let is_voter = voters.contains(&node);
+        if !is_voter && !view.conf.learners.contains(&node) {
+            return Ok(());
+        }
+        let others = view.live_voters().filter(|voter| voter.0 != node).count();
+        if is_voter && others <= voters.len() / 2 {
+            let message =
+                format!("node {node} is a voter that has moved: too few others are there to let it in");
+            return Err(busy(&message).into());
+        }
+        // Whoever leads next must know that it had a vote.
+        if is_voter && !known.voter {
+            let voter = NodeRecord {
+                voter: true,
+                ..known.clone()
+            };
+            self.record(voter).await?;
+        }
+        self.shared.propose_conf(one_step(REMOVE, node, None)).await?;
+        tracing::warn!(
+            node,
+            is_voter,
+            "a member is heard at another address: it begins there as a learner"
         );
         Ok(())
     }

@@ -115,6 +115,7 @@ impl Cluster {
             damaged: false,
             retired: false,
             lost: false,
+            lives: 0,
         });
         self.start_meta(at);
         sometimes("metadata server joins");

@@ -64,6 +64,7 @@ impl Cluster {
                 damaged: false,
                 retired: false,
                 lost: false,
+                lives: 0,
             });
         }
         identity.role = Role::Chunk;
@@ -99,6 +100,7 @@ impl Cluster {
             clones: Vec::new(),
             chunk_disks,
             twins: Vec::new(),
+            copies: Vec::new(),
             wiped: Vec::new(),
             harmed: Default::default(),
             identity,

@@ -47,6 +47,8 @@ pub struct MetaNode {
     pub retired: bool,
     /// It never comes back.
     pub lost: bool,
+    /// So often it is started again when it ends by itself.
+    pub lives: u32,
 }
 
 /// A chunk server.
@@ -81,6 +83,8 @@ pub struct Cluster {
     pub chunk_disks: Arc<Mutex<Vec<SimDisk>>>,
     /// Copies of metadata servers that run beside them, each with the number of the original.
     pub twins: Vec<(usize, MetaNode)>,
+    /// What somebody copied of a metadata server, with its number.
+    pub copies: Vec<(usize, SimDisk, SimStates)>,
     /// Metadata servers that were wiped and started under their old ids.
     pub wiped: Vec<usize>,
     /// A chunk server was made to lose or garble something.
@@ -163,6 +167,13 @@ impl Cluster {
             Node::Meta(at) => vec![self.metas[at].disk.clone()],
             Node::Chunk(at) => self.chunks[at].disks.clone(),
         }
+    }
+
+    /// Numbers of the metadata servers that must serve at the end.
+    pub fn sound_voters(&self) -> Vec<u64> {
+        let nodes = self.metas.iter().zip(1..);
+        let sound = nodes.filter(|(node, _)| !(node.damaged || node.retired || node.lost));
+        sound.map(|(_, number)| number).collect()
     }
 
     /// Numbers of chunk servers that need not be alive at the end.

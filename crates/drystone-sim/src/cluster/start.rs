@@ -10,6 +10,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// After this time a server that is watched over is started again.
+const AGAIN: Duration = Duration::from_millis(500);
+
 impl Cluster {
     /// Starts every server.
     pub fn start(&self) {
@@ -43,29 +46,35 @@ impl Cluster {
             host: format!("meta-{at}"),
             ..drystone_meta::Config::new(PathBuf::from(format!("meta-{at}")), listen)
         };
-        let directory = MetadataDirectory {
-            name: format!("meta-{at}"),
-            disk: Arc::new(node.disk.clone()) as Arc<dyn Disk>,
-            states: Arc::new(node.states.clone()),
-            lock: None,
-        };
-        let (slot, ended) = (Arc::clone(&node.handle), Arc::clone(&node.ended));
+        let (disk, states) = (node.disk.clone(), node.states.clone());
+        let (slot, ended, lives) = (Arc::clone(&node.handle), Arc::clone(&node.ended), node.lives);
         put(&ended, None);
         let inner = env.clone();
         let task = async move {
-            match MetadataServer::start_on(inner, config, directory).await {
-                Ok(handle) => {
-                    let stopped = handle.watch_stopped();
-                    put(&slot, Some(handle));
-                    stopped.await;
-                    let why = slot
-                        .lock()
-                        .expect("no panic holds it")
-                        .as_ref()
-                        .and_then(|handle| handle.failure());
-                    put(&ended, Some(why.unwrap_or_default()));
+            for life in 0..=lives {
+                let directory = MetadataDirectory {
+                    name: format!("meta-{at}"),
+                    disk: Arc::new(disk.clone()) as Arc<dyn Disk>,
+                    states: Arc::new(states.clone()),
+                    lock: None,
+                };
+                let why = match MetadataServer::start_on(inner.clone(), config.clone(), directory).await {
+                    Ok(handle) => {
+                        let stopped = handle.watch_stopped();
+                        put(&slot, Some(handle));
+                        stopped.await;
+                        let handle = slot.lock().expect("no panic holds it");
+                        let why = handle.as_ref().and_then(|handle| handle.failure());
+                        why.unwrap_or_default()
+                    }
+                    Err(error) => error.to_string(),
+                };
+                if life == lives {
+                    put(&ended, Some(why));
+                    return;
                 }
-                Err(error) => put(&ended, Some(error.to_string())),
+                put(&slot, None);
+                inner.clock.sleep(AGAIN).await;
             }
         };
         env.spawn.spawn("harness", Box::pin(task));

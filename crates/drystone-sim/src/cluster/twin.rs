@@ -6,6 +6,9 @@ use crate::states::SimStates;
 use crate::trace;
 use drystone_env::{Rng, SeededRng};
 
+/// More than a server starts in a run.
+const LIVES: u32 = 100;
+
 impl Cluster {
     /// A copy of a metadata server's directory starts on another host: while the old one runs, or after it was stopped
     /// and together with it.
@@ -27,6 +30,7 @@ impl Cluster {
             damaged: true,
             retired: true,
             lost: false,
+            lives: 0,
         };
         self.twins.push((at, twin));
         self.run_meta(at, &self.twins[self.twins.len() - 1].1);
@@ -35,6 +39,39 @@ impl Cluster {
             true => "copied voter beside the original",
             false => "copied voter together with the original",
         });
+    }
+
+    /// Somebody copies a metadata server's directory.
+    pub fn copy_meta(&mut self, at: usize, rng: &mut SeededRng) {
+        let node = &self.metas[at];
+        let copy = (
+            at,
+            node.disk.fork(rng.next_u64()),
+            node.states.fork(rng.next_u64()),
+        );
+        self.copies.push(copy);
+    }
+
+    /// A metadata server's host is gone. Its directory, or the copy that was made of it, is started on another one, as
+    /// often as it takes: an old copy is refused until it has counted more boots than the original.
+    pub fn move_meta(&mut self, at: usize, rng: &mut SeededRng) {
+        self.stop(Node::Meta(at), false);
+        if self.copies.is_empty() {
+            self.copy_meta(at, rng);
+        } else {
+            sometimes("an older copy takes the place of a voter");
+        }
+        let Some((at, disk, states)) = self.copies.pop() else {
+            return;
+        };
+        let name = format!("meta-{at}-elsewhere");
+        trace::name_host(&name);
+        disk.set_timing(&self.world, DISK_HALF);
+        let node = &mut self.metas[at];
+        (node.disk, node.states) = (disk, states);
+        (node.host, node.lives) = (self.world.add_host(&name), LIVES);
+        self.start_meta(at);
+        sometimes("a voter moves");
     }
 
     /// A metadata server starts with the identity that it had and nothing else.

@@ -98,6 +98,10 @@ pub(super) enum Act {
         at: usize,
         running: bool,
     },
+    /// Somebody copies its directory.
+    CopyMeta(usize),
+    /// Its host is gone, and its directory, or the copy of it, is started elsewhere.
+    MoveMeta(usize),
     /// It starts with its identity and nothing else.
     WipeMeta(usize),
     /// A new voter takes its place; with `lost` it is gone for ever before.
@@ -248,6 +252,8 @@ impl Nemesis {
             Act::WipeChunk(at) => cluster.wipe_chunk(at, &mut self.rng),
             Act::CloneChunk { at, running } => cluster.clone_chunk(at, running, &mut self.rng),
             Act::CloneMeta { at, running } => cluster.clone_meta(at, running, &mut self.rng),
+            Act::CopyMeta(at) => cluster.copy_meta(at, &mut self.rng),
+            Act::MoveMeta(at) => cluster.move_meta(at, &mut self.rng),
             Act::WipeMeta(at) => cluster.wipe_meta(at, &mut self.rng),
             Act::ReplaceMeta { at, lost } => {
                 if lost {

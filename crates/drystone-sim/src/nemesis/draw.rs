@@ -111,7 +111,7 @@ impl Nemesis {
         let node = Node::Meta(meta);
         let alone = stage.cluster.metas.len() == 1;
         let how = match self.rng.below(8) {
-            0..3 if alone => return,
+            0..3 | 7 if alone => return,
             0 => DiskFault::Sync(nth),
             1 => DiskFault::Write(nth),
             2 => DiskFault::Read(nth),
@@ -130,7 +130,14 @@ impl Nemesis {
                 self.at(from, Act::ReplaceMeta { at: meta, lost });
                 return;
             }
-            _ => return,
+            _ => {
+                if self.rng.chance(2, 3) {
+                    self.at(from, Act::CopyMeta(meta));
+                }
+                let from = from + self.rng.below(end - from);
+                self.at(from, Act::MoveMeta(meta));
+                return;
+            }
         };
         self.at(from, Act::FailDisk { node, how });
     }

@@ -6,7 +6,7 @@ use crate::model::{Op, Seen};
 use crate::sometimes::sometimes;
 use crate::workload::{self, Work};
 use drystone_client::Client;
-use drystone_client::admin::AdminOp;
+use drystone_client::admin::{AdminOp, Member};
 use drystone_env::Env;
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -17,9 +17,10 @@ const ALIVE: u32 = 30;
 /// So often the last file is tried, a second apart.
 const ATTEMPTS: u32 = 15;
 
-/// Every chunk server is alive, but for those that need not be.
-pub(super) async fn servers(client: &Client, env: &Env, work: &Work, excused: &[u64]) {
-    let mut missing = Vec::new();
+/// Every chunk server is alive, but for those that need not be; `voters` are there and vote, and so does every other
+/// metadata server that is there and that nobody has to decide about.
+pub(super) async fn servers(client: &Client, env: &Env, work: &Work, excused: &[u64], voters: &[u64]) {
+    let (mut missing, mut members) = (Vec::new(), Vec::new());
     for _ in 0..ALIVE {
         missing.clear();
         match client.status().await {
@@ -29,16 +30,41 @@ pub(super) async fn servers(client: &Client, env: &Env, work: &Work, excused: &[
                     .into_iter()
                     .filter_map(|server| Some((server.node?.id, server.state)));
                 missing.extend(nodes.filter(|(node, state)| state != "alive" && !excused.contains(node)));
+                missing.extend(not_voting(&status.members, voters));
+                members = status.members;
             }
             Err(error) => missing.push((0, error.to_string())),
         }
         if missing.is_empty() {
+            note_moved(&members, work);
             return;
         }
         env.clock.sleep(Duration::from_secs(1)).await;
     }
     let fault = format!("servers are not alive {ALIVE} s after the faults: {missing:?}");
     work.violations.lock().expect("no panic holds it").push(fault);
+}
+
+/// Voters that are not where they were formatted to be.
+fn note_moved(members: &[Member], work: &Work) {
+    for voter in members {
+        let formatted = work.metadata.get(voter.node as usize - 1);
+        if voter.voter && formatted.is_some_and(|address| *address != voter.address) {
+            sometimes("a voter counts at another address");
+        }
+    }
+}
+
+fn not_voting(members: &[Member], voters: &[u64]) -> Vec<(u64, String)> {
+    let known = |voter: u64| members.iter().find(|member| member.node == voter);
+    let learners = members.iter().filter(|member| !member.voter && member.alive);
+    let learners = learners.filter(|member| !member.fenced).map(|member| member.node);
+    let silent = |voter: &u64| !known(*voter).is_some_and(|member| member.voter && member.alive);
+    let silent = voters.iter().copied().filter(silent);
+    let all: BTreeSet<u64> = silent.chain(learners).collect();
+    all.into_iter()
+        .map(|node| (node, format!("{:?}", known(node))))
+        .collect()
 }
 
 /// Which of these chunks, that are in no file, have a record: they belong to content that somebody staged and did not

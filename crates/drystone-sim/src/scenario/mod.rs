@@ -254,11 +254,12 @@ impl Run {
             ..self.work.clone()
         };
         let excused = self.stage.cluster.excused();
+        let voters = self.stage.cluster.sound_voters();
         let damaged = self.stage.cluster.damaged_disks();
         let inner = env.clone();
         let look = async move {
             let client = workload::connect(&inner, &work, Duration::from_secs(20)).await;
-            look::servers(&client, &inner, &work, &excused).await;
+            look::servers(&client, &inner, &work, &excused, &voters).await;
             let replicas = look::look(&client, &inner, &work, &damaged).await;
             (client, replicas)
         };

@@ -203,6 +203,7 @@ fn print_members(context: &Context, reply: AdminReply) -> anyhow::Result<()> {
                     "address": member.address,
                     "voter": member.voter,
                     "alive": member.alive,
+                    "fenced": member.fenced,
                     "matched": member.matched,
                 })
             })
@@ -216,7 +217,7 @@ fn print_members(context: &Context, reply: AdminReply) -> anyhow::Result<()> {
     println!("term {}, applied {}", info.term, info.applied);
     for member in &info.members {
         println!(
-            "{:>6} {:<14} {:<21} {:<8} {:<7} synced to {}{}",
+            "{:>6} {:<14} {:<21} {:<8} {:<7} synced to {}{}{}",
             member.node,
             member.name,
             member.address,
@@ -227,7 +228,8 @@ fn print_members(context: &Context, reply: AdminReply) -> anyhow::Result<()> {
                 "  (leader)"
             } else {
                 ""
-            }
+            },
+            if member.fenced { "  (fenced)" } else { "" }
         );
     }
     Ok(())
