@@ -33,7 +33,7 @@ fn case(bug: Bug) -> (Kind, u64) {
         | Bug::OrphanAboveFloor
         | Bug::FloorNotChecked
         | Bug::ChunkIdsAgain => (Kind::Retry, BUDGET),
-        Bug::ReadsNotConfirmed | Bug::EveryProcessHeard | Bug::MovedVoterVotes => (Kind::Names, BUDGET),
+        Bug::ReadsNotConfirmed | Bug::EveryProcessHeard => (Kind::Names, BUDGET),
         Bug::UnverifiedRead => (Kind::Rot, BUDGET),
         Bug::LogCutAtDamage | Bug::TurnLeftOut => (Kind::Lone, BUDGET),
         _ => (Kind::Mixed, BUDGET),

@@ -1,16 +1,19 @@
-//! Small models of the protocols for chunks, of which every order of steps is tried.
+//! Small models of protocols, of which every order of steps is tried.
 //!
-//! The simulation runs the code on some orders; here a model of the rules runs on all, within bounds: three replicas,
-//! two appends, two recoveries that overlap, one lost disk. What is not built yet (the leader's half of a seal) is
-//! checked before it is. Each rule can be left out: then the search must find the harm, or the model shows nothing.
+//! The simulation runs the code on some orders; here a model of the rules runs on all, within bounds. Of a chunk: three
+//! replicas, two appends, two recoveries that overlap, one lost disk. Of a voter that moves: three terms, logs of six
+//! entries. What is not built yet (the leader's half of a seal) is checked before it is. Each rule can be left out:
+//! then the search must find the harm, or the model shows nothing.
 
 mod floor;
 mod seal;
 mod search;
+mod voter;
 
 pub use floor::{Floor, FloorRule};
 pub use seal::{Seal, SealRule};
 pub use search::{Counterexample, Model, Step, explore};
+pub use voter::{Voter, VoterRule};
 
 /// Tries every order of steps of each model; gives what was tried and the number of states.
 ///
@@ -26,6 +29,7 @@ pub fn run() -> Result<Vec<(String, usize)>, Counterexample> {
         "commit, floor, repair, delete".to_owned(),
         explore(&Floor::new())?,
     ));
+    found.push(("a voter moves".to_owned(), explore(&Voter::new())?));
     Ok(found)
 }
 
@@ -46,6 +50,16 @@ mod tests {
         for rule in SealRule::ALL {
             let fault = explore(&Seal::new(2).without(rule)).err();
             let fault = fault.unwrap_or_else(|| panic!("{rule:?} is not needed"));
+            assert!(!fault.steps.is_empty(), "{rule:?}: {fault}");
+        }
+    }
+
+    #[test]
+    fn a_voter_that_moves_without_any_of_the_rules_does_harm() {
+        for rule in VoterRule::ALL {
+            let fault = explore(&Voter::new().without(rule)).err();
+            let fault = fault.unwrap_or_else(|| panic!("{rule:?} is not needed"));
+            println!("{rule:?}: {fault}");
             assert!(!fault.steps.is_empty(), "{rule:?}: {fault}");
         }
     }

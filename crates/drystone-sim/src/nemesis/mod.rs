@@ -11,12 +11,18 @@ use crate::cluster::{DISK_HALF, Node};
 use crate::stage::Stage;
 use crate::trace;
 use acts::Act;
-use drystone_env::sim::SimDisk;
+use drystone_env::sim::{SimDisk, World};
 use drystone_env::{Rng, SeededRng};
 use std::collections::BTreeMap;
 
 /// Bytes of a roomy disk.
 const ROOM: u64 = 8 << 30;
+
+fn mend(disk: &SimDisk, world: &World) {
+    disk.set_timing(world, DISK_HALF);
+    disk.set_capacity(ROOM);
+    disk.disarm();
+}
 
 /// The faults of one run.
 pub struct Nemesis {
@@ -98,11 +104,13 @@ impl Nemesis {
         for &node in &nodes {
             cluster.world.resume(cluster.host(node));
             for disk in cluster.disks(node) {
-                disk.set_timing(&cluster.world, DISK_HALF);
-                disk.set_capacity(ROOM);
-                disk.disarm();
+                mend(&disk, &cluster.world);
             }
             cluster.restart(node);
+        }
+        // Its copy may count instead of the original, and what was wrong with a disk was copied, too.
+        for (_, twin) in &cluster.twins {
+            mend(&twin.disk, &cluster.world);
         }
     }
 
