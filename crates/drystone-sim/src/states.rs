@@ -134,6 +134,13 @@ impl SimStates {
         })))
     }
 
+    /// True if the state that counts has a record of the node.
+    pub fn has_node(&self, node: u64) -> bool {
+        let directory = lock(&self.0);
+        let last = directory.states.values().next_back();
+        last.is_some_and(|state| state::has_node(&lock(state).now, node))
+    }
+
     /// Power cuts may leave holes from now on. A cluster bears that of one voter, not of all at once.
     pub fn allow_holes(&self) {
         lock(&self.0).holes = true;

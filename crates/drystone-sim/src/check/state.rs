@@ -95,6 +95,13 @@ fn grown(key: &[u8], old: &Bytes, new: &Bytes) -> Vec<(&'static str, u64, u64)> 
     }
 }
 
+/// True if there is a record of the node.
+pub fn has_node(state: &Map, node: u64) -> bool {
+    let mut key = vec![NODE];
+    key.extend_from_slice(&node.to_be_bytes());
+    state.contains_key(&key)
+}
+
 /// What is wrong with the whole: indexes that do not equal what they index, chunks in no file that are not doomed.
 /// Nothing is said of a snapshot that is half installed.
 pub fn whole(map: &Map) -> Vec<String> {

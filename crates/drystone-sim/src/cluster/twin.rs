@@ -74,11 +74,16 @@ impl Cluster {
         sometimes("a voter moves");
     }
 
-    /// A metadata server starts with the identity that it had and nothing else.
+    /// A metadata server starts with the identity that it had and nothing else. The others know it for another one if
+    /// they had recorded the one before: not in the first moments of a cluster.
     ///
     /// # Panics
     /// If its disk is not formatted.
     pub fn wipe_meta(&mut self, at: usize, rng: &mut SeededRng) {
+        let number = at as u64 + 1;
+        if self.metas.iter().any(|node| node.states.has_node(number)) {
+            self.wiped.push(at);
+        }
         self.stop(Node::Meta(at), true);
         let node = &mut self.metas[at];
         node.retired = true;
@@ -87,7 +92,6 @@ impl Cluster {
         node.disk.set_timing(&self.world, DISK_HALF);
         drystone_identity::format(&node.disk, &identity).expect("a fresh disk can be formatted");
         node.states = SimStates::new(rng.next_u64());
-        self.wiped.push(at);
         self.restart(Node::Meta(at));
         sometimes("voter wiped and started under its old id");
     }
