@@ -52,6 +52,10 @@ const LIST: &[(&str, When)] = &[
     ("copied voter beside the original", FAULTS),
     ("copied voter together with the original", FAULTS),
     ("voter wiped and started under its old id", FAULTS),
+    (
+        "voter wiped before anybody had recorded it",
+        Rare("in the first moments of a cluster"),
+    ),
     ("a voter moves", FAULTS),
     ("an older copy takes the place of a voter", FAULTS),
     ("a voter counts at another address", FAULTS),

@@ -81,7 +81,8 @@ impl Cluster {
     /// If its disk is not formatted.
     pub fn wipe_meta(&mut self, at: usize, rng: &mut SeededRng) {
         let number = at as u64 + 1;
-        if self.metas.iter().any(|node| node.states.has_node(number)) {
+        let is_known = self.metas.iter().any(|node| node.states.has_node(number));
+        if is_known {
             self.wiped.push(at);
         }
         self.stop(Node::Meta(at), true);
@@ -93,7 +94,10 @@ impl Cluster {
         drystone_identity::format(&node.disk, &identity).expect("a fresh disk can be formatted");
         node.states = SimStates::new(rng.next_u64());
         self.restart(Node::Meta(at));
-        sometimes("voter wiped and started under its old id");
+        sometimes(match is_known {
+            true => "voter wiped and started under its old id",
+            false => "voter wiped before anybody had recorded it",
+        });
     }
 
     /// Members that are not the voters that they say they are: of two processes of one id one at most may take part, and
@@ -109,5 +113,57 @@ impl Cluster {
         let wiped = self.wiped.iter().filter(|at| takes_part(&self.metas[**at]));
         both.chain(wiped.map(|at| format!("meta-{at} takes part although it was wiped")))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Shape;
+    use drystone_env::sim::World;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    fn impostors_are_named() {
+        let world = World::new(1);
+        let mut rng = SeededRng::new(1);
+        let shape = Shape::draw(&mut rng);
+        let mut cluster = Cluster::format(&world, shape, &mut rng);
+        cluster.start();
+        let ready = |node: &MetaNode| {
+            let handle = node.handle.lock().unwrap();
+            handle.as_ref().is_some_and(drystone_meta::Handle::is_ready)
+        };
+        let all = || cluster.metas.iter().all(ready);
+        assert!(world.run_until(Duration::from_secs(30), all));
+        assert!(cluster.impostors().is_empty());
+        // Whoever has its handle says that it takes part.
+        let original = &cluster.metas[0];
+        let twin = MetaNode {
+            host: original.host,
+            disk: original.disk.clone(),
+            states: original.states.clone(),
+            handle: Arc::clone(&original.handle),
+            ended: Default::default(),
+            damaged: true,
+            retired: true,
+            lost: false,
+            lives: 0,
+        };
+        cluster.twins.push((0, twin));
+        cluster.wiped.push(1);
+        assert_eq!(
+            cluster.impostors(),
+            [
+                "meta-0 and its copy both take part",
+                "meta-1 takes part although it was wiped"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_copy_and_a_wiped_voter_that_take_part_are_named() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(tokio::task::unconstrained(async { impostors_are_named() }));
     }
 }
