@@ -9,7 +9,7 @@ use crate::message::{Applied, AppliedState, ProposalReply, ToApply, ToFlush, ToR
 use crate::shared::{Shared, State};
 use crate::snapshot::NotInstalled;
 use drystone_namespace::{ApplyError, UnknownEntry, read_entry};
-use drystone_proto::command::{Entry, Outcome};
+use drystone_proto::command::{Entry, Op, Outcome};
 use drystone_raft::{CommittedEntry, DropReason, EntryKind, Input, SnapshotMeta};
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,12 +57,17 @@ async fn apply(shared: &Arc<Shared>, mut entries: Vec<Work>) -> Result<(), Strin
             .collect();
         let mut count = 0;
         let mut failed = None;
+        let mut records = Vec::new();
         let (applied, overlay) = {
             let mut state = shared.write();
             for ((entry, reply), held) in decoded {
                 let index = entry.index.0;
+                let registered = registered(&held);
                 match apply_one(&mut state, &entry, held) {
-                    Ok(outcome) => answers.extend(reply.map(|reply| (reply, Applied { index, outcome }))),
+                    Ok(outcome) => {
+                        records.extend(registered.and_then(|node| state.node(node).cloned()));
+                        answers.extend(reply.map(|reply| (reply, Applied { index, outcome })));
+                    }
                     Err(error) => {
                         failed = Some(failure(index, &error));
                         break;
@@ -72,6 +77,10 @@ async fn apply(shared: &Arc<Shared>, mut entries: Vec<Work>) -> Result<(), Strin
             }
             (AppliedState::of(&state), state.overlay_bytes())
         };
+        // Whoever sees the index hears whom the state names.
+        if !records.iter().all(|record| shared.take_record(record)) {
+            return Ok(());
+        }
         shared.gate.publish(applied.index);
         shared.to_raft(ToRaft::Applied(applied));
         shared.metrics.applied_entries.inc_by(count);
@@ -85,6 +94,15 @@ async fn apply(shared: &Arc<Shared>, mut entries: Vec<Work>) -> Result<(), Strin
         }
     }
     Ok(())
+}
+
+/// The node that a command registers.
+fn registered(held: &Held) -> Option<u64> {
+    let command = held.as_ref()?.as_ref().ok()?.command.as_ref()?;
+    match command.op.as_ref()? {
+        Op::RegisterNode(register) => register.node.as_ref().map(|node| node.id),
+        _ => None,
+    }
 }
 
 fn failure(index: u64, error: &ApplyError) -> String {
@@ -136,8 +154,9 @@ fn install(shared: &Arc<Shared>, meta: &SnapshotMeta) -> Result<(), String> {
     };
     let applied = AppliedState::of(&state);
     let index = applied.index;
-    for node in state.nodes() {
-        shared.peers.learn_from_record(node);
+    // Before the membership that comes with it is in force.
+    if !state.nodes().all(|node| shared.take_record(node)) {
+        return Ok(());
     }
     *shared.write() = state;
     shared.states.remove_old().map_err(|error| error.to_string())?;

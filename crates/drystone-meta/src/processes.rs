@@ -30,6 +30,8 @@ pub(crate) struct Process {
     pub(crate) log: u64,
     pub(crate) address: String,
     heard: Monotonic,
+    /// Counter of the last boot that the replicated state named: records only follow higher ones.
+    recorded: u64,
 }
 
 impl Process {
@@ -40,6 +42,7 @@ impl Process {
             log,
             address,
             heard: Monotonic::default(),
+            recorded: 0,
         }
     }
 
@@ -48,7 +51,10 @@ impl Process {
             counter: record.boot_counter,
             random: record.boot_random,
         };
-        Self::new(boot, record.log, record.address.clone())
+        Self {
+            recorded: boot.counter,
+            ..Self::new(boot, record.log, record.address.clone())
+        }
     }
 
     fn has_other_log(&self, other: u64) -> bool {
@@ -71,6 +77,17 @@ pub(crate) enum Place {
     Same,
     /// At another address: it may have forgotten what its predecessor promised.
     Other,
+}
+
+/// What a record means.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Told {
+    /// Its process speaks for its member.
+    Counts,
+    /// A later one is known.
+    Outdated,
+    /// This process is over, and why.
+    Over(String),
 }
 
 /// Why a process is not registered.
@@ -164,33 +181,44 @@ impl Processes {
         }
     }
 
-    /// Takes what the replicated state says of a metadata server; the reason why this process is over, if it is.
-    pub(crate) fn recorded(&self, record: &NodeRecord, now: Monotonic) -> Option<String> {
+    /// Takes what the replicated state says, or said, of a metadata server.
+    pub(crate) fn recorded(&self, record: &NodeRecord, now: Monotonic) -> Told {
         let node = NodeId(record.id);
         let new = Process {
             heard: now,
             ..Process::recorded(record)
         };
-        if record.roles & role::METADATA == 0 {
-            return None;
+        // Of one that was fenced before it ever told of itself there is a record without a process.
+        if record.roles & role::METADATA == 0 || record.boot_counter == 0 {
+            return Told::Outdated;
         }
         if node == self.me {
             let later = new.boot.counter >= self.boot.counter && new.boot != self.boot;
-            let other = later || new.has_other_log(self.log);
-            return other.then(|| {
-                format!(
+            return match later || new.has_other_log(self.log) {
+                true => Told::Over(format!(
                     "another process of node {node} was started on a copy of this directory, or on what it was before: \
                      this one must not go on"
-                )
-            });
+                )),
+                false if new.boot == self.boot => Told::Counts,
+                false => Told::Outdated,
+            };
         }
         let mut known = lock(&self.known);
-        match known.get(&node) {
-            Some(process) if process.boot == new.boot || process.boot.counter > new.boot.counter => {}
-            None if known.len() >= REMEMBERED => {}
+        let is_full = known.len() >= REMEMBERED;
+        match known.get_mut(&node) {
+            None if is_full => return Told::Outdated,
+            Some(process) if new.recorded < process.recorded => return Told::Outdated,
+            // It was heard, or started again there since.
+            Some(process)
+                if process.address == new.address
+                    && (process.boot == new.boot || process.boot.counter > new.boot.counter) =>
+            {
+                process.recorded = new.recorded;
+            }
+            // However high the boots of the one before are: it is somewhere else.
             _ => drop(known.insert(node, new)),
         }
-        None
+        Told::Counts
     }
 }
 
@@ -227,6 +255,27 @@ mod tests {
         Processes::new(NodeId(1), boot(1, 1), 7)
     }
 
+    /// A partition in which this server hears restarts of the original that nobody registers.
+    #[test]
+    fn what_is_registered_elsewhere_counts_however_often_the_original_was_started() {
+        let here = processes();
+        let heard = |boot, address: &str| here.hear(NODE, process(boot, boot, address), at(1), || None);
+        assert_eq!(here.recorded(&record(6, 6, "a"), at(0)), Told::Counts);
+        assert!(heard(8, "a"));
+        assert_eq!(
+            here.recorded(&record(6, 6, "a"), at(1)),
+            Told::Counts,
+            "told again"
+        );
+        assert!(heard(8, "a"));
+        assert_eq!(here.recorded(&record(7, 7, "b"), at(1)), Told::Counts);
+        assert!(!heard(8, "a") && !heard(9, "a"));
+        assert!(heard(7, "b") && heard(8, "b"));
+        assert_eq!(here.recorded(&record(6, 6, "a"), at(2)), Told::Outdated);
+        assert_eq!(here.recorded(&record(0, 0, ""), at(2)), Told::Outdated);
+        assert!(heard(8, "b") && !heard(9, "a"));
+    }
+
     #[test]
     fn a_restart_counts_at_once_and_what_went_before_no_more() {
         let here = processes();
@@ -255,7 +304,7 @@ mod tests {
             "a new leader"
         );
         assert_eq!(here.admit(&moved, at(0), at(2)), Ok(Place::Other));
-        assert_eq!(here.recorded(&moved, at(2)), None);
+        assert_eq!(here.recorded(&moved, at(2)), Told::Counts);
         assert!(here.hear(NODE, process(6, 60, "b"), at(3), || None));
         assert!(
             !here.hear(NODE, process(5, 50, "a"), at(3), || None),
@@ -302,7 +351,7 @@ mod tests {
                 id: 1,
                 ..record(counter, random, "a")
             };
-            processes().recorded(&record, at(0)).is_some()
+            matches!(processes().recorded(&record, at(0)), Told::Over(_))
         };
         assert!(!over(1, 1) && !over(0, 9), "its own, and one that went before");
         assert!(over(1, 2) && over(2, 1));

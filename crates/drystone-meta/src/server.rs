@@ -305,7 +305,6 @@ fn run(env: Env, config: Config, address: String, ground: Ground, pool: BufferPo
     for (node, address) in &identity.voters {
         peers.learn(*node, address);
     }
-    state.nodes().for_each(|node| peers.learn_from_record(node));
     peers.learn(identity.node, &address);
     let (to_raft, raft_inbox) = unbounded_channel();
     let (to_apply, apply_inbox) = unbounded_channel();
@@ -344,6 +343,8 @@ fn run(env: Env, config: Config, address: String, ground: Ground, pool: BufferPo
         flush: to_flush.clone(),
         failure: Mutex::new(None),
     });
+    let records = shared.metadata_records();
+    records.iter().all(|record| shared.take_record(record));
     shared.gate.publish(applied.index);
     let lanes = (
         disk_io::start(&shared, "meta-log", pool.clone()),
@@ -401,10 +402,16 @@ impl Handle {
         self.shared.identity.history
     }
 
-    /// True while a leader is known and this server holds a state that is not known to be incomplete.
+    /// True while a leader is known, this server holds a state that is not known to be incomplete, and it has not lost its
+    /// vote by moving: the others would not do without it.
     pub fn is_ready(&self) -> bool {
-        let view = self.shared.view.borrow();
-        !self.shared.is_stopped() && is_ready(&view, self.node())
+        let view = self.shared.raft_view();
+        if self.shared.is_stopped() || !is_ready(&view, self.node()) {
+            return false;
+        }
+        let me = self.node().0;
+        let moves = |node: &drystone_proto::record::NodeRecord| node.voter && !node.fenced;
+        !(view.conf.learners.contains(&me) && self.shared.read().node(me).is_some_and(moves))
     }
 
     /// True while this server leads and takes commands.

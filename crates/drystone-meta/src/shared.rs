@@ -6,7 +6,7 @@ use crate::gate::Gate;
 use crate::message::{Applied, RaftView, ToFlush, ToRaft};
 use crate::metrics::Metrics;
 use crate::peers::{Peers, Transport};
-use crate::processes::Processes;
+use crate::processes::{Processes, Told};
 use crate::snapshot::Snapshots;
 use crate::states::{StateStore, States};
 use drystone_env::{Disk, Env};
@@ -79,21 +79,23 @@ impl Shared {
         self.read().nodes().filter(is_metadata).cloned().collect()
     }
 
-    /// Takes what the replicated state says of a metadata server: false if this process is over.
+    /// Takes what the replicated state says, or said, of a metadata server: false if this process is over.
     pub(crate) fn take_record(&self, record: &NodeRecord) -> bool {
-        let over = self.processes.recorded(record, self.env.clock.now());
-        over.is_none_or(|reason| {
-            self.fail(reason);
-            false
-        })
+        match self.processes.recorded(record, self.env.clock.now()) {
+            Told::Counts => self.peers.learn_from_record(record),
+            Told::Outdated => {}
+            Told::Over(reason) => {
+                self.fail(reason);
+                return false;
+            }
+        }
+        true
     }
 
     /// A membership change carries the record of the member that it adds, which counts from there on.
     pub(crate) fn take_change(&self, change: &ConfChange) {
-        if let Ok(node) = NodeRecord::decode(change.context.clone())
-            && self.take_record(&node)
-        {
-            self.peers.learn_from_record(&node);
+        if let Ok(node) = NodeRecord::decode(change.context.clone()) {
+            self.take_record(&node);
         }
     }
 

@@ -4,7 +4,7 @@
 
 use crate::leader::Health;
 use crate::message::RaftView;
-use crate::service::{MetaService, own_record, return_vote};
+use crate::service::{MetaService, own_record};
 use crate::shared::Shared;
 use drystone_env::Monotonic;
 use drystone_proto::cluster::{Join, JoinReply, Ping};
@@ -71,19 +71,6 @@ async fn feel_pulses(shared: &Arc<Shared>) {
     }
 }
 
-/// How often the state is asked which processes count.
-const PROCESSES: Duration = Duration::from_millis(500);
-
-/// Learns from the state which process of each member counts, and ends this one if it is not.
-async fn keep_to_one_process(shared: &Arc<Shared>) {
-    loop {
-        if !take_records(shared, &shared.metadata_records()) {
-            return;
-        }
-        shared.env.clock.sleep(PROCESSES).await;
-    }
-}
-
 /// As [`Shared::take_record`], of some.
 fn take_records(shared: &Shared, records: &[NodeRecord]) -> bool {
     records.iter().all(|record| shared.take_record(record))
@@ -95,8 +82,6 @@ pub(crate) fn start(shared: &Arc<Shared>, service: &Arc<MetaService>) {
     shared.spawn("meta-introduce", async move { introduce(&inner, &to).await });
     let inner = Arc::clone(shared);
     shared.spawn("meta-pulse", async move { feel_pulses(&inner).await });
-    let inner = Arc::clone(shared);
-    shared.spawn("meta-processes", async move { keep_to_one_process(&inner).await });
     let (inner, to) = (Arc::clone(shared), Arc::clone(service));
     shared.spawn("meta-steward", async move { serve_terms(&inner, &to).await });
 }
@@ -234,7 +219,7 @@ async fn serve_term(shared: &Arc<Shared>, service: &Arc<MetaService>, term: u64)
         log_time: (0, now),
     };
     while shared.office() == Some(term) {
-        return_vote(shared).await;
+        service.return_vote().await;
         raise_floor(shared, service).await;
         forget(shared, service).await;
         rounds.housekeep(shared).await;

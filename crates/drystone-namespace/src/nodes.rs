@@ -252,6 +252,7 @@ impl<S: OrderedStore> Namespace<S> {
         }
         node.draining = command.draining.unwrap_or(node.draining);
         node.fenced = command.fenced.unwrap_or(node.fenced);
+        node.voter = command.voter.unwrap_or(node.voter);
         self.put_node(cx, node);
         Ok(Outcome::default())
     }

@@ -406,6 +406,9 @@ pub struct UpdateNode {
     /// Remove it; refused while a chunk has a replica on it.
     #[prost(bool, tag = "4")]
     pub remove: bool,
+    /// It has a vote, or it was replaced and has none any more.
+    #[prost(bool, optional, tag = "5")]
+    pub voter: Option<bool>,
 }
 
 /// First command of a history: the root directory and the cluster's defaults. A second one is a no-op.

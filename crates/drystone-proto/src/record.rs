@@ -259,7 +259,7 @@ pub struct NodeRecord {
     /// Of a metadata server: drawn when its log was begun; 0: not known.
     #[prost(uint64, tag = "16")]
     pub log: u64,
-    /// Of a metadata server: it was a voter once, and is made one again if it lost that by moving.
+    /// Of a metadata server: it is a voter, or lost that by moving and is made one again. Not one that was replaced.
     #[prost(bool, tag = "17")]
     pub voter: bool,
 }

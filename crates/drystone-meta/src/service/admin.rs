@@ -125,7 +125,7 @@ impl MetaService {
         Ok(reply)
     }
 
-    async fn update_node(&self, update: UpdateNode) -> Result<(), Refused> {
+    pub(super) async fn update_node(&self, update: UpdateNode) -> Result<(), Refused> {
         let applied = self.shared.propose(Op::UpdateNode(update), None).await?;
         match Code::from_number(applied.outcome.code) {
             Some(code) => Err(refusal(code, applied.outcome.message).into()),
@@ -134,21 +134,21 @@ impl MetaService {
     }
 
     async fn replace(&self, replace: RaftReplace) -> Result<(), Refused> {
+        let _alone = self.membership.lock().await;
         let view = self.shared.raft_view();
         let refuse = |code: Code, message: String| Err(Refused::Error(refusal(code, message)));
         // One that has moved is no member for a moment, then a learner, and may not come to be more.
-        let (was_voter, is_fenced) = {
-            let state = self.shared.read();
-            let known = state.node(replace.old);
-            known.map_or((false, false), |known| (known.voter, known.fenced))
-        };
+        let was_voter = self
+            .shared
+            .read()
+            .node(replace.old)
+            .is_some_and(|node| node.voter);
         let is_voter = view.conf.voters.contains(&replace.old);
         let is_learner = view.conf.learners.contains(&replace.old);
-        let is_member = is_voter || (is_learner && was_voter);
-        if view.conf.voters.contains(&replace.new) && !is_member {
+        if view.conf.voters.contains(&replace.new) && !is_voter && !is_learner {
             return self.retire(replace.old).await;
         }
-        if !is_member && (!was_voter || is_fenced || is_learner) {
+        if !is_voter && !was_voter {
             return refuse(Code::NotFound, format!("node {} is no voter", replace.old));
         }
         if !view.conf.learners.contains(&replace.new) {
@@ -169,7 +169,9 @@ impl MetaService {
         }
         let step = |kind, node| ConfChangeStep { kind, node };
         let mut steps = vec![step(ADD_VOTER, replace.new)];
-        steps.extend(is_member.then(|| step(REMOVE, replace.old)));
+        if is_voter || is_learner {
+            steps.push(step(REMOVE, replace.old));
+        }
         let context = self
             .shared
             .read()
@@ -177,9 +179,7 @@ impl MetaService {
             .map(|node| node.encode_to_vec())
             .unwrap_or_default();
         // First: once it is no member it would ask to be one again, and might be let in before it is fenced.
-        if is_member {
-            self.retire(replace.old).await?;
-        }
+        self.fence(replace.old).await?;
         self.shared
             .propose_conf(ConfChange {
                 steps,
@@ -198,9 +198,15 @@ impl MetaService {
         Ok(())
     }
 
+    /// A voter that was replaced has no vote to get back.
+    async fn retire(&self, node: u64) -> Result<(), Refused> {
+        self.fence(node).await?;
+        self.set_voter(node, false).await
+    }
+
     /// A voter that is replaced is fenced, so that it cannot introduce itself again as a learner. One that has not told
     /// of itself yet is recorded for that, as an incarnation that nobody has.
-    async fn retire(&self, node: u64) -> Result<(), Refused> {
+    async fn fence(&self, node: u64) -> Result<(), Refused> {
         let known = self.shared.read().node(node).map(|known| known.fenced);
         if known == Some(true) {
             return Ok(());

@@ -7,7 +7,7 @@ use crate::shared::Shared;
 use drystone_env::planted::{Bug, planted};
 use drystone_proto::Message;
 use drystone_proto::cluster::{Join, JoinReply, Member};
-use drystone_proto::command::{Op, RegisterNode};
+use drystone_proto::command::{Op, RegisterNode, UpdateNode};
 use drystone_proto::raft::{ConfChange, ConfChangeStep};
 use drystone_proto::record::{NodeRecord, role};
 use drystone_raft::DropReason;
@@ -80,28 +80,6 @@ pub(super) fn caught_up(view: &RaftView, node: u64, applied: u64) -> Result<(), 
     }
 }
 
-/// A voter that lost its vote by moving gets it back once it has caught up; does nothing if there is none.
-pub(crate) async fn return_vote(shared: &Shared) {
-    let (view, applied) = (shared.raft_view(), shared.gate.applied());
-    let record = {
-        let state = shared.read();
-        let learners = view.conf.learners.iter().filter_map(|id| state.node(*id));
-        let mut moved = learners.filter(|node| node.voter && !node.fenced);
-        moved
-            .find(|node| caught_up(&view, node.id, applied).is_ok())
-            .cloned()
-    };
-    let Some(record) = record else { return };
-    let change = one_step(ADD_VOTER, record.id, Some(&record));
-    if shared.propose_conf(change).await.is_ok() {
-        tracing::info!(
-            node = record.id,
-            address = record.address,
-            "metadata server that has moved is a voter again"
-        );
-    }
-}
-
 /// A change of one member, with its record if it comes.
 fn one_step(kind: u32, node: u64, record: Option<&NodeRecord>) -> ConfChange {
     ConfChange {
@@ -131,6 +109,7 @@ impl MetaService {
         if node.roles & role::METADATA == 0 {
             return Err(refusal(Code::Invalid, format!("node {} is no metadata server", node.id)).into());
         }
+        let _alone = self.membership.lock().await;
         let (now, begun) = (
             self.shared.env.clock.now(),
             self.leader.with(&self.shared, |office| office.begun),
@@ -138,9 +117,6 @@ impl MetaService {
         let begun = begun.ok_or(Refused::NotLeader)?;
         let known = self.shared.read().node(node.id).cloned();
         let processes = &self.shared.processes;
-        if let Some(known) = &known {
-            self.shared.take_record(known);
-        }
         let place = processes
             .admit(&node, begun, now)
             .map_err(|reason| match reason {
@@ -155,13 +131,21 @@ impl MetaService {
         if is_being_replaced() {
             return Ok(());
         }
-        node.voter = self.shared.raft_view().conf.voters.contains(&node.id);
+        let is_voter = self.shared.raft_view().conf.voters.contains(&node.id);
+        let has_moved = place == Place::Other && !planted(Bug::MovedVoterVotes);
+        if has_moved && is_voter && known.is_none() {
+            let message = format!(
+                "node {} is a voter that nobody has recorded where it was",
+                node.id
+            );
+            return Err(busy(&message).into());
+        }
+        node.voter = is_voter;
         if let Some(known) = &known {
             (node.since, node.draining, node.fenced) = (known.since, known.draining, known.fenced);
             node.voter |= known.voter;
-            let has_moved = place == Place::Other && !planted(Bug::MovedVoterVotes);
             if has_moved && known.incarnation == node.incarnation {
-                self.remove_moved(known).await?;
+                self.remove_moved(node.id).await?;
             }
         }
         if known.as_ref() != Some(&node) {
@@ -174,9 +158,10 @@ impl MetaService {
                 return Err(refusal(code, registered.outcome.message).into());
             }
         }
-        // Before it is a member again: what its predecessor still acknowledges must not be taken for its own.
-        processes.recorded(&node, now);
-        self.shared.peers.learn_from_record(&node);
+        if has_moved {
+            // The one before may have asked as well, in a call that was given up: what it acknowledges is not known here.
+            self.remove_moved(node.id).await?;
+        }
         let conf = self.shared.raft_view().conf;
         if conf.voters.contains(&node.id) || conf.learners.contains(&node.id) {
             return Ok(());
@@ -199,15 +184,58 @@ impl MetaService {
         Ok(())
     }
 
+    /// Puts down whether a node has a vote, or had one and is to get it back.
+    pub(super) async fn set_voter(&self, node: u64, voter: bool) -> Result<(), Refused> {
+        if self
+            .shared
+            .read()
+            .node(node)
+            .is_none_or(|known| known.voter == voter)
+        {
+            return Ok(());
+        }
+        self.update_node(UpdateNode {
+            node,
+            voter: Some(voter),
+            ..UpdateNode::default()
+        })
+        .await
+    }
+
     pub(super) async fn record(&self, node: NodeRecord) -> Result<Applied, DropReason> {
         let register = Op::RegisterNode(RegisterNode { node: Some(node) });
         self.shared.propose(register, None).await
     }
 
+    /// A voter that lost its vote by moving gets it back once it has caught up; does nothing if there is none, or if
+    /// something else is going on.
+    pub(crate) async fn return_vote(&self) {
+        let Ok(_alone) = self.membership.try_lock() else {
+            return;
+        };
+        let (view, applied) = (self.shared.raft_view(), self.shared.gate.applied());
+        let record = {
+            let state = self.shared.read();
+            let learners = view.conf.learners.iter().filter_map(|id| state.node(*id));
+            let mut moved = learners.filter(|node| node.voter && !node.fenced);
+            moved
+                .find(|node| caught_up(&view, node.id, applied).is_ok())
+                .cloned()
+        };
+        let Some(record) = record else { return };
+        let change = one_step(ADD_VOTER, record.id, Some(&record));
+        if self.shared.propose_conf(change).await.is_ok() {
+            tracing::info!(
+                node = record.id,
+                address = record.address,
+                "metadata server that has moved is a voter again"
+            );
+        }
+    }
+
     /// Removes a member that is silent where it is known to be and speaks somewhere else. Raft trusts a member to
     /// remember its votes and what it acknowledged, and two processes that may forget each other's are two members.
-    async fn remove_moved(&self, known: &NodeRecord) -> Result<(), Refused> {
-        let node = known.id;
+    async fn remove_moved(&self, node: u64) -> Result<(), Refused> {
         let view = self.shared.raft_view();
         let voters = &view.conf.voters;
         let is_voter = voters.contains(&node);
@@ -221,12 +249,8 @@ impl MetaService {
             return Err(busy(&message).into());
         }
         // Whoever leads next must know that it had a vote.
-        if is_voter && !known.voter {
-            let voter = NodeRecord {
-                voter: true,
-                ..known.clone()
-            };
-            self.record(voter).await?;
+        if is_voter {
+            self.set_voter(node, true).await?;
         }
         self.shared.propose_conf(one_step(REMOVE, node, None)).await?;
         tracing::warn!(

@@ -11,7 +11,7 @@ mod mutate;
 mod read;
 mod server;
 
-pub(crate) use join::{own_record, return_vote};
+pub(crate) use join::own_record;
 
 use crate::leader::Leader;
 use crate::shared::Shared;
@@ -38,6 +38,8 @@ pub(crate) struct MetaService {
     pub(crate) shared: Arc<Shared>,
     pub(crate) leader: Leader,
     identity: ServerIdentity,
+    /// Members come, go and move one after the other. What was on its way when a call was given up still comes.
+    membership: tokio::sync::Mutex<()>,
 }
 
 /// Why a request was not answered as leader.
@@ -92,6 +94,7 @@ impl MetaService {
             software: SOFTWARE.to_owned(),
         };
         Self {
+            membership: tokio::sync::Mutex::default(),
             leader: Leader::new(&shared),
             shared,
             identity,
