@@ -78,7 +78,7 @@ async fn apply(shared: &Arc<Shared>, mut entries: Vec<Work>) -> Result<(), Strin
             (AppliedState::of(&state), state.overlay_bytes())
         };
         // Whoever sees the index hears whom the state names.
-        if !records.iter().all(|record| shared.take_record(record)) {
+        if !shared.take_records(&records) {
             return Ok(());
         }
         shared.gate.publish(applied.index);
@@ -155,7 +155,7 @@ fn install(shared: &Arc<Shared>, meta: &SnapshotMeta) -> Result<(), String> {
     let applied = AppliedState::of(&state);
     let index = applied.index;
     // Before the membership that comes with it is in force.
-    if !state.nodes().all(|node| shared.take_record(node)) {
+    if !shared.take_records(state.nodes()) {
         return Ok(());
     }
     *shared.write() = state;

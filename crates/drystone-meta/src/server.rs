@@ -8,7 +8,7 @@ use crate::message::{AppliedState, RaftView, ToFlush, ToRaft};
 use crate::metrics::Metrics;
 use crate::peers::{Peers, Transport};
 use crate::processes::{Process, Processes};
-use crate::service::{Front, MetaService};
+use crate::service::{Front, MetaService, awaits_vote};
 use crate::shared::{Shared, State, Threads, lock};
 use crate::snapshot::{Snapshots, settings_of};
 use crate::states::{FjallStates, OpenFailure, StateStore, States};
@@ -343,8 +343,7 @@ fn run(env: Env, config: Config, address: String, ground: Ground, pool: BufferPo
         flush: to_flush.clone(),
         failure: Mutex::new(None),
     });
-    let records = shared.metadata_records();
-    records.iter().all(|record| shared.take_record(record));
+    shared.take_records(shared.read().nodes());
     shared.gate.publish(applied.index);
     let lanes = (
         disk_io::start(&shared, "meta-log", pool.clone()),
@@ -410,8 +409,7 @@ impl Handle {
             return false;
         }
         let me = self.node().0;
-        let moves = |node: &drystone_proto::record::NodeRecord| node.voter && !node.fenced;
-        !(view.conf.learners.contains(&me) && self.shared.read().node(me).is_some_and(moves))
+        !(view.conf.learners.contains(&me) && self.shared.read().node(me).is_some_and(awaits_vote))
     }
 
     /// True while this server leads and takes commands.

@@ -79,8 +79,14 @@ impl Shared {
         self.read().nodes().filter(is_metadata).cloned().collect()
     }
 
-    /// Takes what the replicated state says, or said, of a metadata server: false if this process is over.
-    pub(crate) fn take_record(&self, record: &NodeRecord) -> bool {
+    /// Takes what the replicated state says of metadata servers, up to where it says that this process is over: then
+    /// false.
+    pub(crate) fn take_records<'a>(&self, records: impl IntoIterator<Item = &'a NodeRecord>) -> bool {
+        records.into_iter().all(|record| self.take_record(record))
+    }
+
+    /// Takes what it says, or said, of one.
+    fn take_record(&self, record: &NodeRecord) -> bool {
         match self.processes.recorded(record, self.env.clock.now()) {
             Told::Counts => self.peers.learn_from_record(record),
             Told::Outdated => {}

@@ -71,11 +71,6 @@ async fn feel_pulses(shared: &Arc<Shared>) {
     }
 }
 
-/// As [`Shared::take_record`], of some.
-fn take_records(shared: &Shared, records: &[NodeRecord]) -> bool {
-    records.iter().all(|record| shared.take_record(record))
-}
-
 /// Starts the tasks.
 pub(crate) fn start(shared: &Arc<Shared>, service: &Arc<MetaService>) {
     let (inner, to) = (Arc::clone(shared), Arc::clone(service));
@@ -154,7 +149,7 @@ async fn ask_members(shared: &Arc<Shared>, record: &NodeRecord, me: NodeId) -> b
         {
             Ok(answer) => {
                 // Of a voter that has moved since this one was here, and leads, nothing else can tell.
-                if !take_records(shared, &answer.body.records) {
+                if !shared.take_records(&answer.body.records) {
                     return false;
                 }
                 for member in answer.body.members {

@@ -1,18 +1,16 @@
 //! The cluster at a glance, and operators' decisions.
 
 use super::forward::{Place, came_from_metadata};
-use super::join::{ADD_VOTER, REMOVE, caught_up, members};
+use super::join::{ADD_VOTER, REMOVE, caught_up, change, members};
 use super::mutate::{inline_voters, policy_of};
 use super::{MetaService, Refused};
 use crate::message::ToRaft;
 use bytes::Bytes;
-use drystone_proto::Message;
 use drystone_proto::cluster::{
     AdminOp, AdminReply, AdminRequest, ClusterInfo, ClusterInfoRequest, ClusterStatus, RaftReplace,
     ServerStatus,
 };
 use drystone_proto::command::{Op, ReleaseDeletion, UpdateNode};
-use drystone_proto::raft::{ConfChange, ConfChangeStep};
 use drystone_proto::record::{NodeRecord, role};
 use drystone_raft::{DropReason, Input};
 use drystone_rpc::{Reply, Request, refusal};
@@ -167,26 +165,14 @@ impl MetaService {
                 ),
             );
         }
-        let step = |kind, node| ConfChangeStep { kind, node };
-        let mut steps = vec![step(ADD_VOTER, replace.new)];
+        let mut steps = vec![(ADD_VOTER, replace.new)];
         if is_voter || is_learner {
-            steps.push(step(REMOVE, replace.old));
+            steps.push((REMOVE, replace.old));
         }
-        let context = self
-            .shared
-            .read()
-            .node(replace.new)
-            .map(|node| node.encode_to_vec())
-            .unwrap_or_default();
+        let change = change(&steps, self.shared.read().node(replace.new));
         // First: once it is no member it would ask to be one again, and might be let in before it is fenced.
         self.fence(replace.old).await?;
-        self.shared
-            .propose_conf(ConfChange {
-                steps,
-                context: context.into(),
-                transition: 0,
-            })
-            .await?;
+        self.shared.propose_conf(change).await?;
         // Until the joint configuration is left, the old majority is needed too.
         let mut view = self.shared.view.subscribe();
         let left = view.wait_for(|view| view.conf.voters_outgoing.is_empty() || view.office.is_none());

@@ -80,10 +80,16 @@ pub(super) fn caught_up(view: &RaftView, node: u64, applied: u64) -> Result<(), 
     }
 }
 
-/// A change of one member, with its record if it comes.
-fn one_step(kind: u32, node: u64, record: Option<&NodeRecord>) -> ConfChange {
+/// True of a learner that lost its vote by moving and gets it back.
+pub(crate) fn awaits_vote(learner: &NodeRecord) -> bool {
+    learner.voter && !learner.fenced
+}
+
+/// A change by these steps, each a kind and a node, with the record of the one that comes.
+pub(super) fn change(steps: &[(u32, u64)], record: Option<&NodeRecord>) -> ConfChange {
+    let step = |&(kind, node): &(u32, u64)| ConfChangeStep { kind, node };
     ConfChange {
-        steps: vec![ConfChangeStep { kind, node }],
+        steps: steps.iter().map(step).collect(),
         context: record.map(|node| node.encode_to_vec()).unwrap_or_default().into(),
         transition: 0,
     }
@@ -174,7 +180,7 @@ impl MetaService {
             );
             return Err(refusal(Code::Stranger, message).into());
         }
-        let change = one_step(ADD_LEARNER, node.id, Some(&node));
+        let change = change(&[(ADD_LEARNER, node.id)], Some(&node));
         self.shared.propose_conf(change).await?;
         tracing::info!(
             node = node.id,
@@ -217,13 +223,13 @@ impl MetaService {
         let record = {
             let state = self.shared.read();
             let learners = view.conf.learners.iter().filter_map(|id| state.node(*id));
-            let mut moved = learners.filter(|node| node.voter && !node.fenced);
+            let mut moved = learners.filter(|node| awaits_vote(node));
             moved
                 .find(|node| caught_up(&view, node.id, applied).is_ok())
                 .cloned()
         };
         let Some(record) = record else { return };
-        let change = one_step(ADD_VOTER, record.id, Some(&record));
+        let change = change(&[(ADD_VOTER, record.id)], Some(&record));
         if self.shared.propose_conf(change).await.is_ok() {
             tracing::info!(
                 node = record.id,
@@ -252,7 +258,7 @@ impl MetaService {
         if is_voter {
             self.set_voter(node, true).await?;
         }
-        self.shared.propose_conf(one_step(REMOVE, node, None)).await?;
+        self.shared.propose_conf(change(&[(REMOVE, node)], None)).await?;
         tracing::warn!(
             node,
             is_voter,

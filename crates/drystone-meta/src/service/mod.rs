@@ -11,7 +11,7 @@ mod mutate;
 mod read;
 mod server;
 
-pub(crate) use join::own_record;
+pub(crate) use join::{awaits_vote, own_record};
 
 use crate::leader::Leader;
 use crate::shared::Shared;

@@ -9,6 +9,7 @@ use drystone_env::{Rng, SeededRng};
 use drystone_identity::{Identity, Role};
 use drystone_proto::grant::ClusterKey;
 use drystone_types::{ClusterId, DiskId, DiskRef, HistoryId, Incarnation, NodeId};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 impl Cluster {
@@ -100,7 +101,7 @@ impl Cluster {
             clones: Vec::new(),
             chunk_disks,
             twins: Vec::new(),
-            copies: Vec::new(),
+            copies: BTreeMap::new(),
             wiped: Vec::new(),
             harmed: Default::default(),
             identity,

@@ -13,6 +13,7 @@ use crate::states::SimStates;
 use drystone_env::sim::world::HostId;
 use drystone_env::sim::{SimDisk, World};
 use drystone_identity::Identity;
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
@@ -83,8 +84,8 @@ pub struct Cluster {
     pub chunk_disks: Arc<Mutex<Vec<SimDisk>>>,
     /// Copies of metadata servers that run beside them, each with the number of the original.
     pub twins: Vec<(usize, MetaNode)>,
-    /// What somebody copied of a metadata server, with its number.
-    pub copies: Vec<(usize, SimDisk, SimStates)>,
+    /// What somebody copied of metadata servers, by number.
+    pub copies: BTreeMap<usize, (SimDisk, SimStates)>,
     /// Metadata servers that were wiped and started under their old ids.
     pub wiped: Vec<usize>,
     /// A chunk server was made to lose or garble something.

@@ -4,6 +4,7 @@ use super::{Cluster, DISK_HALF, MetaNode, Node};
 use crate::sometimes::sometimes;
 use crate::states::SimStates;
 use crate::trace;
+use drystone_env::sim::SimDisk;
 use drystone_env::{Rng, SeededRng};
 
 /// More than a server starts in a run.
@@ -18,13 +19,14 @@ impl Cluster {
         }
         let name = format!("twin-of-meta-{at}");
         trace::name_host(&name);
-        let original = &mut self.metas[at];
         // The two may fence each other; which of them is the server nobody can tell.
-        original.retired = true;
+        self.metas[at].retired = true;
+        let host = self.world.add_host(&name);
+        let (disk, states) = self.fork_meta(at, rng);
         let twin = MetaNode {
-            host: self.world.add_host(&name),
-            disk: original.disk.fork(rng.next_u64()),
-            states: original.states.fork(rng.next_u64()),
+            host,
+            disk,
+            states,
             handle: Default::default(),
             ended: Default::default(),
             damaged: true,
@@ -41,28 +43,28 @@ impl Cluster {
         });
     }
 
+    /// What is in a metadata server's directory now.
+    fn fork_meta(&self, at: usize, rng: &mut SeededRng) -> (SimDisk, SimStates) {
+        let node = &self.metas[at];
+        (node.disk.fork(rng.next_u64()), node.states.fork(rng.next_u64()))
+    }
+
     /// Somebody copies a metadata server's directory.
     pub fn copy_meta(&mut self, at: usize, rng: &mut SeededRng) {
-        let node = &self.metas[at];
-        let copy = (
-            at,
-            node.disk.fork(rng.next_u64()),
-            node.states.fork(rng.next_u64()),
-        );
-        self.copies.push(copy);
+        let copy = self.fork_meta(at, rng);
+        self.copies.insert(at, copy);
     }
 
     /// A metadata server's host is gone. Its directory, or the copy that was made of it, is started on another one, as
     /// often as it takes: an old copy is refused until it has counted more boots than the original.
     pub fn move_meta(&mut self, at: usize, rng: &mut SeededRng) {
         self.stop(Node::Meta(at), false);
-        if self.copies.is_empty() {
-            self.copy_meta(at, rng);
-        } else {
-            sometimes("an older copy takes the place of a voter");
-        }
-        let Some((at, disk, states)) = self.copies.pop() else {
-            return;
+        let (disk, states) = match self.copies.remove(&at) {
+            Some(copy) => {
+                sometimes("an older copy takes the place of a voter");
+                copy
+            }
+            None => self.fork_meta(at, rng),
         };
         let name = format!("meta-{at}-elsewhere");
         trace::name_host(&name);

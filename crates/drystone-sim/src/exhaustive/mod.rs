@@ -45,31 +45,27 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_seal_without_any_of_its_rules_does_harm() {
-        for rule in SealRule::ALL {
-            let fault = explore(&Seal::new(2).without(rule)).err();
+    /// Leaves out each rule: the search must find the harm.
+    fn each_is_needed<R: Copy + std::fmt::Debug, M: Model>(rules: &[R], without: impl Fn(R) -> M) {
+        for rule in rules {
+            let fault = explore(&without(*rule)).err();
             let fault = fault.unwrap_or_else(|| panic!("{rule:?} is not needed"));
             assert!(!fault.steps.is_empty(), "{rule:?}: {fault}");
         }
+    }
+
+    #[test]
+    fn a_seal_without_any_of_its_rules_does_harm() {
+        each_is_needed(&SealRule::ALL, |rule| Seal::new(2).without(rule));
     }
 
     #[test]
     fn a_voter_that_moves_without_any_of_the_rules_does_harm() {
-        for rule in VoterRule::ALL {
-            let fault = explore(&Voter::new().without(rule)).err();
-            let fault = fault.unwrap_or_else(|| panic!("{rule:?} is not needed"));
-            println!("{rule:?}: {fault}");
-            assert!(!fault.steps.is_empty(), "{rule:?}: {fault}");
-        }
+        each_is_needed(&VoterRule::ALL, |rule| Voter::new().without(rule));
     }
 
     #[test]
     fn deletion_without_any_of_its_rules_does_harm() {
-        for rule in FloorRule::ALL {
-            let fault = explore(&Floor::new().without(rule)).err();
-            let fault = fault.unwrap_or_else(|| panic!("{rule:?} is not needed"));
-            assert!(!fault.steps.is_empty(), "{rule:?}: {fault}");
-        }
+        each_is_needed(&FloorRule::ALL, |rule| Floor::new().without(rule));
     }
 }

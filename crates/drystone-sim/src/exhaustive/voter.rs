@@ -382,10 +382,6 @@ impl Model for Voter {
         }
     }
 
-    fn unnamed(&self, state: State) -> State {
-        state
-    }
-
     fn fault(&self, state: &State) -> Option<&'static str> {
         let lost = state.processes.iter().any(|process| {
             let mut known = process

@@ -20,7 +20,7 @@ const ATTEMPTS: u32 = 15;
 /// Every chunk server is alive, but for those that need not be; `voters` are there and vote, and so does every other
 /// metadata server that is there and that nobody has to decide about.
 pub(super) async fn servers(client: &Client, env: &Env, work: &Work, excused: &[u64], voters: &[u64]) {
-    let (mut missing, mut members) = (Vec::new(), Vec::new());
+    let mut missing = Vec::new();
     for _ in 0..ALIVE {
         missing.clear();
         match client.status().await {
@@ -31,13 +31,12 @@ pub(super) async fn servers(client: &Client, env: &Env, work: &Work, excused: &[
                     .filter_map(|server| Some((server.node?.id, server.state)));
                 missing.extend(nodes.filter(|(node, state)| state != "alive" && !excused.contains(node)));
                 missing.extend(not_voting(&status.members, voters));
-                members = status.members;
+                if missing.is_empty() {
+                    note_moved(&status.members, work);
+                    return;
+                }
             }
             Err(error) => missing.push((0, error.to_string())),
-        }
-        if missing.is_empty() {
-            note_moved(&members, work);
-            return;
         }
         env.clock.sleep(Duration::from_secs(1)).await;
     }
