@@ -17,6 +17,7 @@ pub mod planted;
 pub mod rng;
 pub mod sim;
 pub mod spawn;
+pub mod sync;
 
 pub use buffer::{BufferMut, BufferPool};
 pub use clock::{Clock, Monotonic, WallTime};
