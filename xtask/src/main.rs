@@ -3,12 +3,14 @@
 mod chaos;
 mod docs;
 mod fuzz;
+mod licences;
+mod output;
 mod schema;
 mod sim;
 mod steps;
 mod tidy;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
@@ -72,11 +74,7 @@ fn target() -> PathBuf {
 /// Runs a command in the root, showing it first.
 fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
     println!("$ {program} {}", arguments.join(" "));
-    let status = Command::new(program)
-        .args(arguments)
-        .current_dir(root())
-        .status()
-        .with_context(|| format!("cannot start {program}"))?;
+    let status = output::shown(Command::new(program).args(arguments).current_dir(root()))?;
     if !status.success() {
         bail!("{program} {} ended with {status}", arguments.join(" "));
     }

@@ -2,12 +2,14 @@
 //!
 //! A seed is one thread, so the seeds are dealt to several processes of `drystone-sim`; what they counted is summed.
 
-use crate::{root, run, target};
+use crate::{output, root, run, target};
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::ScopedJoinHandle;
+use std::time::Instant;
 
 /// Processes at once: each holds a cluster in memory.
 const PROCESSES: u64 = 2;
@@ -82,6 +84,42 @@ impl Counts {
     }
 }
 
+/// How many seeds all processes have ended.
+struct Progress {
+    seeds: u64,
+    done: AtomicU64,
+    /// Seconds since `begun` when it was told last.
+    told: AtomicU64,
+    begun: Instant,
+}
+
+impl Progress {
+    fn new(seeds: u64) -> Self {
+        Self {
+            seeds,
+            done: AtomicU64::new(0),
+            told: AtomicU64::new(0),
+            begun: output::now(),
+        }
+    }
+
+    /// Counts one, and tells how far it is every 15 s.
+    fn seed_done(&self) {
+        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        let elapsed = self.begun.elapsed();
+        let told = self.told.load(Ordering::Relaxed);
+        if elapsed.as_secs() >= told + 15
+            && self
+                .told
+                .compare_exchange(told, elapsed.as_secs(), Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        {
+            println!("   {done} of {} seeds in {}", self.seeds, output::time(elapsed));
+            output::printed();
+        }
+    }
+}
+
 fn number(name: &str, value: Option<&&str>) -> anyhow::Result<u64> {
     let value = value.with_context(|| format!("{name} needs a number"))?;
     value
@@ -134,10 +172,11 @@ pub fn seeds(arguments: &[&str]) -> anyhow::Result<()> {
     };
     let commands: Vec<Command> = (0..PROCESSES).filter_map(part).collect();
     let mut all = Counts::default();
+    let progress = Progress::new(count);
     std::thread::scope(|scope| -> anyhow::Result<()> {
         let parts: Vec<ScopedJoinHandle<'_, anyhow::Result<Counts>>> = commands
             .into_iter()
-            .map(|command| scope.spawn(move || counted(command)))
+            .map(|command| scope.spawn(|| counted(command, &progress)))
             .collect();
         for part in parts {
             all.add(
@@ -176,7 +215,7 @@ fn check(command: &mut Command, counts: &str) -> anyhow::Result<()> {
 }
 
 /// Runs one process; what it says of failures is shown as it comes.
-fn counted(mut command: Command) -> anyhow::Result<Counts> {
+fn counted(mut command: Command, progress: &Progress) -> anyhow::Result<Counts> {
     let mut counts = Counts::default();
     let mut child = command
         .stdout(Stdio::piped())
@@ -186,6 +225,10 @@ fn counted(mut command: Command) -> anyhow::Result<Counts> {
     let output = child.stdout.take().context("its output is not piped")?;
     for line in BufReader::new(output).lines() {
         let line = line.context("cannot read what the simulator says")?;
+        if line == "seed done" {
+            progress.seed_done();
+            continue;
+        }
         if let Some(seed) = line
             .strip_prefix("seed ")
             .and_then(|rest| rest.split_once(" FAILED"))

@@ -1,8 +1,9 @@
 //! `cargo xtask test`: one list of steps, each of which passes, fails or is skipped with a reason.
 
-use crate::{root, run, schema, sim, target, tidy};
+use crate::{licences, output, root, run, schema, sim, target, tidy};
 use anyhow::{Context, bail};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// Debian packages that some test needs, and the program that tells whether it is there.
 const PACKAGES: &[(&str, &str)] = &[("curl", "curl"), ("python3-venv", "python3")];
@@ -26,6 +27,10 @@ const STEPS: &[Step] = &[
     Step {
         name: "tidy",
         what: tidy::run,
+    },
+    Step {
+        name: "licences",
+        what: licences::check,
     },
     Step {
         name: "lint",
@@ -89,20 +94,20 @@ fn system() -> anyhow::Result<()> {
         "$ DRYSTONE_BINARY={} cargo test --package drystone-system -- --test-threads 1",
         binary.display()
     );
-    let status = Command::new("cargo")
-        .args([
-            "test",
-            "--package",
-            "drystone-system",
-            "--locked",
-            "--",
-            "--test-threads",
-            "1",
-        ])
-        .env("DRYSTONE_BINARY", &binary)
-        .current_dir(root())
-        .status()
-        .context("cannot start cargo")?;
+    let status = output::shown(
+        Command::new("cargo")
+            .args([
+                "test",
+                "--package",
+                "drystone-system",
+                "--locked",
+                "--",
+                "--test-threads",
+                "1",
+            ])
+            .env("DRYSTONE_BINARY", &binary)
+            .current_dir(root()),
+    )?;
     if !status.success() {
         bail!("the system tests ended with {status}");
     }
@@ -179,6 +184,7 @@ pub fn test(arguments: &[&str]) -> anyhow::Result<()> {
         }
     }
     let skipped = install()?;
+    let mut times = Vec::new();
     for step in STEPS
         .iter()
         .filter(|step| only.is_none_or(|name| name == step.name))
@@ -187,8 +193,15 @@ pub fn test(arguments: &[&str]) -> anyhow::Result<()> {
             continue;
         }
         println!("\n== {} ==", step.name);
-        (step.what)().with_context(|| format!("step {}", step.name))?;
+        let begun = output::now();
+        let result = output::watched(step.name, step.what);
+        times.push((step.name, begun.elapsed(), result.is_ok()));
+        if result.is_err() {
+            table(&times);
+        }
+        result.with_context(|| format!("step {}", step.name))?;
     }
+    table(&times);
     if skipped.is_empty() {
         println!("\nall steps passed, nothing was skipped");
         return Ok(());
@@ -202,4 +215,15 @@ pub fn test(arguments: &[&str]) -> anyhow::Result<()> {
         "{} things were skipped (--allow-skips accepts that)",
         skipped.len()
     )
+}
+
+/// What each step took.
+fn table(times: &[(&str, Duration, bool)]) {
+    println!("\n{:<10} {:>14}  result", "step", "time");
+    for (name, took, passed) in times {
+        let result = if *passed { "passed" } else { "FAILED" };
+        println!("{name:<10} {:>14}  {result}", output::time(*took));
+    }
+    let all = times.iter().map(|(_, took, _)| *took).sum();
+    println!("{:<10} {:>14}", "all", output::time(all));
 }

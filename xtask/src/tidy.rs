@@ -1,5 +1,7 @@
 //! `cargo xtask tidy`: what the architecture forbids, checked against the manifests and the sources.
 
+mod circles;
+
 use crate::root;
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
@@ -73,6 +75,14 @@ const ABSENCES: &[(&[&str], &[&str], &str)] = &[
     ),
 ];
 
+/// Crates in which no two files import each other.
+const WITHOUT_CIRCLES: &[&str] = &[
+    "drystone-meta",
+    "drystone-chunk",
+    "drystone-client",
+    "drystone-store",
+];
+
 /// Checks everything and reports every fault.
 pub fn run() -> anyhow::Result<()> {
     let mut faults = Vec::new();
@@ -80,6 +90,9 @@ pub fn run() -> anyhow::Result<()> {
     planted(&mut faults)?;
     if let Err(fault) = crate::docs::check() {
         faults.push(fault.to_string());
+    }
+    for name in WITHOUT_CIRCLES {
+        circles::check(name, &root().join("crates").join(name).join("src"), &mut faults)?;
     }
     for (crates, words, why) in ABSENCES {
         for name in *crates {

@@ -115,6 +115,10 @@ fn main() -> ExitCode {
         if args.digest {
             println!("seed {seed} digest {}", report.digest);
         }
+        if args.part {
+            // Counted by who started this process.
+            println!("seed done");
+        }
         if !report.violations.is_empty() {
             failed.push(seed);
             print(args.scenario, &report, count == 1 && !args.verbose && !args.part);
