@@ -1,6 +1,6 @@
 //! Who may write what: checks of the leader's signed permissions. Pure.
 
-use crate::chain::refusal;
+use crate::chain::core::refusal;
 use bytes::Bytes;
 use drystone_env::WallTime;
 use drystone_proto::cluster::ErrorReply;

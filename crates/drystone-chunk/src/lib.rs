@@ -7,38 +7,29 @@
 //! files, names or the namespace's commands; a disk fails alone.
 //!
 //! Read [`config`], then [`server`] (how the parts are put together), [`chain`] (the protocol core of one chunk at
-//! one hop), `append` (the shell around it), `runner` (the thread of one disk), `service` (what each request does),
-//! `member` (registration, heartbeat, delete orders), `missed` (a start on disks that missed some boots).
+//! one hop, and the shell around it), `disk` (the thread of one disk), `service` (what each request does), `member`
+//! (registration, heartbeat, delete orders, a start on disks that missed some boots).
 
 #![allow(
     clippy::result_large_err,
     reason = "an error reply is moved once per failed request; boxing it would only hide that"
 )]
 
-mod append;
-mod budget;
-mod cache;
 pub mod chain;
 mod changes;
 pub mod config;
-mod copy;
-mod directory;
+mod disk;
 pub mod error;
 mod grants;
-mod load;
 mod member;
+mod memory;
 mod metrics;
-mod missed;
 mod node;
-mod ops;
-mod orders;
-mod read;
-mod runner;
 pub mod server;
 mod service;
 
 pub use config::{Config, ConfigFaults};
-pub use directory::DataDirectory;
+pub use disk::directory::DataDirectory;
 pub use error::{DiskFault, StartError, StopReason};
 pub use server::{ChunkServer, DiskReport, Handle};
 

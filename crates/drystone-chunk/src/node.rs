@@ -1,17 +1,17 @@
 //! What the tasks of one chunk server share.
 
-use crate::append::Chains;
-use crate::budget::Budget;
-use crate::cache::Cache;
-use crate::chain::refusal;
+use crate::chain::append::Chains;
+use crate::chain::core::refusal;
 use crate::changes::Changes;
 use crate::config::Config;
+use crate::disk::ops::Sealed;
+use crate::disk::runner::DiskRunner;
 use crate::error::{DiskFault, StopReason};
 use crate::grants::Gate;
 use crate::member::Pulse;
+use crate::memory::budget::Budget;
+use crate::memory::cache::Cache;
 use crate::metrics::Metrics;
-use crate::ops::Sealed;
-use crate::runner::DiskRunner;
 use drystone_env::{Disk, Env};
 use drystone_identity::Identity;
 use drystone_proto::cluster::ErrorReply;

@@ -1,11 +1,11 @@
 //! Puts a chunk server together: directories, stores, listener, registration; and takes it apart again.
 
 use crate::config::Config;
-use crate::directory::{self, Crew, DataDirectory};
+use crate::disk::directory::{self, Crew, DataDirectory};
+use crate::disk::runner::DiskRunner;
 use crate::error::{DiskFault, StartError, StopReason};
 use crate::member::Member;
 use crate::node::{DiskEntry, Node, SharedNode, Standing};
-use crate::runner::DiskRunner;
 use crate::service::ChunkService;
 use drystone_env::{BufferPool, Env, Rng};
 use drystone_rpc::{ChannelOptions, Channels, ServerHandle, ServerOptions, serve};
@@ -131,7 +131,7 @@ async fn open_disks(
         .into_iter()
         .map(|member| {
             let (disk, me) = (Arc::clone(&member.directory.disk), member.me);
-            let (store_config, pool) = (crate::ops::store_config(config), pool.clone());
+            let (store_config, pool) = (crate::disk::ops::store_config(config), pool.clone());
             let name = format!("open-{}", me.disk);
             // The thread starts now; the future only waits for it.
             let (sender, receiver) = tokio::sync::oneshot::channel();

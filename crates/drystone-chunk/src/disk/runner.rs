@@ -5,8 +5,8 @@
 //! beyond that (`busy`); completions are bounded by what the store has asked for. When the store thread ends, by
 //! closing or by a programmer's error, everything queued is dropped and every waiting request learns it.
 
-use crate::budget::{Budget, ReadBudget};
-use crate::load::Load;
+use crate::disk::load::Load;
+use crate::memory::budget::{Budget, ReadBudget};
 use bytes::Bytes;
 use drystone_env::{BufferPool, Clock, Env, IoCompletion, IoOp, IoRequest, Monotonic};
 use drystone_store::{Input, Output, Reply, RequestId, Store, StoreError};

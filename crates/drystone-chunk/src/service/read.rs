@@ -4,11 +4,11 @@
 //! Memory for answers is taken in turn from the disk's own budget, so that a disk that
 //! hangs holds up its own readers alone, and given back when the answer has left.
 
-use crate::budget::hold;
-use crate::cache::{BLOCK, Block, ReplicaKey};
-use crate::chain::refusal;
+use crate::chain::core::refusal;
+use crate::disk::ops::ReadDone;
+use crate::memory::budget::hold;
+use crate::memory::cache::{BLOCK, Block, ReplicaKey};
 use crate::node::SharedNode;
-use crate::ops::ReadDone;
 use drystone_proto::Priority;
 use drystone_proto::cluster::ErrorReply;
 use drystone_proto::data::{Read, ReadReply};

@@ -1,8 +1,12 @@
 //! What the wire asks of a chunk server, by kind.
 
-use crate::append::append;
+mod copy;
+mod read;
+pub(crate) mod replica;
+
+use crate::chain::append::append;
 use crate::node::{Node, SharedNode};
-use crate::{copy, orders, read};
+
 use drystone_env::BoxFuture;
 use drystone_proto::cluster::{ErrorReply, Hello, HelloReply, Ping};
 use drystone_proto::{Kind, Message};
@@ -52,12 +56,12 @@ impl Service for ChunkService {
                 let reply = Reply::from_result(request.decode::<Ping>());
                 Box::pin(std::future::ready(reply))
             }
-            Kind::Finish => answer(node, "finish", |node| orders::finish(node, request)),
-            Kind::ChunkStatus => answer(node, "status", |node| orders::status(node, request)),
-            Kind::Fence => answer(node, "fence", |node| orders::fence(node, request)),
-            Kind::Seal => answer(node, "seal", |node| orders::seal(node, request)),
-            Kind::Delete => answer(node, "delete", |node| orders::delete(node, request)),
-            Kind::ListChunks => answer(node, "list", |node| orders::list(node, request)),
+            Kind::Finish => answer(node, "finish", |node| replica::finish(node, request)),
+            Kind::ChunkStatus => answer(node, "status", |node| replica::status(node, request)),
+            Kind::Fence => answer(node, "fence", |node| replica::fence(node, request)),
+            Kind::Seal => answer(node, "seal", |node| replica::seal(node, request)),
+            Kind::Delete => answer(node, "delete", |node| replica::delete(node, request)),
+            Kind::ListChunks => answer(node, "list", |node| replica::list(node, request)),
             Kind::CopyPrefix => answer(node, "copy", |node| copy::copy_prefix(node, request)),
             other => {
                 let reply = Reply::refuse(Code::NotSupported, format!("{other:?} is not for a chunk server"));

@@ -1,8 +1,8 @@
 //! The words of the wire in the words of the store, and back.
 
-use crate::chain::refusal;
+use crate::chain::core::refusal;
 use crate::config::Config;
-use crate::runner::{Answer, DiskRunner, NotTaken, Usage};
+use crate::disk::runner::{Answer, DiskRunner, NotTaken, Usage};
 use bytes::Bytes;
 use drystone_proto::cluster::{DiskLoad, ErrorReply};
 use drystone_proto::command::Receipt;

@@ -1,10 +1,10 @@
 //! Finish, status and list, and the leader's signed orders: fence, seal, delete.
 
-use crate::cache::ReplicaKey;
-use crate::chain::refusal;
+use crate::chain::core::refusal;
+use crate::disk::runner::DiskRunner;
 use crate::grants::Permit;
+use crate::memory::cache::ReplicaKey;
 use crate::node::{Node, SharedNode};
-use crate::runner::DiskRunner;
 use drystone_env::Monotonic;
 use drystone_proto::cluster::{Empty, ErrorReply};
 use drystone_proto::data::{
@@ -164,7 +164,7 @@ pub(crate) async fn execute(node: &Node, orders: Vec<DeleteOrder>, until: Option
     codes
 }
 
-fn begin_delete(node: &Node, order: &DeleteOrder) -> Result<crate::ops::Pending<()>, ErrorReply> {
+fn begin_delete(node: &Node, order: &DeleteOrder) -> Result<crate::disk::ops::Pending<()>, ErrorReply> {
     let identity = &node.identity;
     let named = order
         .replica

@@ -24,7 +24,7 @@
 //! stands in the record of a boot that it has missed, and it is taken once: a second refusal comes from somebody who
 //! counts against us.
 
-use crate::directory;
+use crate::disk::directory;
 use crate::error::StopReason;
 use crate::node::SharedNode;
 use drystone_env::Rng;

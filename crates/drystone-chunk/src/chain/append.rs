@@ -2,12 +2,12 @@
 //!
 //! What must happen in the order of frames happens before the future is made: the check of the grant, the queue
 //! of the disk, the queue of the next hop's connection. The future then waits for both, runs the chain's core
-//! ([`crate::chain`]) and answers. No task, no copy of the payload, one timer for each frame.
+//! ([`crate::chain::core`]) and answers. No task, no copy of the payload, one timer for each frame.
 
-use crate::chain::{Ask, Chain, Frame, FrameId, Held, Input, Output, refusal};
+use crate::chain::core::{Ask, Chain, Frame, FrameId, Held, Input, Output, refusal};
+use crate::disk::ops::{AppendOp, Appended, Pending};
 use crate::grants::Permit;
 use crate::node::{Node, SharedNode};
-use crate::ops::{AppendOp, Appended, Pending};
 use drystone_env::{BoxFuture, Monotonic};
 use drystone_proto::cluster::ErrorReply;
 use drystone_proto::data::{Append, AppendReply, Hop, HopState};
@@ -145,7 +145,7 @@ struct Flight {
     below: Option<CallFuture<AppendReply>>,
     answer: Option<Result<Vec<HopState>, ErrorReply>>,
     /// Counts the payload of clients until they are answered.
-    _counted: Option<crate::budget::Counted>,
+    _counted: Option<crate::memory::budget::Counted>,
 }
 
 struct Seat {

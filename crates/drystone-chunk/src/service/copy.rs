@@ -1,6 +1,6 @@
 //! A survivor copies its sealed prefix of a private chunk to a replacement.
 
-use crate::chain::refusal;
+use crate::chain::core::refusal;
 use crate::grants::Permit;
 use crate::node::SharedNode;
 use drystone_env::Monotonic;
@@ -98,7 +98,7 @@ impl Job {
         let permit = disk.reads().take(length as usize).await;
         let done = disk.read(self.copy.chunk, self.replica, offset, length).await?;
         Ok(Payload::with_checksums(
-            crate::budget::hold(done.data, permit),
+            crate::memory::budget::hold(done.data, permit),
             done.checksums,
         ))
     }

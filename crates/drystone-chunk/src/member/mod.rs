@@ -5,11 +5,13 @@
 //! know this server, or has a new term, is registered with at once. A cluster that calls this node a stranger
 //! ends it, but for a boot that its disks may have missed: see `missed`.
 
+mod boot_recovery;
+
 use crate::changes::{Name, SWEEP, Told};
 use crate::error::StopReason;
-use crate::missed::MissedBoots;
+use crate::member::boot_recovery::MissedBoots;
 use crate::node::SharedNode;
-use crate::orders;
+use crate::service::replica as orders;
 use drystone_env::{Monotonic, Rng};
 use drystone_proto::cluster::{DiskLoad, ErrorReply, Heartbeat, HeartbeatReply, Register, RegisterReply};
 use drystone_proto::data::{ChunkStatus, DeleteOrder, ReplicaState};
