@@ -1,20 +1,22 @@
-//! Which replicas the next heartbeat tells of.
+//! Which replicas the next heartbeat reports.
 //!
-//! Owns the names of replicas that are not sealed, of those sealed since the leader last heard, and of deletions
+//! Owns the names of replicas that are not sealed, of those sealed since the last heartbeat that was answered, and of deletions
 //! done; and a slow sweep over all the others, so that also a leader that has just taken office meets every
 //! replica in time and finds the orphans among them.
 
+use crate::locks;
+use drystone_env::sync::{Mutex, MutexGuard};
 use drystone_proto::data::DeleteOrder;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The heartbeat's limit on replicas, and on deletions.
-pub(crate) const MOST_TOLD: usize = 4096;
+pub(crate) const MOST_REPORTED: usize = 4096;
 /// Sealed replicas that the sweep adds to a heartbeat: a million of them pass in some six hours at 3 s.
 pub(crate) const SWEEP: usize = 128;
 /// Changes in one heartbeat: however many there are, the sweep has room.
-const MOST_CHANGED: usize = MOST_TOLD - SWEEP;
-/// Deletions that wait to be told; beyond it the oldest is forgotten, and the leader orders it again.
-const MOST_DELETED: usize = 4 * MOST_TOLD;
+const MOST_CHANGED: usize = MOST_REPORTED - SWEEP;
+/// Deletions that wait to be reported; beyond it the oldest is forgotten, and the leader orders it again.
+const MOST_DELETED: usize = 4 * MOST_REPORTED;
 
 /// (disk, chunk).
 pub(crate) type Name = (u64, u64);
@@ -31,9 +33,36 @@ pub(crate) struct Changes {
     sweep: Name,
 }
 
-/// What one heartbeat tells, to be settled when it was answered.
+/// [`Changes`], shared by who notes them and who reports them.
+pub(crate) struct ChangeLog {
+    changes: Mutex<Changes>,
+}
+
+impl ChangeLog {
+    pub(crate) fn new() -> Self {
+        Self {
+            changes: Mutex::new(locks::CHANGES, Changes::default()),
+        }
+    }
+
+    /// A replica was opened, fenced or sealed.
+    pub(crate) fn note(&self, name: Name) {
+        self.lock().note(name);
+    }
+
+    /// A deletion was done.
+    pub(crate) fn note_deleted(&self, name: Name, order: DeleteOrder) {
+        self.lock().note_deleted(name, order);
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Changes> {
+        self.changes.lock()
+    }
+}
+
+/// What one heartbeat reports; it is acknowledged when the heartbeat was answered.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct ChangeBatch {
     pub(crate) names: Vec<(Name, u64)>,
     pub(crate) deleted: Vec<DeleteOrder>,
     last_deleted: u64,
@@ -56,8 +85,8 @@ impl Changes {
         }
     }
 
-    /// What to tell now, in turn if it is more than fits.
-    pub(crate) fn tell(&mut self) -> Told {
+    /// What to report now, in turn if it is more than fits.
+    pub(crate) fn next_batch(&mut self) -> ChangeBatch {
         let after = self.cursor.filter(|_| self.changed.len() > MOST_CHANGED);
         let beyond = self
             .changed
@@ -73,24 +102,24 @@ impl Changes {
             .map(|(name, number)| (*name, *number))
             .collect();
         self.cursor = names.last().map(|(name, _)| *name);
-        let deleted = self.deleted.iter().take(MOST_TOLD);
-        Told {
+        let deleted = self.deleted.iter().take(MOST_REPORTED);
+        ChangeBatch {
             names,
             last_deleted: deleted.clone().last().map_or(0, |(number, _)| *number),
             deleted: deleted.map(|(_, order)| order.clone()).collect(),
         }
     }
 
-    /// The leader has heard it, and of the sweep up to `sweep`. `open` are the replicas among it that are still to
-    /// be told of.
-    pub(crate) fn heard(&mut self, told: &Told, open: &BTreeSet<Name>, sweep: Name) {
+    /// The heartbeat with this batch was answered, and the sweep has come to `sweep`. `open` are the replicas of the
+    /// batch that have to be reported again.
+    pub(crate) fn acknowledge(&mut self, batch: &ChangeBatch, open: &BTreeSet<Name>, sweep: Name) {
         self.sweep = sweep;
-        for (name, number) in &told.names {
+        for (name, number) in &batch.names {
             if !open.contains(name) && self.changed.get(name) == Some(number) {
                 self.changed.remove(name);
             }
         }
-        self.deleted = self.deleted.split_off(&(told.last_deleted + 1));
+        self.deleted = self.deleted.split_off(&(batch.last_deleted + 1));
     }
 
     /// Where the sweep goes on: disk and the chunk after which.
@@ -103,12 +132,12 @@ impl Changes {
 mod tests {
     use super::*;
 
-    fn names(told: &Told) -> Vec<u64> {
-        told.names.iter().map(|((_, chunk), _)| *chunk).collect()
+    fn names(batch: &ChangeBatch) -> Vec<u64> {
+        batch.names.iter().map(|((_, chunk), _)| *chunk).collect()
     }
 
     #[test]
-    fn what_was_told_is_forgotten_unless_it_is_open_or_changed_again() {
+    fn what_was_reported_is_forgotten_unless_it_is_open_or_changed_again() {
         let mut changes = Changes::default();
         (1..=3).for_each(|chunk| changes.note((1, chunk)));
         changes.note_deleted(
@@ -118,8 +147,8 @@ mod tests {
                 ..DeleteOrder::default()
             },
         );
-        let told = changes.tell();
-        assert_eq!((names(&told), told.deleted.len()), (vec![1, 2, 3], 1));
+        let batch = changes.next_batch();
+        assert_eq!((names(&batch), batch.deleted.len()), (vec![1, 2, 3], 1));
         changes.note((1, 2));
         changes.note_deleted(
             (1, 8),
@@ -128,26 +157,26 @@ mod tests {
                 ..DeleteOrder::default()
             },
         );
-        changes.heard(&told, &BTreeSet::from([(1, 3)]), (1, 7));
+        changes.acknowledge(&batch, &BTreeSet::from([(1, 3)]), (1, 7));
         assert_eq!(changes.sweep(), (1, 7));
-        let told = changes.tell();
-        assert_eq!(names(&told), [2, 3]);
+        let batch = changes.next_batch();
+        assert_eq!(names(&batch), [2, 3]);
         assert_eq!(
-            told.deleted.iter().map(|order| order.chunk).collect::<Vec<_>>(),
+            batch.deleted.iter().map(|order| order.chunk).collect::<Vec<_>>(),
             [8]
         );
     }
 
     #[test]
-    fn more_than_a_heartbeat_holds_is_told_in_turn() {
+    fn more_than_a_heartbeat_holds_is_reported_in_turn() {
         let mut changes = Changes::default();
         let all = MOST_CHANGED as u64 + 10;
         (0..all).for_each(|chunk| changes.note((1, chunk)));
-        let first = changes.tell();
+        let first = changes.next_batch();
         assert_eq!(first.names.len(), MOST_CHANGED);
         let open: BTreeSet<Name> = first.names.iter().map(|(name, _)| *name).collect();
-        changes.heard(&first, &open, (0, 0));
-        let second = names(&changes.tell());
+        changes.acknowledge(&first, &open, (0, 0));
+        let second = names(&changes.next_batch());
         assert_eq!(second[..11], (all - 10..all).chain([0]).collect::<Vec<_>>());
     }
 }

@@ -1,13 +1,14 @@
 //! Who may write what: checks of the leader's signed permissions. Pure.
 
-use crate::chain::core::refusal;
 use bytes::Bytes;
 use drystone_env::WallTime;
 use drystone_proto::cluster::ErrorReply;
 use drystone_proto::data::Hop;
 use drystone_proto::grant::{ClusterKey, WriteGrant, verify_grant};
 use drystone_proto::record::ReplicaRecord;
+use drystone_rpc::refusal;
 use drystone_types::{Code, HistoryId, SizeClass};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// Members of a chain; a policy asks for 8 replicas at most.
 pub(crate) const MOST_HOPS: usize = 8;
@@ -21,9 +22,33 @@ pub(crate) struct Permit {
     pub(crate) class: SizeClass,
 }
 
+/// The grant floor as the cluster last told it; it never falls.
+#[derive(Default)]
+pub(crate) struct GrantFloor {
+    floor: AtomicU64,
+    known: AtomicBool,
+}
+
+impl GrantFloor {
+    /// The cluster has told it.
+    pub(crate) fn learn(&self, floor: u64) {
+        self.floor.fetch_max(floor, Relaxed);
+        self.known.store(true, Relaxed);
+    }
+
+    /// What decides about a grant at this time.
+    pub(crate) fn admission(&self, now: WallTime) -> Admission {
+        let known = self.known.load(Relaxed);
+        Admission {
+            floor: known.then(|| self.floor.load(Relaxed)),
+            now,
+        }
+    }
+}
+
 /// What the server knows when it is asked to let a write in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Gate {
+pub(crate) struct Admission {
     /// Chunk ids below it are refused; `None` until the cluster has told it.
     pub(crate) floor: Option<u64>,
     pub(crate) now: WallTime,
@@ -59,7 +84,7 @@ impl Permit {
     /// Lets `chunk` in `epoch` be written to `replica` and sent on to `chain`, now.
     pub(crate) fn admit(
         &self,
-        gate: Gate,
+        admission: Admission,
         (chunk, epoch): (u64, u64),
         replica: &ReplicaRecord,
         chain: &[Hop],
@@ -82,10 +107,10 @@ impl Permit {
                 "the grant does not list every member of the chain",
             ));
         }
-        if grant.expires != 0 && grant.expires < gate.now.0 {
+        if grant.expires != 0 && grant.expires < admission.now.0 {
             return Err(refusal(Code::GrantExpired, "the grant's time is over"));
         }
-        match gate.floor {
+        match admission.floor {
             None => Err(refusal(
                 Code::Unavailable,
                 "this server has not heard from the cluster yet",
@@ -116,12 +141,17 @@ mod tests {
         incarnation: 5,
         placement: 3,
     };
-    const GATE: Gate = Gate {
+    const NOW: Admission = Admission {
         floor: Some(50),
         now: WallTime(1_000),
     };
 
-    fn check(change: impl FnOnce(&mut WriteGrant), gate: Gate, chain: &[Hop], expected: Option<Code>) {
+    fn check(
+        change: impl FnOnce(&mut WriteGrant),
+        admission: Admission,
+        chain: &[Hop],
+        expected: Option<Code>,
+    ) {
         let mut grant = WriteGrant {
             chunk: 70,
             epoch: 1,
@@ -132,7 +162,7 @@ mod tests {
         change(&mut grant);
         let token = sign_grant(&KEY, HISTORY, grant);
         let result = Permit::verify(&KEY, HISTORY, &token)
-            .and_then(|permit| permit.admit(gate, (70, 1), &MINE, chain));
+            .and_then(|permit| permit.admit(admission, (70, 1), &MINE, chain));
         assert_eq!(result.err().map(|error| error.code), expected.map(Code::number));
     }
 
@@ -142,36 +172,36 @@ mod tests {
             address: "a:1".into(),
             replica,
         };
-        check(|_| (), GATE, &[], None);
-        check(|_| (), GATE, &[hop(Some(NEXT))], None);
-        check(|_| (), GATE, &[hop(None)], Some(Code::Denied));
+        check(|_| (), NOW, &[], None);
+        check(|_| (), NOW, &[hop(Some(NEXT))], None);
+        check(|_| (), NOW, &[hop(None)], Some(Code::Denied));
         check(
             |_| (),
-            GATE,
+            NOW,
             &[hop(Some(ReplicaRecord { placement: 4, ..NEXT }))],
             Some(Code::Denied),
         );
-        check(|_| (), GATE, &vec![hop(Some(NEXT)); 8], Some(Code::Invalid));
-        check(|grant| grant.chunk = 71, GATE, &[], Some(Code::Denied));
-        check(|grant| grant.epoch = 2, GATE, &[], Some(Code::Denied));
+        check(|_| (), NOW, &vec![hop(Some(NEXT)); 8], Some(Code::Invalid));
+        check(|grant| grant.chunk = 71, NOW, &[], Some(Code::Denied));
+        check(|grant| grant.epoch = 2, NOW, &[], Some(Code::Denied));
         check(
             |grant| grant.replicas[0].incarnation = 9,
-            GATE,
+            NOW,
             &[],
             Some(Code::Denied),
         );
-        check(|grant| grant.class = 9, GATE, &[], Some(Code::Invalid));
-        check(|grant| grant.expires = 999, GATE, &[], Some(Code::GrantExpired));
-        check(|grant| grant.expires = 1_001, GATE, &[], None);
+        check(|grant| grant.class = 9, NOW, &[], Some(Code::Invalid));
+        check(|grant| grant.expires = 999, NOW, &[], Some(Code::GrantExpired));
+        check(|grant| grant.expires = 1_001, NOW, &[], None);
     }
 
     #[test]
     fn below_the_floor_only_replacements_are_written() {
-        let gate = |floor| Gate { floor, ..GATE };
-        check(|_| (), gate(None), &[], Some(Code::Unavailable));
-        check(|_| (), gate(Some(70)), &[], None);
-        check(|_| (), gate(Some(71)), &[], Some(Code::GrantExpired));
-        check(|grant| grant.replacement = true, gate(Some(71)), &[], None);
+        let admission = |floor| Admission { floor, ..NOW };
+        check(|_| (), admission(None), &[], Some(Code::Unavailable));
+        check(|_| (), admission(Some(70)), &[], None);
+        check(|_| (), admission(Some(71)), &[], Some(Code::GrantExpired));
+        check(|grant| grant.replacement = true, admission(Some(71)), &[], None);
     }
 
     #[test]

@@ -21,12 +21,16 @@ pub mod config;
 mod disk;
 pub mod error;
 mod grants;
+mod locks;
 mod member;
 mod memory;
 mod metrics;
-mod node;
+mod orders;
+mod refusals;
 pub mod server;
 mod service;
+mod signatures;
+mod standing;
 
 pub use config::{Config, ConfigFaults};
 pub use disk::directory::DataDirectory;

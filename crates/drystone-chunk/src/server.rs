@@ -1,19 +1,32 @@
 //! Puts a chunk server together: directories, stores, listener, registration; and takes it apart again.
 
+use crate::chain::append::Appends;
+use crate::chain::chains::Chains;
+use crate::changes::ChangeLog;
 use crate::config::Config;
-use crate::disk::directory::{self, Crew, DataDirectory};
+use crate::disk::directory::{self, DataDirectory, OpenedDirectories};
+use crate::disk::disks::{Disks, ServedDisk};
 use crate::disk::runner::DiskRunner;
 use crate::error::{DiskFault, StartError, StopReason};
-use crate::member::Member;
-use crate::node::{DiskEntry, Node, SharedNode, Standing};
-use crate::service::ChunkService;
-use drystone_env::{BufferPool, Env, Rng};
-use drystone_rpc::{ChannelOptions, Channels, ServerHandle, ServerOptions, serve};
+use crate::grants::GrantFloor;
+use crate::member::{LeaderContact, Member, MemberParts};
+use crate::memory::budget::Budget;
+use crate::memory::cache::Cache;
+use crate::metrics::Metrics;
+use crate::orders::Orders;
+use crate::refusals::Refusals;
+use crate::service::{ChunkService, Copies, Reads, Replicas};
+use crate::signatures::Signatures;
+use crate::standing::{ServerState, Standing};
+use drystone_env::{BufferPool, Clock, Env, Rng};
+use drystone_identity::Identity;
+use drystone_rpc::{ChannelOptions, Channels, ServerHandle, ServerIdentity, ServerOptions, serve};
 use drystone_store::Store;
-use drystone_types::{ClientId, DiskRef, MAX_PAYLOAD_BYTES, NodeId};
+use drystone_types::{BootId, ClientId, DiskRef, MAX_PAYLOAD_BYTES, NodeId};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// State of one disk of a running server.
 #[derive(Clone, PartialEq, Debug)]
@@ -42,38 +55,40 @@ impl ChunkServer {
         directories: Vec<DataDirectory>,
     ) -> Result<Handle, StartError> {
         config.validate()?;
-        let crew = directory::muster(&env, directories).await?;
+        let opened = directory::open(&env, directories).await?;
         // Unused buffers are kept for what is in flight and for what the disks write beside it.
         let pool = BufferPool::new(config.in_flight.0.min(256 << 20) as usize);
-        let (identity, boot) = (crew.identity.clone(), crew.boot);
+        let (identity, boot) = (opened.identity.clone(), opened.boot);
         // Before the disks are opened: nothing has to be undone if the address is taken.
         let listener = env.net.bind(config.listen).await;
         let listener = listener.map_err(|source| StartError::Listen {
             address: config.listen,
             source,
         })?;
-        let (disks, faults, locks) = open_disks(&env, &config, crew, &pool).await?;
+        let (disks, faults, locks) = open_disks(&env, &config, opened, &pool).await?;
         for fault in &faults {
             tracing::error!(path = %fault.path, reason = %fault.reason, "a disk is left out");
         }
         let address = listener.address();
         let told = config.advertise.clone().unwrap_or_else(|| address.to_string());
         let channels = Channels::new(env.clone(), channel_options(&env, &identity, &pool));
-        let node = Arc::new(Node::new(
-            env.clone(),
-            config,
-            identity,
-            boot,
-            told,
-            disks,
-            faults,
-            channels,
-        ));
-        let service = Arc::new(ChunkService::new(Arc::clone(&node)));
+        let disks = Arc::new(Disks::new(disks, faults));
+        let parts = Parts::new(&env, &config, &identity, disks, channels);
+        let service = Arc::new(parts.service(&identity));
         let rpc = serve(env.clone(), listener, service, ServerOptions::new(pool));
-        tracing::info!(node = node.identity.node.0, %address, disks = node.disks.len(), "chunk server started");
-        supervise(&env, &node, rpc, locks);
-        Ok(Handle { node, address })
+        tracing::info!(node = identity.node.0, %address, disks = parts.disks.served().len(), "chunk server started");
+        let handle = Handle {
+            node: identity.node,
+            address,
+            clock: Arc::clone(&env.clock),
+            disks: Arc::clone(&parts.disks),
+            contact: Arc::clone(&parts.contact),
+            standing: Arc::clone(&parts.standing),
+            metrics: Arc::clone(&parts.metrics),
+        };
+        let member = parts.member(&config, &identity, boot, &told);
+        supervise(&env, identity.node, parts, member, (rpc, locks));
+        Ok(handle)
     }
 
     /// [`ChunkServer::start`] on the directories in [`Config::data`], locked.
@@ -100,7 +115,129 @@ impl ChunkServer {
     }
 }
 
-fn channel_options(env: &Env, identity: &drystone_identity::Identity, pool: &BufferPool) -> ChannelOptions {
+/// The parts of one server that more than one of its tasks use.
+struct Parts {
+    env: Env,
+    disks: Arc<Disks>,
+    channels: Channels,
+    chains: Arc<Chains>,
+    floor: Arc<GrantFloor>,
+    changes: Arc<ChangeLog>,
+    cache: Arc<Cache>,
+    from_clients: Budget,
+    signatures: Arc<Signatures>,
+    metrics: Arc<Metrics>,
+    refusals: Refusals,
+    orders: Arc<Orders>,
+    contact: Arc<LeaderContact>,
+    standing: Arc<Standing>,
+}
+
+impl Parts {
+    fn new(env: &Env, config: &Config, identity: &Identity, disks: Arc<Disks>, channels: Channels) -> Self {
+        let signatures = Arc::new(Signatures::new(identity));
+        let metrics = Arc::new(Metrics::new());
+        let refusals = Refusals::new(Arc::clone(&metrics), Arc::clone(&signatures));
+        let changes = Arc::new(ChangeLog::new());
+        let cache = Arc::new(Cache::new(config.read_cache.0));
+        let orders = Arc::new(Orders {
+            clock: Arc::clone(&env.clock),
+            disks: Arc::clone(&disks),
+            cache: Arc::clone(&cache),
+            changes: Arc::clone(&changes),
+            signatures: Arc::clone(&signatures),
+            metrics: Arc::clone(&metrics),
+            refusals: refusals.clone(),
+        });
+        Self {
+            env: env.clone(),
+            disks,
+            chains: Arc::new(Chains::new(channels.clone(), Arc::clone(&signatures))),
+            channels,
+            floor: Arc::default(),
+            changes,
+            cache,
+            from_clients: Budget::new(config.in_flight.0 / 2),
+            signatures,
+            metrics,
+            refusals,
+            orders,
+            contact: Arc::default(),
+            standing: Arc::default(),
+        }
+    }
+
+    fn service(&self, identity: &Identity) -> ChunkService {
+        let clock = || Arc::clone(&self.env.clock);
+        let (disks, floor) = (|| Arc::clone(&self.disks), || Arc::clone(&self.floor));
+        let (changes, metrics) = (|| Arc::clone(&self.changes), || Arc::clone(&self.metrics));
+        let signatures = || Arc::clone(&self.signatures);
+        ChunkService {
+            identity: ServerIdentity {
+                cluster: identity.cluster,
+                history: identity.history,
+                node: identity.node,
+                incarnation: identity.node_incarnation,
+                software: crate::SOFTWARE.into(),
+            },
+            appends: Arc::new(Appends {
+                clock: clock(),
+                disks: disks(),
+                chains: Arc::clone(&self.chains),
+                floor: floor(),
+                changes: changes(),
+                signatures: signatures(),
+                metrics: metrics(),
+                refusals: self.refusals.clone(),
+                from_clients: self.from_clients.clone(),
+                next_frame: AtomicU64::new(0),
+            }),
+            reads: Arc::new(Reads {
+                disks: disks(),
+                cache: Arc::clone(&self.cache),
+                metrics: metrics(),
+                refusals: self.refusals.clone(),
+            }),
+            replicas: Arc::new(Replicas {
+                clock: clock(),
+                disks: disks(),
+                floor: floor(),
+                changes: changes(),
+                signatures: signatures(),
+                metrics: metrics(),
+                orders: Arc::clone(&self.orders),
+            }),
+            copies: Arc::new(Copies {
+                clock: clock(),
+                disks: disks(),
+                channels: self.channels.clone(),
+                floor: floor(),
+                signatures: signatures(),
+            }),
+            refusals: self.refusals.clone(),
+        }
+    }
+
+    fn member(&self, config: &Config, identity: &Identity, boot: BootId, address: &str) -> Member {
+        let parts = MemberParts {
+            env: self.env.clone(),
+            channels: self.channels.clone(),
+            disks: Arc::clone(&self.disks),
+            chains: Arc::clone(&self.chains),
+            changes: Arc::clone(&self.changes),
+            floor: Arc::clone(&self.floor),
+            orders: Arc::clone(&self.orders),
+            contact: Arc::clone(&self.contact),
+            standing: Arc::clone(&self.standing),
+            metrics: Arc::clone(&self.metrics),
+            cache: Arc::clone(&self.cache),
+            from_clients: self.from_clients.clone(),
+        };
+        Member::new(parts, config, identity, boot, address)
+    }
+}
+
+fn channel_options(env: &Env, identity: &Identity, pool: &BufferPool) -> ChannelOptions {
     let mut client = [0; 16];
     env.rng(&format!("chunk-client-{}", identity.node))
         .fill(&mut client);
@@ -119,15 +256,15 @@ type Locks = Vec<Box<dyn Send + Sync>>;
 async fn open_disks(
     env: &Env,
     config: &Config,
-    crew: Crew,
+    opened: OpenedDirectories,
     pool: &BufferPool,
-) -> Result<(BTreeMap<u64, DiskEntry>, Vec<DiskFault>, Locks), StartError> {
-    let (mut disks, mut faults, mut locks) = (BTreeMap::new(), crew.faults, Locks::new());
+) -> Result<(BTreeMap<u64, ServedDisk>, Vec<DiskFault>, Locks), StartError> {
+    let (mut disks, mut faults, mut locks) = (BTreeMap::new(), opened.faults, Locks::new());
     // Shared out, so that answers that a hung disk owes hold nothing of the others'; one whole answer at least.
-    let share = config.in_flight.0 / 2 / crew.members.len().max(1) as u64;
+    let share = config.in_flight.0 / 2 / opened.directories.len().max(1) as u64;
     let reads = share.max(MAX_PAYLOAD_BYTES as u64);
-    let opening: Vec<_> = crew
-        .members
+    let opening: Vec<_> = opened
+        .directories
         .into_iter()
         .map(|member| {
             let (disk, me) = (Arc::clone(&member.directory.disk), member.me);
@@ -149,10 +286,10 @@ async fn open_disks(
                 let runner = DiskRunner::start(env, path, member.me, store, pool.clone(), limits);
                 disks.insert(
                     member.me.disk.0,
-                    DiskEntry {
+                    ServedDisk {
                         runner,
                         device: member.device,
-                        disk: member.directory.disk,
+                        files: member.directory.disk,
                     },
                 );
                 locks.extend(member.directory.lock);
@@ -174,28 +311,27 @@ async fn open_disks(
     }
 }
 
-/// Registers, beats, and takes the server apart when it is to stop.
-fn supervise(env: &Env, node: &SharedNode, rpc: ServerHandle, locks: Locks) {
-    let node = Arc::clone(node);
+/// Keeps up membership, and takes the server apart when it is to stop.
+fn supervise(env: &Env, node: NodeId, parts: Parts, member: Member, (rpc, locks): (ServerHandle, Locks)) {
     let task = async move {
-        let mut standing = node.standing.subscribe();
+        let standing = &parts.standing;
         let stranger = tokio::select! {
             biased;
-            _ = standing.wait_for(|standing| standing.stopped.is_some()) => None,
-            reason = Member::new(Arc::clone(&node)).run() => Some(reason),
+            _ = standing.wait(|state| state.stopped.is_some()) => None,
+            reason = member.run() => Some(reason),
         };
         if let Some(reason) = stranger {
-            tracing::error!(node = node.identity.node.0, %reason, "the chunk server stops");
-            node.stop(reason);
+            tracing::error!(node = node.0, %reason, "the chunk server stops");
+            standing.stop(reason);
         }
         rpc.shutdown();
-        node.channels.close();
-        for entry in node.disks.values() {
-            entry.runner.close().await;
+        parts.channels.close();
+        for disk in parts.disks.served().values() {
+            disk.runner.close().await;
         }
         drop(locks);
-        node.standing.send_modify(|standing| standing.down = true);
-        tracing::info!(node = node.identity.node.0, "chunk server stopped");
+        standing.ended();
+        tracing::info!(node = node.0, "chunk server stopped");
     };
     env.spawn.spawn("chunk-server", Box::pin(task));
 }
@@ -203,8 +339,13 @@ fn supervise(env: &Env, node: &SharedNode, rpc: ServerHandle, locks: Locks) {
 /// A running chunk server. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
-    node: SharedNode,
+    node: NodeId,
     address: SocketAddr,
+    clock: Arc<dyn Clock>,
+    disks: Arc<Disks>,
+    contact: Arc<LeaderContact>,
+    standing: Arc<Standing>,
+    metrics: Arc<Metrics>,
 }
 
 impl Handle {
@@ -215,16 +356,14 @@ impl Handle {
 
     /// Its id in the cluster.
     pub fn node(&self) -> NodeId {
-        self.node.identity.node
+        self.node
     }
 
     /// True once a metadata leader has taken its registration and while heartbeats are answered (none for ten
     /// intervals: false): `/readyz`.
     pub fn ready(&self) -> bool {
-        let standing = self.node.standing.borrow().clone();
-        standing.registered
-            && standing.stopped.is_none()
-            && self.node.pulse.is_alive(self.node.env.clock.now())
+        let state = self.standing.now();
+        state.registered && state.stopped.is_none() && self.contact.is_alive(self.clock.now())
     }
 
     /// Completes when it is registered for the first time.
@@ -232,21 +371,13 @@ impl Handle {
     /// # Errors
     /// The reason, if it stopped.
     pub async fn registered(&self) -> Result<(), StopReason> {
-        match self
-            .wait(|standing| standing.registered || standing.stopped.is_some())
-            .await
-        {
-            Standing {
-                stopped: Some(reason),
-                ..
-            } => Err(reason),
-            _ => Ok(()),
-        }
+        let is_decided = |state: &ServerState| state.registered || state.stopped.is_some();
+        self.standing.wait(is_decided).await.stopped.map_or(Ok(()), Err)
     }
 
     /// Each disk that was given: those that are served, then those that are not.
     pub fn disks(&self) -> Vec<DiskReport> {
-        let served = self.node.disks.values().map(|entry| DiskReport {
+        let served = self.disks.served().values().map(|entry| DiskReport {
             path: entry.runner.path.clone(),
             disk: Some(entry.runner.me),
             fault: if entry.runner.is_closed() {
@@ -255,7 +386,7 @@ impl Handle {
                 String::new()
             },
         });
-        let faulty = self.node.faults.iter();
+        let faulty = self.disks.faults().iter();
         let faulty = faulty.map(|fault| DiskReport {
             path: fault.path.clone(),
             disk: None,
@@ -266,30 +397,19 @@ impl Handle {
 
     /// Its metrics in the OpenMetrics text format, for `/metrics`.
     pub fn metrics(&self) -> String {
-        self.node.metrics.text()
+        self.metrics.text()
     }
 
     /// Completes when it has stopped serving, with the reason.
     pub async fn stopped(&self) -> StopReason {
-        self.wait(|standing| standing.down)
-            .await
-            .stopped
-            .unwrap_or(StopReason::Asked)
+        let state = self.standing.wait(|state| state.ended).await;
+        state.stopped.unwrap_or(StopReason::Asked)
     }
 
     /// Stops it: no new request is taken, disks finish what they do, directories are unlocked. Completes when
     /// all of that is done.
     pub async fn shutdown(&self) {
-        self.node.stop(StopReason::Asked);
+        self.standing.stop(StopReason::Asked);
         self.stopped().await;
-    }
-
-    async fn wait(&self, until: impl Fn(&Standing) -> bool) -> Standing {
-        let mut standing = self.node.standing.subscribe();
-        match standing.wait_for(|standing| until(standing)).await {
-            Ok(standing) => standing.clone(),
-            // The sender lives in the node, which this handle holds.
-            Err(_) => Standing::default(),
-        }
     }
 }

@@ -2,141 +2,74 @@
 //!
 //! What must happen in the order of frames happens before the future is made: the check of the grant, the queue
 //! of the disk, the queue of the next hop's connection. The future then waits for both, runs the chain's core
-//! ([`crate::chain::core`]) and answers. No task, no copy of the payload, one timer for each frame.
+//! ([`super::core`]) and answers. No task, no copy of the payload, one timer for each frame.
 
-use crate::chain::core::{Ask, Chain, Frame, FrameId, Held, Input, Output, refusal};
+use super::chains::{Chains, WrittenChunk};
+use super::core::{Ask, Frame, FrameId, Held, Input, Output};
+use crate::changes::ChangeLog;
+use crate::disk::disks::Disks;
 use crate::disk::ops::{AppendOp, Appended, Pending};
-use crate::grants::Permit;
-use crate::node::{Node, SharedNode};
-use drystone_env::{BoxFuture, Monotonic};
+use crate::grants::GrantFloor;
+use crate::memory::budget::{Budget, Counted};
+use crate::metrics::Metrics;
+use crate::refusals::Refusals;
+use crate::signatures::Signatures;
+use drystone_env::{BoxFuture, Clock, Monotonic};
 use drystone_proto::cluster::ErrorReply;
-use drystone_proto::data::{Append, AppendReply, Hop, HopState};
-use drystone_proto::record::ReplicaRecord;
+use drystone_proto::data::{Append, AppendReply, HopState};
 use drystone_proto::{Kind, Priority};
-use drystone_rpc::{Answer, CallError, CallFuture, CallOptions, Channel, Payload, Reply, Request};
+use drystone_rpc::{Answer, CallError, CallFuture, CallOptions, Channel, Payload, Reply, Request, refusal};
 use drystone_types::{ClientId, Code};
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Chains that are remembered. One is some hundred bytes; a writer has ten at a time.
-const MOST_CHAINS: usize = 16_384;
-/// A chain without a frame on its way is forgotten after this long; nothing is lost with it but a look at the
-/// grant's signature.
-const IDLE: Duration = Duration::from_secs(60);
-
-/// The chunks that are being written, by (disk, chunk).
-#[derive(Default)]
-pub(crate) struct Chains {
-    entries: Mutex<BTreeMap<(u64, u64), Arc<Entry>>>,
+/// What takes appends.
+pub(crate) struct Appends {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) disks: Arc<Disks>,
+    pub(crate) chains: Arc<Chains>,
+    pub(crate) floor: Arc<GrantFloor>,
+    pub(crate) changes: Arc<ChangeLog>,
+    pub(crate) signatures: Arc<Signatures>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) refusals: Refusals,
+    /// Payload that clients have sent and that is not answered: beyond it clients are not read.
+    pub(crate) from_clients: Budget,
+    /// Names the next frame.
+    pub(crate) next_frame: AtomicU64,
 }
 
-/// One chunk that is being written.
-struct Entry {
-    name: (u64, u64),
-    me: ReplicaRecord,
-    permit: Permit,
-    hops: Vec<Hop>,
-    next: Option<Channel>,
-    chain: Mutex<Chain>,
-    used: AtomicU64,
-}
-
-impl Entry {
-    fn chain(&self) -> MutexGuard<'_, Chain> {
-        self.chain.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// True if it broke and nothing of it is on its way: a writer that comes again begins anew.
-    fn is_spent(&self) -> bool {
-        let chain = self.chain();
-        chain.is_broken() && chain.is_idle()
-    }
-}
-
-impl Chains {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(u64, u64), Arc<Entry>>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Forgets chains on which nothing happens.
-    pub(crate) fn sweep(&self, now: Monotonic) {
-        let idle_since = now.0.saturating_sub(IDLE.as_micros() as u64);
-        self.lock()
-            .retain(|_, entry| entry.used.load(Relaxed) >= idle_since || !entry.chain().is_idle());
-    }
-
-    fn remove(&self, entry: &Arc<Entry>) {
-        let mut entries = self.lock();
-        if entries
-            .get(&entry.name)
-            .is_some_and(|there| Arc::ptr_eq(there, entry))
-        {
-            entries.remove(&entry.name);
+impl Appends {
+    /// Takes an append. What is in order happens before this returns.
+    pub(crate) fn append(self: &Arc<Self>, request: Request) -> BoxFuture<Reply> {
+        match AppendCall::begin(self, request) {
+            Ok(call) => Box::pin(call.run()),
+            Err(error) => {
+                let reply = Reply::error(self.refusals.count("append", error));
+                Box::pin(std::future::ready(reply))
+            }
         }
     }
 
-    /// The chain of this append: the one that is there if it has the same permission and members and is not
-    /// broken and done with.
-    fn enter(&self, node: &Node, append: &Append, me: ReplicaRecord) -> Result<Arc<Entry>, ErrorReply> {
-        let name = (me.disk, append.chunk);
-        let now = node.env.clock.now();
-        let found = self.lock().get(&name).cloned();
-        let known = found.as_ref().filter(|entry| entry.permit.token == append.grant);
-        let permit = match known {
-            Some(entry) => entry.permit.clone(),
-            None => Permit::verify(&node.identity.key, node.identity.history, &append.grant)?,
-        };
-        permit.admit(node.gate(), (append.chunk, append.epoch), &me, &append.chain)?;
-        if let Some(entry) = known
-            && entry.me == me
-            && entry.hops == append.chain
-            && !entry.is_spent()
-        {
-            entry.used.store(now.0, Relaxed);
-            return Ok(Arc::clone(entry));
+    /// The chain of this append, if its grant lets it in.
+    fn enter(&self, append: &Append) -> Result<Arc<WrittenChunk>, ErrorReply> {
+        let (_, me) = self.disks.of(append.replica)?;
+        let now = self.clock.now();
+        let admission = self.floor.admission(self.clock.wall());
+        let (entry, is_new) = self.chains.enter(append, me, now, admission)?;
+        if is_new {
+            self.changes.note(entry.name);
         }
-        if self.lock().len() >= MOST_CHAINS {
-            self.sweep(now);
-        }
-        let below = append.chain.iter().filter_map(|hop| hop.replica).collect();
-        let entry = Arc::new(Entry {
-            name,
-            me,
-            permit,
-            hops: append.chain.clone(),
-            next: append.chain.first().map(|hop| node.channels.to(&hop.address)),
-            chain: Mutex::new(Chain::new(me, below)),
-            used: AtomicU64::new(now.0),
-        });
-        let mut entries = self.lock();
-        if entries.len() >= MOST_CHAINS && !entries.contains_key(&name) {
-            return Err(refusal(Code::Busy, "too many chunks are being written here"));
-        }
-        entries.insert(name, Arc::clone(&entry));
-        drop(entries);
-        node.changes().note(name);
         Ok(entry)
     }
 }
 
-/// Takes an append. What is in order happens before this returns.
-pub(crate) fn append(node: &SharedNode, request: Request) -> BoxFuture<Reply> {
-    match Flight::begin(node, request) {
-        Ok(flight) => Box::pin(flight.run()),
-        Err(error) => {
-            let reply = Reply::error(node.fail("append", error));
-            Box::pin(std::future::ready(reply))
-        }
-    }
-}
-
-/// A frame on its way.
-struct Flight {
-    node: SharedNode,
-    /// Taken out of the chain when the flight ends, however it ends.
-    seat: Seat,
+/// A frame that is not answered yet.
+struct AppendCall {
+    appends: Arc<Appends>,
+    /// Takes the frame out of the chain when the call ends, however it ends.
+    frame: FrameGuard,
     last: bool,
     ask: Ask,
     /// Until then the answer is made.
@@ -145,16 +78,16 @@ struct Flight {
     below: Option<CallFuture<AppendReply>>,
     answer: Option<Result<Vec<HopState>, ErrorReply>>,
     /// Counts the payload of clients until they are answered.
-    _counted: Option<crate::memory::budget::Counted>,
+    _counted: Option<Counted>,
 }
 
-struct Seat {
-    entry: Arc<Entry>,
+struct FrameGuard {
+    entry: Arc<WrittenChunk>,
     id: FrameId,
     now: Monotonic,
 }
 
-impl Drop for Seat {
+impl Drop for FrameGuard {
     fn drop(&mut self) {
         // Does nothing for a frame that was answered.
         self.entry
@@ -163,12 +96,11 @@ impl Drop for Seat {
     }
 }
 
-impl Flight {
-    fn begin(node: &SharedNode, request: Request) -> Result<Self, ErrorReply> {
+impl AppendCall {
+    fn begin(appends: &Arc<Appends>, request: Request) -> Result<Self, ErrorReply> {
         let append: Append = request.decode()?;
-        let (_, me) = node.disk(append.replica)?;
         let end = append.offset.checked_add(request.payload.len() as u64);
-        let entry = node.chains.enter(node, &append, me)?;
+        let entry = appends.enter(&append)?;
         let most = entry.permit.class.bytes();
         let end = end.filter(|end| *end <= most).ok_or_else(|| {
             refusal(
@@ -182,19 +114,19 @@ impl Flight {
                 "an append without bytes must be a sync or the last",
             ));
         }
-        node.metrics.appended.inc_by(request.payload.len() as u64);
-        let head = request.peer.hello.node == 0;
-        let counted = head.then(|| node.heads.count(request.payload.len() as u64));
+        appends.metrics.appended.inc_by(request.payload.len() as u64);
+        let is_from_client = request.peer.hello.node == 0;
+        let counted = is_from_client.then(|| appends.from_clients.count(request.payload.len() as u64));
         let ask = if append.sync || append.last {
             Ask::Durable
         } else {
             Ask::Received
         };
-        let now = node.env.clock.now();
-        let id = FrameId(node.next_frame());
-        let mut flight = Flight {
-            node: Arc::clone(node),
-            seat: Seat {
+        let now = appends.clock.now();
+        let id = FrameId(appends.next_frame.fetch_add(1, Relaxed));
+        let mut call = AppendCall {
+            appends: Arc::clone(appends),
+            frame: FrameGuard {
                 entry: Arc::clone(&entry),
                 id,
                 now,
@@ -220,31 +152,32 @@ impl Flight {
             }),
             &mut out,
         );
-        let frame = Carried {
+        let source = FrameSource {
             append: &append,
             request: &request,
         };
-        out.into_iter().for_each(|output| flight.take(&frame, output));
+        out.into_iter().for_each(|output| call.take(&source, output));
         drop(chain);
-        Ok(flight)
+        Ok(call)
     }
 
-    fn take(&mut self, frame: &Carried<'_>, output: Output) {
+    fn take(&mut self, source: &FrameSource<'_>, output: Output) {
+        let entry = &self.frame.entry;
         match output {
-            Output::Store(_) => self.own = Some(frame.store(&self.node, &self.seat.entry)),
-            Output::Forward(_, deadline) => self.below = frame.forward(&self.seat.entry, deadline),
+            Output::Store(_) => self.own = Some(source.store(&self.appends.disks, entry)),
+            Output::Forward(_, deadline) => self.below = source.forward(entry, deadline),
             Output::Reply(_, answer) => self.answer = Some(answer),
             Output::Wake(_, at) => self.answer_by = at,
         }
     }
 
     fn feed(&mut self, input: Input) {
-        let now = self.node.env.clock.now();
+        let now = self.appends.clock.now();
         let mut out = Vec::new();
-        self.seat.entry.chain().on(now, input, &mut out);
+        self.frame.entry.chain().on(now, input, &mut out);
         for output in out {
             match output {
-                Output::Reply(id, answer) if id == self.seat.id => self.answer = Some(answer),
+                Output::Reply(id, answer) if id == self.frame.id => self.answer = Some(answer),
                 Output::Wake(_, at) => self.answer_by = at,
                 _ => {}
             }
@@ -252,9 +185,9 @@ impl Flight {
     }
 
     async fn run(mut self) -> Reply {
-        let clock = Arc::clone(&self.node.env.clock);
+        let clock = Arc::clone(&self.appends.clock);
         let mut timer = clock.sleep_until(self.answer_by);
-        let id = self.seat.id;
+        let id = self.frame.id;
         while self.answer.is_none() {
             let (own, below) = (&mut self.own, &mut self.below);
             let input = tokio::select! {
@@ -265,7 +198,7 @@ impl Flight {
                 }
                 result = wait(below) => {
                     self.below = None;
-                    Input::Below(id, heard(result))
+                    Input::Below(id, hops_of(result))
                 }
                 () = &mut timer => {
                     // Early by the clock's grain: once more.
@@ -279,11 +212,13 @@ impl Flight {
     }
 
     fn held(&self, appended: Appended) -> Held {
-        let entry = &self.seat.entry;
+        let (entry, appends) = (&self.frame.entry, &self.appends);
         let receipt = appended.sealed.map(|sealed| {
-            self.node.changes().note(entry.name);
-            self.node.metrics.receipts.inc();
-            self.node.receipt(entry.permit.grant.chunk, entry.me, sealed)
+            appends.changes.note(entry.name);
+            appends.metrics.receipts.inc();
+            appends
+                .signatures
+                .receipt(entry.permit.grant.chunk, entry.me, sealed)
         });
         Held {
             received: appended.received,
@@ -294,34 +229,35 @@ impl Flight {
 
     async fn reply(mut self) -> Reply {
         let answer = self.answer.take();
+        let (entry, appends) = (&self.frame.entry, &self.appends);
         match answer.unwrap_or_else(|| Err(refusal(Code::Unknown, "the frame was dropped"))) {
             Ok(hops) => {
                 if self.last {
-                    self.node.chains.remove(&self.seat.entry);
+                    appends.chains.remove(entry);
                 } else if self.ask == Ask::Received
-                    && let Ok((disk, _)) = self.node.disk(Some(self.seat.entry.me))
+                    && let Ok((disk, _)) = appends.disks.of(Some(entry.me))
                     && let Some(room) = disk.backlog().room()
                 {
                     // The disk is behind: whoever sends waits, because memory is bounded. Disk work always ends,
                     // so no circle of servers can wait for each other here.
-                    self.node.env.clock.until(self.answer_by, room).await;
+                    appends.clock.until(self.answer_by, room).await;
                 }
                 Reply::ok(&AppendReply { hops })
             }
-            Err(error) => Reply::error(self.node.fail("append", error)),
+            Err(error) => Reply::error(appends.refusals.count("append", error)),
         }
     }
 }
 
 /// Waits for what is there; for ever if nothing is.
-async fn wait<F: Future + Unpin>(slot: &mut Option<F>) -> F::Output {
-    match slot {
+async fn wait<F: Future + Unpin>(waited: &mut Option<F>) -> F::Output {
+    match waited {
         Some(future) => future.await,
         None => std::future::pending().await,
     }
 }
 
-fn heard(result: Result<Answer<AppendReply>, CallError>) -> Result<Vec<HopState>, ErrorReply> {
+fn hops_of(result: Result<Answer<AppendReply>, CallError>) -> Result<Vec<HopState>, ErrorReply> {
     match result {
         Ok(answer) => Ok(answer.body.hops),
         Err(error) => match error.reply() {
@@ -331,14 +267,14 @@ fn heard(result: Result<Answer<AppendReply>, CallError>) -> Result<Vec<HopState>
     }
 }
 
-/// The frame with what it came in.
-struct Carried<'a> {
+/// What the frame came in.
+struct FrameSource<'a> {
     append: &'a Append,
     request: &'a Request,
 }
 
-impl Carried<'_> {
-    fn store(&self, node: &Node, entry: &Entry) -> Pending<Appended> {
+impl FrameSource<'_> {
+    fn store(&self, disks: &Disks, entry: &WrittenChunk) -> Pending<Appended> {
         let append = self.append;
         let op = AppendOp {
             chunk: append.chunk,
@@ -351,13 +287,13 @@ impl Carried<'_> {
             sync: append.sync,
             last: append.last.then_some(append.checksum),
         };
-        match node.disk(Some(entry.me)) {
+        match disks.of(Some(entry.me)) {
             Ok((disk, _)) => disk.append(op),
             Err(error) => Pending::failed(error),
         }
     }
 
-    fn forward(&self, entry: &Entry, deadline: Monotonic) -> Option<CallFuture<AppendReply>> {
+    fn forward(&self, entry: &WrittenChunk, deadline: Monotonic) -> Option<CallFuture<AppendReply>> {
         let (channel, (next, rest)) = (entry.next.as_ref()?, entry.hops.split_first()?);
         let append = Append {
             replica: next.replica,

@@ -22,6 +22,7 @@ use drystone_proto::cluster::ErrorReply;
 use drystone_proto::command::Receipt;
 use drystone_proto::data::HopState;
 use drystone_proto::record::ReplicaRecord;
+use drystone_rpc::refusal;
 use drystone_types::Code;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -129,9 +130,9 @@ pub struct Chain {
     me: ReplicaRecord,
     below: Vec<ReplicaRecord>,
     pending: BTreeMap<FrameId, Pending>,
-    /// The latest good word from below.
-    heard: Vec<HopState>,
-    /// The first bad one.
+    /// The last good state of each hop below.
+    reported: Vec<HopState>,
+    /// The first state with a fault below.
     blamed: Option<Vec<HopState>>,
     /// The own store's first refusal.
     refused: Option<ErrorReply>,
@@ -144,7 +145,7 @@ impl Chain {
             me,
             below,
             pending: BTreeMap::new(),
-            heard: Vec::new(),
+            reported: Vec::new(),
             blamed: None,
             refused: None,
         }
@@ -257,7 +258,7 @@ impl Chain {
                 if faulty {
                     self.blamed.get_or_insert(hops);
                 } else {
-                    self.hear(hops);
+                    self.note_hops(hops);
                 }
             }
             Err(error) => self.blame_next(waited, error),
@@ -299,16 +300,16 @@ impl Chain {
     }
 
     /// Answers may come out of order; what a hop holds only grows.
-    fn hear(&mut self, hops: Vec<HopState>) {
+    fn note_hops(&mut self, hops: Vec<HopState>) {
         for (at, hop) in hops.into_iter().enumerate() {
-            match self.heard.get_mut(at) {
+            match self.reported.get_mut(at) {
                 Some(known) => {
                     known.received = known.received.max(hop.received);
                     known.durable = known.durable.max(hop.durable);
                     known.receipt = hop.receipt.or(known.receipt.take());
                     known.waited_us = hop.waited_us;
                 }
-                None => self.heard.push(hop),
+                None => self.reported.push(hop),
             }
         }
     }
@@ -317,11 +318,11 @@ impl Chain {
         if self.blamed.is_none()
             && let Some(&next) = self.below.first()
         {
-            let heard = self.heard.first();
+            let reported = self.reported.first();
             self.blamed = Some(vec![HopState {
                 replica: Some(next),
-                received: heard.map_or(0, |hop| hop.received),
-                durable: heard.map_or(0, |hop| hop.durable),
+                received: reported.map_or(0, |hop| hop.received),
+                durable: reported.map_or(0, |hop| hop.durable),
                 receipt: None,
                 code: error.code,
                 message: error.message,
@@ -364,7 +365,7 @@ impl Chain {
     }
 
     fn with_below(&self, own: HopState) -> Vec<HopState> {
-        let below = self.blamed.as_ref().unwrap_or(&self.heard);
+        let below = self.blamed.as_ref().unwrap_or(&self.reported);
         std::iter::once(own).chain(below.iter().cloned()).collect()
     }
 }
@@ -392,13 +393,5 @@ fn own_state(me: ReplicaRecord, held: Option<&Held>, waited: Duration) -> HopSta
 fn set_waited(hops: &mut [HopState], waited: Duration) {
     if let Some(next) = hops.first_mut() {
         next.waited_us = waited.as_micros() as u64;
-    }
-}
-
-pub(crate) fn refusal(code: Code, message: impl Into<String>) -> ErrorReply {
-    ErrorReply {
-        code: code.number(),
-        message: message.into(),
-        ..ErrorReply::default()
     }
 }

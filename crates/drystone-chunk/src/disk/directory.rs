@@ -43,8 +43,8 @@ impl DataDirectory {
     }
 }
 
-/// A directory that knows who it is and has counted this boot.
-pub(crate) struct Member {
+/// A directory whose identity is read and that has counted this boot.
+pub(crate) struct OpenedDirectory {
     pub(crate) directory: DataDirectory,
     pub(crate) identity: Identity,
     pub(crate) me: DiskRef,
@@ -53,10 +53,10 @@ pub(crate) struct Member {
 }
 
 /// The directories that can be used, the node that they are, and the others' faults.
-pub(crate) struct Crew {
+pub(crate) struct OpenedDirectories {
     pub(crate) identity: Identity,
     pub(crate) boot: BootId,
-    pub(crate) members: Vec<Member>,
+    pub(crate) directories: Vec<OpenedDirectory>,
     pub(crate) faults: Vec<DiskFault>,
 }
 
@@ -73,15 +73,18 @@ where
 }
 
 /// Reads who the directories are, and counts a boot in each.
-pub(crate) async fn muster(env: &Env, directories: Vec<DataDirectory>) -> Result<Crew, StartError> {
+pub(crate) async fn open(
+    env: &Env,
+    directories: Vec<DataDirectory>,
+) -> Result<OpenedDirectories, StartError> {
     let mut faults = Vec::new();
-    let mut members: Vec<Member> = Vec::new();
+    let mut opened: Vec<OpenedDirectory> = Vec::new();
     for directory in directories {
         let mut rng = env.rng(&format!("boot-{}", directory.path));
         let path = directory.path.clone();
         let read = blocking(env, "identity", move || identify(directory, &mut rng)).await;
         match read {
-            Some(Ok(member)) => members.push(member),
+            Some(Ok(directory)) => opened.push(directory),
             Some(Err(reason)) => faults.push(DiskFault {
                 path,
                 reason: reason.to_string(),
@@ -92,13 +95,13 @@ pub(crate) async fn muster(env: &Env, directories: Vec<DataDirectory>) -> Result
             }),
         }
     }
-    let Some(first) = members.first() else {
+    let Some(first) = opened.first() else {
         return Err(StartError::NoDisk(faults));
     };
     let identity = first.identity.clone();
-    for (at, member) in members.iter().enumerate() {
-        if let Some(what) = contradiction(&members[..at], member) {
-            let (first, second) = (first.directory.path.clone(), member.directory.path.clone());
+    for (at, directory) in opened.iter().enumerate() {
+        if let Some(what) = contradiction(&opened[..at], directory) {
+            let (first, second) = (first.directory.path.clone(), directory.directory.path.clone());
             return Err(StartError::Mixed {
                 first,
                 second,
@@ -106,31 +109,31 @@ pub(crate) async fn muster(env: &Env, directories: Vec<DataDirectory>) -> Result
             });
         }
     }
-    let boot = members
+    let boot = opened
         .iter()
-        .map(|member| member.boot)
+        .map(|directory| directory.boot)
         .max_by_key(|boot| boot.counter)
         .unwrap_or_default();
-    let mut crew = Vec::with_capacity(members.len());
-    for member in members {
-        if member.boot.counter < boot.counter
-            && let Err(reason) = count(env, &member.directory.disk, boot).await
+    let mut directories = Vec::with_capacity(opened.len());
+    for directory in opened {
+        if directory.boot.counter < boot.counter
+            && let Err(reason) = count(env, &directory.directory.disk, boot).await
         {
-            let path = member.directory.path;
+            let path = directory.directory.path;
             faults.push(DiskFault { path, reason });
         } else {
-            crew.push(member);
+            directories.push(directory);
         }
     }
-    Ok(Crew {
+    Ok(OpenedDirectories {
         identity,
         boot,
-        members: crew,
+        directories,
         faults,
     })
 }
 
-fn identify(directory: DataDirectory, rng: &mut dyn Rng) -> Result<Member, IdentityError> {
+fn identify(directory: DataDirectory, rng: &mut dyn Rng) -> Result<OpenedDirectory, IdentityError> {
     let disk = &*directory.disk;
     let identity = drystone_identity::load(disk)?;
     let me = match (identity.role, identity.disk) {
@@ -151,7 +154,7 @@ fn identify(directory: DataDirectory, rng: &mut dyn Rng) -> Result<Member, Ident
         })?
         .device;
     let boot = drystone_identity::boot(disk, rng)?;
-    Ok(Member {
+    Ok(OpenedDirectory {
         identity,
         me,
         device,
@@ -173,16 +176,16 @@ pub(crate) async fn count(env: &Env, disk: &Arc<dyn Disk>, boot: BootId) -> Resu
     }
 }
 
-fn contradiction(before: &[Member], member: &Member) -> Option<&'static str> {
+fn contradiction(before: &[OpenedDirectory], directory: &OpenedDirectory) -> Option<&'static str> {
     let first = before.first()?;
-    let (a, b) = (&first.identity, &member.identity);
+    let (a, b) = (&first.identity, &directory.identity);
     if a.cluster != b.cluster {
         Some("they belong to different clusters")
     } else if a.history != b.history || a.key != b.key {
         Some("they live in different histories")
     } else if a.node != b.node || a.node_incarnation != b.node_incarnation {
         Some("they belong to different nodes")
-    } else if before.iter().any(|other| other.me.disk == member.me.disk) {
+    } else if before.iter().any(|other| other.me.disk == directory.me.disk) {
         Some("they are the same disk")
     } else {
         None

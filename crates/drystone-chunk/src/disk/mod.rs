@@ -1,9 +1,10 @@
 //! The disks of this server: their directories, the thread of each with its store, and what they have done.
 //!
-//! Read [`directory`] (who a directory is), [`runner`] (the thread of one disk), [`ops`] (requests in the words of
+//! Read [`directory`] (who a directory is), [`disks`], [`runner`] (the thread of one disk), [`ops`] (requests in the words of
 //! the wire), [`load`] (what the heartbeat reports of a disk).
 
 pub(crate) mod directory;
+pub(crate) mod disks;
 pub(crate) mod load;
 pub(crate) mod ops;
 pub(crate) mod runner;

@@ -1,6 +1,5 @@
 //! The words of the wire in the words of the store, and back.
 
-use crate::chain::core::refusal;
 use crate::config::Config;
 use crate::disk::runner::{Answer, DiskRunner, NotTaken, Usage};
 use bytes::Bytes;
@@ -8,6 +7,7 @@ use drystone_proto::cluster::{DiskLoad, ErrorReply};
 use drystone_proto::command::Receipt;
 use drystone_proto::data::{ChunkStatus, FenceReply, ReplicaState};
 use drystone_proto::record::ReplicaRecord;
+use drystone_rpc::refusal;
 use drystone_store::{Input, LastFrame, Replica, Reply, RequestId, StoreConfig, StoreError};
 use drystone_types::{ChunkId, Code, DiskRef, Epoch, PlacementIndex, SizeClass};
 use std::future::Future;

@@ -6,14 +6,16 @@
 //! closing or by a programmer's error, everything queued is dropped and every waiting request learns it.
 
 use crate::disk::load::Load;
+use crate::locks;
 use crate::memory::budget::{Budget, ReadBudget};
 use bytes::Bytes;
+use drystone_env::sync::Mutex;
 use drystone_env::{BufferPool, Clock, Env, IoCompletion, IoOp, IoRequest, Monotonic};
 use drystone_store::{Input, Output, Reply, RequestId, Store, StoreError};
 use drystone_types::DiskRef;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
@@ -74,10 +76,6 @@ struct Shared {
     backlog: Budget,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// A disk in service. Dropping it closes it.
 pub(crate) struct DiskRunner {
     pub(crate) me: DiskRef,
@@ -101,9 +99,9 @@ impl DiskRunner {
         let shared = Arc::new(Shared {
             clock: Arc::clone(&env.clock),
             pool,
-            inbox: Mutex::default(),
+            inbox: Mutex::new(locks::DISK_INBOX, Inbox::default()),
             inbox_changed: Notify::new(),
-            work: Mutex::default(),
+            work: Mutex::new(locks::DISK_WORK, Work::default()),
             work_changed: Notify::new(),
             load: Load::default(),
             backlog: Budget::new(backlog),
@@ -136,7 +134,7 @@ impl DiskRunner {
             path,
             shared,
             reads: ReadBudget::new(reads),
-            ended: Mutex::new(Some(end)),
+            ended: Mutex::new(locks::DISK_END, Some(end)),
         }
     }
 
@@ -159,7 +157,7 @@ impl DiskRunner {
     }
 
     fn push(&self, message: Message) -> Result<(), NotTaken> {
-        let mut inbox = lock(&self.shared.inbox);
+        let mut inbox = self.shared.inbox.lock();
         if inbox.closed {
             return Err(NotTaken::Closed);
         }
@@ -193,13 +191,13 @@ impl DiskRunner {
 
     /// True once its thread has ended, wished or not.
     pub(crate) fn is_closed(&self) -> bool {
-        lock(&self.shared.inbox).closed
+        self.shared.inbox.lock().closed
     }
 
     /// Takes no more requests, and completes when what was under way is done.
     pub(crate) async fn close(&self) {
         close_inbox(&self.shared);
-        let end = lock(&self.ended).take();
+        let end = self.ended.lock().take();
         if let Some(end) = end {
             let _ = end.await;
         }
@@ -213,7 +211,7 @@ impl Drop for DiskRunner {
 }
 
 fn close_inbox(shared: &Shared) {
-    lock(&shared.inbox).closed = true;
+    shared.inbox.lock().closed = true;
     shared.inbox_changed.notify_one();
 }
 
@@ -223,13 +221,13 @@ struct CloseAtEnd(Arc<Shared>);
 impl Drop for CloseAtEnd {
     fn drop(&mut self) {
         let dropped = {
-            let mut inbox = lock(&self.0.inbox);
+            let mut inbox = self.0.inbox.lock();
             inbox.closed = true;
             inbox.completions.clear();
             std::mem::take(&mut inbox.messages)
         };
         drop(dropped);
-        lock(&self.0.work).closed = true;
+        self.0.work.lock().closed = true;
         // The one that wakes tells the next.
         self.0.work_changed.notify_one();
     }
@@ -285,7 +283,7 @@ impl Core {
         loop {
             let now = self.shared.clock.now();
             let closed = {
-                let mut inbox = lock(&self.shared.inbox);
+                let mut inbox = self.shared.inbox.lock();
                 let idle = inbox.messages.is_empty() && inbox.completions.is_empty();
                 let due = self.wake.is_some_and(|at| at <= now);
                 if !idle || due || (inbox.closed && self.under_way == 0) {
@@ -337,7 +335,7 @@ impl Core {
         }
         self.under_way += work.len();
         self.shared.load.queue.fetch_add(work.len() as u32, Relaxed);
-        lock(&self.shared.work).queue.extend(work);
+        self.shared.work.lock().queue.extend(work);
         // The one that wakes wakes the next if more is left.
         self.shared.work_changed.notify_one();
     }
@@ -354,7 +352,7 @@ fn write_bytes(request: &IoRequest) -> Option<u64> {
 async fn run_io(shared: &Shared) {
     loop {
         let (request, more) = {
-            let mut work = lock(&shared.work);
+            let mut work = shared.work.lock();
             let request = work.queue.pop_front();
             (request, work.closed || !work.queue.is_empty())
         };
@@ -388,7 +386,7 @@ async fn run_io(shared: &Shared) {
             shared.load.writes.record(now, now.since(begun));
         }
         shared.load.queue.fetch_sub(1, Relaxed);
-        let mut inbox = lock(&shared.inbox);
+        let mut inbox = shared.inbox.lock();
         let wake = inbox.messages.is_empty() && inbox.completions.is_empty();
         inbox.completions.push_back(completion);
         drop(inbox);

@@ -25,9 +25,9 @@
 //! counts against us.
 
 use crate::disk::directory;
+use crate::disk::disks::Disks;
 use crate::error::StopReason;
-use crate::node::SharedNode;
-use drystone_env::Rng;
+use drystone_env::{Env, Rng};
 use drystone_proto::cluster::ErrorReply;
 use drystone_types::BootId;
 use std::time::Duration;
@@ -42,16 +42,16 @@ const COUNT_PATIENCE: Duration = Duration::from_secs(20);
 
 /// How far a server has come with this.
 #[derive(Default)]
-pub(crate) struct MissedBoots {
+pub(crate) struct BootRecovery {
     waits: u32,
     /// A later boot was taken, or none may be taken any more.
-    is_over: bool,
+    is_closed: bool,
 }
 
-impl MissedBoots {
+impl BootRecovery {
     /// The server was registered.
-    pub(crate) fn over(&mut self) {
-        self.is_over = true;
+    pub(crate) fn close(&mut self) {
+        self.is_closed = true;
     }
 
     /// The boot as which to register again, after the cluster has called this server a stranger.
@@ -60,15 +60,16 @@ impl MissedBoots {
     /// The reason to stop.
     pub(crate) async fn judge(
         &mut self,
-        node: &SharedNode,
+        env: &Env,
+        disks: &Disks,
         reply: &ErrorReply,
         boot: BootId,
     ) -> Result<BootId, StopReason> {
         let stop = |message: String| StopReason::Stranger(message);
-        if self.is_over || reply.expected <= boot.counter {
+        if self.is_closed || reply.expected <= boot.counter {
             return Err(stop(reply.message.clone()));
         }
-        let clock = &node.env.clock;
+        let clock = &env.clock;
         if reply.retry_after_ms != 0 {
             self.waits += 1;
             if self.waits > MOST_WAITS {
@@ -79,10 +80,10 @@ impl MissedBoots {
             clock.sleep(wait).await;
             return Ok(boot);
         }
-        self.is_over = true;
+        self.is_closed = true;
         let later = BootId {
             counter: reply.expected,
-            random: node.env.rng(&format!("boot-later-{}", boot.random)).next_u64(),
+            random: env.rng(&format!("boot-later-{}", boot.random)).next_u64(),
         };
         tracing::warn!(
             reason = %reply.message,
@@ -90,9 +91,9 @@ impl MissedBoots {
             "the disks have missed some boots: a later one is taken"
         );
         let deadline = clock.now().plus(COUNT_PATIENCE);
-        for entry in node.disks.values() {
+        for entry in disks.served().values() {
             let fault = match clock
-                .until(deadline, directory::count(&node.env, &entry.disk, later))
+                .until(deadline, directory::count(env, &entry.files, later))
                 .await
             {
                 Some(Ok(())) => continue,

@@ -5,11 +5,12 @@
 //! placement, and a deleted replica's blocks are dropped. Which reads are worth a whole block is decided here too:
 //! those that ask for one and those that go on where the last read of the chunk ended.
 
+use crate::locks;
 use bytes::Bytes;
+use drystone_env::sync::{Mutex, MutexGuard};
 use drystone_proto::record::ReplicaRecord;
 use drystone_types::CHECKSUM_BLOCK;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The unit of the cache: what the largest read takes.
 pub(crate) const BLOCK: u64 = 1 << 20;
@@ -84,12 +85,12 @@ impl Cache {
     pub(crate) fn new(limit: u64) -> Self {
         Self {
             limit,
-            inner: Mutex::default(),
+            inner: Mutex::new(locks::CACHE, Inner::default()),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     /// The block with this number, if it is here.

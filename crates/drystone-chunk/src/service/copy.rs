@@ -1,63 +1,78 @@
 //! A survivor copies its sealed prefix of a private chunk to a replacement.
 
-use crate::chain::core::refusal;
-use crate::grants::Permit;
-use crate::node::SharedNode;
-use drystone_env::Monotonic;
+use crate::disk::disks::Disks;
+use crate::grants::GrantFloor;
+use crate::signatures::Signatures;
+use drystone_env::{Clock, Monotonic};
 use drystone_proto::Kind;
 use drystone_proto::cluster::ErrorReply;
 use drystone_proto::command::Receipt;
 use drystone_proto::data::{Append, AppendReply, CopyPrefix, FinishReply, ReplicaState};
 use drystone_proto::record::ReplicaRecord;
-use drystone_rpc::{CallFuture, CallOptions, Channel, Payload, Request};
+use drystone_rpc::{CallFuture, CallOptions, Channel, Channels, Payload, Request, refusal};
 use drystone_types::{Code, MAX_PAYLOAD_BYTES};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Frames on their way to the replacement: enough to keep disk and network busy, 4 MiB of memory.
 const WINDOW: usize = 4;
 
-/// Copies, and answers with the replacement's receipt.
-pub(crate) async fn copy_prefix(node: SharedNode, request: Request) -> Result<FinishReply, ErrorReply> {
-    let copy: CopyPrefix = request.decode()?;
-    let (disk, replica) = node.disk(copy.replica)?;
-    let to = copy
-        .to
-        .clone()
-        .ok_or_else(|| refusal(Code::Invalid, "no replacement is named"))?;
-    let target = to
-        .replica
-        .ok_or_else(|| refusal(Code::Invalid, "the replacement names no disk"))?;
-    let permit = Permit::verify(&node.identity.key, node.identity.history, &copy.grant)?;
-    if !permit.grant.replacement {
-        return Err(refusal(Code::Denied, "the grant is not for a replacement"));
-    }
-    permit.admit(node.gate(), (copy.chunk, copy.epoch), &target, &[])?;
-    let status = disk.status(copy.chunk).await?;
-    if status.state != ReplicaState::Sealed as i32 || status.durable != copy.length {
-        let mut error = refusal(Code::Conflict, "this replica is not sealed at that length");
-        error.expected = status.durable;
-        return Err(error);
-    }
-    let job = Job {
-        channel: node.channels.to(&to.address),
-        node,
-        options: CallOptions::until(request.deadline)
-            .priority(request.priority)
-            .client(request.client),
-        deadline: request.deadline,
-        target,
-        replica,
-        checksum: status.checksum,
-        copy,
-    };
-    let receipt = job.run().await?;
-    Ok(FinishReply {
-        receipt: Some(receipt),
-    })
+/// What copies.
+pub(crate) struct Copies {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) disks: Arc<Disks>,
+    pub(crate) channels: Channels,
+    pub(crate) floor: Arc<GrantFloor>,
+    pub(crate) signatures: Arc<Signatures>,
 }
 
-struct Job {
-    node: SharedNode,
+impl Copies {
+    /// Copies, and answers with the replacement's receipt.
+    pub(crate) async fn copy_prefix(self: Arc<Self>, request: Request) -> Result<FinishReply, ErrorReply> {
+        let copy: CopyPrefix = request.decode()?;
+        let (disk, replica) = self.disks.of(copy.replica)?;
+        let to = copy
+            .to
+            .clone()
+            .ok_or_else(|| refusal(Code::Invalid, "no replacement is named"))?;
+        let target = to
+            .replica
+            .ok_or_else(|| refusal(Code::Invalid, "the replacement names no disk"))?;
+        let permit = self.signatures.permit(&copy.grant)?;
+        if !permit.grant.replacement {
+            return Err(refusal(Code::Denied, "the grant is not for a replacement"));
+        }
+        let admission = self.floor.admission(self.clock.wall());
+        permit.admit(admission, (copy.chunk, copy.epoch), &target, &[])?;
+        let status = disk.status(copy.chunk).await?;
+        if status.state != ReplicaState::Sealed as i32 || status.durable != copy.length {
+            let mut error = refusal(Code::Conflict, "this replica is not sealed at that length");
+            error.expected = status.durable;
+            return Err(error);
+        }
+        let job = CopyJob {
+            channel: self.channels.to(&to.address),
+            clock: Arc::clone(&self.clock),
+            disks: Arc::clone(&self.disks),
+            options: CallOptions::until(request.deadline)
+                .priority(request.priority)
+                .client(request.client),
+            deadline: request.deadline,
+            target,
+            replica,
+            checksum: status.checksum,
+            copy,
+        };
+        let receipt = job.run().await?;
+        Ok(FinishReply {
+            receipt: Some(receipt),
+        })
+    }
+}
+
+struct CopyJob {
+    clock: Arc<dyn Clock>,
+    disks: Arc<Disks>,
     channel: Channel,
     options: CallOptions,
     deadline: Monotonic,
@@ -67,7 +82,7 @@ struct Job {
     copy: CopyPrefix,
 }
 
-impl Job {
+impl CopyJob {
     async fn run(&self) -> Result<Receipt, ErrorReply> {
         let mut window: VecDeque<CallFuture<AppendReply>> = VecDeque::new();
         let (step, length) = (MAX_PAYLOAD_BYTES as u64, self.copy.length);
@@ -94,7 +109,7 @@ impl Job {
 
     /// A range of the own replica, verified by the store as it is read.
     async fn read(&self, offset: u64, length: u32) -> Result<Payload, ErrorReply> {
-        let (disk, _) = self.node.disk(Some(self.replica))?;
+        let (disk, _) = self.disks.of(Some(self.replica))?;
         let permit = disk.reads().take(length as usize).await;
         let done = disk.read(self.copy.chunk, self.replica, offset, length).await?;
         Ok(Payload::with_checksums(
@@ -119,7 +134,7 @@ impl Job {
     }
 
     async fn answer(&self, call: CallFuture<AppendReply>) -> Result<Option<Receipt>, ErrorReply> {
-        let answer = self.node.env.clock.until(self.deadline, call).await;
+        let answer = self.clock.until(self.deadline, call).await;
         let answer =
             answer.ok_or_else(|| refusal(Code::Unknown, "the replacement did not answer in time"))?;
         let answer = answer.map_err(|error| match error.reply() {

@@ -1,0 +1,106 @@
+//! Calls to the metadata leader, wherever it is.
+//!
+//! Any metadata server is asked; one that is not the leader names it. Addresses are asked in turn when one fails.
+
+use drystone_env::{Clock, Rng};
+use drystone_proto::cluster::ErrorReply;
+use drystone_proto::{Kind, Message, Priority};
+use drystone_rpc::{CallError, CallOptions, Channels, refusal};
+use drystone_types::Code;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why a call to the leader brought nothing.
+pub(crate) enum Failure {
+    /// Nobody at this address took it: the next call goes elsewhere.
+    Again(String, CallError),
+    /// The cluster's verdict, in its words.
+    Stranger(ErrorReply),
+}
+
+/// See the module.
+pub(crate) struct LeaderCalls {
+    clock: Arc<dyn Clock>,
+    channels: Channels,
+    timeout: Duration,
+    addresses: Vec<String>,
+    at: usize,
+    /// Where the last refusal said that the leader is; asked for as long as it answers.
+    hint: Option<String>,
+    /// Connections refused as a stranger's in a row.
+    strangers: usize,
+}
+
+impl LeaderCalls {
+    /// Begins with one of `addresses`, drawn with `rng`.
+    pub(crate) fn new(
+        clock: Arc<dyn Clock>,
+        channels: Channels,
+        addresses: Vec<String>,
+        timeout: Duration,
+        rng: &mut dyn Rng,
+    ) -> Self {
+        let at = rng.below(addresses.len().max(1) as u64) as usize;
+        Self {
+            clock,
+            channels,
+            timeout,
+            addresses,
+            at,
+            hint: None,
+            strangers: 0,
+        }
+    }
+
+    /// Calls whoever is taken for the leader.
+    pub(crate) async fn call<Req: Message, Rep: Message + Default>(
+        &mut self,
+        kind: Kind,
+        request: &Req,
+    ) -> Result<Rep, Failure> {
+        let hint = self.hint.take();
+        let address = hint
+            .clone()
+            .unwrap_or_else(|| self.addresses[self.at % self.addresses.len()].clone());
+        let deadline = self.clock.now().plus(self.timeout);
+        let options = CallOptions::until(deadline).priority(Priority::Control);
+        let error = match self
+            .channels
+            .to(&address)
+            .call::<Req, Rep>(kind, request, None, options)
+            .await
+        {
+            Ok(answer) => {
+                self.strangers = 0;
+                self.hint = hint;
+                return Ok(answer.body);
+            }
+            Err(error) => error,
+        };
+        let code = error.code();
+        if code == Code::Stranger {
+            // One address that leads elsewhere is a mistake in a list; all of them are a verdict.
+            self.strangers += 1;
+            let is_verdict =
+                matches!(error, CallError::Refused(_)) || self.strangers >= self.addresses.len().max(3);
+            if is_verdict {
+                let reply = error.reply().cloned();
+                return Err(Failure::Stranger(
+                    reply.unwrap_or_else(|| refusal(code, error.to_string())),
+                ));
+            }
+        } else {
+            self.strangers = 0;
+        }
+        if let CallError::Refused(reply) = &error
+            && code == Code::NotLeader
+            && !reply.leader.is_empty()
+            && reply.leader != address
+        {
+            self.hint = Some(reply.leader.clone());
+        } else {
+            self.at = (self.at + 1) % self.addresses.len();
+        }
+        Err(Failure::Again(address, error))
+    }
+}
