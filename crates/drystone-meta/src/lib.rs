@@ -5,9 +5,9 @@
 //! the log of a majority; nothing here decides what a command means (drystone-namespace does) or what is
 //! committed (drystone-raft does); leader's soft state can be lost at any moment without a promise breaking.
 //!
-//! Read [`server`] for the start and the threads, then `drive` (raft and its I/O), `apply`, `flush`, `export` (what
-//! a lone voter has instead of peers), then `service` (what clients ask), `leader` (soft state) and `store` (fjall
-//! behind the namespace's trait); [`recover`] is offline.
+//! Read [`server`] for the start and the threads, then `raft` (the driver and its I/O), `state` (apply, flush, snapshots,
+//! and fjall behind the namespace's trait), `membership`, `service` (what clients ask), `leader` (soft state and
+//! background tasks) and `lone` (what a lone voter has instead of peers; [`recover`] is offline).
 
 #![allow(
     clippy::result_large_err,
@@ -16,33 +16,23 @@
 
 pub mod config;
 pub mod error;
-pub mod recover;
+pub mod lone;
 pub mod server;
-pub mod states;
-pub mod store;
+pub mod state;
 
-mod apply;
-mod disk_io;
-mod domains;
-mod drive;
-mod export;
-mod flush;
-mod gate;
 mod layout;
 mod leader;
-mod log_time;
+mod membership;
 mod message;
 mod metrics;
-mod peers;
-mod processes;
-mod rebuild;
+mod raft;
 mod service;
 mod shared;
-mod snapshot;
-mod steward;
 
 pub use config::{Config, ConfigFaults};
 pub use error::StartError;
 #[cfg(fuzzing)]
-pub use export::fuzzed;
+pub use lone::export::fuzzed;
+pub use lone::recover;
 pub use server::{Handle, MetadataDirectory, MetadataServer};
+pub use state::{store, stores};

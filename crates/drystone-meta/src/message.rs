@@ -1,13 +1,13 @@
 //! What the threads of a metadata server tell each other.
 
-use crate::domains::Domains;
-use crate::export::keeper::Made;
-use crate::shared::State;
+use crate::lone::export_schedule::Made;
+use crate::membership::domains::Domains;
+use crate::shared::StateMachine;
 use bytes::Bytes;
 use drystone_env::IoCompletion;
 use drystone_proto::command::Outcome;
 use drystone_proto::raft::{ConfChange, RaftConfState, RaftMessage};
-use drystone_raft::{CommittedEntry, DropReason, Input, ReadFailure, SnapshotMeta};
+use drystone_raft::{CommittedEntry, DropReason, Input, SnapshotMeta};
 use drystone_types::NodeId;
 use std::collections::BTreeSet;
 use tokio::sync::oneshot;
@@ -36,7 +36,7 @@ pub(crate) struct AppliedState {
 }
 
 impl AppliedState {
-    pub(crate) fn of(state: &State) -> Self {
+    pub(crate) fn of(state: &StateMachine) -> Self {
         Self {
             index: state.applied().0,
             time: state.log_time(),
@@ -144,6 +144,3 @@ impl RaftView {
         self.members.iter().filter(live).map(|member| member.id)
     }
 }
-
-/// Why a read failed; see the read queue.
-pub(crate) type ReadReply = oneshot::Sender<Result<u64, ReadFailure>>;

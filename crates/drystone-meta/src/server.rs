@@ -1,18 +1,25 @@
 //! Start and stop of a metadata server, and the handle that the process keeps.
 
 use crate::config::Config;
-use crate::drive::{Driver, ReadQueue};
 use crate::error::StartError;
-use crate::gate::Gate;
+use crate::layout;
+use crate::leader::tasks;
+use crate::lone::{rebuild, recover};
+use crate::membership::join::awaits_vote;
+use crate::membership::peers::Peers;
+use crate::membership::processes::{Process, Processes};
 use crate::message::{AppliedState, RaftView, ToFlush, ToRaft};
 use crate::metrics::Metrics;
-use crate::peers::{Peers, Transport};
-use crate::processes::{Process, Processes};
-use crate::service::{Front, MetaService, awaits_vote};
-use crate::shared::{Shared, State, Threads, lock};
-use crate::snapshot::{Snapshots, settings_of};
-use crate::states::{FjallStates, OpenFailure, StateStore, States};
-use crate::{apply, disk_io, flush, layout, rebuild, recover, steward};
+use crate::raft::disk_io;
+use crate::raft::drive::Driver;
+use crate::raft::reads::ReadQueue;
+use crate::raft::transport::Transport;
+use crate::service::{MetaService, WireService};
+use crate::shared::{Shared, StateMachine, Threads, lock};
+use crate::state::applied::AppliedIndex;
+use crate::state::snapshot::{Snapshots, settings_of};
+use crate::state::stores::{FjallStates, OpenFailure, StateStore, States};
+use crate::state::{apply, flush};
 use drystone_env::os::{OsDisk, lock_directory};
 use drystone_env::{BufferPool, Disk, Env, Rng};
 use drystone_identity::{Identity, Role};
@@ -80,13 +87,13 @@ impl MetadataDirectory {
     }
 }
 
-struct Ground {
+struct OpenedDirectory {
     directory: MetadataDirectory,
     identity: Identity,
     boot: BootId,
     /// Number of its log.
     log: u64,
-    state: State,
+    state: StateMachine,
     node: RaftNode,
     opened: Opened,
 }
@@ -120,7 +127,7 @@ impl MetadataServer {
         let (inner, settings, buffers) = (env.clone(), config.clone(), pool.clone());
         let opening = async move { drop(reply.send(open(&inner, &settings, directory, buffers))) };
         env.spawn.thread("meta-open", Box::pin(opening));
-        let ground = answer
+        let opened_directory = answer
             .await
             .map_err(|_| StartError::Store("opening panicked".to_owned()))??;
         let listen_error = |source| StartError::Listen {
@@ -130,14 +137,14 @@ impl MetadataServer {
         let listener = env.net.bind(config.listen).await.map_err(listen_error)?;
         let address = listener.address();
         let advertised = config.advertise.clone().unwrap_or_else(|| address.to_string());
-        tracing::info!(node = %ground.identity.node, %address, boot = ground.boot.counter, applied = ground.state.applied().0,
-            log_last = ground.opened.last.0, "metadata server starts");
-        let (shared, registry) = run(env.clone(), config, advertised, ground, pool.clone());
+        tracing::info!(node = %opened_directory.identity.node, %address, boot = opened_directory.boot.counter, applied = opened_directory.state.applied().0,
+            log_last = opened_directory.opened.last.0, "metadata server starts");
+        let (shared, registry) = run(env.clone(), config, advertised, opened_directory, pool.clone());
         let (shared, directory_lock) = shared;
         let service = Arc::new(MetaService::new(Arc::clone(&shared)));
-        let front = Arc::new(Front(Arc::clone(&service)));
+        let front = Arc::new(WireService(Arc::clone(&service)));
         let server = serve(env, listener, front, ServerOptions::new(pool));
-        steward::start(&shared, &service);
+        tasks::start(&shared, &service);
         Ok(Handle {
             shared,
             server: Some(server),
@@ -154,7 +161,7 @@ fn open(
     config: &Config,
     directory: MetadataDirectory,
     pool: BufferPool,
-) -> Result<Ground, StartError> {
+) -> Result<OpenedDirectory, StartError> {
     let refuse = |reason: String| StartError::Directory {
         directory: config.data.clone(),
         reason,
@@ -201,7 +208,7 @@ fn open(
     if damage.is_none() || !opened.needs_snapshot {
         (directory.states.remove_old()).map_err(|error| refuse(error.to_string()))?;
     }
-    Ok(Ground {
+    Ok(OpenedDirectory {
         directory,
         identity,
         boot,
@@ -217,9 +224,9 @@ fn open(
 fn open_state(
     directory: &MetadataDirectory,
     identity: &Identity,
-) -> Result<(State, Option<String>), StartError> {
+) -> Result<(StateMachine, Option<String>), StartError> {
     let refused = |failure: OpenFailure| StartError::Store(failure.reason);
-    let attempt = |store: Arc<dyn OrderedStore>| -> Result<State, OpenFailure> {
+    let attempt = |store: Arc<dyn OrderedStore>| -> Result<StateMachine, OpenFailure> {
         Namespace::open(Arc::new(StateStore(store)), settings_of(identity)).map_err(|error| OpenFailure {
             damage: matches!(
                 error,
@@ -246,7 +253,13 @@ fn open_state(
     Ok((state, Some(reason)))
 }
 
-fn raft_config(config: &Config, identity: &Identity, boot: BootId, begun: bool, state: &State) -> RaftConfig {
+fn raft_config(
+    config: &Config,
+    identity: &Identity,
+    boot: BootId,
+    begun: bool,
+    state: &StateMachine,
+) -> RaftConfig {
     let start = match (begun, identity.joining) {
         (true, _) => Start::Existing,
         (false, true) => Start::Join,
@@ -277,8 +290,14 @@ type Lock = Option<Box<dyn Send + Sync>>;
 type Running = ((Arc<Shared>, Lock), Registry);
 
 /// Starts the threads.
-fn run(env: Env, config: Config, address: String, ground: Ground, pool: BufferPool) -> Running {
-    let Ground {
+fn run(
+    env: Env,
+    config: Config,
+    address: String,
+    opened_directory: OpenedDirectory,
+    pool: BufferPool,
+) -> Running {
+    let OpenedDirectory {
         directory,
         identity,
         boot,
@@ -286,7 +305,7 @@ fn run(env: Env, config: Config, address: String, ground: Ground, pool: BufferPo
         state,
         node,
         opened,
-    } = ground;
+    } = opened_directory;
     let (metrics, registry) = Metrics::registered();
     let mut client = [0; 16];
     env.rng(&format!("client {}", boot.random)).fill(&mut client);
@@ -330,7 +349,7 @@ fn run(env: Env, config: Config, address: String, ground: Ground, pool: BufferPo
         channels,
         peers,
         reads: ReadQueue::default(),
-        gate: Gate::default(),
+        applied: AppliedIndex::default(),
         view: watch::Sender::new(RaftView::default()),
         snapshots: Snapshots::default(),
         metrics,
@@ -344,7 +363,7 @@ fn run(env: Env, config: Config, address: String, ground: Ground, pool: BufferPo
         failure: Mutex::new(None),
     });
     shared.take_records(shared.read().nodes());
-    shared.gate.publish(applied.index);
+    shared.applied.publish(applied.index);
     let lanes = (
         disk_io::start(&shared, "meta-log", pool.clone()),
         disk_io::start(&shared, "meta-log-new", pool),
@@ -424,7 +443,7 @@ impl Handle {
 
     /// The log index applied here.
     pub fn applied(&self) -> u64 {
-        self.shared.gate.applied()
+        self.shared.applied.applied()
     }
 
     /// Completes when [`Handle::is_ready`] first holds, or the server has ended (false).

@@ -1,14 +1,15 @@
 //! What the parts of one metadata server share.
 
 use crate::config::Config;
-use crate::drive::ReadQueue;
-use crate::gate::Gate;
+use crate::membership::peers::Peers;
+use crate::membership::processes::{Processes, RecordVerdict};
 use crate::message::{Applied, RaftView, ToFlush, ToRaft};
 use crate::metrics::Metrics;
-use crate::peers::{Peers, Transport};
-use crate::processes::{Processes, Told};
-use crate::snapshot::Snapshots;
-use crate::states::{StateStore, States};
+use crate::raft::reads::ReadQueue;
+use crate::raft::transport::Transport;
+use crate::state::applied::AppliedIndex;
+use crate::state::snapshot::Snapshots;
+use crate::state::stores::{StateStore, States};
 use drystone_env::{Disk, Env};
 use drystone_identity::Identity;
 use drystone_namespace::Namespace;
@@ -27,7 +28,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{oneshot, watch};
 
 /// The namespace as this server keeps it.
-pub(crate) type State = Namespace<StateStore>;
+pub(crate) type StateMachine = Namespace<StateStore>;
 
 /// Shared by every thread and task of one server.
 pub(crate) struct Shared {
@@ -46,7 +47,7 @@ pub(crate) struct Shared {
     pub(crate) transport: Transport,
     pub(crate) processes: Processes,
     pub(crate) reads: ReadQueue,
-    pub(crate) gate: Gate,
+    pub(crate) applied: AppliedIndex,
     pub(crate) view: watch::Sender<RaftView>,
     pub(crate) snapshots: Snapshots,
     pub(crate) metrics: Metrics,
@@ -56,7 +57,7 @@ pub(crate) struct Shared {
     pub(crate) disk_full: AtomicBool,
     /// Held by the flusher while a batch is on its way, and by whoever replaces the state.
     pub(crate) flushing: Mutex<()>,
-    pub(crate) state: RwLock<State>,
+    pub(crate) state: RwLock<StateMachine>,
     pub(crate) raft: UnboundedSender<ToRaft>,
     pub(crate) flush: UnboundedSender<ToFlush>,
     pub(crate) failure: Mutex<Option<String>>,
@@ -69,7 +70,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Shared {
     /// The namespace, for readers.
-    pub(crate) fn read(&self) -> RwLockReadGuard<'_, State> {
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, StateMachine> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -88,9 +89,9 @@ impl Shared {
     /// Takes what it says, or said, of one.
     fn take_record(&self, record: &NodeRecord) -> bool {
         match self.processes.recorded(record, self.env.clock.now()) {
-            Told::Counts => self.peers.learn_from_record(record),
-            Told::Outdated => {}
-            Told::Over(reason) => {
+            RecordVerdict::Counts => self.peers.learn_from_record(record),
+            RecordVerdict::Outdated => {}
+            RecordVerdict::Superseded(reason) => {
                 self.fail(reason);
                 return false;
             }
@@ -106,7 +107,7 @@ impl Shared {
     }
 
     /// The namespace, for apply and flush.
-    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, State> {
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, StateMachine> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -7,7 +7,7 @@ use crate::check::state::{self, Map};
 use crate::sometimes::sometimes;
 use bytes::Bytes;
 use drystone_env::{Rng, SeededRng};
-use drystone_meta::states::{OpenFailure, States};
+use drystone_meta::stores::{OpenFailure, States};
 use drystone_namespace::store::Visitor;
 use drystone_namespace::{Batch, Order, OrderedStore, StoreError, View};
 use std::collections::BTreeMap;

@@ -3,7 +3,8 @@
 //! An order is given only for a state that is committed and cannot be undone (a doomed record, or an id below the
 //! grant floor without a record that names the replica), and names the placement it is about.
 
-use super::brake::Brake;
+use super::deletion_limit::DeletionLimit;
+use super::orphan::Orphan;
 use drystone_env::Monotonic;
 use drystone_proto::command::ChunkReplica;
 use drystone_proto::data::DeleteOrder;
@@ -14,19 +15,10 @@ use std::time::Duration;
 /// A replica to delete.
 pub(crate) type Order = (u64, ReplicaRecord);
 
-/// A replica that no record names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Orphan {
-    pub(crate) chunk: u64,
-    pub(crate) replica: ReplicaRecord,
-    /// What it holds, as its server says.
-    pub(crate) bytes: u64,
-}
-
 /// Doomed replicas kept per disk: more are read when these are gone.
 const PER_DISK: usize = 8_192;
 /// Replicas without a record that wait for the floor; more are forgotten and found by a later comparison.
-const SUSPECTS: usize = 65_536;
+const ORPHANS: usize = 65_536;
 /// An order for an orphan that is not confirmed is given again after this time: others have their turn meanwhile.
 const REPEAT: Duration = Duration::from_secs(10);
 /// Deletions that wait to be logged; beyond it they are reported again by the next scan.
@@ -68,7 +60,7 @@ impl Key {
     }
 }
 
-struct Suspect {
+struct KnownOrphan {
     /// What it holds.
     bytes: u64,
     /// When its deletion was ordered last.
@@ -80,9 +72,9 @@ struct Suspect {
 pub(crate) struct Reclaim {
     doomed: BTreeMap<(u64, u64), BTreeSet<(u64, u64)>>,
     /// Replicas without a record, until they are gone or turn out to have one.
-    suspects: BTreeMap<Key, Suspect>,
+    orphans: BTreeMap<Key, KnownOrphan>,
     confirmed: BTreeSet<Key>,
-    brake: Brake,
+    deletion_limit: DeletionLimit,
 }
 
 impl Reclaim {
@@ -104,24 +96,24 @@ impl Reclaim {
     }
 
     /// Replicas that a server reported without a record: looked at again when they are below the floor.
-    pub(crate) fn suspect(&mut self, replicas: Vec<Orphan>) {
+    pub(crate) fn add_orphans(&mut self, replicas: Vec<Orphan>) {
         for orphan in replicas {
             let key = Key::new(orphan.chunk, &orphan.replica);
-            if let Some(known) = self.suspects.get_mut(&key) {
+            if let Some(known) = self.orphans.get_mut(&key) {
                 known.bytes = orphan.bytes;
-            } else if self.suspects.len() < SUSPECTS {
+            } else if self.orphans.len() < ORPHANS {
                 let (bytes, ordered) = (orphan.bytes, None);
-                self.suspects.insert(key, Suspect { bytes, ordered });
+                self.orphans.insert(key, KnownOrphan { bytes, ordered });
             }
         }
     }
 
     /// This replica has a record after all.
-    pub(crate) fn acquit(&mut self, chunk: u64, replica: &ReplicaRecord) {
-        self.suspects.remove(&Key::new(chunk, replica));
+    pub(crate) fn remove_orphan(&mut self, chunk: u64, replica: &ReplicaRecord) {
+        self.orphans.remove(&Key::new(chunk, replica));
     }
 
-    /// Orders for at most `room` of these orphans on `node`, as far as the brake lets them go. All of them stay here
+    /// Orders for at most `room` of these orphans on `node`, as far as the deletion limit lets them go. All of them stay here
     /// until they are confirmed.
     pub(crate) fn admit(
         &mut self,
@@ -135,32 +127,32 @@ impl Reclaim {
             if orders.len() >= room {
                 break;
             }
-            if self.brake.admit(node, used, now, orphan) {
+            if self.deletion_limit.admit(node, used, now, orphan) {
                 orders.push((orphan.chunk, orphan.replica));
             }
         }
-        self.suspect(orphans);
+        self.add_orphans(orphans);
         for (chunk, replica) in &orders {
-            if let Some(suspect) = self.suspects.get_mut(&Key::new(*chunk, replica)) {
-                suspect.ordered = Some(now);
+            if let Some(known) = self.orphans.get_mut(&Key::new(*chunk, replica)) {
+                known.ordered = Some(now);
             }
         }
         orders
     }
 
-    /// An operator has looked at what the brake holds back on `node`; false if it holds nothing.
+    /// An operator has looked at what the deletion limit holds back on `node`; false if it holds nothing.
     pub(crate) fn release_sweep(&mut self, node: u64, now: Monotonic) -> bool {
-        self.brake.release(node, now)
+        self.deletion_limit.release(node, now)
     }
 
     /// What limits the orders for orphans.
-    pub(crate) fn brake(&self) -> &Brake {
-        &self.brake
+    pub(crate) fn deletion_limit(&self) -> &DeletionLimit {
+        &self.deletion_limit
     }
 
-    /// At most `limit` suspects on these disks whose chunks are below the floor now, and whose deletion was not ordered
+    /// At most `limit` orphans on these disks whose chunks are below the floor now, and whose deletion was not ordered
     /// just before.
-    pub(crate) fn due_suspects(
+    pub(crate) fn due_orphans(
         &self,
         disks: &[(u64, u64)],
         floor: u64,
@@ -175,15 +167,15 @@ impl Reclaim {
                 chunk,
                 placement: 0,
             };
-            let waits = |suspect: &Suspect| {
-                let ordered = suspect.ordered.map(|at| now.since(at));
+            let waits = |known: &KnownOrphan| {
+                let ordered = known.ordered.map(|at| now.since(at));
                 ordered.is_some_and(|since| since < REPEAT)
             };
-            let suspects = self.suspects.range(key(0)..key(floor));
-            let suspects = suspects.filter(|(_, suspect)| !waits(suspect));
-            due.extend(suspects.take(limit - due.len()).map(|(key, suspect)| {
+            let orphans = self.orphans.range(key(0)..key(floor));
+            let orphans = orphans.filter(|(_, known)| !waits(known));
+            due.extend(orphans.take(limit - due.len()).map(|(key, known)| {
                 let (chunk, replica) = key.order();
-                let bytes = suspect.bytes;
+                let bytes = known.bytes;
                 Orphan {
                     chunk,
                     replica,
@@ -218,7 +210,7 @@ impl Reclaim {
         for order in orders {
             let Some(replica) = &order.replica else { continue };
             let key = Key::new(order.chunk, replica);
-            self.suspects.remove(&key);
+            self.orphans.remove(&key);
             let doomed = self.doomed.get_mut(&(key.disk, key.incarnation));
             // An orphan has no record that would have to forget it.
             if doomed.is_some_and(|disk| disk.remove(&(key.chunk, key.placement))) {
@@ -300,16 +292,16 @@ mod tests {
             replica: replica(disk),
             bytes: 7,
         };
-        reclaim.suspect(vec![orphan(5, 1), orphan(9, 1), orphan(5, 2)]);
-        assert_eq!(reclaim.due_suspects(&[(1, 1)], 5, now, 10), []);
-        assert_eq!(reclaim.due_suspects(&[(1, 1)], 6, now, 10), [orphan(5, 1)]);
+        reclaim.add_orphans(vec![orphan(5, 1), orphan(9, 1), orphan(5, 2)]);
+        assert_eq!(reclaim.due_orphans(&[(1, 1)], 5, now, 10), []);
+        assert_eq!(reclaim.due_orphans(&[(1, 1)], 6, now, 10), [orphan(5, 1)]);
         assert_eq!(
-            reclaim.due_suspects(&[(1, 1), (2, 1)], 10, now, 2),
+            reclaim.due_orphans(&[(1, 1), (2, 1)], 10, now, 2),
             [orphan(5, 1), orphan(9, 1)]
         );
-        reclaim.acquit(5, &replica(1));
+        reclaim.remove_orphan(5, &replica(1));
         assert_eq!(
-            reclaim.due_suspects(&[(1, 1), (2, 1)], 10, now, 9),
+            reclaim.due_orphans(&[(1, 1), (2, 1)], 10, now, 9),
             [orphan(9, 1), orphan(5, 2)]
         );
     }
@@ -322,16 +314,16 @@ mod tests {
             replica: replica(1),
             bytes: 7,
         };
-        reclaim.suspect(vec![orphan(1), orphan(2)]);
-        let due = reclaim.due_suspects(&[(1, 1)], 100, now, 1);
+        reclaim.add_orphans(vec![orphan(1), orphan(2)]);
+        let due = reclaim.due_orphans(&[(1, 1)], 100, now, 1);
         assert_eq!(reclaim.admit((7, 0), now, due, 1), [(1, replica(1))]);
         // The reply is lost; the next one is about the other.
-        let due = reclaim.due_suspects(&[(1, 1)], 100, now, 1);
+        let due = reclaim.due_orphans(&[(1, 1)], 100, now, 1);
         assert_eq!(due, [orphan(2)]);
         reclaim.admit((7, 0), now, due, 1);
-        assert_eq!(reclaim.due_suspects(&[(1, 1)], 100, now, 1), []);
+        assert_eq!(reclaim.due_orphans(&[(1, 1)], 100, now, 1), []);
         let later = now.plus(REPEAT);
-        let due = reclaim.due_suspects(&[(1, 1)], 100, later, 9);
+        let due = reclaim.due_orphans(&[(1, 1)], 100, later, 9);
         assert_eq!(due, [orphan(1), orphan(2)], "both are ordered again");
         let done = DeleteOrder {
             chunk: 1,
@@ -339,12 +331,12 @@ mod tests {
             order: bytes::Bytes::new(),
         };
         reclaim.confirm(&[done]);
-        assert_eq!(reclaim.due_suspects(&[(1, 1)], 100, later, 9), [orphan(2)]);
+        assert_eq!(reclaim.due_orphans(&[(1, 1)], 100, later, 9), [orphan(2)]);
         assert_eq!(reclaim.to_log(9), [], "no record has to forget it");
     }
 
     #[test]
-    fn orphans_beyond_the_brake_or_the_room_wait_as_suspects() {
+    fn orphans_beyond_the_deletion_limit_or_the_room_wait() {
         let (mut reclaim, now) = (Reclaim::default(), Monotonic(1));
         let orphans = (0..4).map(|chunk| Orphan {
             chunk,
@@ -354,12 +346,12 @@ mod tests {
         let orphans: Vec<_> = orphans.collect();
         let orders = reclaim.admit((7, 1 << 30), now, orphans.clone(), 1);
         assert_eq!(orders, [(0, replica(1))]);
-        let waiting = reclaim.due_suspects(&[(1, 1)], 100, now, 10);
+        let waiting = reclaim.due_orphans(&[(1, 1)], 100, now, 10);
         assert_eq!(waiting, orphans[1..]);
         let orders = reclaim.admit((7, 1 << 30), now, waiting, 10);
         assert_eq!(orders, [(1, replica(1))], "1 GiB an hour at least, no more");
-        assert!(reclaim.brake().stops(7, now));
-        let waiting = reclaim.due_suspects(&[(1, 1)], 100, now, 10);
+        assert!(reclaim.deletion_limit().stops(7, now));
+        let waiting = reclaim.due_orphans(&[(1, 1)], 100, now, 10);
         assert_eq!(waiting, orphans[2..]);
         assert!(reclaim.release_sweep(7, now));
         assert_eq!(reclaim.admit((7, 1 << 30), now, waiting, 10).len(), 2);

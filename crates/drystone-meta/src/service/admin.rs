@@ -1,17 +1,16 @@
 //! The cluster at a glance, and operators' decisions.
 
-use super::forward::{Place, came_from_metadata};
-use super::join::{ADD_VOTER, REMOVE, caught_up, change, members};
+use super::forward::{Route, came_from_metadata};
 use super::mutate::{inline_voters, policy_of};
 use super::{MetaService, Refused};
+use crate::membership::join::members;
 use crate::message::ToRaft;
 use bytes::Bytes;
 use drystone_proto::cluster::{
-    AdminOp, AdminReply, AdminRequest, ClusterInfo, ClusterInfoRequest, ClusterStatus, RaftReplace,
-    ServerStatus,
+    AdminOp, AdminReply, AdminRequest, ClusterInfo, ClusterInfoRequest, ClusterStatus, ServerStatus,
 };
 use drystone_proto::command::{Op, ReleaseDeletion, UpdateNode};
-use drystone_proto::record::{NodeRecord, role};
+use drystone_proto::record::role;
 use drystone_raft::{DropReason, Input};
 use drystone_rpc::{Reply, Request, refusal};
 use drystone_types::{ByteCount, Code, NodeId};
@@ -25,7 +24,7 @@ const INFO_WAIT: Duration = Duration::from_millis(500);
 impl MetaService {
     pub(super) async fn cluster_info(&self, request: &Request) -> Reply {
         let wait = self.shared.env.clock.now().plus(INFO_WAIT).min(request.deadline);
-        if let Ok(Place::There { node, address }) = self.place(wait).await
+        if let Ok(Route::Leader { node, address }) = self.route(wait).await
             && !came_from_metadata(request)
         {
             let asked = self.forward::<_, ClusterInfo>(request, &ClusterInfoRequest {}, node, &address);
@@ -53,7 +52,7 @@ impl MetaService {
                 0
             },
             policy: Some(policy),
-            applied: self.shared.gate.applied(),
+            applied: self.shared.applied.applied(),
         }
     }
 
@@ -123,95 +122,12 @@ impl MetaService {
         Ok(reply)
     }
 
-    pub(super) async fn update_node(&self, update: UpdateNode) -> Result<(), Refused> {
+    pub(crate) async fn update_node(&self, update: UpdateNode) -> Result<(), Refused> {
         let applied = self.shared.propose(Op::UpdateNode(update), None).await?;
         match Code::from_number(applied.outcome.code) {
             Some(code) => Err(refusal(code, applied.outcome.message).into()),
             None => Ok(()),
         }
-    }
-
-    async fn replace(&self, replace: RaftReplace) -> Result<(), Refused> {
-        let _alone = self.membership.lock().await;
-        let view = self.shared.raft_view();
-        let refuse = |code: Code, message: String| Err(Refused::Error(refusal(code, message)));
-        // One that has moved is no member for a moment, then a learner, and may not come to be more.
-        let was_voter = self
-            .shared
-            .read()
-            .node(replace.old)
-            .is_some_and(|node| node.voter);
-        let is_voter = view.conf.voters.contains(&replace.old);
-        let is_learner = view.conf.learners.contains(&replace.old);
-        if view.conf.voters.contains(&replace.new) && !is_voter && !is_learner {
-            return self.retire(replace.old).await;
-        }
-        if !is_voter && !was_voter {
-            return refuse(Code::NotFound, format!("node {} is no voter", replace.old));
-        }
-        if !view.conf.learners.contains(&replace.new) {
-            return refuse(
-                Code::NotFound,
-                format!("node {} is no learner: it must join first", replace.new),
-            );
-        }
-        let applied = self.shared.gate.applied();
-        if let Err(matched) = caught_up(&view, replace.new, applied) {
-            return refuse(
-                Code::Unavailable,
-                format!(
-                    "learner {} has {matched} of {applied} entries: try again when it has caught up",
-                    replace.new
-                ),
-            );
-        }
-        let mut steps = vec![(ADD_VOTER, replace.new)];
-        if is_voter || is_learner {
-            steps.push((REMOVE, replace.old));
-        }
-        let change = change(&steps, self.shared.read().node(replace.new));
-        // First: once it is no member it would ask to be one again, and might be let in before it is fenced.
-        self.fence(replace.old).await?;
-        self.shared.propose_conf(change).await?;
-        // Until the joint configuration is left, the old majority is needed too.
-        let mut view = self.shared.view.subscribe();
-        let left = view.wait_for(|view| view.conf.voters_outgoing.is_empty() || view.office.is_none());
-        if left.await.map_or(true, |view| view.office.is_none()) {
-            return Err(DropReason::Unknown.into());
-        }
-        self.retire(replace.old).await?;
-        tracing::info!(old = replace.old, new = replace.new, "voter replaced");
-        Ok(())
-    }
-
-    /// A voter that was replaced has no vote to get back.
-    async fn retire(&self, node: u64) -> Result<(), Refused> {
-        self.fence(node).await?;
-        self.set_voter(node, false).await
-    }
-
-    /// A voter that is replaced is fenced, so that it cannot introduce itself again as a learner. One that has not told
-    /// of itself yet is recorded for that, as an incarnation that nobody has.
-    async fn fence(&self, node: u64) -> Result<(), Refused> {
-        let known = self.shared.read().node(node).map(|known| known.fenced);
-        if known == Some(true) {
-            return Ok(());
-        }
-        if known.is_none() {
-            let nobody = NodeRecord {
-                id: node,
-                incarnation: u64::MAX,
-                roles: role::METADATA,
-                ..NodeRecord::default()
-            };
-            self.record(nobody).await?;
-        }
-        self.update_node(UpdateNode {
-            node,
-            fenced: Some(true),
-            ..UpdateNode::default()
-        })
-        .await
     }
 
     /// Voters that fail together, in words.
@@ -257,15 +173,15 @@ impl MetaService {
         }
         self.leader
             .with(&self.shared, |office| {
-                let brake = office.reclaim.brake();
-                warnings.extend(brake.stopped(now).map(|(node, bytes)| {
+                let deletion_limit = office.reclaim.deletion_limit();
+                warnings.extend(deletion_limit.stopped(now).map(|(node, bytes)| {
                     format!(
                         "node {node} holds many replicas that nothing refers to: {} of them were deleted within \
                          an hour, the rest waits (`admin repair --release-sweep {node}` lets them go)",
                         ByteCount(bytes)
                     )
                 }));
-                warnings.extend(brake.released(now).map(|(node, bytes)| {
+                warnings.extend(deletion_limit.released(now).map(|(node, bytes)| {
                     format!(
                         "an operator lets all replicas on node {node} go that nothing refers to: {} so far",
                         ByteCount(bytes)

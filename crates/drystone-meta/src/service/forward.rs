@@ -9,11 +9,11 @@ use drystone_types::{Code, NodeId};
 use std::sync::Arc;
 
 /// Who answers.
-pub(super) enum Place {
+pub(super) enum Route {
     /// This server, in its office.
     Here,
-    /// That one.
-    There {
+    /// That one, which leads.
+    Leader {
         /// The leader.
         node: NodeId,
         /// Its address.
@@ -50,7 +50,7 @@ impl MetaService {
     }
 
     /// Waits until somebody leads.
-    pub(super) async fn place(&self, deadline: Monotonic) -> Result<Place, ErrorReply> {
+    pub(super) async fn route(&self, deadline: Monotonic) -> Result<Route, ErrorReply> {
         let me = self.shared.identity.node;
         if let Some(member) = self.replaced_by() {
             return Err(ErrorReply {
@@ -73,12 +73,12 @@ impl MetaService {
         match view.leader {
             Some(leader) if leader != me => {
                 let address = self.shared.peers.address(leader).ok_or_else(nobody)?;
-                Ok(Place::There {
+                Ok(Route::Leader {
                     node: leader,
                     address,
                 })
             }
-            _ => Ok(Place::Here),
+            _ => Ok(Route::Here),
         }
     }
 
@@ -98,23 +98,23 @@ impl MetaService {
             Err(error) => return Reply::error(error),
         };
         loop {
-            let place = match self.place(request.deadline).await {
+            let route = match self.route(request.deadline).await {
                 Ok(place) => place,
                 Err(error) => return Reply::error(error),
             };
-            match place {
-                Place::Here => match answer(Arc::clone(self), message.clone(), request.clone()).await {
+            match route {
+                Route::Here => match answer(Arc::clone(self), message.clone(), request.clone()).await {
                     Ok(reply) => return Reply::ok(&reply),
                     Err(Refused::Error(error)) => return Reply::error(error),
                     Err(Refused::NotLeader) => {}
                 },
-                Place::There { address, .. } if came_from_metadata(request) => {
+                Route::Leader { address, .. } if came_from_metadata(request) => {
                     return Reply::error(ErrorReply {
                         leader: address,
                         ..refusal(Code::NotLeader, "ask the leader")
                     });
                 }
-                Place::There { node, address } => {
+                Route::Leader { node, address } => {
                     match self.forward::<Req, Rep>(request, &message, node, &address).await {
                         Ok(reply) => return Reply::ok(&reply),
                         Err(NotForwarded::Error(error)) => return Reply::error(error),

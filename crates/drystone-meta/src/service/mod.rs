@@ -1,19 +1,16 @@
 //! What others ask of a metadata server.
 //!
 //! Owns the way of a request: answered here, or handed on to the leader, one hop only. What a request does is in a
-//! file per kind: [`mutate`], [`read`], [`grant`], [`server`](mod@server), [`admin`], [`join`].
+//! file per kind: [`mutate`], [`read`], [`grant`], [`server`](mod@server), [`admin`].
 
 mod admin;
 mod forward;
 mod grant;
-mod join;
 mod mutate;
 mod read;
 mod server;
 
-pub(crate) use join::{awaits_vote, own_record};
-
-use crate::leader::Leader;
+use crate::leader::office::Leader;
 use crate::shared::Shared;
 use drystone_env::{BoxFuture, Monotonic};
 use drystone_namespace::ReadError;
@@ -39,7 +36,7 @@ pub(crate) struct MetaService {
     pub(crate) leader: Leader,
     identity: ServerIdentity,
     /// Members come, go and move one after the other. What was on its way when a call was given up still comes.
-    membership: tokio::sync::Mutex<()>,
+    pub(crate) membership: tokio::sync::Mutex<()>,
 }
 
 /// Why a request was not answered as leader.
@@ -186,9 +183,9 @@ impl MetaService {
 }
 
 /// The service as the wire sees it.
-pub(crate) struct Front(pub(crate) Arc<MetaService>);
+pub(crate) struct WireService(pub(crate) Arc<MetaService>);
 
-impl Service for Front {
+impl Service for WireService {
     fn hello(&self, hello: &Hello) -> Result<HelloReply, ErrorReply> {
         let service = &self.0;
         let reply = service.identity.answer(hello)?;

@@ -1,7 +1,7 @@
 //! Namespace commands.
 
 use super::{MetaService, Refused, unknown};
-use crate::domains::Domains;
+use crate::membership::domains::Domains;
 use crate::message::ToRaft;
 use drystone_env::Monotonic;
 use drystone_namespace::Caller;

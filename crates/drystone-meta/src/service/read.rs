@@ -1,9 +1,9 @@
 //! Look-ups and listings.
 
-use super::forward::{NotForwarded, Place, came_from_metadata};
+use super::forward::{NotForwarded, Route, came_from_metadata};
 use super::{MetaService, unknown};
-use crate::drive::read_failure;
 use crate::message::ToRaft;
+use crate::raft::reads::read_failure;
 use drystone_env::Monotonic;
 use drystone_env::planted::{Bug, planted};
 use drystone_namespace::{Caller, ContentPage, ReadError, Want};
@@ -64,7 +64,7 @@ impl MetaService {
                 .plus(SESSION_WAIT)
                 .min(request.deadline);
             if self
-                .until(wait, self.shared.gate.reached(min_index))
+                .until(wait, self.shared.applied.reached(min_index))
                 .await
                 .is_some()
                 && !self.is_behind()
@@ -73,23 +73,23 @@ impl MetaService {
             }
         }
         loop {
-            let place = match self.place(request.deadline).await {
+            let route = match self.route(request.deadline).await {
                 Ok(place) => place,
                 Err(error) => return Reply::error(error),
             };
-            match place {
-                Place::Here => match self.confirmed(request.deadline).await {
+            match route {
+                Route::Here => match self.confirmed(request.deadline).await {
                     Ok(()) => return Reply::from_result(answer(self)),
                     Err(error) if error.code == Code::NotLeader.number() => {}
                     Err(error) => return Reply::error(error),
                 },
-                Place::There { address, .. } if came_from_metadata(request) => {
+                Route::Leader { address, .. } if came_from_metadata(request) => {
                     return Reply::error(ErrorReply {
                         leader: address,
                         ..refusal(Code::NotLeader, "ask the leader")
                     });
                 }
-                Place::There { node, address } => {
+                Route::Leader { node, address } => {
                     match self.forward::<Req, Rep>(request, message, node, &address).await {
                         Ok(reply) => return Reply::ok(&reply),
                         // A read may be asked again whatever became of it.
@@ -129,7 +129,7 @@ impl MetaService {
             Some(Err(_)) => return Err(refusal(Code::Unavailable, "this server is stopping")),
             None => return Err(unknown()),
         };
-        self.until(deadline, self.shared.gate.reached(index))
+        self.until(deadline, self.shared.applied.reached(index))
             .await
             .ok_or_else(unknown)
     }

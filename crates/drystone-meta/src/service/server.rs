@@ -187,16 +187,16 @@ impl MetaService {
             })
         });
         let remembered = self.leader.with(&self.shared, |office| {
-            // While the brake holds they would all be refused.
-            let limit = if office.reclaim.brake().stops(beat.node, now) {
+            // While the deletion limit is reached they would all be refused.
+            let limit = if office.reclaim.deletion_limit().stops(beat.node, now) {
                 0
             } else {
                 MAX_LIST
             };
-            office.reclaim.due_suspects(disks, floor, now, limit)
+            office.reclaim.due_orphans(disks, floor, now, limit)
         });
         let mut orphans = Vec::new();
-        let (mut later, mut acquitted) = (Vec::new(), Vec::new());
+        let (mut later, mut recorded_ones) = (Vec::new(), Vec::new());
         let mut seen = BTreeSet::new();
         for orphan in reported.chain(remembered.ok_or(Refused::NotLeader)?) {
             let Orphan { chunk, replica, .. } = orphan;
@@ -212,16 +212,16 @@ impl MetaService {
                     .any(|known| (known.disk, known.incarnation) == (replica.disk, replica.incarnation))
             });
             match recorded {
-                true => acquitted.push((chunk, replica)),
+                true => recorded_ones.push((chunk, replica)),
                 false if chunk < floor || planted(Bug::OrphanAboveFloor) => orphans.push(orphan),
                 false => later.push(orphan),
             }
         }
         drop(state);
         self.leader.with(&self.shared, |office| {
-            office.reclaim.suspect(later);
-            for (chunk, replica) in &acquitted {
-                office.reclaim.acquit(*chunk, replica);
+            office.reclaim.add_orphans(later);
+            for (chunk, replica) in &recorded_ones {
+                office.reclaim.remove_orphan(*chunk, replica);
             }
         });
         Ok(orphans)

@@ -6,10 +6,10 @@
 //! at most a quarter of the time whatever the size of the state. Disk: two exports, a third while it is made,
 //! and the log of about two such intervals.
 
-use super::{Export, ExportError, list, remove_others, verify, write};
+use super::export::{Export, ExportError, list, remove_others, verify, write};
 use crate::message::ToFlush;
 use crate::shared::Shared;
-use crate::snapshot::settings;
+use crate::state::snapshot::settings;
 use drystone_env::Monotonic;
 use drystone_namespace::View;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub(crate) enum Made {
 }
 
 /// See the module. Lives in the flush thread.
-pub(crate) struct Keeper {
+pub(crate) struct ExportSchedule {
     /// Read back, newest first; `None` until those that were there at the start are.
     kept: Option<Vec<Export>>,
     running: bool,
@@ -49,7 +49,7 @@ pub(crate) struct Keeper {
     pressed: bool,
 }
 
-impl Keeper {
+impl ExportSchedule {
     pub(crate) fn new(now: Monotonic) -> Self {
         Self {
             kept: None,
@@ -209,10 +209,10 @@ mod tests {
         }
     }
 
-    fn keeper(kept: Vec<Export>) -> Keeper {
-        Keeper {
+    fn schedule(kept: Vec<Export>) -> ExportSchedule {
+        ExportSchedule {
             kept: Some(kept),
-            ..Keeper::new(Monotonic(0))
+            ..ExportSchedule::new(Monotonic(0))
         }
     }
 
@@ -221,20 +221,20 @@ mod tests {
     #[test]
     fn an_export_is_due_after_as_much_log_as_the_last_one_had() {
         let now = Monotonic(5);
-        let due = |keeper: &Keeper, bytes| keeper.is_due(now, 10, bytes, AFTER, false);
+        let due = |schedule: &ExportSchedule, bytes| schedule.is_due(now, 10, bytes, AFTER, false);
         assert!(
-            !due(&Keeper::new(now), u64::MAX),
+            !due(&ExportSchedule::new(now), u64::MAX),
             "not before the old ones are known"
         );
-        assert!(!due(&keeper(vec![]), AFTER - 1) && due(&keeper(vec![]), AFTER));
-        let large = keeper(vec![export(9, 100 << 20)]);
+        assert!(!due(&schedule(vec![]), AFTER - 1) && due(&schedule(vec![]), AFTER));
+        let large = schedule(vec![export(9, 100 << 20)]);
         assert!(!due(&large, 99 << 20) && due(&large, 100 << 20));
-        let huge = keeper(vec![export(9, 9 << 30)]);
+        let huge = schedule(vec![export(9, 9 << 30)]);
         assert!(!due(&huge, MOST - 1) && due(&huge, MOST));
-        assert!(!due(&keeper(vec![export(10, 1)]), MOST), "nothing is new");
-        let waits = Keeper {
+        assert!(!due(&schedule(vec![export(10, 1)]), MOST), "nothing is new");
+        let waits = ExportSchedule {
             not_before: Monotonic(6),
-            ..keeper(vec![])
+            ..schedule(vec![])
         };
         assert!(!due(&waits, MOST), "its share of time is used up");
     }
@@ -242,18 +242,18 @@ mod tests {
     #[test]
     fn a_log_that_was_cut_or_is_large_in_memory_asks_for_one_at_once() {
         let now = Monotonic(5);
-        assert!(keeper(vec![]).is_due(now, 10, 0, AFTER, true));
-        assert!(!keeper(vec![export(5, 1)]).is_due(now, 10, 0, AFTER, true));
-        let mut pressed = keeper(vec![export(5, 1)]);
+        assert!(schedule(vec![]).is_due(now, 10, 0, AFTER, true));
+        assert!(!schedule(vec![export(5, 1)]).is_due(now, 10, 0, AFTER, true));
+        let mut pressed = schedule(vec![export(5, 1)]);
         pressed.press();
         assert!(pressed.is_due(now, 10, 0, AFTER, true));
     }
 
     #[test]
     fn the_log_is_kept_since_the_older_of_two_exports() {
-        assert_eq!(Keeper::new(Monotonic(0)).covered(), 0);
-        assert_eq!(keeper(vec![export(9, 1)]).covered(), 0);
-        let mut two = keeper(vec![export(9, 1), export(4, 1)]);
+        assert_eq!(ExportSchedule::new(Monotonic(0)).covered(), 0);
+        assert_eq!(schedule(vec![export(9, 1)]).covered(), 0);
+        let mut two = schedule(vec![export(9, 1), export(4, 1)]);
         assert_eq!(two.covered(), 4);
         two.overtaken(10);
         assert_eq!(two.covered(), 0);

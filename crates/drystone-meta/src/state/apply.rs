@@ -6,8 +6,8 @@
 //! state than the others, and nobody sees it before it leads.
 
 use crate::message::{Applied, AppliedState, ProposalReply, ToApply, ToFlush, ToRaft};
-use crate::shared::{Shared, State};
-use crate::snapshot::NotInstalled;
+use crate::shared::{Shared, StateMachine};
+use crate::state::snapshot::NotInstalled;
 use drystone_namespace::{ApplyError, UnknownEntry, read_entry};
 use drystone_proto::command::{Entry, Op, Outcome};
 use drystone_raft::{CommittedEntry, DropReason, EntryKind, Input, SnapshotMeta};
@@ -81,7 +81,7 @@ async fn apply(shared: &Arc<Shared>, mut entries: Vec<Work>) -> Result<(), Strin
         if !shared.take_records(&records) {
             return Ok(());
         }
-        shared.gate.publish(applied.index);
+        shared.applied.publish(applied.index);
         shared.to_raft(ToRaft::Applied(applied));
         shared.metrics.applied_entries.inc_by(count);
         shared.metrics.applied_index.set(applied.index as i64);
@@ -115,7 +115,7 @@ fn failure(index: u64, error: &ApplyError) -> String {
     }
 }
 
-fn apply_one(state: &mut State, entry: &CommittedEntry, held: Held) -> Result<Outcome, ApplyError> {
+fn apply_one(state: &mut StateMachine, entry: &CommittedEntry, held: Held) -> Result<Outcome, ApplyError> {
     if entry.index <= state.applied() {
         // Delivered again after a restart in the middle of a batch; its answer was given or lost before.
         return Ok(Outcome::default());
@@ -160,7 +160,7 @@ fn install(shared: &Arc<Shared>, meta: &SnapshotMeta) -> Result<(), String> {
     }
     *shared.write() = state;
     shared.states.remove_old().map_err(|error| error.to_string())?;
-    shared.gate.publish(index);
+    shared.applied.publish(index);
     shared.metrics.snapshots_installed.inc();
     shared.metrics.applied_index.set(index as i64);
     tracing::info!(node = %shared.identity.node, index, "snapshot installed");

@@ -6,8 +6,8 @@
 
 use crate::layout;
 use crate::message::ToRaft;
-use crate::shared::{Shared, State, lock};
-use crate::states::StateStore;
+use crate::shared::{Shared, StateMachine, lock};
+use crate::state::stores::StateStore;
 use bytes::Bytes;
 use drystone_env::{Disk, DiskFile, OpenOptions, Rng};
 use drystone_namespace::{ImportError, Importer, Namespace, Settings, StoreError, View, export};
@@ -247,7 +247,7 @@ impl Snapshots {
     ///
     /// # Errors
     /// [`NotInstalled`].
-    pub(crate) fn install(&self, shared: &Shared, meta: &SnapshotMeta) -> Result<State, NotInstalled> {
+    pub(crate) fn install(&self, shared: &Shared, meta: &SnapshotMeta) -> Result<StateMachine, NotInstalled> {
         let path = self.take_received(shared, meta)?;
         let imported = import(shared, meta, &path);
         let _ = shared.disk.unlink(&path);

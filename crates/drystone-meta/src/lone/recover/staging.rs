@@ -2,8 +2,8 @@
 
 use super::survey::{Base, Evidence, open_store};
 use super::{RecoverError, failed, settings, wal_config};
-use crate::export;
-use crate::store::{FjallStore, StoreOptions};
+use crate::lone::export;
+use crate::state::store::{FjallStore, StoreOptions};
 use drystone_env::os::OsDisk;
 use drystone_env::{BufferPool, Disk, SeededRng};
 use drystone_identity::Identity;

@@ -1,7 +1,7 @@
 //! How much of a server orphan orders may take away within an hour: a fault that makes the namespace forget chunks
 //! must not empty the disks before somebody looks.
 
-use super::reclaim::Orphan;
+use super::orphan::Orphan;
 use drystone_env::Monotonic;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -26,11 +26,11 @@ struct Window {
 
 /// The counts by node: bounded by the nodes that the namespace knows.
 #[derive(Default)]
-pub(crate) struct Brake {
+pub(crate) struct DeletionLimit {
     windows: BTreeMap<u64, Window>,
 }
 
-impl Brake {
+impl DeletionLimit {
     /// True if this orphan on `node`, which holds `used` bytes, may be ordered away now; it is counted then.
     pub(crate) fn admit(&mut self, node: u64, used: u64, now: Monotonic, orphan: &Orphan) -> bool {
         let fresh = || Window {
@@ -118,34 +118,34 @@ mod tests {
 
     #[test]
     fn orphans_of_a_small_server_go_up_to_a_bound_and_the_rest_waits_an_hour() {
-        let (mut brake, now) = (Brake::default(), Monotonic(7));
-        let admitted = |brake: &mut Brake, used: u64, now: Monotonic| {
+        let (mut limit, now) = (DeletionLimit::default(), Monotonic(7));
+        let admitted = |limit: &mut DeletionLimit, used: u64, now: Monotonic| {
             (0..1000)
-                .filter(|chunk| brake.admit(1, used, now, &orphan(*chunk)))
+                .filter(|chunk| limit.admit(1, used, now, &orphan(*chunk)))
                 .count()
         };
-        assert_eq!(admitted(&mut brake, 0, now), 16);
-        assert!(brake.stops(1, now) && !brake.stops(2, now));
+        assert_eq!(admitted(&mut limit, 0, now), 16);
+        assert!(limit.stops(1, now) && !limit.stops(2, now));
         assert!(
-            brake.admit(2, 0, now, &orphan(1)),
+            limit.admit(2, 0, now, &orphan(1)),
             "each server has its own count"
         );
-        assert_eq!(admitted(&mut brake, 0, now), 16, "the same ones again");
-        assert_eq!(admitted(&mut brake, 200 << 30, now), 32, "a hundredth");
-        assert_eq!(brake.stopped(now).collect::<Vec<_>>(), [(1, 2 << 30)]);
-        assert!(!brake.release(2, now), "nothing is stopped there");
-        assert!(brake.release(1, now.plus(WINDOW / 2)) && !brake.stops(1, now.plus(WINDOW / 2)));
+        assert_eq!(admitted(&mut limit, 0, now), 16, "the same ones again");
+        assert_eq!(admitted(&mut limit, 200 << 30, now), 32, "a hundredth");
+        assert_eq!(limit.stopped(now).collect::<Vec<_>>(), [(1, 2 << 30)]);
+        assert!(!limit.release(2, now), "nothing is stopped there");
+        assert!(limit.release(1, now.plus(WINDOW / 2)) && !limit.stops(1, now.plus(WINDOW / 2)));
         assert_eq!(
-            admitted(&mut brake, 0, now.plus(WINDOW)),
+            admitted(&mut limit, 0, now.plus(WINDOW)),
             1000,
             "an operator looked"
         );
         let all = [(1, 1000 * (64 << 20))];
-        assert_eq!(brake.released(now.plus(WINDOW)).collect::<Vec<_>>(), all);
+        assert_eq!(limit.released(now.plus(WINDOW)).collect::<Vec<_>>(), all);
         let later = now.plus(WINDOW * 2);
-        assert_eq!(admitted(&mut brake, 0, later), 16, "and it holds again");
+        assert_eq!(admitted(&mut limit, 0, later), 16, "and it holds again");
         let later = later.plus(WINDOW);
-        assert!(!brake.stops(1, later));
-        assert!(brake.admit(1, 0, later, &orphan(999)));
+        assert!(!limit.stops(1, later));
+        assert!(limit.admit(1, 0, later, &orphan(999)));
     }
 }

@@ -1,16 +1,15 @@
-//! Where the other metadata servers are, and how Raft's messages get there.
+//! How Raft's messages get to the other metadata servers, and from them to the raft thread.
 
+use crate::membership::peers::Peers;
+use crate::membership::processes::Process;
 use crate::message::ToRaft;
 use crate::metrics::Metrics;
-use crate::processes::Process;
-use crate::shared::{Shared, lock};
+use crate::shared::Shared;
 use drystone_proto::raft::{RaftMessage, RaftMessages};
-use drystone_proto::record::{NodeRecord, role};
 use drystone_proto::{Kind, Message as _, Priority};
 use drystone_rpc::Channels;
 use drystone_types::{BootId, NodeId};
-use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A batch of messages for one frame ends here: half of what a body may hold.
@@ -19,56 +18,19 @@ const FRAME_BYTES: usize = 4 << 20;
 /// round trips of the largest windows.
 const INBOX_BYTES: usize = 128 << 20;
 
-/// Addresses of metadata servers by node.
-#[derive(Default)]
-pub(crate) struct Peers {
-    addresses: Mutex<BTreeMap<NodeId, String>>,
-}
-
-impl Peers {
-    /// The address of `node`, if it is known.
-    pub(crate) fn address(&self, node: NodeId) -> Option<String> {
-        lock(&self.addresses).get(&node).cloned()
-    }
-
-    /// Every address known, by node.
-    pub(crate) fn all(&self) -> BTreeMap<NodeId, String> {
-        lock(&self.addresses).clone()
-    }
-
-    /// `node` is at `address` from now on.
-    pub(crate) fn learn(&self, node: NodeId, address: &str) {
-        if node.0 != 0 && !address.is_empty() {
-            lock(&self.addresses).insert(node, address.to_owned());
-        }
-    }
-
-    /// Takes the address from a node's record, if it is a metadata server.
-    pub(crate) fn learn_from_record(&self, node: &NodeRecord) {
-        if node.roles & role::METADATA != 0 {
-            self.learn(NodeId(node.id), &node.address);
-        }
-    }
-}
-
 /// Carries Raft's messages, best effort, in order per peer.
 pub(crate) struct Transport {
     channels: Channels,
     metrics: Metrics,
     inbox_bytes: AtomicUsize,
-    addresses: std::sync::Arc<Peers>,
+    addresses: Arc<Peers>,
     /// Told with every batch.
     me: Process,
 }
 
 impl Transport {
     /// Sends over `channels` to where `addresses` says; this process is `me`.
-    pub(crate) fn new(
-        channels: Channels,
-        addresses: std::sync::Arc<Peers>,
-        metrics: Metrics,
-        me: Process,
-    ) -> Self {
+    pub(crate) fn new(channels: Channels, addresses: Arc<Peers>, metrics: Metrics, me: Process) -> Self {
         Self {
             channels,
             metrics,

@@ -2,7 +2,7 @@
 //! its state in, so that a simulation can put another below.
 
 use crate::layout;
-use crate::store::{FjallStore, StoreOptions};
+use crate::state::store::{FjallStore, StoreOptions};
 use bytes::Bytes;
 use drystone_namespace::store::Visitor;
 use drystone_namespace::{Batch, Order, OrderedStore, StoreError, View};

@@ -4,10 +4,10 @@
 //! checkpoint makes tables of what was written, and only below a checkpoint is the log purged; a lone voter's log
 //! moreover only as far as its exports allow (`export`).
 
-use crate::export::keeper::Keeper;
+use crate::lone::export_schedule::ExportSchedule;
 use crate::message::{ToFlush, ToRaft};
 use crate::shared::{Shared, lock};
-use crate::states::{Deferred, StateStore};
+use crate::state::stores::{Deferred, StateStore};
 use drystone_env::Monotonic;
 use drystone_env::planted::{Bug, planted};
 use drystone_namespace::OrderedStore;
@@ -33,7 +33,7 @@ struct Flusher {
     checkpointed: Monotonic,
     looked: Option<Monotonic>,
     purged: u64,
-    exports: Keeper,
+    exports: ExportSchedule,
 }
 
 /// Runs until told to stop, or until the store fails. The log begins behind `purged`.
@@ -51,7 +51,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut inbox: UnboundedReceiver<ToFlus
         checkpointed: now,
         looked: None,
         purged: purged.0 + 1,
-        exports: Keeper::new(now),
+        exports: ExportSchedule::new(now),
     };
     loop {
         let clock = &shared.env.clock;

@@ -1,8 +1,8 @@
 //! Metadata servers introduce themselves: members tell their address, joiners become learners.
 
-use super::{MetaService, Refused, busy};
+use crate::membership::processes::{AddressChange, NotRegistered};
 use crate::message::{Applied, RaftView};
-use crate::processes::{NotNow, Place};
+use crate::service::{MetaService, Refused, busy};
 use crate::shared::Shared;
 use drystone_env::planted::{Bug, planted};
 use drystone_proto::Message;
@@ -16,8 +16,8 @@ use drystone_types::{Code, NodeId};
 use std::sync::Arc;
 
 /// [`ConfChangeStep`] kinds.
-pub(super) const ADD_VOTER: u32 = 0;
-pub(super) const REMOVE: u32 = 1;
+pub(crate) const ADD_VOTER: u32 = 0;
+pub(crate) const REMOVE: u32 = 1;
 const ADD_LEARNER: u32 = 2;
 
 /// A learner this far behind the leader may become a voter: it catches up within a second.
@@ -69,7 +69,7 @@ pub(crate) fn members(shared: &Shared) -> Vec<Member> {
 }
 
 /// What the learner `node` has; an error with that if it is too far behind to become a voter.
-pub(super) fn caught_up(view: &RaftView, node: u64, applied: u64) -> Result<(), u64> {
+pub(crate) fn caught_up(view: &RaftView, node: u64, applied: u64) -> Result<(), u64> {
     let member = view.members.iter().find(|member| member.id.0 == node);
     let matched = member
         .filter(|member| member.recent_active)
@@ -86,7 +86,7 @@ pub(crate) fn awaits_vote(learner: &NodeRecord) -> bool {
 }
 
 /// A change by these steps, each a kind and a node, with the record of the one that comes.
-pub(super) fn change(steps: &[(u32, u64)], record: Option<&NodeRecord>) -> ConfChange {
+pub(crate) fn change(steps: &[(u32, u64)], record: Option<&NodeRecord>) -> ConfChange {
     let step = |&(kind, node): &(u32, u64)| ConfChangeStep { kind, node };
     ConfChange {
         steps: steps.iter().map(step).collect(),
@@ -96,7 +96,7 @@ pub(super) fn change(steps: &[(u32, u64)], record: Option<&NodeRecord>) -> ConfC
 }
 
 impl MetaService {
-    pub(super) async fn join(self: Arc<Self>, join: Join, request: Request) -> Result<JoinReply, Refused> {
+    pub(crate) async fn join(self: Arc<Self>, join: Join, request: Request) -> Result<JoinReply, Refused> {
         let node = join
             .node
             .ok_or_else(|| refusal(Code::Invalid, "no node in the request"))?;
@@ -126,8 +126,8 @@ impl MetaService {
         let place = processes
             .admit(&node, begun, now)
             .map_err(|reason| match reason {
-                NotNow::Lives(other) => busy(&other),
-                NotNow::Over(other) => refusal(Code::Stranger, other),
+                NotRegistered::PredecessorLives(other) => busy(&other),
+                NotRegistered::Superseded(other) => refusal(Code::Stranger, other),
             })?;
         // It is fenced first, and counts until it is replaced: perhaps nothing can be decided without it.
         let is_being_replaced = || {
@@ -138,7 +138,7 @@ impl MetaService {
             return Ok(());
         }
         let is_voter = self.shared.raft_view().conf.voters.contains(&node.id);
-        let has_moved = place == Place::Other && !planted(Bug::MovedVoterVotes);
+        let has_moved = place == AddressChange::Moved && !planted(Bug::MovedVoterVotes);
         if has_moved && is_voter && known.is_none() {
             let message = format!(
                 "node {} is a voter that nobody has recorded where it was",
@@ -191,7 +191,7 @@ impl MetaService {
     }
 
     /// Puts down whether a node has a vote, or had one and is to get it back.
-    pub(super) async fn set_voter(&self, node: u64, voter: bool) -> Result<(), Refused> {
+    pub(crate) async fn set_voter(&self, node: u64, voter: bool) -> Result<(), Refused> {
         if self
             .shared
             .read()
@@ -208,7 +208,7 @@ impl MetaService {
         .await
     }
 
-    pub(super) async fn record(&self, node: NodeRecord) -> Result<Applied, DropReason> {
+    pub(crate) async fn record(&self, node: NodeRecord) -> Result<Applied, DropReason> {
         let register = Op::RegisterNode(RegisterNode { node: Some(node) });
         self.shared.propose(register, None).await
     }
@@ -219,7 +219,7 @@ impl MetaService {
         let Ok(_alone) = self.membership.try_lock() else {
             return;
         };
-        let (view, applied) = (self.shared.raft_view(), self.shared.gate.applied());
+        let (view, applied) = (self.shared.raft_view(), self.shared.applied.applied());
         let record = {
             let state = self.shared.read();
             let learners = view.conf.learners.iter().filter_map(|id| state.node(*id));

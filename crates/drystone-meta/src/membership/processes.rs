@@ -70,33 +70,33 @@ pub(crate) struct Processes {
     known: Mutex<BTreeMap<NodeId, Process>>,
 }
 
-/// Where a process is that may be registered.
+/// Whether a process that may be registered is where its member was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Place {
-    /// Where its member was, if that is known.
-    Same,
-    /// At another address: it may have forgotten what its predecessor promised.
-    Other,
+pub(crate) enum AddressChange {
+    /// It is where its member was, or nothing is known of that.
+    Unchanged,
+    /// It is at another address: it may have forgotten what its predecessor promised.
+    Moved,
 }
 
 /// What a record means.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Told {
+pub(crate) enum RecordVerdict {
     /// Its process speaks for its member.
     Counts,
-    /// A later one is known.
+    /// A later process of the member is known.
     Outdated,
-    /// This process is over, and why.
-    Over(String),
+    /// The record names another process in the place of this one, which must stop; why, in words.
+    Superseded(String),
 }
 
 /// Why a process is not registered.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum NotNow {
-    /// Another one of its node lives; that may change.
-    Lives(String),
-    /// Another one counts, and came later: never.
-    Over(String),
+pub(crate) enum NotRegistered {
+    /// Another process of its node is alive; that may change.
+    PredecessorLives(String),
+    /// Another process of its node is registered and came later: this one never will be.
+    Superseded(String),
 }
 
 impl Processes {
@@ -149,13 +149,13 @@ impl Processes {
         record: &NodeRecord,
         begun: Monotonic,
         now: Monotonic,
-    ) -> Result<Place, NotNow> {
+    ) -> Result<AddressChange, NotRegistered> {
         let (node, new) = (NodeId(record.id), Process::recorded(record));
         let known = lock(&self.known);
         let (boot, address, elsewhere, lives) = match known.get(&node) {
             _ if node == self.me => (self.boot, "this one", true, true),
             Some(known) if known.has_other_log(new.log) => {
-                return Err(NotNow::Over(format!(
+                return Err(NotRegistered::Superseded(format!(
                     "node {node} has another log: this one was begun anew"
                 )));
             }
@@ -164,7 +164,7 @@ impl Processes {
                 let lives = now.since(known.heard.max(begun)) < SILENCE;
                 (known.boot, known.address.as_str(), elsewhere, lives && elsewhere)
             }
-            None => return Ok(Place::Same),
+            None => return Ok(AddressChange::Unchanged),
         };
         let other = || {
             format!(
@@ -173,16 +173,16 @@ impl Processes {
             )
         };
         match new.boot.counter > boot.counter {
-            _ if new.boot == boot => Ok(Place::Same),
-            true if lives => Err(NotNow::Lives(other())),
-            true if elsewhere => Ok(Place::Other),
-            true => Ok(Place::Same),
-            false => Err(NotNow::Over(other())),
+            _ if new.boot == boot => Ok(AddressChange::Unchanged),
+            true if lives => Err(NotRegistered::PredecessorLives(other())),
+            true if elsewhere => Ok(AddressChange::Moved),
+            true => Ok(AddressChange::Unchanged),
+            false => Err(NotRegistered::Superseded(other())),
         }
     }
 
     /// Takes what the replicated state says, or said, of a metadata server.
-    pub(crate) fn recorded(&self, record: &NodeRecord, now: Monotonic) -> Told {
+    pub(crate) fn recorded(&self, record: &NodeRecord, now: Monotonic) -> RecordVerdict {
         let node = NodeId(record.id);
         let new = Process {
             heard: now,
@@ -190,24 +190,24 @@ impl Processes {
         };
         // Of one that was fenced before it ever told of itself there is a record without a process.
         if record.roles & role::METADATA == 0 || record.boot_counter == 0 {
-            return Told::Outdated;
+            return RecordVerdict::Outdated;
         }
         if node == self.me {
             let later = new.boot.counter >= self.boot.counter && new.boot != self.boot;
             return match later || new.has_other_log(self.log) {
-                true => Told::Over(format!(
+                true => RecordVerdict::Superseded(format!(
                     "another process of node {node} was started on a copy of this directory, or on what it was before: \
                      this one must not go on"
                 )),
-                false if new.boot == self.boot => Told::Counts,
-                false => Told::Outdated,
+                false if new.boot == self.boot => RecordVerdict::Counts,
+                false => RecordVerdict::Outdated,
             };
         }
         let mut known = lock(&self.known);
         let is_full = known.len() >= REMEMBERED;
         match known.get_mut(&node) {
-            None if is_full => return Told::Outdated,
-            Some(process) if new.recorded < process.recorded => return Told::Outdated,
+            None if is_full => return RecordVerdict::Outdated,
+            Some(process) if new.recorded < process.recorded => return RecordVerdict::Outdated,
             // It was heard, or started again there since.
             Some(process)
                 if process.address == new.address
@@ -218,7 +218,7 @@ impl Processes {
             // However high the boots of the one before are: it is somewhere else.
             _ => drop(known.insert(node, new)),
         }
-        Told::Counts
+        RecordVerdict::Counts
     }
 }
 
@@ -260,19 +260,19 @@ mod tests {
     fn what_is_registered_elsewhere_counts_however_often_the_original_was_started() {
         let here = processes();
         let heard = |boot, address: &str| here.hear(NODE, process(boot, boot, address), at(1), || None);
-        assert_eq!(here.recorded(&record(6, 6, "a"), at(0)), Told::Counts);
+        assert_eq!(here.recorded(&record(6, 6, "a"), at(0)), RecordVerdict::Counts);
         assert!(heard(8, "a"));
         assert_eq!(
             here.recorded(&record(6, 6, "a"), at(1)),
-            Told::Counts,
+            RecordVerdict::Counts,
             "told again"
         );
         assert!(heard(8, "a"));
-        assert_eq!(here.recorded(&record(7, 7, "b"), at(1)), Told::Counts);
+        assert_eq!(here.recorded(&record(7, 7, "b"), at(1)), RecordVerdict::Counts);
         assert!(!heard(8, "a") && !heard(9, "a"));
         assert!(heard(7, "b") && heard(8, "b"));
-        assert_eq!(here.recorded(&record(6, 6, "a"), at(2)), Told::Outdated);
-        assert_eq!(here.recorded(&record(0, 0, ""), at(2)), Told::Outdated);
+        assert_eq!(here.recorded(&record(6, 6, "a"), at(2)), RecordVerdict::Outdated);
+        assert_eq!(here.recorded(&record(0, 0, ""), at(2)), RecordVerdict::Outdated);
         assert!(heard(8, "b") && !heard(9, "a"));
     }
 
@@ -298,21 +298,33 @@ mod tests {
         assert!(here.hear(NODE, process(5, 50, "a"), at(0), || None));
         assert!(!here.hear(NODE, process(6, 60, "b"), at(90), || None));
         let moved = record(6, 60, "b");
-        assert!(matches!(here.admit(&moved, at(0), at(1)), Err(NotNow::Lives(_))));
+        assert!(matches!(
+            here.admit(&moved, at(0), at(1)),
+            Err(NotRegistered::PredecessorLives(_))
+        ));
         assert!(
-            matches!(here.admit(&moved, at(9), at(10)), Err(NotNow::Lives(_))),
+            matches!(
+                here.admit(&moved, at(9), at(10)),
+                Err(NotRegistered::PredecessorLives(_))
+            ),
             "a new leader"
         );
-        assert_eq!(here.admit(&moved, at(0), at(2)), Ok(Place::Other));
-        assert_eq!(here.recorded(&moved, at(2)), Told::Counts);
+        assert_eq!(here.admit(&moved, at(0), at(2)), Ok(AddressChange::Moved));
+        assert_eq!(here.recorded(&moved, at(2)), RecordVerdict::Counts);
         assert!(here.hear(NODE, process(6, 60, "b"), at(3), || None));
         assert!(
             !here.hear(NODE, process(5, 50, "a"), at(3), || None),
             "it woke up"
         );
-        let over = |record: &NodeRecord| here.admit(record, at(0), at(90));
-        assert!(matches!(over(&record(5, 50, "a")), Err(NotNow::Over(_))));
-        assert!(matches!(over(&record(6, 61, "a")), Err(NotNow::Over(_))));
+        let superseded = |record: &NodeRecord| here.admit(record, at(0), at(90));
+        assert!(matches!(
+            superseded(&record(5, 50, "a")),
+            Err(NotRegistered::Superseded(_))
+        ));
+        assert!(matches!(
+            superseded(&record(6, 61, "a")),
+            Err(NotRegistered::Superseded(_))
+        ));
     }
 
     #[test]
@@ -341,19 +353,25 @@ mod tests {
             log: 9,
             ..record(7, 70, "a")
         };
-        assert!(matches!(here.admit(&again, at(0), at(90)), Err(NotNow::Over(_))));
+        assert!(matches!(
+            here.admit(&again, at(0), at(90)),
+            Err(NotRegistered::Superseded(_))
+        ));
     }
 
     #[test]
     fn a_process_ends_when_another_one_of_its_node_is_recorded() {
-        let over = |counter, random| {
+        let is_superseded = |counter, random| {
             let record = NodeRecord {
                 id: 1,
                 ..record(counter, random, "a")
             };
-            matches!(processes().recorded(&record, at(0)), Told::Over(_))
+            matches!(processes().recorded(&record, at(0)), RecordVerdict::Superseded(_))
         };
-        assert!(!over(1, 1) && !over(0, 9), "its own, and one that went before");
-        assert!(over(1, 2) && over(2, 1));
+        assert!(
+            !is_superseded(1, 1) && !is_superseded(0, 9),
+            "its own, and one that went before"
+        );
+        assert!(is_superseded(1, 2) && is_superseded(2, 1));
     }
 }

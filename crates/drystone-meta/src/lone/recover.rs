@@ -10,7 +10,7 @@
 //! The caller does, between `switch` and `finish`, what belongs to the history outside of this directory: chunk
 //! servers are of a history too.
 
-mod stage;
+mod staging;
 mod survey;
 
 pub use survey::{Lost, Survey};
@@ -182,7 +182,7 @@ impl Recovery {
         };
         let staging = self.data.join(STAGING);
         remove(&staging).map_err(failed("removing an old attempt"))?;
-        stage::make(&staging, &self.disk, &self.identity, evidence, new)?;
+        staging::make(&staging, &self.disk, &self.identity, evidence, new)?;
         let text = format!("{}\n{new}\n", self.identity.history);
         let write = || -> io::Result<()> {
             let temporary = staging.join("ready.new");
@@ -266,7 +266,7 @@ fn sync(directory: &Path) -> io::Result<()> {
 }
 
 fn settings(identity: &Identity) -> Settings {
-    crate::snapshot::settings_of(identity)
+    crate::state::snapshot::settings_of(identity)
 }
 
 fn wal_config(identity: &Identity) -> WalConfig {

@@ -3,10 +3,10 @@
 //! The log since that export is replayed behind it as at any start, so nothing is lost. A state of an export is
 //! one that every voter of this history had, so that it is right even for one that has become one of several.
 
-use crate::export::{self, Export, ExportError};
-use crate::shared::State;
-use crate::snapshot::settings_of;
-use crate::states::{StateStore, States};
+use super::export::{self, Export, ExportError};
+use crate::shared::StateMachine;
+use crate::state::snapshot::settings_of;
+use crate::state::stores::{StateStore, States};
 use drystone_env::Disk;
 use drystone_identity::Identity;
 use drystone_namespace::Namespace;
@@ -20,7 +20,7 @@ pub(crate) fn from_exports(
     states: &dyn States,
     disk: &dyn Disk,
     identity: &Identity,
-) -> Result<Option<(State, Export)>, String> {
+) -> Result<Option<(StateMachine, Export)>, String> {
     let names = export::list(disk).map_err(|error| error.to_string())?;
     for applied in names {
         let store = states.begin().map_err(|failure| failure.reason)?;

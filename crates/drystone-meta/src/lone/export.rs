@@ -2,7 +2,7 @@
 //!
 //! Owns the files below `exports/`: how one is written, read back and believed. While a voter is alone nobody can
 //! send it a snapshot, so it keeps the two newest exports that it has read back, and the log since the older one
-//! ([`keeper`] decides when). Must never: believe an export that was not read back from the device whole, or
+//! (`export_schedule` decides when). Must never: believe an export that was not read back from the device whole, or
 //! remove one before two newer ones are believed.
 //!
 //! ```text
@@ -21,7 +21,6 @@
 
 #[cfg(any(test, fuzzing))]
 pub mod fuzzed;
-pub(crate) mod keeper;
 
 use drystone_env::{BufferPool, Disk, OpenOptions};
 use drystone_namespace::store::Visitor;

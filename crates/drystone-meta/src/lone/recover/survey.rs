@@ -1,8 +1,9 @@
 //! What is left: which state is good, how far the log goes on behind it, and what is missing.
 
 use super::{RecoverError, failed, settings, wal_config};
-use crate::store::{FjallStore, StoreOptions};
-use crate::{export, layout};
+use crate::layout;
+use crate::lone::export;
+use crate::state::store::{FjallStore, StoreOptions};
 use drystone_env::{BufferPool, Disk};
 use drystone_identity::Identity;
 use drystone_namespace::{Namespace, read_entry};

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 /// The applied index, and those who wait for a higher one.
 #[derive(Default)]
-pub(crate) struct Gate {
+pub(crate) struct AppliedIndex {
     inner: Mutex<Inner>,
 }
 
@@ -17,7 +17,7 @@ struct Inner {
     waiting: BTreeMap<u64, Vec<oneshot::Sender<()>>>,
 }
 
-impl Gate {
+impl AppliedIndex {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_waiter_is_called_at_its_index_and_not_before() {
-        let gate = Gate::default();
+        let gate = AppliedIndex::default();
         let (sender, mut receiver) = oneshot::channel();
         gate.notify(5, sender);
         gate.publish(4);

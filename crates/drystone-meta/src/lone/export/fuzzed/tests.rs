@@ -1,8 +1,8 @@
 //! The seeds of the fuzz target `export`, and all that a fuzzer once found.
 
-#[path = "../../../../../fuzz/replay.rs"]
+#[path = "../../../../../../fuzz/replay.rs"]
 mod replay;
-#[path = "../../../../../fuzz/scripts.rs"]
+#[path = "../../../../../../fuzz/scripts.rs"]
 mod scripts;
 
 #[test]

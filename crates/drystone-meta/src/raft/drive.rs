@@ -3,12 +3,13 @@
 //! Owns the core, the order of proposals and their times, and who waits for which token. It never blocks on
 //! anything but its own inbox, so that heartbeats leave in time whatever disk and apply do.
 
-use crate::domains::Domains;
-use crate::log_time::{LogTime, stamp};
-use crate::message::{AppliedState, ProposalReply, RaftView, ReadReply, ToApply, ToFlush, ToRaft};
+use crate::membership::domains::Domains;
+use crate::message::{AppliedState, ProposalReply, RaftView, ToApply, ToFlush, ToRaft};
+use crate::raft::log_time::{LogTime, stamp};
+use crate::raft::reads::{ReadReply, answer_reads};
 use crate::shared::Shared;
 use drystone_env::{IoRequest, Monotonic};
-use drystone_raft::{CommittedEntry, DropReason, EntryKind, Input, Output, RaftNode, ReadFailure};
+use drystone_raft::{CommittedEntry, DropReason, EntryKind, Input, Output, RaftNode};
 use drystone_types::NodeId;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -47,10 +48,10 @@ pub(crate) struct Driver {
     pub(crate) slow_io: UnboundedSender<IoRequest>,
     pub(crate) apply: UnboundedSender<ToApply>,
     pub(crate) flush: UnboundedSender<ToFlush>,
-    state: State,
+    state: DriverState,
 }
 
-struct State {
+struct DriverState {
     view: RaftView,
     tokens: u64,
     waiting: BTreeMap<u64, Waiting>,
@@ -87,7 +88,7 @@ impl Driver {
             needs_snapshot: status.needs_snapshot,
             ..RaftView::default()
         };
-        let state = State {
+        let state = DriverState {
             view,
             tokens: 0,
             waiting: BTreeMap::new(),
@@ -393,50 +394,5 @@ impl Driver {
             }
             changed
         });
-    }
-}
-
-/// Reads that wait for one confirmation of leadership together.
-#[derive(Default)]
-pub(crate) struct ReadQueue {
-    waiting: std::sync::Mutex<Vec<ReadReply>>,
-}
-
-impl ReadQueue {
-    /// Adds a read; true if the raft thread must be told.
-    pub(crate) fn push(&self, reply: ReadReply) -> bool {
-        let mut waiting = self
-            .waiting
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        waiting.push(reply);
-        waiting.len() == 1
-    }
-
-    fn take(&self) -> Vec<ReadReply> {
-        std::mem::take(
-            &mut self
-                .waiting
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        )
-    }
-}
-
-fn answer_reads(reads: Vec<ReadReply>, answer: Result<u64, ReadFailure>) {
-    for reply in reads {
-        // Whoever gave up has dropped the receiver.
-        let _ = reply.send(answer);
-    }
-}
-
-/// The word for a read that failed.
-pub(crate) fn read_failure(reason: ReadFailure) -> (drystone_types::Code, &'static str) {
-    match reason {
-        ReadFailure::Busy => (drystone_types::Code::Busy, "too many reads are under way"),
-        ReadFailure::Timeout => (
-            drystone_types::Code::Unavailable,
-            "no majority of voters confirmed the leader in time",
-        ),
     }
 }

@@ -1,0 +1,99 @@
+//! A voter is replaced by a learner that has caught up.
+
+use super::join::{ADD_VOTER, REMOVE, caught_up, change};
+use crate::service::{MetaService, Refused};
+use drystone_proto::cluster::RaftReplace;
+use drystone_proto::command::UpdateNode;
+use drystone_proto::record::{NodeRecord, role};
+use drystone_raft::DropReason;
+use drystone_rpc::refusal;
+use drystone_types::Code;
+
+impl MetaService {
+    /// Makes the learner `new` a voter in the place of `old`, which is fenced and gets no vote back.
+    ///
+    /// # Errors
+    /// Nothing was changed, or the answer is unknown; the same request may be sent again.
+    pub(crate) async fn replace(&self, replace: RaftReplace) -> Result<(), Refused> {
+        let _alone = self.membership.lock().await;
+        let view = self.shared.raft_view();
+        let refuse = |code: Code, message: String| Err(Refused::Error(refusal(code, message)));
+        // One that has moved is no member for a moment, then a learner, and may not come to be more.
+        let was_voter = self
+            .shared
+            .read()
+            .node(replace.old)
+            .is_some_and(|node| node.voter);
+        let is_voter = view.conf.voters.contains(&replace.old);
+        let is_learner = view.conf.learners.contains(&replace.old);
+        if view.conf.voters.contains(&replace.new) && !is_voter && !is_learner {
+            return self.retire(replace.old).await;
+        }
+        if !is_voter && !was_voter {
+            return refuse(Code::NotFound, format!("node {} is no voter", replace.old));
+        }
+        if !view.conf.learners.contains(&replace.new) {
+            return refuse(
+                Code::NotFound,
+                format!("node {} is no learner: it must join first", replace.new),
+            );
+        }
+        let applied = self.shared.applied.applied();
+        if let Err(matched) = caught_up(&view, replace.new, applied) {
+            return refuse(
+                Code::Unavailable,
+                format!(
+                    "learner {} has {matched} of {applied} entries: try again when it has caught up",
+                    replace.new
+                ),
+            );
+        }
+        let mut steps = vec![(ADD_VOTER, replace.new)];
+        if is_voter || is_learner {
+            steps.push((REMOVE, replace.old));
+        }
+        let change = change(&steps, self.shared.read().node(replace.new));
+        // First: once it is no member it would ask to be one again, and might be let in before it is fenced.
+        self.fence(replace.old).await?;
+        self.shared.propose_conf(change).await?;
+        // Until the joint configuration is left, the old majority is needed too.
+        let mut view = self.shared.view.subscribe();
+        let left = view.wait_for(|view| view.conf.voters_outgoing.is_empty() || view.office.is_none());
+        if left.await.map_or(true, |view| view.office.is_none()) {
+            return Err(DropReason::Unknown.into());
+        }
+        self.retire(replace.old).await?;
+        tracing::info!(old = replace.old, new = replace.new, "voter replaced");
+        Ok(())
+    }
+
+    /// A voter that was replaced has no vote to get back.
+    async fn retire(&self, node: u64) -> Result<(), Refused> {
+        self.fence(node).await?;
+        self.set_voter(node, false).await
+    }
+
+    /// A voter that is replaced is fenced, so that it cannot introduce itself again as a learner. One that has not told
+    /// of itself yet is recorded for that, as an incarnation that nobody has.
+    async fn fence(&self, node: u64) -> Result<(), Refused> {
+        let known = self.shared.read().node(node).map(|known| known.fenced);
+        if known == Some(true) {
+            return Ok(());
+        }
+        if known.is_none() {
+            let nobody = NodeRecord {
+                id: node,
+                incarnation: u64::MAX,
+                roles: role::METADATA,
+                ..NodeRecord::default()
+            };
+            self.record(nobody).await?;
+        }
+        self.update_node(UpdateNode {
+            node,
+            fenced: Some(true),
+            ..UpdateNode::default()
+        })
+        .await
+    }
+}

@@ -1,0 +1,8 @@
+//! The replicated state as this server keeps it: applied in memory, written to a store, exchanged as snapshots.
+
+pub(crate) mod applied;
+pub(crate) mod apply;
+pub(crate) mod flush;
+pub(crate) mod snapshot;
+pub mod store;
+pub mod stores;
