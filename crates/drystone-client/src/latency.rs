@@ -11,7 +11,7 @@ const REFRESH: u32 = 16;
 const ENOUGH: usize = 32;
 
 #[derive(Debug, Default)]
-struct State {
+struct Samples {
     ring: Vec<u32>,
     next: usize,
     since_refresh: u32,
@@ -21,7 +21,7 @@ struct State {
 
 /// The last durations of one kind of request, over all servers, shared by all who make it.
 #[derive(Debug, Default)]
-pub(crate) struct Latency(Mutex<State>);
+pub(crate) struct Latency(Mutex<Samples>);
 
 impl Latency {
     /// Counts one.

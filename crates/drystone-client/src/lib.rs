@@ -26,16 +26,19 @@
 //! Read [`Client`] first, then `write` and `read` (each a synchronous core and a thin asynchronous shell), then
 //! `meta` for how the leader is found and commands are repeated.
 
+pub mod admin;
 mod attributes;
 mod client;
+mod cluster;
 mod error;
 mod latency;
-pub(crate) mod meta;
+mod meta;
 mod metrics;
 mod namespace;
 mod options;
 mod read;
-mod suspects;
+mod requester;
+mod target;
 mod version;
 mod write;
 
@@ -46,19 +49,9 @@ pub use attributes::{
 pub use client::Client;
 pub use error::{Error, ErrorKind, Retry};
 pub use metrics::{Metrics, MetricsSnapshot};
-pub use options::{Caller, Options};
-pub use read::{Consistency, ReadOptions, ReadStream, Reader};
+pub use options::{Caller, Consistency, Options};
+pub use read::{ReadOptions, ReadStream, Reader};
 pub use version::{ContentVersion, Precondition};
 pub use write::{Published, WriteMode, WriteOptions, Writer};
 
 pub use drystone_types::{AckPolicy, ByteCount, Code, InodeId, Policy, Since};
-
-/// What administration asks and is answered, as the metadata servers speak it.
-pub mod admin {
-    pub use drystone_proto::cluster::{
-        AdminOp, AdminReply, ClusterInfo, ClusterStatus, DiskLoad, Empty, Member, RaftReplace, ServerStatus,
-    };
-    pub use drystone_proto::command::UpdateNode;
-    pub use drystone_proto::meta::DamageReport;
-    pub use drystone_proto::record::{ChunkRecord, DiskRecord, NodeRecord, PolicyRecord, ReplicaRecord};
-}

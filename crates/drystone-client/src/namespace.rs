@@ -4,10 +4,11 @@ use crate::attributes::{
     Attributes, DeleteOptions, Entry, Expect, ExtentInfo, FileLayout, MakeDirectoryOptions, Page,
     RenameOptions, ReplicaInfo, SetAttributes, policy_record,
 };
-use crate::client::{Client, target};
+use crate::client::Client;
 use crate::error::{Error, ErrorKind};
 use crate::meta::Repeat;
-use crate::read::Consistency;
+use crate::options::Consistency;
+use crate::target::target;
 use drystone_proto::Kind;
 use drystone_proto::command::{self, Op, Target};
 use drystone_proto::meta::{DiskLocation, ListReply, ListRequest, LookupReply, LookupRequest};
@@ -23,6 +24,7 @@ impl Client {
     pub async fn stat(&self, path: &str) -> Result<Attributes, Error> {
         let place = target("stat", path)?;
         let reply = self
+            .requester
             .look_up("stat", place, Consistency::Linearizable, LookupRequest::default())
             .await;
         attributes("stat", path, &reply.map_err(|failed| failed.error.about(path))?)
@@ -45,14 +47,17 @@ impl Client {
             target: Some(target("list", path)?),
             after: after.to_owned(),
             limit,
-            min_index: self.seen(),
+            min_index: self.requester.seen(),
             user: self.caller().user.clone(),
             groups: self.caller().groups.clone(),
             ..ListRequest::default()
         };
-        let reply: Result<ListReply, _> = self.ask("list", Kind::List, Repeat::Read, &request).await;
+        let reply: Result<ListReply, _> = self
+            .requester
+            .ask("list", Kind::List, Repeat::Read, &request)
+            .await;
         let reply = reply.map_err(|failed| failed.error.about(path))?;
-        self.saw(reply.index);
+        self.requester.saw(reply.index);
         let entries: Vec<Entry> = reply
             .entries
             .into_iter()
@@ -84,6 +89,7 @@ impl Client {
         let mut layout: Option<FileLayout> = None;
         loop {
             let reply = self
+                .requester
                 .look_up(
                     "extents",
                     place.clone(),
@@ -125,11 +131,12 @@ impl Client {
             mode: options.mode,
         });
         let outcome = self
+            .requester
             .mutate(
                 "make directory",
                 options.idempotency.as_ref(),
                 op,
-                self.deadline(),
+                self.requester.deadline(),
             )
             .await;
         Ok(outcome.map_err(|failed| failed.error.about(path))?.created)
@@ -149,7 +156,13 @@ impl Client {
             parents: options.parents,
         });
         let outcome = self
-            .mutate("rename", options.idempotency.as_ref(), op, self.deadline())
+            .requester
+            .mutate(
+                "rename",
+                options.idempotency.as_ref(),
+                op,
+                self.requester.deadline(),
+            )
             .await;
         outcome.map_err(|failed| failed.error.about(&format!("{from} to {to}")))?;
         Ok(())
@@ -172,7 +185,13 @@ impl Client {
             },
         });
         let outcome = self
-            .mutate("delete", options.idempotency.as_ref(), op, self.deadline())
+            .requester
+            .mutate(
+                "delete",
+                options.idempotency.as_ref(),
+                op,
+                self.requester.deadline(),
+            )
             .await;
         outcome.map_err(|failed| failed.error.about(path))?;
         Ok(())
@@ -200,15 +219,16 @@ impl Client {
             precondition: changes.precondition.message(),
         });
         let outcome = self
+            .requester
             .mutate(
                 "set attributes",
                 changes.idempotency.as_ref(),
                 op,
-                self.deadline(),
+                self.requester.deadline(),
             )
             .await;
         outcome.map_err(|failed| failed.error.about(path))?;
-        self.shared.writes.forget_policies();
+        self.writes.policies.forget();
         Ok(())
     }
 }

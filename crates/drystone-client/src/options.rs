@@ -1,4 +1,4 @@
-//! How a client process behaves, and on whose behalf it acts.
+//! How a client process behaves, on whose behalf it acts, and how fresh its look-ups are.
 
 use drystone_types::ByteCount;
 use std::time::Duration;
@@ -25,6 +25,16 @@ impl Caller {
     pub fn superuser() -> Self {
         Self::new("drystone")
     }
+}
+
+/// How fresh a look-up must be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Consistency {
+    /// Sees everything that was answered to anybody before the look-up began.
+    #[default]
+    Linearizable,
+    /// Sees at least what this handle, or its session token, has seen.
+    Session,
 }
 
 /// How a client process behaves. Start from [`Options::new`] and change fields.

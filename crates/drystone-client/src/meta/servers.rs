@@ -4,7 +4,7 @@ use drystone_proto::cluster::ClusterInfo;
 
 /// Known metadata servers and who is believed to lead. Followers forward, so a wrong belief costs a hop, no more.
 #[derive(Clone, Debug)]
-pub(crate) struct Servers {
+pub(crate) struct MetaServers {
     configured: Vec<String>,
     addresses: Vec<String>,
     believed: usize,
@@ -13,7 +13,7 @@ pub(crate) struct Servers {
 /// More servers than any cluster has voters and learners: a bound against nonsense in answers.
 const MAX_SERVERS: usize = 64;
 
-impl Servers {
+impl MetaServers {
     /// At first only the configured ones are known. The first to be asked is the one at `first`, which is drawn, so
     /// that one that is dark does not stop every process that has little time.
     pub(crate) fn new(configured: &[String], first: u64) -> Self {
@@ -87,8 +87,8 @@ mod tests {
     use super::*;
     use drystone_proto::cluster::Member;
 
-    fn servers(names: &[&str]) -> Servers {
-        Servers::new(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>(), 0)
+    fn servers(names: &[&str]) -> MetaServers {
+        MetaServers::new(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>(), 0)
     }
 
     #[test]
@@ -102,8 +102,8 @@ mod tests {
     #[test]
     fn any_server_may_be_the_first() {
         let names = ["a".to_owned(), "b".to_owned()];
-        assert_eq!(Servers::new(&names, 7).target(), "b");
-        assert_eq!(Servers::new(&[], 7).target(), "");
+        assert_eq!(MetaServers::new(&names, 7).target(), "b");
+        assert_eq!(MetaServers::new(&[], 7).target(), "");
     }
 
     #[test]

@@ -9,7 +9,7 @@ const MAX_WINDOW: u64 = 1000;
 
 /// One session of this process. When the cluster has forgotten it, another begins under another id.
 #[derive(Debug)]
-pub(crate) struct Session {
+pub(crate) struct CommandSession {
     client: ClientId,
     generation: u64,
     open: bool,
@@ -28,7 +28,7 @@ pub(crate) struct Ticket {
     pub(crate) acknowledged_below: u64,
 }
 
-impl Session {
+impl CommandSession {
     /// A session that must be opened before it is used.
     pub(crate) fn new(client: ClientId) -> Self {
         Self {
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn answers_are_kept_for_the_oldest_outstanding_command() {
-        let mut session = Session::new(ClientId([1; 16]));
+        let mut session = CommandSession::new(ClientId([1; 16]));
         let (one, two) = (session.begin().unwrap(), session.begin().unwrap());
         assert_eq!((one.sequence, one.acknowledged_below), (1, 1));
         session.end(two, true);
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_forgotten_session_goes_on_under_another_id_once() {
-        let mut session = Session::new(ClientId([1; 16]));
+        let mut session = CommandSession::new(ClientId([1; 16]));
         session.opened(0);
         assert_eq!(session.to_open(), None);
         let old = session.begin().unwrap();
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_session_is_closed_only_when_nothing_is_on_its_way() {
-        let mut session = Session::new(ClientId([1; 16]));
+        let mut session = CommandSession::new(ClientId([1; 16]));
         assert_eq!(session.close(ClientId([9; 16])), None, "it was never opened");
         session.opened(0);
         let one = session.begin().unwrap();
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn one_stuck_command_stops_the_numbers_before_the_cluster_does() {
-        let mut session = Session::new(ClientId([1; 16]));
+        let mut session = CommandSession::new(ClientId([1; 16]));
         let stuck = session.begin().unwrap();
         (0..999).for_each(|_| {
             let ticket = session.begin().unwrap();

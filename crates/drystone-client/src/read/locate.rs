@@ -18,7 +18,7 @@ pub(crate) struct ExtentPage {
 
 /// At most 1 MiB of one chunk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Piece {
+pub(crate) struct ReadPiece {
     /// In the file.
     pub(crate) offset: u64,
     pub(crate) length: u64,
@@ -29,7 +29,7 @@ pub(crate) struct Piece {
 
 /// A replica and how to reach it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Place {
+pub(crate) struct ReplicaPlace {
     pub(crate) replica: ReplicaRecord,
     pub(crate) node: u64,
     pub(crate) address: String,
@@ -76,7 +76,7 @@ impl ExtentPage {
 
     /// What to read next from `position`, before `end`; cut at whole MiB of the chunk, so that everybody reads (and
     /// servers cache) the same pieces. `None`: there is a hole, which a sound answer never has.
-    pub(crate) fn piece(&self, position: u64, end: u64) -> Option<Piece> {
+    pub(crate) fn piece(&self, position: u64, end: u64) -> Option<ReadPiece> {
         let index = self
             .extents
             .partition_point(|extent| extent.offset.saturating_add(extent.length) <= position);
@@ -90,7 +90,7 @@ impl ExtentPage {
         let length = (extent.length - within)
             .min(end.saturating_sub(position))
             .min(unit - chunk_offset % unit);
-        (length > 0).then_some(Piece {
+        (length > 0).then_some(ReadPiece {
             offset: position,
             length,
             chunk: extent.chunk,
@@ -99,13 +99,13 @@ impl ExtentPage {
     }
 
     /// The replicas of `chunk` that can be reached, the best first.
-    pub(crate) fn places(&self, chunk: u64, preference: Preference<'_>) -> Vec<Place> {
+    pub(crate) fn places(&self, chunk: u64, preference: Preference<'_>) -> Vec<ReplicaPlace> {
         let replicas = self
             .chunks
             .get(&chunk)
             .map(|chunk| chunk.replicas.as_slice())
             .unwrap_or_default();
-        let mut ranked: Vec<((bool, bool, bool, u64), Place)> = replicas
+        let mut ranked: Vec<((bool, bool, bool, u64), ReplicaPlace)> = replicas
             .iter()
             .filter_map(|replica| {
                 let at = self.disks.get(&replica.disk)?;
@@ -124,7 +124,7 @@ impl ExtentPage {
                 (!at.address.is_empty()).then(|| {
                     (
                         rank,
-                        Place {
+                        ReplicaPlace {
                             replica: *replica,
                             node: at.node,
                             address: at.address.clone(),

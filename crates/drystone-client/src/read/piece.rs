@@ -15,7 +15,7 @@ const ROUND_BASE: Duration = Duration::from_millis(50);
 
 /// What happens to a read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Input {
+pub(crate) enum PieceInput {
     /// The answer of the request with this number; `Ok` if it holds the right bytes.
     Answered {
         request: u32,
@@ -30,7 +30,7 @@ pub(crate) enum Input {
 
 /// What is to be done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Output {
+pub(crate) enum PieceOutput {
     /// Ask the replica at this place of the order of preference.
     Ask {
         request: u32,
@@ -95,24 +95,24 @@ impl PieceRead {
     }
 
     /// Takes an input; what is to be done is appended to `out`. The first input is a `Tick`.
-    pub(crate) fn on(&mut self, now: Monotonic, input: Input, out: &mut Vec<Output>) {
+    pub(crate) fn on(&mut self, now: Monotonic, input: PieceInput, out: &mut Vec<PieceOutput>) {
         if self.over {
             return;
         }
         match input {
-            Input::Answered { request, result } => self.on_answer(request, result, out),
-            Input::Located { replicas } => {
+            PieceInput::Answered { request, result } => self.on_answer(request, result, out),
+            PieceInput::Located { replicas } => {
                 self.replicas = replicas;
                 (self.next, self.locating, self.passing) = (0, false, replicas == 0);
             }
-            Input::Tick => {}
+            PieceInput::Tick => {}
         }
         if !self.over {
             self.advance(now, out);
         }
     }
 
-    fn on_answer(&mut self, request: u32, result: Result<(), Code>, out: &mut Vec<Output>) {
+    fn on_answer(&mut self, request: u32, result: Result<(), Code>, out: &mut Vec<PieceOutput>) {
         let Some(at) = self.asked.iter().position(|&(number, ..)| number == request) else {
             return;
         };
@@ -120,28 +120,28 @@ impl PieceRead {
         match result {
             Ok(()) => {
                 self.over = true;
-                out.push(Output::Done { request, hedged });
+                out.push(PieceOutput::Done { request, hedged });
             }
-            Err(code @ (Code::Corrupt | Code::NotFound)) => out.push(Output::Report { replica, code }),
+            Err(code @ (Code::Corrupt | Code::NotFound)) => out.push(PieceOutput::Report { replica, code }),
             Err(_) => self.passing = true,
         }
     }
 
-    fn advance(&mut self, now: Monotonic, out: &mut Vec<Output>) {
+    fn advance(&mut self, now: Monotonic, out: &mut Vec<PieceOutput>) {
         if now >= self.deadline {
             self.over = true;
-            return out.push(Output::Failed(Code::Unavailable));
+            return out.push(PieceOutput::Failed(Code::Unavailable));
         }
-        out.push(Output::Wake(self.deadline));
+        out.push(PieceOutput::Wake(self.deadline));
         if self.locating {
             return;
         }
         if let Some(at) = self.again_at {
             if at > now {
-                return out.push(Output::Wake(at));
+                return out.push(PieceOutput::Wake(at));
             }
             (self.again_at, self.locating) = (None, true);
-            return out.push(Output::Locate);
+            return out.push(PieceOutput::Locate);
         }
         if self.asked.is_empty() {
             if self.next >= self.replicas {
@@ -156,19 +156,19 @@ impl PieceRead {
                     self.hedge_at = None;
                     self.ask(true, out);
                 } else {
-                    out.push(Output::Wake(at));
+                    out.push(PieceOutput::Wake(at));
                 }
             }
             _ => {}
         }
     }
 
-    fn ask(&mut self, hedge: bool, out: &mut Vec<Output>) {
+    fn ask(&mut self, hedge: bool, out: &mut Vec<PieceOutput>) {
         let (request, replica) = (self.requests, self.next);
         self.requests += 1;
         self.next += 1;
         self.asked.push((request, replica, hedge));
-        out.push(Output::Ask {
+        out.push(PieceOutput::Ask {
             request,
             replica,
             hedge,
@@ -176,11 +176,11 @@ impl PieceRead {
     }
 
     /// Every replica has failed.
-    fn end_round(&mut self, now: Monotonic, out: &mut Vec<Output>) {
+    fn end_round(&mut self, now: Monotonic, out: &mut Vec<PieceOutput>) {
         self.bad_rounds += u32::from(!self.passing);
         if self.bad_rounds >= BAD_ROUNDS {
             self.over = true;
-            return out.push(Output::Failed(Code::Corrupt));
+            return out.push(PieceOutput::Failed(Code::Corrupt));
         }
         let delay = ROUND_BASE * (1 << self.rounds.min(5));
         self.rounds += 1;
@@ -188,7 +188,7 @@ impl PieceRead {
         self.hedge_at = None;
         let at = now.plus(delay.min(Duration::from_secs(1)));
         self.again_at = Some(at);
-        out.push(Output::Wake(at));
+        out.push(PieceOutput::Wake(at));
     }
 }
 
@@ -199,23 +199,23 @@ mod tests {
 
     const END: Monotonic = Monotonic(30_000_000);
 
-    fn step(core: &mut PieceRead, at: u64, input: Input) -> Vec<Output> {
+    fn step(core: &mut PieceRead, at: u64, input: PieceInput) -> Vec<PieceOutput> {
         let mut out = Vec::new();
         core.on(Monotonic(at), input, &mut out);
-        out.retain(|output| !matches!(output, Output::Wake(_)));
+        out.retain(|output| !matches!(output, PieceOutput::Wake(_)));
         out
     }
 
-    fn answer(request: u32, result: Result<(), Code>) -> Input {
-        Input::Answered { request, result }
+    fn answer(request: u32, result: Result<(), Code>) -> PieceInput {
+        PieceInput::Answered { request, result }
     }
 
     #[test]
     fn the_next_replica_is_asked_and_damage_reported() {
         let mut core = PieceRead::new(3, None, END);
         assert_eq!(
-            step(&mut core, 0, Input::Tick),
-            [Output::Ask {
+            step(&mut core, 0, PieceInput::Tick),
+            [PieceOutput::Ask {
                 request: 0,
                 replica: 0,
                 hedge: false
@@ -224,11 +224,11 @@ mod tests {
         assert_eq!(
             step(&mut core, 1, answer(0, Err(Code::Corrupt))),
             [
-                Output::Report {
+                PieceOutput::Report {
                     replica: 0,
                     code: Code::Corrupt
                 },
-                Output::Ask {
+                PieceOutput::Ask {
                     request: 1,
                     replica: 1,
                     hedge: false
@@ -237,7 +237,7 @@ mod tests {
         );
         assert_eq!(
             step(&mut core, 2, answer(1, Err(Code::Unknown))),
-            [Output::Ask {
+            [PieceOutput::Ask {
                 request: 2,
                 replica: 2,
                 hedge: false
@@ -245,7 +245,7 @@ mod tests {
         );
         assert_eq!(
             step(&mut core, 3, answer(2, Ok(()))),
-            [Output::Done {
+            [PieceOutput::Done {
                 request: 2,
                 hedged: false
             }]
@@ -255,20 +255,20 @@ mod tests {
     #[test]
     fn a_slow_replica_is_hedged_once() {
         let mut core = PieceRead::new(3, Some(Duration::from_micros(100)), END);
-        step(&mut core, 0, Input::Tick);
-        assert_eq!(step(&mut core, 99, Input::Tick), []);
+        step(&mut core, 0, PieceInput::Tick);
+        assert_eq!(step(&mut core, 99, PieceInput::Tick), []);
         assert_eq!(
-            step(&mut core, 100, Input::Tick),
-            [Output::Ask {
+            step(&mut core, 100, PieceInput::Tick),
+            [PieceOutput::Ask {
                 request: 1,
                 replica: 1,
                 hedge: true
             }]
         );
-        assert_eq!(step(&mut core, 500, Input::Tick), []);
+        assert_eq!(step(&mut core, 500, PieceInput::Tick), []);
         assert_eq!(
             step(&mut core, 501, answer(1, Ok(()))),
-            [Output::Done {
+            [PieceOutput::Done {
                 request: 1,
                 hedged: true
             }]
@@ -279,20 +279,23 @@ mod tests {
     #[test]
     fn bytes_that_no_replica_has_are_corrupt_after_looking_again() {
         let mut core = PieceRead::new(1, None, END);
-        step(&mut core, 0, Input::Tick);
+        step(&mut core, 0, PieceInput::Tick);
         step(&mut core, 1, answer(0, Err(Code::Corrupt)));
-        assert_eq!(step(&mut core, 1_000_000, Input::Tick), [Output::Locate]);
-        let asked = step(&mut core, 1_000_001, Input::Located { replicas: 1 });
+        assert_eq!(
+            step(&mut core, 1_000_000, PieceInput::Tick),
+            [PieceOutput::Locate]
+        );
+        let asked = step(&mut core, 1_000_001, PieceInput::Located { replicas: 1 });
         assert_eq!(
             asked,
-            [Output::Ask {
+            [PieceOutput::Ask {
                 request: 1,
                 replica: 0,
                 hedge: false
             }]
         );
         let ended = step(&mut core, 1_000_002, answer(1, Err(Code::NotFound)));
-        assert_eq!(ended.last(), Some(&Output::Failed(Code::Corrupt)));
+        assert_eq!(ended.last(), Some(&PieceOutput::Failed(Code::Corrupt)));
     }
 
     #[test]
@@ -300,22 +303,22 @@ mod tests {
         for seed in 0..500 {
             let mut rng = SeededRng::new(seed);
             let (mut core, mut now, mut out) = (PieceRead::new(3, None, END), 0, Vec::new());
-            core.on(Monotonic(0), Input::Tick, &mut out);
+            core.on(Monotonic(0), PieceInput::Tick, &mut out);
             let mut asked = 0;
-            while !matches!(out.last(), Some(Output::Failed(_))) {
+            while !matches!(out.last(), Some(PieceOutput::Failed(_))) {
                 now += 1 + rng.below(400_000);
-                let inputs: Vec<Input> = out
+                let inputs: Vec<PieceInput> = out
                     .drain(..)
                     .filter_map(|output| match output {
-                        Output::Ask { request, .. } => Some(answer(request, Err(Code::Unavailable))),
-                        Output::Locate => Some(Input::Located {
+                        PieceOutput::Ask { request, .. } => Some(answer(request, Err(Code::Unavailable))),
+                        PieceOutput::Locate => Some(PieceInput::Located {
                             replicas: rng.below(4) as usize,
                         }),
                         _ => None,
                     })
                     .collect();
                 asked += inputs.len();
-                core.on(Monotonic(now), Input::Tick, &mut out);
+                core.on(Monotonic(now), PieceInput::Tick, &mut out);
                 for input in inputs {
                     core.on(Monotonic(now), input, &mut out);
                 }
@@ -326,7 +329,7 @@ mod tests {
             );
             assert_eq!(
                 out.last(),
-                Some(&Output::Failed(Code::Unavailable)),
+                Some(&PieceOutput::Failed(Code::Unavailable)),
                 "seed {seed}"
             );
         }

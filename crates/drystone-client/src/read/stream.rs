@@ -1,8 +1,8 @@
 //! Pieces of a file in order, several under way.
 
-use super::Opened;
 use super::fetch::fetch;
 use super::locate::ExtentPage;
+use super::open_file::OpenFile;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::Metrics;
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 
 /// Pieces of a file in order; see [`crate::Reader::read`].
 pub struct ReadStream {
-    opened: Arc<Opened>,
+    opened: Arc<OpenFile>,
     position: u64,
     end: u64,
     page: Arc<ExtentPage>,
@@ -25,7 +25,7 @@ pub struct ReadStream {
 }
 
 impl ReadStream {
-    pub(crate) fn new(opened: Arc<Opened>, offset: u64, length: u64) -> Self {
+    pub(crate) fn new(opened: Arc<OpenFile>, offset: u64, length: u64) -> Self {
         let size = opened.attributes.size;
         let end = offset.saturating_add(length).min(size);
         let failed = (offset > size).then(|| {
@@ -53,7 +53,7 @@ impl ReadStream {
 
     /// Starts pieces while the window has room; `Pending` while the next page of locations is on its way.
     fn fill(&mut self, context: &mut Context<'_>) {
-        let window = self.opened.client.options().read_window;
+        let window = self.opened.context.requester.options().read_window;
         while self.failed.is_none() && self.under_way.len() < window && self.position < self.end {
             if let Some(inline) = &self.opened.inline {
                 let (from, to) = (self.position as usize, self.end as usize);
@@ -120,7 +120,10 @@ impl Stream for ReadStream {
         this.fill(context);
         match Pin::new(&mut this.under_way).poll_next(context) {
             Poll::Ready(Some(Ok(piece))) => {
-                Metrics::add(&this.opened.client.shared.metrics.bytes_read, piece.len() as u64);
+                Metrics::add(
+                    &this.opened.context.requester.metrics().bytes_read,
+                    piece.len() as u64,
+                );
                 Poll::Ready(Some(Ok(piece)))
             }
             Poll::Ready(Some(Err(error))) => {

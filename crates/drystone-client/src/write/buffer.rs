@@ -7,12 +7,12 @@ use std::collections::VecDeque;
 
 /// At most 1 MiB of the stream with the checksums of its 4 KiB blocks, summed once.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Frame {
+pub(crate) struct StretchFrame {
     pub(crate) data: Bytes,
     pub(crate) checksums: Vec<u32>,
 }
 
-impl Frame {
+impl StretchFrame {
     /// Sums `data`.
     pub(crate) fn new(data: Bytes) -> Self {
         let checksums = block_checksums(&data);
@@ -44,8 +44,8 @@ impl Frame {
 /// Frames of a stretch in order. Positions count from the beginning of the stretch. Three marks only grow:
 /// `base` (the present chunk begins), `released` (bytes before it can no longer be sent again), `end`.
 #[derive(Debug, Default)]
-pub(crate) struct Buffer {
-    frames: VecDeque<(u64, Frame)>,
+pub(crate) struct StretchBuffer {
+    frames: VecDeque<(u64, StretchFrame)>,
     base: u64,
     released: u64,
     end: u64,
@@ -53,8 +53,8 @@ pub(crate) struct Buffer {
     sums: Vec<(u64, u32)>,
 }
 
-impl Buffer {
-    pub(crate) fn push(&mut self, frame: Frame) {
+impl StretchBuffer {
+    pub(crate) fn push(&mut self, frame: StretchFrame) {
         let start = self.end;
         self.end += frame.len();
         let before = self.sums.last().map_or(0, |&(_, sum)| sum);
@@ -83,7 +83,7 @@ impl Buffer {
     }
 
     /// The frame that begins at `position`.
-    pub(crate) fn frame_at(&self, position: u64) -> Option<&Frame> {
+    pub(crate) fn frame_at(&self, position: u64) -> Option<&StretchFrame> {
         let index = self.frames.partition_point(|&(start, _)| start < position);
         self.frames
             .get(index)
@@ -165,11 +165,11 @@ impl Buffer {
 mod tests {
     use super::*;
 
-    fn filled() -> (Buffer, Vec<u8>) {
+    fn filled() -> (StretchBuffer, Vec<u8>) {
         let data: Vec<u8> = (0..30_000u32).map(|i| ((i * 31) >> 3) as u8).collect();
-        let mut buffer = Buffer::default();
+        let mut buffer = StretchBuffer::default();
         for part in data.chunks(8192) {
-            buffer.push(Frame::new(Bytes::copy_from_slice(part)));
+            buffer.push(StretchFrame::new(Bytes::copy_from_slice(part)));
         }
         (buffer, data)
     }

@@ -1,10 +1,13 @@
 //! Runs one [`ChunkWrite`]: its outputs become calls, their answers its inputs.
 
-use super::buffer::Frame;
-use super::chunk::{ChunkWrite, Grant, Input, Limits, Member, Note, Output, Part, Send, Sign, Trouble};
-use super::doubts::Standing;
-use super::shared::Wanted;
-use crate::client::Client;
+use super::buffer::StretchFrame;
+use super::chunk::{
+    ChainMember, ChunkInput, ChunkOutput, ChunkWrite, GrantedChunk, Note, SealedPart, Send, Sign,
+    StretchLimits, Trouble,
+};
+use super::grants::{WantedGrant, replacement};
+use super::shared::WriteContext;
+use super::suspects::SuspectStanding;
 use crate::metrics::Metrics;
 use drystone_env::{BoxFuture, Monotonic};
 use drystone_proto::data::{
@@ -22,13 +25,13 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 /// Bulk data has a connection of its own, so that small calls do not stand behind megabytes.
 const BULK_LANE: u8 = 1;
 
-/// Bytes per second below which a copy to a server in doubt is not worth its wait.
+/// Bytes per second below which a copy to a suspect server is not worth its wait.
 const SLOWEST_COPY: u64 = 16 << 20;
 
 /// What a writer hands to the chunk it fills. The queue is unbounded because every frame in it holds its part of the
 /// process's budget.
-pub(crate) enum Job {
-    Frame(Frame, OwnedSemaphorePermit),
+pub(crate) enum StretchJob {
+    Frame(StretchFrame, OwnedSemaphorePermit),
     Flush,
     End,
 }
@@ -44,22 +47,22 @@ pub(crate) struct Stretch {
 /// Writes what comes in `jobs` until `End`; hands over sealed parts in order. Ends with `unavailable` when the
 /// writer goes away.
 pub(crate) async fn run(
-    client: Client,
+    context: WriteContext,
     stretch: Stretch,
-    mut jobs: mpsc::UnboundedReceiver<Job>,
-    mut sealed: impl FnMut(Part),
+    mut jobs: mpsc::UnboundedReceiver<StretchJob>,
+    mut sealed: impl FnMut(SealedPart),
 ) -> Result<(), Trouble> {
-    let clock = client.shared.env.clock.clone();
-    let options = &client.shared.options;
-    let limits = Limits {
+    let clock = context.requester.clock().clone();
+    let options = &context.requester.options();
+    let limits = StretchLimits {
         window: options.append_window,
         sync_every: options.sync_every.0,
         patience: options.deadline,
     };
-    let doubtful = client.shared.writes.doubts.nodes(clock.now());
-    let core = ChunkWrite::new(limits, stretch.policy, doubtful);
+    let suspects = context.shared.suspects.nodes(clock.now());
+    let core = ChunkWrite::new(limits, stretch.policy, suspects);
     let mut runner = Runner {
-        client: client.clone(),
+        context: context.clone(),
         stretch,
         core,
         calls: FuturesUnordered::new(),
@@ -84,21 +87,21 @@ pub(crate) async fn run(
             biased;
             Some(input) = runner.calls.next(), if !runner.calls.is_empty() => input,
             job = jobs.recv(), if !ended => match job {
-                Some(Job::Frame(frame, permit)) => {
+                Some(StretchJob::Frame(frame, permit)) => {
                     match &mut runner.held {
                         Some(held) => held.merge(permit),
                         None => runner.held = Some(permit),
                     }
-                    Input::Frame(frame)
+                    ChunkInput::Frame(frame)
                 }
-                Some(Job::Flush) => Input::Flush,
-                Some(Job::End) => {
+                Some(StretchJob::Flush) => ChunkInput::Flush,
+                Some(StretchJob::End) => {
                     ended = true;
-                    Input::End
+                    ChunkInput::End
                 }
                 None => return Err(Trouble::new(Code::Unavailable, "the writer went away")),
             },
-            () = sleep => Input::Tick,
+            () = sleep => ChunkInput::Tick,
         };
         runner.core.set_slow(runner.slow());
         runner.core.on(clock.now(), input, &mut out);
@@ -106,22 +109,21 @@ pub(crate) async fn run(
 }
 
 struct Runner {
-    client: Client,
+    context: WriteContext,
     stretch: Stretch,
     core: ChunkWrite,
-    calls: FuturesUnordered<BoxFuture<Input>>,
+    calls: FuturesUnordered<BoxFuture<ChunkInput>>,
     held: Option<OwnedSemaphorePermit>,
-    sealed: Vec<Part>,
+    sealed: Vec<SealedPart>,
 }
 
 impl Runner {
     /// Beyond this a replica makes no progress.
     fn slow(&self) -> Duration {
-        let least = self.client.shared.options.slow;
+        let least = self.context.requester.options().slow;
         // Before anything was measured a cold start must not look like a failure.
-        self.client
+        self.context
             .shared
-            .writes
             .latency
             .p99()
             .map_or(least * 3, |p99| (p99 * 10).max(least))
@@ -130,72 +132,72 @@ impl Runner {
     /// Does what the core says; `Some` when it is over.
     fn perform(
         &mut self,
-        out: &mut Vec<Output>,
+        out: &mut Vec<ChunkOutput>,
         wake: &mut Option<Monotonic>,
     ) -> Option<Result<(), Trouble>> {
-        let metrics = self.client.shared.metrics.clone();
-        let now = self.client.shared.env.clock.now();
+        let metrics = self.context.requester.metrics().clone();
+        let now = self.context.requester.now();
         for output in out.drain(..) {
             match output {
-                Output::Cancel => self.calls.clear(),
-                Output::Wake(at) => *wake = Some(wake.map_or(at, |before: Monotonic| before.min(at))),
-                Output::Release(bytes) => {
+                ChunkOutput::Cancel => self.calls.clear(),
+                ChunkOutput::Wake(at) => *wake = Some(wake.map_or(at, |before: Monotonic| before.min(at))),
+                ChunkOutput::Release(bytes) => {
                     let part = self.held.as_mut().and_then(|held| held.split(bytes as usize));
                     drop(part);
                 }
-                Output::Blamed(node) => {
+                ChunkOutput::Blamed(node) => {
                     Metrics::add(&metrics.replicas_blamed, 1);
-                    self.client.shared.writes.doubts.blamed(node, now);
+                    self.context.shared.suspects.blamed(node, now);
                 }
-                Output::Spoiled(node) => self.client.shared.writes.doubts.spoiled(node, now),
-                Output::Trusted(node) => self.client.shared.writes.doubts.trusted(node),
-                Output::Note(Note::Rewritten) => Metrics::add(&metrics.chunks_rewritten, 1),
-                Output::Note(Note::CutShort) => Metrics::add(&metrics.chunks_cut_short, 1),
-                Output::Note(Note::Replaced) => Metrics::add(&metrics.replicas_replaced, 1),
-                Output::Grant { step, avoid, fresh } => self.grant(step, avoid, fresh),
-                Output::Append { step, position, send } => self.append(step, position, *send),
-                Output::Status {
+                ChunkOutput::Spoiled(node) => self.context.shared.suspects.spoiled(node, now),
+                ChunkOutput::Trusted(node) => self.context.shared.suspects.trusted(node),
+                ChunkOutput::Note(Note::Rewritten) => Metrics::add(&metrics.chunks_rewritten, 1),
+                ChunkOutput::Note(Note::CutShort) => Metrics::add(&metrics.chunks_cut_short, 1),
+                ChunkOutput::Note(Note::Replaced) => Metrics::add(&metrics.replicas_replaced, 1),
+                ChunkOutput::Grant { step, avoid, fresh } => self.grant(step, avoid, fresh),
+                ChunkOutput::Append { step, position, send } => self.append(step, position, *send),
+                ChunkOutput::Status {
                     probe,
                     member,
                     chunk,
                     to,
                 } => self.status(probe, member, chunk, &to),
-                Output::Finish {
+                ChunkOutput::Finish {
                     step,
                     member,
                     grant,
                     length,
                     to,
                 } => self.finish(step, member, &grant, length, &to),
-                Output::Replace {
+                ChunkOutput::Replace {
                     step,
                     grant,
                     have,
                     avoid,
                 } => self.replace(step, grant, have, avoid),
-                Output::Ask { step, chunk, to } => self.ask(step, chunk, &to),
-                copy @ Output::Copy { .. } => self.copy(copy),
-                Output::Sealed(part) => self.sealed.push(part),
-                Output::Done => return Some(Ok(())),
-                Output::Failed(trouble) => return Some(Err(trouble)),
+                ChunkOutput::Ask { step, chunk, to } => self.ask(step, chunk, &to),
+                copy @ ChunkOutput::Copy { .. } => self.copy(copy),
+                ChunkOutput::Sealed(part) => self.sealed.push(part),
+                ChunkOutput::Done => return Some(Ok(())),
+                ChunkOutput::Failed(trouble) => return Some(Err(trouble)),
             }
         }
         None
     }
 
-    fn channel(&self, to: &Member, lane: u8) -> Channel {
-        self.client
-            .shared
-            .channels
+    fn channel(&self, to: &ChainMember, lane: u8) -> Channel {
+        self.context
+            .requester
+            .channels()
             .to_lane(&to.address, NodeId(to.node), lane)
     }
 
     fn within(&self, duration: Duration) -> CallOptions {
-        CallOptions::until(self.client.shared.env.clock.now().plus(duration))
+        CallOptions::until(self.context.requester.now().plus(duration))
     }
 
     fn grant(&mut self, step: u64, avoid: Vec<u64>, fresh: bool) {
-        let client = self.client.clone();
+        let context = self.context.clone();
         let Stretch {
             policy,
             max_bytes,
@@ -204,21 +206,21 @@ impl Runner {
         // The last chunk of a slow stretch takes no slot for what the others hold.
         let max_bytes = max_bytes.saturating_sub(self.core.sealed()).max(1);
         self.calls.push(Box::pin(async move {
-            let wanted = Wanted {
+            let wanted = WantedGrant {
                 max_bytes,
                 policy,
                 avoid,
                 fresh: fresh || always,
             };
-            let result = client.shared.writes.grant(&client, wanted).await;
-            Input::Granted { step, result }
+            let result = context.shared.grants.grant(&context.requester, wanted).await;
+            ChunkInput::Granted { step, result }
         }));
     }
 
     fn append(&mut self, step: u64, position: u64, send: Send) {
         let mut members = send.chain.iter().filter_map(|&at| send.grant.members.get(at));
         let Some(first) = members.next() else { return };
-        let hop = |member: &Member| Hop {
+        let hop = |member: &ChainMember| Hop {
             address: member.address.clone(),
             replica: Some(member.replica),
         };
@@ -233,9 +235,9 @@ impl Runner {
             last: send.last.is_some(),
             checksum: send.last,
         };
-        let Frame { data, checksums } = send.frame;
+        let StretchFrame { data, checksums } = send.frame;
         let payload = Payload { data, checksums };
-        let within = self.within(self.client.shared.options.deadline);
+        let within = self.within(self.context.requester.options().deadline);
         // The frame stands in the queue, in order, when `call` returns.
         let call = self.channel(first, BULK_LANE).call::<_, AppendReply>(
             Kind::Append,
@@ -243,18 +245,14 @@ impl Runner {
             Some(payload),
             within,
         );
-        let client = self.client.clone();
-        let began = client.shared.env.clock.now();
+        let context = self.context.clone();
+        let began = context.requester.now();
         self.calls.push(Box::pin(async move {
             let result = answer(call.await);
             if result.is_ok() {
-                client
-                    .shared
-                    .writes
-                    .latency
-                    .add(client.shared.env.clock.now().since(began));
+                context.shared.latency.add(context.requester.now().since(began));
             }
-            Input::Appended {
+            ChunkInput::Appended {
                 step,
                 position,
                 result,
@@ -262,17 +260,17 @@ impl Runner {
         }));
     }
 
-    fn status(&mut self, probe: u64, member: usize, chunk: u64, to: &Member) {
+    fn status(&mut self, probe: u64, member: usize, chunk: u64, to: &ChainMember) {
         let request = ChunkStatusRequest {
             chunk,
             replica: Some(to.replica),
         };
-        let within = self.within(self.client.shared.options.slow);
+        let within = self.within(self.context.requester.options().slow);
         let call = self
             .channel(to, 0)
             .call::<_, ChunkStatus>(Kind::ChunkStatus, &request, None, within);
         self.calls.push(Box::pin(async move {
-            Input::Status {
+            ChunkInput::Status {
                 probe,
                 member,
                 result: answer(call.await),
@@ -280,7 +278,7 @@ impl Runner {
         }));
     }
 
-    fn finish(&mut self, step: u64, member: usize, grant: &Grant, length: u64, to: &Member) {
+    fn finish(&mut self, step: u64, member: usize, grant: &GrantedChunk, length: u64, to: &ChainMember) {
         let request = Finish {
             chunk: grant.chunk,
             epoch: grant.epoch,
@@ -291,7 +289,7 @@ impl Runner {
         let within = self.within(self.slow() * 10);
         let call = self.channel(to, 0).call(Kind::Finish, &request, None, within);
         self.calls.push(Box::pin(async move {
-            Input::Finished {
+            ChunkInput::Finished {
                 step,
                 member,
                 result: receipt(answer::<FinishReply>(call.await)),
@@ -299,25 +297,20 @@ impl Runner {
         }));
     }
 
-    fn replace(&mut self, step: u64, grant: Grant, have: Vec<ReplicaRecord>, avoid: Vec<u64>) {
-        let client = self.client.clone();
+    fn replace(&mut self, step: u64, grant: GrantedChunk, have: Vec<ReplicaRecord>, avoid: Vec<u64>) {
+        let context = self.context.clone();
         self.calls.push(Box::pin(async move {
-            let writes = &client.shared.writes;
-            let result = writes.replacement(&client, &grant, 0, have, avoid).await;
-            Input::Replacement { step, result }
+            let result = replacement(&context.requester, &grant, 0, have, avoid).await;
+            ChunkInput::Replacement { step, result }
         }));
     }
 
-    /// Asks a server in doubt for a sign of life; the chunk waits for it only if that is worth it.
-    fn ask(&mut self, step: u64, chunk: u64, to: &Member) {
-        let (client, node) = (self.client.clone(), to.node);
-        let standing = client
-            .shared
-            .writes
-            .doubts
-            .standing(node, client.shared.env.clock.now());
-        if standing == (Standing::Away { probe: false }) {
-            let away = Input::Asked {
+    /// Asks a suspect server for a sign of life; the chunk waits for it only if that is worth it.
+    fn ask(&mut self, step: u64, chunk: u64, to: &ChainMember) {
+        let (context, node) = (self.context.clone(), to.node);
+        let standing = context.shared.suspects.standing(node, context.requester.now());
+        if standing == (SuspectStanding::Away { probe: false }) {
+            let away = ChunkInput::Asked {
                 step,
                 sign: Sign::Away,
             };
@@ -327,37 +320,37 @@ impl Runner {
             chunk,
             replica: Some(to.replica),
         };
-        let within = self.within(client.shared.options.slow);
+        let within = self.within(context.requester.options().slow);
         let call = self
             .channel(to, 0)
             .call::<_, ChunkStatus>(Kind::ChunkStatus, &request, None, within);
-        let env = client.shared.env.clone();
+        let env = context.requester.env().clone();
         let asking = async move {
             // It need not know the chunk.
             let sign = answer(call.await).map_or_else(|trouble| trouble.code == Code::NotFound, |_| true);
-            let now = client.shared.env.clock.now();
-            client.shared.writes.doubts.heard(node, now, sign);
+            let now = context.requester.now();
+            context.shared.suspects.heard(node, now, sign);
             if sign { Sign::Here } else { Sign::Silent }
         };
         match standing {
-            Standing::Ask => self.calls.push(Box::pin(async move {
+            SuspectStanding::Ask => self.calls.push(Box::pin(async move {
                 let sign = asking.await;
-                Input::Asked { step, sign }
+                ChunkInput::Asked { step, sign }
             })),
-            Standing::Away { .. } => {
+            SuspectStanding::Away { .. } => {
                 let probe = async move {
                     asking.await;
                 };
                 env.spawn.spawn("probe", Box::pin(probe));
                 let sign = Sign::Away;
                 self.calls
-                    .push(Box::pin(async move { Input::Asked { step, sign } }));
+                    .push(Box::pin(async move { ChunkInput::Asked { step, sign } }));
             }
         }
     }
 
-    fn copy(&mut self, copy: Output) {
-        let Output::Copy {
+    fn copy(&mut self, copy: ChunkOutput) {
+        let ChunkOutput::Copy {
             step,
             grant,
             replacement,
@@ -389,7 +382,7 @@ impl Runner {
             .channel(&from, 0)
             .call(Kind::CopyPrefix, &request, None, within);
         self.calls.push(Box::pin(async move {
-            Input::Copied {
+            ChunkInput::Copied {
                 step,
                 result: receipt(answer::<FinishReply>(call.await)),
             }

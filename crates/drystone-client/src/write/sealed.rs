@@ -1,14 +1,13 @@
 //! What the stretches of one writer have sealed, in the order of the stream, until one command records it.
 //!
-//! Sealed parts must not wait for that command longer than their grants live. [`keep`] stages them in time, also
+//! SealedParts parts must not wait for that command longer than their grants live. [`keep`] stages them in time, also
 //! while nobody calls the writer. It never publishes anything.
 
-use super::WriteMode;
-use super::chunk::{Part, Trouble};
-use super::writer::{WRITE, content};
-use crate::client::Client;
+use super::chunk::{SealedPart, Trouble};
+use super::options::WriteMode;
+use super::parts::{WRITE, content, impossible, not_visible, parent_path};
 use crate::error::{Error, ErrorKind};
-use crate::meta::Failed;
+use crate::requester::Requester;
 use drystone_env::Monotonic;
 use drystone_proto::command::{Op, Stage, StageAbandon, StageExtend, Target};
 use drystone_types::Code;
@@ -27,8 +26,8 @@ const STAGE_CHUNKS: usize = 128;
 const STAGE_LEASE: Duration = Duration::from_secs(6 * 3600);
 
 /// See the module.
-pub(super) struct Sealed {
-    client: Client,
+pub(super) struct SealedParts {
+    requester: Requester,
     path: String,
     mode: WriteMode,
     parents: bool,
@@ -39,8 +38,8 @@ pub(super) struct Sealed {
 
 #[derive(Default)]
 struct Ledger {
-    running: VecDeque<Running>,
-    parts: Vec<Part>,
+    running: VecDeque<RunningStretch>,
+    parts: Vec<SealedPart>,
     staged: Option<Staged>,
     error: Option<Error>,
 }
@@ -54,13 +53,13 @@ pub(super) struct Staged {
     pub(super) redundancy: u32,
 }
 
-struct Running {
+struct RunningStretch {
     began: Monotonic,
     news: mpsc::UnboundedReceiver<News>,
 }
 
 enum News {
-    Sealed(Part),
+    Sealed(SealedPart),
     Over(Result<(), Trouble>),
 }
 
@@ -78,7 +77,7 @@ impl Reporter {
         self.bell.send_replace(());
     }
 
-    pub(super) fn sealed(&self, part: Part) {
+    pub(super) fn sealed(&self, part: SealedPart) {
         self.say(News::Sealed(part));
     }
 
@@ -129,10 +128,10 @@ impl Ledger {
     }
 }
 
-impl Sealed {
-    pub(super) fn new(client: Client, path: &str, mode: WriteMode, parents: bool) -> Arc<Self> {
+impl SealedParts {
+    pub(super) fn new(requester: Requester, path: &str, mode: WriteMode, parents: bool) -> Arc<Self> {
         Arc::new(Self {
-            client,
+            requester,
             path: path.to_owned(),
             mode,
             parents,
@@ -153,7 +152,10 @@ impl Sealed {
         let staged = self.ledger.lock().await.staged.take();
         if let Some(staged) = staged.filter(|_| !self.published.load(Ordering::Relaxed)) {
             let op = Op::StageAbandon(StageAbandon { inode: staged.inode });
-            let _ = self.client.mutate(WRITE, None, op, self.client.deadline()).await;
+            let _ = self
+                .requester
+                .mutate(WRITE, None, op, self.requester.deadline())
+                .await;
         }
     }
 
@@ -164,7 +166,7 @@ impl Sealed {
             .lock()
             .await
             .running
-            .push_back(Running { began, news });
+            .push_back(RunningStretch { began, news });
         Reporter {
             news: Some(queue),
             bell: self.bell.clone(),
@@ -202,7 +204,7 @@ impl Sealed {
     pub(super) async fn stage_if_due(&self) -> Result<Option<Monotonic>, Error> {
         let mut ledger = self.ledger.lock().await;
         ledger.gather(&self.path)?;
-        let now = self.client.shared.env.clock.now();
+        let now = self.requester.now();
         let due = ledger.due().is_some_and(|at| at <= now) || ledger.parts.len() >= STAGE_CHUNKS;
         if self.mode != WriteMode::Replace {
             return Ok(None);
@@ -214,7 +216,7 @@ impl Sealed {
     }
 
     /// Everything is sealed: the parts that the publication brings, or the staged file that holds them all.
-    pub(super) async fn take(&self) -> Result<(Vec<Part>, Option<Staged>), Error> {
+    pub(super) async fn take(&self) -> Result<(Vec<SealedPart>, Option<Staged>), Error> {
         let mut ledger = self.ledger.lock().await;
         ledger.gather(&self.path)?;
         if ledger.parts.len() > MAX_CHUNKS || ledger.staged.is_some() {
@@ -254,14 +256,17 @@ impl Sealed {
         ledger.staged = Some(staged);
         while !ledger.parts.is_empty() {
             let count = ledger.parts.len().min(STAGE_CHUNKS);
-            let parts: Vec<Part> = ledger.parts.drain(..count).collect();
+            let parts: Vec<SealedPart> = ledger.parts.drain(..count).collect();
             let op = Op::StageExtend(StageExtend {
                 inode: staged.inode,
                 offset: staged.length,
                 content: Some(content(&parts)),
                 lease,
             });
-            let outcome = self.client.mutate(WRITE, None, op, self.client.deadline()).await;
+            let outcome = self
+                .requester
+                .mutate(WRITE, None, op, self.requester.deadline())
+                .await;
             let outcome = outcome.map_err(|failed| not_visible(failed, &self.path))?;
             staged.length += parts.iter().map(|part| part.length).sum::<u64>();
             staged.redundancy = staged.redundancy.min(outcome.redundancy);
@@ -282,14 +287,17 @@ impl Sealed {
                 }),
                 lease,
             });
-            let outcome = self.client.mutate(WRITE, None, op, self.client.deadline()).await;
+            let outcome = self
+                .requester
+                .mutate(WRITE, None, op, self.requester.deadline())
+                .await;
             match outcome {
                 Err(failed)
                     if failed.code == Code::NotFound
                         && self.parents
                         && !path.trim_matches('/').is_empty() =>
                 {
-                    path = above(path);
+                    path = parent_path(path);
                 }
                 outcome => return Ok(outcome.map_err(|failed| not_visible(failed, &self.path))?.inode),
             }
@@ -297,15 +305,9 @@ impl Sealed {
     }
 }
 
-/// The path of the directory that `path` lies in; the root's is empty.
-pub(super) fn above(path: &str) -> &str {
-    let path = path.trim_end_matches('/');
-    path.rfind('/').map_or("", |at| &path[..at])
-}
-
 /// Stages in time what is sealed until the writer is gone, and gives it back if it was not published. What fails is
 /// found by the writer's next call.
-pub(super) async fn keep(sealed: Arc<Sealed>, mut gone: oneshot::Receiver<()>) {
+pub(super) async fn keep(sealed: Arc<SealedParts>, mut gone: oneshot::Receiver<()>) {
     if !stage_in_time(&sealed, &mut gone).await {
         // It failed; the writer may go on for a while without knowing.
         let _ = gone.await;
@@ -314,8 +316,8 @@ pub(super) async fn keep(sealed: Arc<Sealed>, mut gone: oneshot::Receiver<()>) {
 }
 
 /// True once the writer is gone, false when staging has failed.
-async fn stage_in_time(sealed: &Sealed, gone: &mut oneshot::Receiver<()>) -> bool {
-    let clock = sealed.client.shared.env.clock.clone();
+async fn stage_in_time(sealed: &SealedParts, gone: &mut oneshot::Receiver<()>) -> bool {
+    let clock = sealed.requester.clock().clone();
     let mut bell = sealed.bell.subscribe();
     while let Ok(next) = sealed.stage_if_due().await {
         let sleep = async {
@@ -332,21 +334,4 @@ async fn stage_in_time(sealed: &Sealed, gone: &mut oneshot::Receiver<()>) -> boo
         }
     }
     false
-}
-
-/// Nothing is visible yet, so whatever a server left unknown certainly did not happen.
-pub(super) fn impossible(path: &str, trouble: Trouble) -> Error {
-    let code = match trouble.code {
-        Code::Unknown | Code::Conflict | Code::NotFound | Code::Corrupt | Code::Invalid => Code::Unavailable,
-        code => code,
-    };
-    Error::of_code(code, WRITE, format!("{path}: {}", trouble.message))
-}
-
-/// A step before the publication whose outcome is unknown has published nothing.
-fn not_visible(failed: Failed, path: &str) -> Error {
-    match failed.error.kind() {
-        ErrorKind::Unknown => Error::new(ErrorKind::Unavailable, WRITE, failed.error.context()).about(path),
-        _ => failed.error.about(path),
-    }
 }

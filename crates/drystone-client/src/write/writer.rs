@@ -1,29 +1,27 @@
 //! Cuts a stream into stretches of a chunk each, keeps several under way, publishes.
 
-use super::buffer::Frame;
-use super::chunk::Part;
-use super::run::{Job, Stretch, run};
-use super::sealed::{Sealed, Staged, impossible, keep};
-use super::{Published, WriteMode, WriteOptions};
-use crate::client::{Client, target};
+use super::buffer::StretchFrame;
+use super::options::{Published, WriteOptions};
+use super::parts::WRITE;
+use super::run::{Stretch, StretchJob, run};
+use super::sealed::{SealedParts, Staged, keep};
+use super::shared::WriteContext;
 use crate::error::{Error, ErrorKind};
-use crate::meta::Failed;
 use crate::metrics::Metrics;
+use crate::target::target;
 use bytes::Bytes;
 use drystone_env::BufferMut;
-use drystone_proto::command::{Content, NewExtent, Op, Outcome, Precondition, Publish, PublishMode};
 use drystone_proto::record::PolicyRecord;
-use drystone_types::{Code, InodeId, MAX_CHUNK_BYTES, MAX_PAYLOAD_BYTES, Since};
+use drystone_types::{Code, MAX_CHUNK_BYTES, MAX_PAYLOAD_BYTES};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-pub(super) const WRITE: &str = "write";
 /// A stream of unknown length begins with a chunk of this size, so that a file that turns out small does not take
 /// a large slot.
 const FIRST_UNKNOWN: u64 = 8 << 20;
 /// A file being written. Dropping it before [`Writer::finish`] leaves nothing visible; the space is reclaimed.
 pub struct Writer {
-    pub(super) client: Client,
+    pub(super) context: WriteContext,
     pub(super) path: String,
     pub(super) options: WriteOptions,
     policy: Option<PolicyRecord>,
@@ -33,28 +31,28 @@ pub struct Writer {
     open: Option<OpenStretch>,
     started: Option<Started>,
     // The unlinked inode that holds everything, if the parts did not wait for the publication.
-    staged: Option<Staged>,
+    pub(super) staged: Option<Staged>,
     error: Option<Error>,
 }
 
 /// What there is once a stretch has begun.
 struct Started {
-    sealed: Arc<Sealed>,
+    sealed: Arc<SealedParts>,
     // Its end is the end of the task that stages.
     _alive: oneshot::Sender<()>,
 }
 
 /// The stretch that takes the next bytes.
 struct OpenStretch {
-    jobs: mpsc::UnboundedSender<Job>,
+    jobs: mpsc::UnboundedSender<StretchJob>,
     room: u64,
     taken: u64,
 }
 
 impl Writer {
-    pub(crate) fn new(client: Client, path: &str, options: WriteOptions) -> Self {
+    pub(crate) fn new(context: WriteContext, path: &str, options: WriteOptions) -> Self {
         Self {
-            client,
+            context,
             path: path.to_owned(),
             options,
             policy: None,
@@ -104,7 +102,7 @@ impl Writer {
                 None if data.len() >= frame => self.pending = Some(data.split_to(frame)),
                 gather => {
                     let (mut buffer, filled) =
-                        gather.unwrap_or_else(|| (self.client.shared.pool.take(frame), 0));
+                        gather.unwrap_or_else(|| (self.context.requester.pool().take(frame), 0));
                     let room = frame.min(buffer.len()).saturating_sub(filled);
                     let piece = data.split_to(room.min(data.len()));
                     buffer[filled..filled + piece.len()].copy_from_slice(&piece);
@@ -130,7 +128,7 @@ impl Writer {
         let first = self
             .options
             .chunk_bytes
-            .or(self.client.shared.options.chunk_bytes);
+            .or(self.context.requester.options().chunk_bytes);
         let policy = self.policy.map(|policy| policy.chunk_bytes);
         let room = room
             .or(policy)
@@ -139,21 +137,21 @@ impl Writer {
         room.clamp(1, MAX_PAYLOAD_BYTES as u64) as usize
     }
 
-    async fn policy(&mut self) -> Result<PolicyRecord, Error> {
+    pub(super) async fn policy(&mut self) -> Result<PolicyRecord, Error> {
         if let Some(policy) = self.policy {
             return Ok(policy);
         }
         target(WRITE, &self.path)?;
         let mut policy = self
-            .client
+            .context
             .shared
-            .writes
-            .policy(&self.client, &self.path, &self.options)
+            .policies
+            .find(&self.context.requester, &self.path, &self.options)
             .await?;
         if let Some(bytes) = self
             .options
             .chunk_bytes
-            .or(self.client.shared.options.chunk_bytes)
+            .or(self.context.requester.options().chunk_bytes)
         {
             policy.chunk_bytes = bytes.0;
         }
@@ -200,14 +198,14 @@ impl Writer {
             let now = data.split_to(((open.room - open.taken).min(data.len() as u64)) as usize);
             let length = now.len() as u64;
             let permit = self.permit(now.len()).await?;
-            let frame = Frame::new(now);
+            let frame = StretchFrame::new(now);
             self.taken += length;
-            Metrics::add(&self.client.shared.metrics.bytes_written, length);
+            Metrics::add(&self.context.requester.metrics().bytes_written, length);
             let Some(open) = &mut self.open else { continue };
             open.taken += length;
-            let sent = open.jobs.send(Job::Frame(frame, permit)).is_ok();
+            let sent = open.jobs.send(StretchJob::Frame(frame, permit)).is_ok();
             if !sent || open.taken == open.room || end && data.is_empty() {
-                let _ = open.jobs.send(Job::End);
+                let _ = open.jobs.send(StretchJob::End);
                 self.open = None;
             }
             if !sent {
@@ -219,17 +217,17 @@ impl Writer {
     }
 
     async fn start(&mut self, policy: PolicyRecord, max_bytes: u64) -> Result<(), Error> {
-        let shared = self.client.shared.clone();
-        let now = shared.env.clock.now();
+        let WriteContext { requester, shared } = self.context.clone();
+        let now = requester.now();
         let sealed = self.started().sealed.clone();
         // Beside a stretch that is slow no other is begun: its parts would wait for those of the slow one.
-        let slow = shared.writes.life() / 6;
+        let slow = shared.grants.life() / 6;
         let alone = sealed.oldest().await.is_some_and(|began| now.since(began) > slow);
         sealed
             .collect(if alone {
                 0
             } else {
-                shared.options.streams.saturating_sub(1)
+                requester.options().streams.saturating_sub(1)
             })
             .await?;
         sealed.stage_if_due().await?;
@@ -239,12 +237,12 @@ impl Writer {
             max_bytes,
             fresh: false,
         };
-        let (client, reporter) = (self.client.clone(), sealed.begin(now).await);
+        let (context, reporter) = (self.context.clone(), sealed.begin(now).await);
         let task = async move {
-            let result = run(client, stretch, inbox, |part| reporter.sealed(part)).await;
+            let result = run(context, stretch, inbox, |part| reporter.sealed(part)).await;
             reporter.over(result);
         };
-        shared.env.spawn.spawn("chunk writer", Box::pin(task));
+        requester.env().spawn.spawn("chunk writer", Box::pin(task));
         self.open = Some(OpenStretch {
             jobs,
             room: max_bytes,
@@ -255,12 +253,12 @@ impl Writer {
 
     /// From the first stretch on somebody looks after what is sealed.
     fn started(&mut self) -> &Started {
-        let (client, options) = (&self.client, &self.options);
+        let (requester, options) = (&self.context.requester, &self.options);
         self.started.get_or_insert_with(|| {
-            let sealed = Sealed::new(client.clone(), &self.path, options.mode, options.parents);
+            let sealed = SealedParts::new(requester.clone(), &self.path, options.mode, options.parents);
             let (alive, gone) = oneshot::channel();
             let task = keep(sealed.clone(), gone);
-            client.shared.env.spawn.spawn("stager", Box::pin(task));
+            requester.env().spawn.spawn("stager", Box::pin(task));
             Started {
                 sealed,
                 _alive: alive,
@@ -270,18 +268,18 @@ impl Writer {
 
     /// A part of the process's budget. When it is used up, what this writer has sent is made durable first, so that
     /// writers never wait for each other in a circle.
-    async fn permit(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Error> {
-        let budget = &self.client.shared.writes.budget;
+    pub(super) async fn permit(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Error> {
+        let budget = &self.context.shared.budget;
         let wanted = u32::try_from(bytes).unwrap_or(u32::MAX);
         if let Ok(permit) = budget.clone().try_acquire_many_owned(wanted) {
             return Ok(permit);
         }
         if let Some(open) = &self.open {
-            let _ = open.jobs.send(Job::Flush);
+            let _ = open.jobs.send(StretchJob::Flush);
         }
         let wait = budget.clone().acquire_many_owned(wanted);
-        let deadline = self.client.deadline();
-        match self.client.shared.env.clock.until(deadline, wait).await {
+        let deadline = self.context.requester.deadline();
+        match self.context.requester.clock().until(deadline, wait).await {
             Some(Ok(permit)) => Ok(permit),
             _ => Err(Error::new(
                 ErrorKind::Busy,
@@ -315,7 +313,7 @@ impl Writer {
         }
         self.push(rest, true).await?;
         if let Some(open) = self.open.take() {
-            let _ = open.jobs.send(Job::End);
+            let _ = open.jobs.send(StretchJob::End);
         }
         let sealed = self.started().sealed.clone();
         sealed.collect(0).await?;
@@ -326,7 +324,7 @@ impl Writer {
             .await
             .map_err(|failed| match failed.code {
                 Code::GrantExpired => {
-                    self.client.shared.writes.forget_grants();
+                    self.context.shared.grants.forget();
                     failed.error.about("the write took longer than its grants live")
                 }
                 _ => failed.error,
@@ -335,164 +333,6 @@ impl Writer {
         Ok(self.published(&outcome))
     }
 
-    /// The whole content is one frame in memory: inline, or a chunk of its own. `None` if it needs several chunks.
-    async fn finish_small(&mut self, data: &Bytes) -> Result<Option<Published>, Error> {
-        if data.is_empty() {
-            let outcome = self
-                .publish(Content::default())
-                .await
-                .map_err(|failed| failed.error)?;
-            return Ok(Some(self.published(&outcome)));
-        }
-        if let Some(published) = self.finish_inline(data).await? {
-            return Ok(Some(published));
-        }
-        if data.len() as u64 > self.policy().await?.chunk_bytes {
-            return Ok(None);
-        }
-        let mut fresh = false;
-        loop {
-            let parts = self.write_single(data, fresh).await?;
-            match self.publish_parts(&parts).await {
-                Ok(outcome) => {
-                    Metrics::add(&self.client.shared.metrics.bytes_written, data.len() as u64);
-                    return Ok(Some(self.published(&outcome)));
-                }
-                // Everything is still here: once more, with a grant that was not fetched ahead.
-                Err(failed) if failed.code == Code::GrantExpired && !fresh => {
-                    self.client.shared.writes.forget_grants();
-                    fresh = true;
-                }
-                Err(failed) => return Err(failed.error),
-            }
-        }
-    }
-
-    /// Puts the content into the command itself, if the cluster takes so much now.
-    async fn finish_inline(&mut self, data: &Bytes) -> Result<Option<Published>, Error> {
-        if !self.client.shared.options.inline {
-            return Ok(None);
-        }
-        let info = self
-            .client
-            .shared
-            .meta
-            .recent_info(self.client.deadline())
-            .await?;
-        if data.len() as u64 > u64::from(info.inline_max) {
-            return Ok(None);
-        }
-        let inline = Content {
-            inline: Some(data.clone()),
-            ..Content::default()
-        };
-        match self.publish(inline).await {
-            Ok(outcome) => {
-                Metrics::add(&self.client.shared.metrics.bytes_written, data.len() as u64);
-                Ok(Some(self.published(&outcome)))
-            }
-            Err(failed) if matches!(failed.code, Code::InlineRefused | Code::TooLarge) => Ok(None),
-            Err(failed) => Err(failed.error),
-        }
-    }
-
-    /// One frame, one append, run here: no task of its own.
-    pub(super) async fn write_single(&mut self, data: &Bytes, fresh: bool) -> Result<Vec<Part>, Error> {
-        let policy = self.policy().await?;
-        let (jobs, inbox) = mpsc::unbounded_channel();
-        let max_bytes = data.len() as u64;
-        let permit = self.permit(data.len()).await?;
-        let _ = jobs.send(Job::Frame(Frame::new(data.clone()), permit));
-        let _ = jobs.send(Job::End);
-        let stretch = Stretch {
-            policy,
-            max_bytes,
-            fresh,
-        };
-        let mut parts = Vec::new();
-        run(self.client.clone(), stretch, inbox, |part| parts.push(part))
-            .await
-            .map_err(|trouble| impossible(&self.path, trouble))?;
-        Ok(parts)
-    }
-
-    pub(super) async fn publish(&self, content: Content) -> Result<Outcome, Failed> {
-        self.publish_as(self.options.mode, self.options.precondition.message(), content)
-            .await
-    }
-
-    pub(super) async fn publish_as(
-        &self,
-        mode: WriteMode,
-        precondition: Option<Precondition>,
-        content: Content,
-    ) -> Result<Outcome, Failed> {
-        let place = target(WRITE, &self.path).map_err(|error| Failed {
-            code: error.code(),
-            error,
-        })?;
-        let (mode, offset) = match mode {
-            WriteMode::Replace => (PublishMode::Replace, 0),
-            WriteMode::Append => (PublishMode::Append, 0),
-            WriteMode::Range(offset) => (PublishMode::Range, offset),
-        };
-        let op = Op::Publish(Publish {
-            target: Some(place),
-            precondition,
-            mode: mode as i32,
-            offset,
-            // Staged content comes alone.
-            content: self.staged.is_none().then_some(content),
-            parents: self.options.parents,
-            file_mode: self.options.file_mode,
-            staged: self.staged.map_or(0, |staged| staged.inode),
-        });
-        let wait = self
-            .options
-            .deadline
-            .unwrap_or(self.client.shared.options.deadline);
-        let deadline = self.client.shared.env.clock.now().plus(wait);
-        let outcome = self
-            .client
-            .mutate(WRITE, self.options.idempotency.as_ref(), op, deadline)
-            .await;
-        outcome.map_err(|failed| Failed {
-            error: failed.error.about(&self.path),
-            ..failed
-        })
-    }
-
-    fn published(&self, outcome: &Outcome) -> Published {
-        let version = crate::ContentVersion {
-            inode: InodeId(outcome.inode),
-            version: Since(outcome.version),
-        };
-        Published {
-            inode: version.inode,
-            version: version.version,
-            created: outcome.created,
-            size: outcome.size,
-            offset: outcome.offset,
-            // The publication of a staged file brings no chunks.
-            redundancy: self.staged.map_or(outcome.redundancy, |staged| staged.redundancy),
-            etag: self.client.etag(version),
-        }
-    }
-
     /// Gives it up. The same as dropping it.
     pub fn abort(self) {}
-}
-
-/// Sealed parts as a command records them.
-pub(super) fn content(parts: &[Part]) -> Content {
-    let extent = |part: &Part| NewExtent {
-        length: part.length,
-        chunk: part.chunk.chunk,
-        chunk_offset: 0,
-    };
-    Content {
-        inline: None,
-        extents: parts.iter().map(extent).collect(),
-        chunks: parts.iter().map(|part| part.chunk.clone()).collect(),
-    }
 }

@@ -1,12 +1,16 @@
 //! What a stretch does about trouble: each member is asked before one is blamed, then everything is written again
 //! elsewhere, or the survivors finish what was released.
 
-use super::{
-    ChunkStatus, ChunkWrite, Code, InFlight, Monotonic, Note, Output, Phase, Probing, RETRY_BASE,
-    ReplicaState, Trouble, Writing,
-};
+use super::message::{ChunkOutput, Note, Trouble};
+use super::state::{ChunkWrite, Probing, SentFrame, StretchPhase, Writing};
+use drystone_env::Monotonic;
+use drystone_proto::data::{ChunkStatus, ReplicaState};
+use drystone_types::Code;
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// Between attempts; doubled up to 1 s.
+const RETRY_BASE: Duration = Duration::from_millis(20);
 
 impl ChunkWrite {
     pub(super) fn on_trouble(
@@ -14,7 +18,7 @@ impl ChunkWrite {
         now: Monotonic,
         trouble: Trouble,
         node: Option<u64>,
-        out: &mut Vec<Output>,
+        out: &mut Vec<ChunkOutput>,
     ) {
         self.trouble_since.get_or_insert(now);
         self.fresh = true;
@@ -32,19 +36,19 @@ impl ChunkWrite {
     }
 
     /// Sends everything again to a new chunk; the old one was never visible and is reclaimed.
-    pub(super) fn rewrite(&mut self, now: Monotonic, out: &mut Vec<Output>) {
-        out.push(Output::Note(Note::Rewritten));
+    pub(super) fn rewrite(&mut self, now: Monotonic, out: &mut Vec<ChunkOutput>) {
+        out.push(ChunkOutput::Note(Note::Rewritten));
         let delay = if self.grants <= 1 {
             Duration::ZERO
         } else {
             RETRY_BASE * (1 << self.grants.min(6))
         };
         self.next_step(out);
-        self.phase = Phase::Waiting(now.plus(delay.min(Duration::from_secs(1))));
+        self.phase = StretchPhase::Waiting(now.plus(delay.min(Duration::from_secs(1))));
     }
 
-    pub(super) fn probe(&mut self, slow: bool, out: &mut Vec<Output>) {
-        let Phase::Writing(writing) = std::mem::replace(&mut self.phase, Phase::Idle) else {
+    pub(super) fn probe(&mut self, slow: bool, out: &mut Vec<ChunkOutput>) {
+        let StretchPhase::Writing(writing) = std::mem::replace(&mut self.phase, StretchPhase::Idle) else {
             return;
         };
         if !slow {
@@ -53,14 +57,14 @@ impl ChunkWrite {
         self.probe += 1;
         for &at in &writing.chain {
             let (to, probe) = (writing.grant.members[at].clone(), self.probe);
-            out.push(Output::Status {
+            out.push(ChunkOutput::Status {
                 probe,
                 member: at,
                 chunk: writing.grant.chunk,
                 to,
             });
         }
-        self.phase = Phase::Probing(Probing {
+        self.phase = StretchPhase::Probing(Probing {
             writing,
             slow,
             answers: BTreeMap::new(),
@@ -72,16 +76,17 @@ impl ChunkWrite {
         now: Monotonic,
         member: usize,
         result: Result<ChunkStatus, Trouble>,
-        out: &mut Vec<Output>,
+        out: &mut Vec<ChunkOutput>,
     ) {
-        let Phase::Probing(probing) = &mut self.phase else {
+        let StretchPhase::Probing(probing) = &mut self.phase else {
             return;
         };
         let refused = matches!(&result, Err(trouble) if trouble.code == Code::NotFound);
         let status = result.ok().or_else(|| refused.then(ChunkStatus::default));
         probing.answers.insert(member, status);
         if probing.answers.len() == probing.writing.chain.len() {
-            let Phase::Probing(probing) = std::mem::replace(&mut self.phase, Phase::Idle) else {
+            let StretchPhase::Probing(probing) = std::mem::replace(&mut self.phase, StretchPhase::Idle)
+            else {
                 return;
             };
             self.decide(now, probing, out);
@@ -89,7 +94,7 @@ impl ChunkWrite {
     }
 
     /// Everybody was asked: who failed, and how to go on.
-    pub(super) fn decide(&mut self, now: Monotonic, probing: Probing, out: &mut Vec<Output>) {
+    pub(super) fn decide(&mut self, now: Monotonic, probing: Probing, out: &mut Vec<ChunkOutput>) {
         let Probing {
             mut writing,
             slow,
@@ -108,7 +113,7 @@ impl ChunkWrite {
                 .sum();
             if held > writing.probed {
                 (writing.probed, writing.progress) = (held, now);
-                self.phase = Phase::Writing(writing);
+                self.phase = StretchPhase::Writing(writing);
                 return;
             }
             self.trouble_since.get_or_insert(now);
@@ -143,7 +148,7 @@ impl ChunkWrite {
         now: Monotonic,
         writing: Writing,
         answers: &BTreeMap<usize, Option<ChunkStatus>>,
-        out: &mut Vec<Output>,
+        out: &mut Vec<ChunkOutput>,
     ) {
         let least = self.buffer.released() - self.buffer.base();
         let able = |at: usize| {
@@ -171,7 +176,7 @@ impl ChunkWrite {
         let Some(length) = sealed.or_else(|| lengths.map(|(length, _)| length).min()) else {
             // Nobody who has what we no longer hold answers now: ask again until patience ends.
             self.trouble_since.get_or_insert(now);
-            self.phase = Phase::Writing(Writing {
+            self.phase = StretchPhase::Writing(Writing {
                 progress: now,
                 in_flight: writing.in_flight,
                 ..writing
@@ -181,19 +186,19 @@ impl ChunkWrite {
         };
         let length = length.min(self.buffer.end() - self.buffer.base());
         survivors.retain(|&at| able(at).is_some_and(|(held, _)| held >= length));
-        out.push(Output::Note(Note::CutShort));
+        out.push(ChunkOutput::Note(Note::CutShort));
         self.finish(writing.grant, survivors, length, out);
     }
 
     /// Keeps the chain as lost, to be probed again when it is "slow" once more.
-    pub(super) fn stall(&mut self, now: Monotonic, out: &mut Vec<Output>) {
+    pub(super) fn stall(&mut self, now: Monotonic, out: &mut Vec<ChunkOutput>) {
         self.next_step(out);
-        let Phase::Writing(writing) = &mut self.phase else {
+        let StretchPhase::Writing(writing) = &mut self.phase else {
             return;
         };
         if writing.in_flight.is_empty() {
             let position = writing.sent_to;
-            writing.in_flight.push_back(InFlight {
+            writing.in_flight.push_back(SentFrame {
                 position,
                 end: position,
                 sync: false,
@@ -202,6 +207,6 @@ impl ChunkWrite {
         // No more is sent into a chain that is lost.
         writing.last_sent = true;
         writing.probed = u64::MAX;
-        out.push(Output::Wake(now.plus(self.slow)));
+        out.push(ChunkOutput::Wake(now.plus(self.slow)));
     }
 }

@@ -1,17 +1,27 @@
 //! How a stretch ends a chunk after trouble: the survivors' receipts, a replacement by copy, the sealed part.
 
-use super::{
-    ChunkWrite, Code, Finishing, Grant, MAX_REPLACEMENTS, Member, Monotonic, NewChunk, Note, Output, Part,
-    Phase, Receipt, Settling, Trouble, minimum,
-};
+use super::message::{ChainMember, ChunkOutput, GrantedChunk, Note, SealedPart, Trouble};
+use super::state::{ChunkWrite, Finishing, Settling, StretchPhase, minimum};
+use drystone_env::Monotonic;
+use drystone_proto::command::{NewChunk, Receipt};
+use drystone_types::Code;
 use std::collections::BTreeMap;
 
+/// Copies that are tried for one sealed part before its redundancy is taken as it is.
+const MAX_REPLACEMENTS: u32 = 3;
+
 impl ChunkWrite {
-    pub(super) fn finish(&mut self, grant: Grant, members: Vec<usize>, length: u64, out: &mut Vec<Output>) {
+    pub(super) fn finish(
+        &mut self,
+        grant: GrantedChunk,
+        members: Vec<usize>,
+        length: u64,
+        out: &mut Vec<ChunkOutput>,
+    ) {
         let step = self.next_step(out);
         for &member in &members {
             let to = grant.members[member].clone();
-            out.push(Output::Finish {
+            out.push(ChunkOutput::Finish {
                 step,
                 member,
                 grant: grant.clone(),
@@ -20,7 +30,7 @@ impl ChunkWrite {
             });
         }
         let waiting = members.into_iter().collect();
-        self.phase = Phase::Finishing(Finishing {
+        self.phase = StretchPhase::Finishing(Finishing {
             grant,
             waiting,
             receipts: BTreeMap::new(),
@@ -32,9 +42,9 @@ impl ChunkWrite {
         now: Monotonic,
         member: usize,
         result: Result<Receipt, Trouble>,
-        out: &mut Vec<Output>,
+        out: &mut Vec<ChunkOutput>,
     ) {
-        let Phase::Finishing(finishing) = &mut self.phase else {
+        let StretchPhase::Finishing(finishing) = &mut self.phase else {
             return;
         };
         if !finishing.waiting.remove(&member) {
@@ -68,7 +78,8 @@ impl ChunkWrite {
             }
         }
         if done {
-            let Phase::Finishing(finishing) = std::mem::replace(&mut self.phase, Phase::Idle) else {
+            let StretchPhase::Finishing(finishing) = std::mem::replace(&mut self.phase, StretchPhase::Idle)
+            else {
                 return;
             };
             self.take_receipts(now, finishing, out);
@@ -76,8 +87,8 @@ impl ChunkWrite {
     }
 
     /// Takes equal receipts only; the odd replica is dropped.
-    pub(super) fn take_receipts(&mut self, now: Monotonic, finishing: Finishing, out: &mut Vec<Output>) {
-        let mut groups: BTreeMap<u64, Vec<(Member, Receipt)>> = BTreeMap::new();
+    pub(super) fn take_receipts(&mut self, now: Monotonic, finishing: Finishing, out: &mut Vec<ChunkOutput>) {
+        let mut groups: BTreeMap<u64, Vec<(ChainMember, Receipt)>> = BTreeMap::new();
         for (at, receipt) in finishing.receipts {
             groups
                 .entry(receipt.length)
@@ -100,7 +111,7 @@ impl ChunkWrite {
     }
 
     /// A sealed part with some receipts: complete them, or take what the policy allows.
-    pub(super) fn settle(&mut self, settling: Settling, out: &mut Vec<Output>) {
+    pub(super) fn settle(&mut self, settling: Settling, out: &mut Vec<ChunkOutput>) {
         // A grant with fewer members is the leader's word that there are no more domains.
         let wanted = (settling.grant.policy.replicas as usize).min(settling.grant.members.len());
         let enough = settling.receipts.len() >= wanted;
@@ -113,13 +124,13 @@ impl ChunkWrite {
     pub(super) fn on_replacement(
         &mut self,
         now: Monotonic,
-        result: Result<Grant, Trouble>,
-        out: &mut Vec<Output>,
+        result: Result<GrantedChunk, Trouble>,
+        out: &mut Vec<ChunkOutput>,
     ) {
-        let Phase::Settling(settling) = &self.phase else {
+        let StretchPhase::Settling(settling) = &self.phase else {
             return;
         };
-        let have = |member: &Member| {
+        let have = |member: &ChainMember| {
             let mut receipts = settling.receipts.iter();
             receipts.any(|(of, _)| of.replica.disk == member.replica.disk)
         };
@@ -132,7 +143,8 @@ impl ChunkWrite {
         match found {
             Ok(found) if minimum && self.avoid.contains(&found.1.node) => self.ask(now, found, out),
             found => {
-                let Phase::Settling(settling) = std::mem::replace(&mut self.phase, Phase::Idle) else {
+                let StretchPhase::Settling(settling) = std::mem::replace(&mut self.phase, StretchPhase::Idle)
+                else {
                     return;
                 };
                 match found {
@@ -147,9 +159,9 @@ impl ChunkWrite {
     pub(super) fn copy(
         &mut self,
         mut settling: Settling,
-        replacement: Grant,
-        to: Member,
-        out: &mut Vec<Output>,
+        replacement: GrantedChunk,
+        to: ChainMember,
+        out: &mut Vec<ChunkOutput>,
     ) {
         let from = settling.receipts[settling.tried as usize % settling.receipts.len()]
             .0
@@ -159,7 +171,7 @@ impl ChunkWrite {
         // Without it the part would do, too.
         let brief = self.avoid.contains(&to.node) && settling.receipts.len() >= minimum(&self.policy);
         let step = self.next_step(out);
-        out.push(Output::Copy {
+        out.push(ChunkOutput::Copy {
             step,
             grant: settling.grant.clone(),
             replacement,
@@ -168,16 +180,17 @@ impl ChunkWrite {
             to,
             brief,
         });
-        self.phase = Phase::Settling(settling);
+        self.phase = StretchPhase::Settling(settling);
     }
 
     pub(super) fn on_copied(
         &mut self,
         _now: Monotonic,
         result: Result<Receipt, Trouble>,
-        out: &mut Vec<Output>,
+        out: &mut Vec<ChunkOutput>,
     ) {
-        let Phase::Settling(mut settling) = std::mem::replace(&mut self.phase, Phase::Idle) else {
+        let StretchPhase::Settling(mut settling) = std::mem::replace(&mut self.phase, StretchPhase::Idle)
+        else {
             return;
         };
         let Some((_, to)) = settling.replacement.take() else {
@@ -194,9 +207,9 @@ impl ChunkWrite {
         };
         match result {
             Ok(receipt) if equal(&receipt) => {
-                out.push(Output::Note(Note::Replaced));
+                out.push(ChunkOutput::Note(Note::Replaced));
                 if self.avoid.remove(&to.node) {
-                    out.push(Output::Trusted(to.node));
+                    out.push(ChunkOutput::Trusted(to.node));
                 }
                 settling.receipts.push((to, receipt));
             }
@@ -212,15 +225,15 @@ impl ChunkWrite {
     }
 
     /// It did not take a copy.
-    fn spoiled(&mut self, node: u64, out: &mut Vec<Output>) {
+    pub(super) fn spoiled(&mut self, node: u64, out: &mut Vec<ChunkOutput>) {
         match self.avoid.contains(&node) {
-            true => out.push(Output::Spoiled(node)),
+            true => out.push(ChunkOutput::Spoiled(node)),
             false => self.blame(node, out),
         }
     }
 
     /// The part is as redundant as it gets now.
-    pub(super) fn seal(&mut self, settling: Settling, trouble: Option<Trouble>, out: &mut Vec<Output>) {
+    pub(super) fn seal(&mut self, settling: Settling, trouble: Option<Trouble>, out: &mut Vec<ChunkOutput>) {
         if settling.receipts.len() < minimum(&self.policy) {
             let message = format!(
                 "chunk {} reached {} replicas",
@@ -243,18 +256,18 @@ impl ChunkWrite {
             receipts,
             policy: Some(settling.grant.policy),
         };
-        out.push(Output::Sealed(Part {
+        out.push(ChunkOutput::Sealed(SealedPart {
             length: settling.length,
             chunk,
             stage_at,
         }));
         let freed = self.buffer.rebase(self.buffer.base() + settling.length);
         if freed > 0 {
-            out.push(Output::Release(freed));
+            out.push(ChunkOutput::Release(freed));
         }
         self.next_step(out);
         self.trouble_since = None;
         self.grants = 0;
-        self.phase = Phase::Idle;
+        self.phase = StretchPhase::Idle;
     }
 }

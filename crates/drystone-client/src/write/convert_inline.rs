@@ -1,13 +1,14 @@
 //! Adds bytes in chunks to a file whose content is in the metadata: its old bytes move to a chunk, and one command
 //! replaces the content, provided that it still is the one that was read.
 
-use super::WriteMode;
-use super::chunk::Part;
-use super::writer::{WRITE, Writer, content};
-use crate::client::target;
+use super::chunk::SealedPart;
+use super::options::WriteMode;
+use super::parts::{WRITE, content};
+use super::writer::Writer;
 use crate::error::{Error, ErrorKind};
 use crate::meta::Failed;
-use crate::read::Consistency;
+use crate::options::Consistency;
+use crate::target::target;
 use crate::version::{ContentVersion, Precondition};
 use drystone_proto::command::{Content, NewExtent, Outcome};
 use drystone_proto::meta::LookupRequest;
@@ -25,14 +26,14 @@ fn refused(code: Code, context: &str) -> Failed {
 
 impl Writer {
     /// Publishes sealed parts, whatever the file's content is kept in.
-    pub(super) async fn publish_parts(&mut self, parts: &[Part]) -> Result<Outcome, Failed> {
+    pub(super) async fn publish_parts(&mut self, parts: &[SealedPart]) -> Result<Outcome, Failed> {
         for _ in 0..MAX_RACES {
             match self.publish(content(parts)).await {
                 Err(failed)
                     if failed.code == Code::InlineRefused && self.options.mode != WriteMode::Replace => {}
                 result => return result,
             }
-            match self.grow(parts).await? {
+            match self.convert_inline(parts).await? {
                 Some(outcome) => return Ok(outcome),
                 None => continue,
             }
@@ -41,7 +42,7 @@ impl Writer {
     }
 
     /// `None` if another writer came first.
-    async fn grow(&mut self, parts: &[Part]) -> Result<Option<Outcome>, Failed> {
+    async fn convert_inline(&mut self, parts: &[SealedPart]) -> Result<Option<Outcome>, Failed> {
         let place = target(WRITE, &self.path).map_err(|error| Failed {
             code: error.code(),
             error,
@@ -51,7 +52,8 @@ impl Writer {
             ..LookupRequest::default()
         };
         let reply = self
-            .client
+            .context
+            .requester
             .look_up(WRITE, place, Consistency::Linearizable, request)
             .await?;
         let mut inode = reply.inode.unwrap_or_default();
@@ -107,7 +109,7 @@ impl Writer {
 }
 
 /// The old bytes (now in `kept`) before `at`, the new ones, and what is left of the old ones behind them.
-fn splice(kept: &[Part], new: &[Part], at: u64) -> Content {
+fn splice(kept: &[SealedPart], new: &[SealedPart], at: u64) -> Content {
     let added: u64 = new.iter().map(|part| part.length).sum();
     let (mut before, mut behind, mut position) = (Vec::new(), Vec::new(), 0);
     for part in kept {

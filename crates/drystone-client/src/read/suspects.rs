@@ -10,9 +10,9 @@ const AVOID_FOR: Duration = Duration::from_secs(10);
 
 /// Node ids with the time until which they are avoided; as many as a cluster has servers.
 #[derive(Debug, Default)]
-pub(crate) struct Suspects(Mutex<BTreeMap<u64, Monotonic>>);
+pub(crate) struct ReadSuspects(Mutex<BTreeMap<u64, Monotonic>>);
 
-impl Suspects {
+impl ReadSuspects {
     pub(crate) fn add(&self, node: u64, now: Monotonic) {
         self.0
             .lock()

@@ -1,0 +1,8 @@
+//! What administration asks and is answered, as the metadata servers speak it.
+
+pub use drystone_proto::cluster::{
+    AdminOp, AdminReply, ClusterInfo, ClusterStatus, DiskLoad, Empty, Member, RaftReplace, ServerStatus,
+};
+pub use drystone_proto::command::UpdateNode;
+pub use drystone_proto::meta::DamageReport;
+pub use drystone_proto::record::{ChunkRecord, DiskRecord, NodeRecord, PolicyRecord, ReplicaRecord};

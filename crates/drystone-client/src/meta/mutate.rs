@@ -1,0 +1,265 @@
+//! Commands: each is applied exactly once, or it is said that nobody knows.
+
+use super::calls::{BACKOFF_BASE, BROKE, Failed, Meta, MetaCall, Repeat, draw_client, lock};
+use super::session::Ticket;
+use crate::attributes::Idempotency;
+use crate::error::{Error, ErrorKind};
+use crate::metrics::Metrics;
+use crate::options::Caller;
+use drystone_env::Monotonic;
+use drystone_env::planted::{Bug, planted};
+use drystone_proto::Kind;
+use drystone_proto::command::{CloseSession, Command, Op, OpenSession, Origin, Outcome};
+use drystone_proto::meta::{MutateReply, MutateRequest};
+use drystone_types::Code;
+
+/// Times that a command may find its session forgotten.
+const MAX_SESSIONS: u32 = 3;
+
+impl Meta {
+    /// Applies `op` exactly once, or says that it is unknown. The outcome's code is 0.
+    pub(crate) async fn mutate(
+        &self,
+        operation: &'static str,
+        caller: &Caller,
+        key: Option<&Idempotency>,
+        op: Op,
+        deadline: Monotonic,
+    ) -> Result<(Outcome, u64), Failed> {
+        let call = MetaCall {
+            operation,
+            kind: Kind::Mutate,
+            deadline,
+            repeat: if planted(Bug::RepeatedAnew) {
+                Repeat::Once
+            } else {
+                Repeat::Idempotent
+            },
+        };
+        let permit = self.env.clock.until(deadline, self.commands.acquire()).await;
+        let Some(Ok(_permit)) = permit else {
+            let error = Error::new(
+                ErrorKind::Busy,
+                operation,
+                "too many commands are under way in this process",
+            );
+            return Err(Failed {
+                code: Code::Busy,
+                error,
+            });
+        };
+        let mut request = MutateRequest {
+            origin: None,
+            command: Some(Command { op: Some(op) }),
+        };
+        let mut forgotten = 0;
+        while forgotten < MAX_SESSIONS {
+            self.open_session(caller, deadline).await?;
+            let Some(mut begun) = self.begin() else {
+                self.pause(call, deadline).await?;
+                continue;
+            };
+            request.origin = Some(origin(begun.ticket, caller, key));
+            let (reply, maybe_done) = match self.call::<_, MutateReply>(call, &request).await {
+                Ok(answer) => answer,
+                Err(failed)
+                    if failed.code == Code::SessionUnknown && failed.error.kind() != ErrorKind::Unknown =>
+                {
+                    (session_unknown(), false)
+                }
+                Err(failed)
+                    if planted(Bug::RepeatedAnew)
+                        && failed.code == Code::Unknown
+                        && self.env.clock.now().plus(BROKE) < deadline =>
+                {
+                    continue;
+                }
+                Err(failed) => {
+                    begun.known = failed.error.kind() != ErrorKind::Unknown;
+                    return Err(failed);
+                }
+            };
+            begun.known = !maybe_done || reply.outcome.as_ref().is_some_and(|outcome| outcome.code == 0);
+            let outcome = reply.outcome.unwrap_or_default();
+            match Code::from_number(outcome.code) {
+                None if outcome.code == 0 => return Ok((outcome, reply.index)),
+                Some(Code::SessionUnknown) if !maybe_done => {
+                    forgotten += 1;
+                    self.renew(begun.ticket.generation);
+                }
+                // Nothing was done, and such an answer is not kept: once more, under a new number.
+                Some(Code::Busy) if !maybe_done => {
+                    drop(begun);
+                    self.pause(call, deadline).await?;
+                }
+                code => {
+                    // Such an answer is not kept: it says nothing of an earlier attempt that may still be on its way.
+                    let busy = code == Some(Code::Busy);
+                    let code = code.filter(|_| !busy).unwrap_or(Code::Unknown);
+                    return Err(Failed {
+                        code,
+                        error: Error::of_code(code, operation, outcome.message),
+                    });
+                }
+            }
+        }
+        let error = Error::new(
+            ErrorKind::Unavailable,
+            operation,
+            "the session was forgotten again and again",
+        );
+        Err(Failed {
+            code: Code::Unavailable,
+            error,
+        })
+    }
+
+    fn begin(&self) -> Option<Begun<'_>> {
+        let ticket = lock(&self.session).begin()?;
+        Some(Begun {
+            meta: self,
+            ticket,
+            known: false,
+        })
+    }
+
+    /// The cluster has forgotten the session of `generation`.
+    fn renew(&self, generation: u64) {
+        let fresh = draw_client(&mut lock(&self.rng));
+        lock(&self.session).forgotten(generation, fresh);
+    }
+
+    /// Waits a little for room in the session.
+    async fn pause(&self, call: MetaCall, deadline: Monotonic) -> Result<(), Failed> {
+        if self.env.clock.now().plus(BACKOFF_BASE) >= deadline {
+            let error = Error::new(
+                ErrorKind::Busy,
+                call.operation,
+                "too many answers are outstanding",
+            );
+            return Err(Failed {
+                code: Code::Busy,
+                error,
+            });
+        }
+        self.env.clock.sleep(BACKOFF_BASE).await;
+        Ok(())
+    }
+
+    /// Closes the session, if it was opened and everything that was sent in it has ended for certain. Best effort.
+    pub(crate) async fn close(&self, caller: &Caller, deadline: Monotonic) {
+        let fresh = draw_client(&mut lock(&self.rng));
+        let Some(ticket) = lock(&self.session).close(fresh) else {
+            return;
+        };
+        let call = MetaCall {
+            operation: "close session",
+            kind: Kind::Mutate,
+            deadline,
+            repeat: Repeat::Idempotent,
+        };
+        let request = MutateRequest {
+            origin: Some(origin(ticket, caller, None)),
+            command: Some(Command {
+                op: Some(Op::CloseSession(CloseSession {})),
+            }),
+        };
+        // If it fails, the session ends by itself after its time.
+        let _ = self.call::<_, MutateReply>(call, &request).await;
+    }
+
+    /// Makes sure that the cluster knows our session.
+    async fn open_session(&self, caller: &Caller, deadline: Monotonic) -> Result<(), Failed> {
+        if lock(&self.session).to_open().is_none() {
+            return Ok(());
+        }
+        let _one = self.opening.lock().await;
+        let Some((client, generation)) = lock(&self.session).to_open() else {
+            return Ok(());
+        };
+        let call = MetaCall {
+            operation: "open session",
+            kind: Kind::Mutate,
+            deadline,
+            repeat: Repeat::Idempotent,
+        };
+        let ticket = Ticket {
+            client,
+            generation,
+            sequence: 0,
+            acknowledged_below: 0,
+        };
+        let op = Op::OpenSession(OpenSession {
+            ttl: self.session_ttl.as_micros() as u64,
+        });
+        let request = MutateRequest {
+            origin: Some(origin(ticket, caller, None)),
+            command: Some(Command { op: Some(op) }),
+        };
+        let result = self.call::<_, MutateReply>(call, &request).await;
+        // Whether it was opened or not: the caller's own command was certainly not sent.
+        let unavailable = |failed: Failed| match failed.error.kind() {
+            ErrorKind::Unknown => Failed {
+                code: Code::Unavailable,
+                error: Error::new(ErrorKind::Unavailable, call.operation, failed.error.context()),
+            },
+            _ => failed,
+        };
+        let (reply, _) = result.map_err(unavailable)?;
+        let outcome = reply.outcome.unwrap_or_default();
+        if outcome.code == Code::SessionUnknown.number() {
+            // The id is used up: the command will find the session unknown too, and go on under another.
+            self.renew(generation);
+            return Ok(());
+        }
+        if outcome.code != 0 {
+            let code = Code::from_number(outcome.code).unwrap_or(Code::Unavailable);
+            return Err(Failed {
+                code,
+                error: Error::of_code(code, call.operation, outcome.message),
+            });
+        }
+        Metrics::add(&self.metrics.sessions, 1);
+        lock(&self.session).opened(generation);
+        Ok(())
+    }
+}
+
+/// Ends the command's place in the session, also when the caller goes away.
+struct Begun<'a> {
+    meta: &'a Meta,
+    ticket: Ticket,
+    /// Nothing of it can be on its way any more.
+    known: bool,
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        lock(&self.meta.session).end(self.ticket, self.known);
+    }
+}
+
+fn session_unknown() -> MutateReply {
+    let outcome = Outcome {
+        code: Code::SessionUnknown.number(),
+        ..Outcome::default()
+    };
+    MutateReply {
+        outcome: Some(outcome),
+        ..MutateReply::default()
+    }
+}
+
+fn origin(ticket: Ticket, caller: &Caller, key: Option<&Idempotency>) -> Origin {
+    Origin {
+        client: bytes::Bytes::copy_from_slice(&ticket.client.0),
+        sequence: ticket.sequence,
+        acknowledged_below: ticket.acknowledged_below,
+        user: caller.user.clone(),
+        groups: caller.groups.clone(),
+        key: key.map(|key| key.key.clone()).unwrap_or_default(),
+        key_hash: key
+            .map(|key| bytes::Bytes::copy_from_slice(&key.hash))
+            .unwrap_or_default(),
+    }
+}

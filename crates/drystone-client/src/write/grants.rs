@@ -1,0 +1,224 @@
+//! Chunks to write to: asked for at the leader, small ones ahead and several at once.
+
+use super::chunk::{ChainMember, GrantedChunk, Trouble};
+use crate::meta::{Failed, Repeat};
+use crate::metrics::Metrics;
+use crate::requester::Requester;
+use drystone_env::Monotonic;
+use drystone_proto::Kind;
+use drystone_proto::meta::{ChunkGrant, GrantReply, GrantRequest};
+use drystone_proto::record::{PolicyRecord, ReplicaRecord};
+use drystone_types::{Code, SizeClass};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// A grant that lay unused for this long is dropped: its servers may have failed meanwhile.
+const GRANT_AGE: Duration = Duration::from_secs(10);
+/// How long a grant lives if its leader does not say: a third of what it does by default.
+const LIFE_UNKNOWN: Duration = Duration::from_secs(300);
+/// Only chunks of this size or less are granted ahead: ids are cheap, but so is one call per large chunk.
+const AHEAD_BYTES: u64 = 8 << 20;
+/// Kinds of grants kept at one time (class, policy, user); beyond it the oldest knowledge is dropped.
+const MAX_KINDS: usize = 64;
+/// Grants that were fetched ahead, shared by all writers of a process.
+pub(crate) struct GrantCache {
+    kinds: Mutex<BTreeMap<GrantKind, Arc<tokio::sync::Mutex<GrantsOfKind>>>>,
+    life_ms: AtomicU64,
+}
+
+type GrantKind = (u64, [u64; 4], String);
+
+/// Grants of one kind.
+#[derive(Default)]
+struct GrantsOfKind {
+    grants: VecDeque<GrantedChunk>,
+    asked_at: Option<Monotonic>,
+    count: u32,
+    // The servers that were to be left out, if there were others.
+    avoid: Vec<u64>,
+}
+
+/// What a writer wants to write to.
+#[derive(Clone, Debug)]
+pub(crate) struct WantedGrant {
+    pub(crate) max_bytes: u64,
+    pub(crate) policy: PolicyRecord,
+    pub(crate) avoid: Vec<u64>,
+    /// Not one fetched earlier.
+    pub(crate) fresh: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Default for GrantCache {
+    fn default() -> Self {
+        Self {
+            kinds: Mutex::default(),
+            life_ms: AtomicU64::new(LIFE_UNKNOWN.as_millis() as u64),
+        }
+    }
+}
+
+impl GrantCache {
+    /// How long the newest grant lives.
+    pub(crate) fn life(&self) -> Duration {
+        Duration::from_millis(self.life_ms.load(Relaxed))
+    }
+
+    /// Every grant fetched ahead is useless (the floor has passed it).
+    pub(crate) fn forget(&self) {
+        lock(&self.kinds).clear();
+    }
+
+    fn of_kind(&self, requester: &Requester, wanted: &WantedGrant) -> Arc<tokio::sync::Mutex<GrantsOfKind>> {
+        let policy = wanted.policy;
+        let class = SizeClass::for_bytes(wanted.max_bytes).map_or(wanted.max_bytes, SizeClass::bytes);
+        let numbers = [
+            policy.replicas.into(),
+            policy.ack.into(),
+            policy.degraded_minimum.into(),
+            policy.chunk_bytes,
+        ];
+        let mut kinds = lock(&self.kinds);
+        if kinds.len() >= MAX_KINDS {
+            kinds.clear();
+        }
+        Arc::clone(
+            kinds
+                .entry((class, numbers, requester.caller().user.clone()))
+                .or_default(),
+        )
+    }
+
+    /// A chunk to write to: one fetched ahead, or one of several asked for now.
+    pub(crate) async fn grant(
+        &self,
+        requester: &Requester,
+        wanted: WantedGrant,
+    ) -> Result<GrantedChunk, Trouble> {
+        let clock = requester.clock();
+        // One deadline for the queue and the question: waiters do not begin anew one after another.
+        let deadline = requester.deadline();
+        let kind = self.of_kind(requester, &wanted);
+        let Some(mut kind) = clock.until(deadline, kind.lock()).await else {
+            return Err(Trouble::new(Code::Unavailable, "no grant came in time"));
+        };
+        let now = requester.now();
+        let GrantsOfKind { grants, avoid, .. } = &mut *kind;
+        grants.retain(|grant| {
+            // The leader knew no others if it named one in spite of the wish.
+            let avoided = grant
+                .members
+                .iter()
+                .any(|member| wanted.avoid.contains(&member.node) && !avoid.contains(&member.node));
+            // Most of its time until a chunk is ended is still to come.
+            let age = GRANT_AGE.min(grant.life / 6);
+            now.since(grant.asked_at) < age && !avoided && !wanted.fresh
+        });
+        if let Some(grant) = kind.grants.pop_front() {
+            return Ok(grant);
+        }
+        let most = requester.options().grant_prefetch.clamp(1, 64);
+        let hungry = kind
+            .asked_at
+            .is_some_and(|at| now.since(at) < Duration::from_secs(1));
+        kind.count = match hungry && wanted.max_bytes <= AHEAD_BYTES && !wanted.fresh {
+            true => (kind.count * 2).clamp(2, most.max(2)).min(most),
+            false => 1,
+        };
+        kind.asked_at = Some(now);
+        kind.avoid.clone_from(&wanted.avoid);
+        let request = GrantRequest {
+            count: kind.count,
+            max_bytes: wanted.max_bytes,
+            policy: Some(wanted.policy),
+            avoid: wanted.avoid,
+            ..GrantRequest::default()
+        };
+        let asked = clock
+            .until(deadline, ask(requester, request, wanted.policy))
+            .await;
+        let late = || Trouble::new(Code::Unavailable, "no grant came in time");
+        let mut grants = asked.ok_or_else(late)??.into_iter();
+        let first = grants.next();
+        if let Some(grant) = &first {
+            self.life_ms.store(grant.life.as_millis() as u64, Relaxed);
+        }
+        kind.grants.extend(grants);
+        first.ok_or_else(|| Trouble::new(Code::Unavailable, "the leader granted nothing"))
+    }
+}
+
+/// A replacement in a chunk that is still private.
+pub(crate) async fn replacement(
+    requester: &Requester,
+    grant: &GrantedChunk,
+    length: u64,
+    have: Vec<ReplicaRecord>,
+    avoid: Vec<u64>,
+) -> Result<GrantedChunk, Trouble> {
+    let request = GrantRequest {
+        count: 1,
+        max_bytes: length.max(grant.capacity),
+        policy: Some(grant.policy),
+        avoid,
+        replace_in: grant.chunk,
+        have,
+        ..GrantRequest::default()
+    };
+    let grants = ask(requester, request, grant.policy).await?;
+    grants
+        .into_iter()
+        .next()
+        .ok_or_else(|| Trouble::new(Code::NotEnoughDomains, "no replacement was granted"))
+}
+
+async fn ask(
+    requester: &Requester,
+    mut request: GrantRequest,
+    policy: PolicyRecord,
+) -> Result<Vec<GrantedChunk>, Trouble> {
+    request.host = requester.options().host.clone();
+    request.user = requester.caller().user.clone();
+    Metrics::add(&requester.metrics().grant_requests, 1);
+    let asked_at = requester.now();
+    let reply: Result<GrantReply, Failed> = requester.ask("grant", Kind::Grant, Repeat::Read, &request).await;
+    match reply {
+        Ok(reply) => Ok(reply
+            .grants
+            .into_iter()
+            .filter_map(|grant| understand(grant, policy, asked_at))
+            .collect()),
+        Err(failed) => Err(Trouble::new(failed.code, failed.error.context())),
+    }
+}
+
+/// A grant with everything that is needed to use it.
+fn understand(grant: ChunkGrant, policy: PolicyRecord, asked_at: Monotonic) -> Option<GrantedChunk> {
+    let member = |granted: drystone_proto::meta::GrantedReplica| {
+        let location = granted.location?;
+        Some(ChainMember {
+            replica: granted.replica?,
+            node: location.node,
+            address: location.address,
+        })
+    };
+    let members: Option<Vec<ChainMember>> = grant.replicas.into_iter().map(member).collect();
+    Some(GrantedChunk {
+        chunk: grant.chunk,
+        token: grant.token,
+        epoch: grant.epoch,
+        capacity: grant.capacity,
+        members: members?,
+        policy: grant.policy.unwrap_or(policy),
+        asked_at,
+        life: match grant.life_ms {
+            0 => LIFE_UNKNOWN,
+            life => Duration::from_millis(life),
+        },
+    })
+}

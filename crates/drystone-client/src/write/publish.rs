@@ -1,0 +1,164 @@
+//! The command that makes content visible, and the short ways of small files.
+
+use super::buffer::StretchFrame;
+use super::chunk::SealedPart;
+use super::options::{Published, WriteMode};
+use super::parts::{WRITE, impossible};
+use super::run::{Stretch, StretchJob, run};
+use super::writer::Writer;
+use crate::error::Error;
+use crate::meta::Failed;
+use crate::metrics::Metrics;
+use crate::target::target;
+use crate::version::ContentVersion;
+use bytes::Bytes;
+use drystone_proto::command::{Content, Op, Outcome, Precondition, Publish, PublishMode};
+use drystone_types::{Code, InodeId, Since};
+use tokio::sync::mpsc;
+
+impl Writer {
+    /// The whole content is one frame in memory: inline, or a chunk of its own. `None` if it needs several chunks.
+    pub(super) async fn finish_small(&mut self, data: &Bytes) -> Result<Option<Published>, Error> {
+        if data.is_empty() {
+            let outcome = self
+                .publish(Content::default())
+                .await
+                .map_err(|failed| failed.error)?;
+            return Ok(Some(self.published(&outcome)));
+        }
+        if let Some(published) = self.finish_inline(data).await? {
+            return Ok(Some(published));
+        }
+        if data.len() as u64 > self.policy().await?.chunk_bytes {
+            return Ok(None);
+        }
+        let mut fresh = false;
+        loop {
+            let parts = self.write_single(data, fresh).await?;
+            match self.publish_parts(&parts).await {
+                Ok(outcome) => {
+                    Metrics::add(&self.context.requester.metrics().bytes_written, data.len() as u64);
+                    return Ok(Some(self.published(&outcome)));
+                }
+                // Everything is still here: once more, with a grant that was not fetched ahead.
+                Err(failed) if failed.code == Code::GrantExpired && !fresh => {
+                    self.context.shared.grants.forget();
+                    fresh = true;
+                }
+                Err(failed) => return Err(failed.error),
+            }
+        }
+    }
+
+    /// Puts the content into the command itself, if the cluster takes so much now.
+    async fn finish_inline(&mut self, data: &Bytes) -> Result<Option<Published>, Error> {
+        if !self.context.requester.options().inline {
+            return Ok(None);
+        }
+        let info = self
+            .context
+            .requester
+            .meta()
+            .recent_info(self.context.requester.deadline())
+            .await?;
+        if data.len() as u64 > u64::from(info.inline_max) {
+            return Ok(None);
+        }
+        let inline = Content {
+            inline: Some(data.clone()),
+            ..Content::default()
+        };
+        match self.publish(inline).await {
+            Ok(outcome) => {
+                Metrics::add(&self.context.requester.metrics().bytes_written, data.len() as u64);
+                Ok(Some(self.published(&outcome)))
+            }
+            Err(failed) if matches!(failed.code, Code::InlineRefused | Code::TooLarge) => Ok(None),
+            Err(failed) => Err(failed.error),
+        }
+    }
+
+    /// One frame, one append, run here: no task of its own.
+    pub(super) async fn write_single(&mut self, data: &Bytes, fresh: bool) -> Result<Vec<SealedPart>, Error> {
+        let policy = self.policy().await?;
+        let (jobs, inbox) = mpsc::unbounded_channel();
+        let max_bytes = data.len() as u64;
+        let permit = self.permit(data.len()).await?;
+        let _ = jobs.send(StretchJob::Frame(StretchFrame::new(data.clone()), permit));
+        let _ = jobs.send(StretchJob::End);
+        let stretch = Stretch {
+            policy,
+            max_bytes,
+            fresh,
+        };
+        let mut parts = Vec::new();
+        run(self.context.clone(), stretch, inbox, |part| parts.push(part))
+            .await
+            .map_err(|trouble| impossible(&self.path, trouble))?;
+        Ok(parts)
+    }
+
+    pub(super) async fn publish(&self, content: Content) -> Result<Outcome, Failed> {
+        self.publish_as(self.options.mode, self.options.precondition.message(), content)
+            .await
+    }
+
+    pub(super) async fn publish_as(
+        &self,
+        mode: WriteMode,
+        precondition: Option<Precondition>,
+        content: Content,
+    ) -> Result<Outcome, Failed> {
+        let place = target(WRITE, &self.path).map_err(|error| Failed {
+            code: error.code(),
+            error,
+        })?;
+        let (mode, offset) = match mode {
+            WriteMode::Replace => (PublishMode::Replace, 0),
+            WriteMode::Append => (PublishMode::Append, 0),
+            WriteMode::Range(offset) => (PublishMode::Range, offset),
+        };
+        let op = Op::Publish(Publish {
+            target: Some(place),
+            precondition,
+            mode: mode as i32,
+            offset,
+            // Staged content comes alone.
+            content: self.staged.is_none().then_some(content),
+            parents: self.options.parents,
+            file_mode: self.options.file_mode,
+            staged: self.staged.map_or(0, |staged| staged.inode),
+        });
+        let wait = self
+            .options
+            .deadline
+            .unwrap_or(self.context.requester.options().deadline);
+        let deadline = self.context.requester.now().plus(wait);
+        let outcome = self
+            .context
+            .requester
+            .mutate(WRITE, self.options.idempotency.as_ref(), op, deadline)
+            .await;
+        outcome.map_err(|failed| Failed {
+            error: failed.error.about(&self.path),
+            ..failed
+        })
+    }
+
+    pub(super) fn published(&self, outcome: &Outcome) -> Published {
+        let version = ContentVersion {
+            inode: InodeId(outcome.inode),
+            version: Since(outcome.version),
+        };
+        Published {
+            inode: version.inode,
+            version: version.version,
+            created: outcome.created,
+            size: outcome.size,
+            offset: outcome.offset,
+            // The publication of a staged file brings no chunks.
+            redundancy: self.staged.map_or(outcome.redundancy, |staged| staged.redundancy),
+            etag: version.etag(self.context.requester.history()),
+        }
+    }
+}
