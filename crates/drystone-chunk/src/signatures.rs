@@ -1,6 +1,5 @@
 //! What this server signs, and whose signatures it takes: those of its cluster in its history.
 
-use crate::disk::ops::Sealed;
 use crate::grants::Permit;
 use bytes::Bytes;
 use drystone_identity::Identity;
@@ -10,6 +9,7 @@ use drystone_proto::data::{DeleteOrder, Fence, Seal};
 use drystone_proto::grant::{ClusterKey, sign_receipt, verify_delete, verify_fence, verify_seal};
 use drystone_proto::record::ReplicaRecord;
 use drystone_rpc::refusal;
+use drystone_store::Sealed;
 use drystone_types::{Code, HistoryId};
 
 /// The cluster's key and history.
@@ -35,7 +35,7 @@ impl Signatures {
     pub(crate) fn receipt(&self, chunk: u64, replica: ReplicaRecord, sealed: Sealed) -> Receipt {
         let mut receipt = Receipt {
             chunk,
-            epoch: sealed.epoch,
+            epoch: sealed.epoch.0,
             length: sealed.length,
             checksum: sealed.checksum,
             replica: Some(replica),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use drystone_env::os::OsDisk;
 use drystone_env::{BufferPool, Disk, IoCompletion, IoRequest, Monotonic};
 use drystone_proto::checksum::block_checksums;
-use drystone_store::{Input, LastFrame, Output, RequestId, Store, StoreConfig};
+use drystone_store::{AppendFrame, Input, LastFrame, Output, RequestId, Store, StoreConfig};
 use drystone_types::{ChunkId, DiskId, DiskRef, Epoch, Incarnation, PlacementIndex, SizeClass};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, mpsc};
@@ -77,8 +77,7 @@ fn append(
     data: (Bytes, Vec<u32>),
     last: bool,
 ) -> Input {
-    Input::Append {
-        request: RequestId(request),
+    let frame = AppendFrame {
         chunk: ChunkId(chunk),
         epoch: Epoch::FIRST,
         placement: PlacementIndex(1),
@@ -88,6 +87,10 @@ fn append(
         checksums: data.1,
         sync: false,
         last: last.then(LastFrame::default),
+    };
+    Input::Append {
+        request: RequestId(request),
+        frame,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a store takes and gives.
 
-use crate::StoreError;
+use crate::error::StoreError;
+use crate::replica::{Replica, Sealed};
 use bytes::Bytes;
 use drystone_env::{IoCompletion, IoRequest, Monotonic};
 use drystone_types::{ChunkId, Epoch, Incarnation, PlacementIndex, SizeClass};
@@ -16,6 +17,36 @@ pub struct LastFrame {
     pub checksum: Option<u32>,
 }
 
+/// Bytes for the end of a chunk.
+#[derive(Clone, Debug)]
+pub struct AppendFrame {
+    /// The chunk.
+    pub chunk: ChunkId,
+    /// Must be [`Epoch::FIRST`].
+    pub epoch: Epoch,
+    /// Which placement of the chunk on this disk.
+    pub placement: PlacementIndex,
+    /// How long the chunk can become.
+    pub class: SizeClass,
+    /// Where: the length so far.
+    pub offset: u64,
+    /// What; may be empty with `sync` or `last`. Best aligned to 4 KiB in memory.
+    pub data: Bytes,
+    /// CRC32C of every 4 KiB of `data`, which the caller has verified.
+    pub checksums: Vec<u32>,
+    /// Answer when it is durable.
+    pub sync: bool,
+    /// Seal the chunk after it.
+    pub last: Option<LastFrame>,
+}
+
+impl AppendFrame {
+    /// The chunk's length with it.
+    pub fn end(&self) -> u64 {
+        self.offset.saturating_add(self.data.len() as u64)
+    }
+}
+
 /// What happens to a store. Requests about one chunk take effect in the order in which they come.
 #[derive(Debug)]
 pub enum Input {
@@ -26,24 +57,8 @@ pub enum Input {
     Append {
         /// Names the request.
         request: RequestId,
-        /// The chunk.
-        chunk: ChunkId,
-        /// Must be [`Epoch::FIRST`].
-        epoch: Epoch,
-        /// Which placement of the chunk on this disk.
-        placement: PlacementIndex,
-        /// How long the chunk can become.
-        class: SizeClass,
-        /// Where: the length so far.
-        offset: u64,
-        /// What; may be empty with `sync` or `last`. Best aligned to 4 KiB in memory.
-        data: Bytes,
-        /// CRC32C of every 4 KiB of `data`, which the caller has verified.
-        checksums: Vec<u32>,
-        /// Answer when it is durable.
-        sync: bool,
-        /// Seal the chunk after it.
-        last: Option<LastFrame>,
+        /// What is appended.
+        frame: AppendFrame,
     },
     /// Seals at `length`, which must not be above what is received. Answer: [`Reply::Sealed`]; again with the same
     /// length the same; another is a conflict that names the first.
@@ -196,51 +211,6 @@ pub enum Reply {
     },
     /// To a raised floor: the floor now.
     Floor(ChunkId),
-}
-
-/// What a receipt says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Sealed {
-    /// Epoch in which it was sealed or that was seen since.
-    pub epoch: Epoch,
-    /// Placement.
-    pub placement: PlacementIndex,
-    /// Final length.
-    pub length: u64,
-    /// CRC32C of the whole content.
-    pub checksum: u32,
-}
-
-/// State of a replica.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ReplicaState {
-    /// Not here (the epoch may still be known from a fence).
-    Absent,
-    /// Takes appends.
-    Open,
-    /// Takes a seal only.
-    Fenced,
-    /// Immutable.
-    Sealed,
-}
-
-/// What is here of a chunk.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Replica {
-    /// The chunk.
-    pub chunk: ChunkId,
-    /// Its state.
-    pub state: ReplicaState,
-    /// Highest epoch seen.
-    pub epoch: Epoch,
-    /// Placement.
-    pub placement: PlacementIndex,
-    /// Bytes in order.
-    pub received: u64,
-    /// Bytes durable.
-    pub durable: u64,
-    /// When sealed: CRC32C of the whole content.
-    pub checksum: u32,
 }
 
 /// The disk at a glance, for heartbeats.

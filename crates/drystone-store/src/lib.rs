@@ -11,33 +11,34 @@
 //! those that a journal record which is synced speaks of; bytes are *moved* when they were acknowledged from the
 //! journal and are written to the slot afterwards.
 //!
-//! Read `input.rs` (what can be asked), then [`format`](mod@format), `append.rs` (how bytes become durable),
-//! `mover.rs` and `checkpoint.rs` (how the journal is let go), then `recovery.rs`.
+//! [`Store`] owns the parts and carries what one of them has to say to another; no part knows it. `journal/` is the
+//! log of what is durable, `index/` what it amounts to for each chunk, `space/` where chunks lie, `active/` the chunks
+//! of which something is in memory, `write/` what changes chunks, `read/` reads, `checkpoint/` and `recovery/` how the
+//! journal is let go and how a store is opened.
+//!
+//! Read `input.rs` (what can be asked), then [`format`](mod@format), `write/append.rs` and `write/step.rs` (how bytes
+//! become durable), `write/moving.rs` and `checkpoint/` (how the journal is let go), then `recovery/`.
 
-mod append;
-mod cache;
+mod active;
 mod checkpoint;
-mod codec;
 mod config;
-mod control;
-mod drive;
 mod error;
 pub mod format;
 mod index;
 mod input;
 mod journal;
-mod live;
-mod mover;
+mod query;
 mod read;
-mod record;
 mod recovery;
-mod slots;
-mod snapshot;
+mod replica;
+mod space;
 mod store;
+mod sums;
+mod work;
+mod write;
 
 pub use config::StoreConfig;
 pub use error::{OpenError, StoreError};
-pub use input::{
-    Input, LastFrame, Output, RecoveryReport, Replica, ReplicaState, Reply, RequestId, Sealed, Status,
-};
+pub use input::{AppendFrame, Input, LastFrame, Output, RecoveryReport, Reply, RequestId, Status};
+pub use replica::{Replica, ReplicaState, Sealed};
 pub use store::Store;

@@ -8,7 +8,7 @@ use super::chains::{Chains, WrittenChunk};
 use super::core::{Ask, Frame, FrameId, Held, Input, Output};
 use crate::changes::ChangeLog;
 use crate::disk::disks::Disks;
-use crate::disk::ops::{AppendOp, Appended, Pending};
+use crate::disk::ops::{Appended, Pending};
 use crate::grants::GrantFloor;
 use crate::memory::budget::{Budget, Counted};
 use crate::metrics::Metrics;
@@ -19,7 +19,8 @@ use drystone_proto::cluster::ErrorReply;
 use drystone_proto::data::{Append, AppendReply, HopState};
 use drystone_proto::{Kind, Priority};
 use drystone_rpc::{Answer, CallError, CallFuture, CallOptions, Channel, Payload, Reply, Request, refusal};
-use drystone_types::{ClientId, Code};
+use drystone_store::{AppendFrame, LastFrame};
+use drystone_types::{ChunkId, ClientId, Code, Epoch, PlacementIndex};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -276,19 +277,21 @@ struct FrameSource<'a> {
 impl FrameSource<'_> {
     fn store(&self, disks: &Disks, entry: &WrittenChunk) -> Pending<Appended> {
         let append = self.append;
-        let op = AppendOp {
-            chunk: append.chunk,
-            epoch: append.epoch,
-            replica: entry.me,
+        let frame = AppendFrame {
+            chunk: ChunkId(append.chunk),
+            epoch: Epoch(append.epoch),
+            placement: PlacementIndex(entry.me.placement),
             class: entry.permit.class,
             offset: append.offset,
             data: self.request.payload.clone(),
             checksums: self.request.checksums.clone(),
             sync: append.sync,
-            last: append.last.then_some(append.checksum),
+            last: append.last.then_some(LastFrame {
+                checksum: append.checksum,
+            }),
         };
         match disks.of(Some(entry.me)) {
-            Ok((disk, _)) => disk.append(op),
+            Ok((disk, _)) => disk.append(frame),
             Err(error) => Pending::failed(error),
         }
     }

@@ -8,8 +8,8 @@ use drystone_proto::command::Receipt;
 use drystone_proto::data::{ChunkStatus, FenceReply, ReplicaState};
 use drystone_proto::record::ReplicaRecord;
 use drystone_rpc::refusal;
-use drystone_store::{Input, LastFrame, Replica, Reply, RequestId, StoreConfig, StoreError};
-use drystone_types::{ChunkId, Code, DiskRef, Epoch, PlacementIndex, SizeClass};
+use drystone_store::{AppendFrame, Input, Replica, Reply, RequestId, Sealed, StoreConfig, StoreError};
+use drystone_types::{ChunkId, Code, DiskRef, Epoch, PlacementIndex};
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -32,38 +32,6 @@ pub(crate) fn store_config(config: &Config) -> StoreConfig {
         memory_bytes: LEAST_STORE_MEMORY.max(config.in_flight.0.saturating_mul(2)),
         ..StoreConfig::default()
     }
-}
-
-/// How a replica is sealed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Sealed {
-    pub(crate) epoch: u64,
-    pub(crate) length: u64,
-    pub(crate) checksum: u32,
-}
-
-impl From<drystone_store::Sealed> for Sealed {
-    fn from(sealed: drystone_store::Sealed) -> Self {
-        Self {
-            epoch: sealed.epoch.0,
-            length: sealed.length,
-            checksum: sealed.checksum,
-        }
-    }
-}
-
-/// A frame for the store. Grant and checksums have been verified.
-pub(crate) struct AppendOp {
-    pub(crate) chunk: u64,
-    pub(crate) epoch: u64,
-    pub(crate) replica: ReplicaRecord,
-    pub(crate) class: SizeClass,
-    pub(crate) offset: u64,
-    pub(crate) data: Bytes,
-    pub(crate) checksums: Vec<u32>,
-    pub(crate) sync: bool,
-    /// The chunk ends here, with this checksum if it is known.
-    pub(crate) last: Option<Option<u32>>,
 }
 
 /// What an append brought.
@@ -210,7 +178,8 @@ impl DiskRunner {
         }
     }
 
-    pub(crate) fn append(&self, op: AppendOp) -> Pending<Appended> {
+    /// Grant and checksums have been verified.
+    pub(crate) fn append(&self, frame: AppendFrame) -> Pending<Appended> {
         let take = |reply, _| match reply {
             Reply::Appended {
                 received,
@@ -219,22 +188,11 @@ impl DiskRunner {
             } => Some(Appended {
                 received,
                 durable,
-                sealed: sealed.map(Sealed::from),
+                sealed,
             }),
             _ => None,
         };
-        self.ask(take, move |request| Input::Append {
-            request,
-            chunk: ChunkId(op.chunk),
-            epoch: Epoch(op.epoch),
-            placement: PlacementIndex(op.replica.placement),
-            class: op.class,
-            offset: op.offset,
-            data: op.data,
-            checksums: op.checksums,
-            sync: op.sync,
-            last: op.last.map(|checksum| LastFrame { checksum }),
-        })
+        self.ask(take, move |request| Input::Append { request, frame })
     }
 
     pub(crate) fn finish(
@@ -345,7 +303,7 @@ impl DiskRunner {
 
 fn sealed(reply: Reply, _: DiskRef) -> Option<Sealed> {
     match reply {
-        Reply::Sealed(sealed) => Some(sealed.into()),
+        Reply::Sealed(sealed) => Some(sealed),
         _ => None,
     }
 }

@@ -5,7 +5,8 @@ use drystone_env::sim::SimDisk;
 use drystone_env::{BufferPool, IoRequest, Monotonic, Rng, SeededRng};
 use drystone_proto::checksum::block_checksums;
 use drystone_store::{
-    Input, LastFrame, OpenError, Output, RecoveryReport, Reply, RequestId, Store, StoreConfig, StoreError,
+    AppendFrame, Input, LastFrame, OpenError, Output, RecoveryReport, Reply, RequestId, Store, StoreConfig,
+    StoreError,
 };
 use drystone_types::{ChunkId, DiskId, DiskRef, Epoch, Incarnation, PlacementIndex, SizeClass};
 use std::collections::BTreeMap;
@@ -218,8 +219,7 @@ pub fn frame(
     checksums: Vec<u32>,
     how: How,
 ) -> Input {
-    Input::Append {
-        request,
+    let frame = AppendFrame {
         chunk: ChunkId(chunk),
         epoch: Epoch::FIRST,
         placement: PlacementIndex(placement),
@@ -232,7 +232,8 @@ pub fn frame(
             How::Last(checksum) => Some(LastFrame { checksum }),
             _ => None,
         },
-    }
+    };
+    Input::Append { request, frame }
 }
 
 /// Content that tells chunk, placement and place.

@@ -1,4 +1,4 @@
-//! The checkpoint: the whole index at one moment.
+//! The bytes of a checkpoint: the whole index at one moment.
 //!
 //! ```text
 //! head, one 4 KiB block:
@@ -12,9 +12,8 @@
 //! Padded with zeros to whole blocks; what an earlier, longer one left behind it is not read. The bytes of sealed
 //! chunks that are not in their slots yet are in the journal from that record on.
 
-use crate::codec::{Reader, put_entry, put_sums};
 use crate::format::BLOCK;
-use crate::index::{Entry, State};
+use crate::index::{ENTRY_BYTES, EntryState, FieldReader, IndexEntry, put_entry, put_sums};
 use bytes::Bytes;
 use drystone_types::{ChunkId, DiskId, DiskRef, Incarnation};
 use drystone_wal::Lsn;
@@ -25,7 +24,7 @@ const VERSION: u32 = 1;
 
 /// What is in memory of a chunk that is not sealed.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct OpenPart {
+pub(crate) struct OpenChunkPart {
     /// Of whole blocks of durable bytes.
     pub(crate) sums: Vec<u32>,
     /// Durable bytes from the entry's `slot_len` on.
@@ -33,31 +32,31 @@ pub(crate) struct OpenPart {
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Snapshot {
+pub(crate) struct CheckpointImage {
     pub(crate) generation: u64,
     pub(crate) me: DiskRef,
     pub(crate) replay_from: Lsn,
     pub(crate) floor: ChunkId,
-    pub(crate) entries: BTreeMap<ChunkId, Entry>,
-    pub(crate) open: BTreeMap<ChunkId, OpenPart>,
+    pub(crate) entries: BTreeMap<ChunkId, IndexEntry>,
+    pub(crate) open: BTreeMap<ChunkId, OpenChunkPart>,
 }
 
 /// Builds the bytes of a checkpoint without holding its records twice.
-pub(crate) struct Encoder {
+pub(crate) struct CheckpointEncoder {
     body: Vec<u8>,
 }
 
-impl Encoder {
+impl CheckpointEncoder {
     pub(crate) fn new(entries: usize) -> Self {
-        let mut body = Vec::with_capacity(BLOCK as usize + 8 + entries * crate::codec::ENTRY_BYTES);
+        let mut body = Vec::with_capacity(BLOCK as usize + 8 + entries * ENTRY_BYTES);
         body.resize(BLOCK as usize, 0);
         body.extend_from_slice(&(entries as u64).to_le_bytes());
         Self { body }
     }
 
-    pub(crate) fn entry(&mut self, chunk: ChunkId, entry: &Entry, sums: &[u32], data: &[Bytes]) {
+    pub(crate) fn entry(&mut self, chunk: ChunkId, entry: &IndexEntry, sums: &[u32], data: &[Bytes]) {
         put_entry(&mut self.body, chunk, entry);
-        if matches!(entry.state, State::Open | State::Fenced) {
+        if matches!(entry.state, EntryState::Open | EntryState::Fenced) {
             self.body.extend_from_slice(&(sums.len() as u32).to_le_bytes());
             put_sums(&mut self.body, sums);
             let length: usize = data.iter().map(Bytes::len).sum();
@@ -93,9 +92,9 @@ impl Encoder {
 }
 
 /// Reads a checkpoint file; the words say why there is none.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Snapshot, &'static str> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<CheckpointImage, &'static str> {
     let head = bytes.get(..64).ok_or("no head")?;
-    let mut reader = Reader(head);
+    let mut reader = FieldReader(head);
     if reader.take(4) != Some(&MAGIC) {
         return Err("no checkpoint");
     }
@@ -125,7 +124,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Snapshot, &'static str> {
         disk: DiskId(disk),
         incarnation: Incarnation(incarnation),
     };
-    Ok(Snapshot {
+    Ok(CheckpointImage {
         generation,
         me,
         replay_from: Lsn(replay_from),
@@ -135,14 +134,14 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Snapshot, &'static str> {
     })
 }
 
-type Body = (BTreeMap<ChunkId, Entry>, BTreeMap<ChunkId, OpenPart>);
+type Body = (BTreeMap<ChunkId, IndexEntry>, BTreeMap<ChunkId, OpenChunkPart>);
 
 fn decode_body(body: &[u8]) -> Option<Body> {
-    let mut reader = Reader(body);
+    let mut reader = FieldReader(body);
     let (mut entries, mut open) = (BTreeMap::new(), BTreeMap::new());
     for _ in 0..reader.u64()? {
         let (chunk, entry) = reader.entry()?;
-        if matches!(entry.state, State::Open | State::Fenced) {
+        if matches!(entry.state, EntryState::Open | EntryState::Fenced) {
             let count = reader.u32()?;
             let sums = reader.sums(count)?;
             let length = reader.u32()?;
@@ -153,7 +152,7 @@ fn decode_body(body: &[u8]) -> Option<Body> {
             }
             open.insert(
                 chunk,
-                OpenPart {
+                OpenChunkPart {
                     sums,
                     data: Bytes::copy_from_slice(data),
                 },

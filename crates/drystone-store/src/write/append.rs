@@ -1,71 +1,61 @@
 //! Bytes for a chunk: which are taken, and where they go.
 
+use super::writer::Writer;
+use crate::active::{ActiveChunk, ChunkOpKind};
+use crate::error::StoreError;
 use crate::format::BLOCK;
-use crate::index::State;
-use crate::input::{LastFrame, Reply, RequestId, Sealed};
-use crate::live::{Live, Op, OpKind, Stage, whole_blocks};
-use crate::{Store, StoreError};
-use bytes::Bytes;
+use crate::index::EntryState;
+use crate::input::{AppendFrame, Reply, RequestId};
+use crate::read::CompareFrame;
+use crate::replica::Sealed;
 use drystone_env::planted::{Bug, planted};
-use drystone_types::{ChunkId, Epoch, PlacementIndex, SizeClass};
+use drystone_types::{ChunkId, Epoch, SizeClass};
 
-/// An append.
-pub(crate) struct Frame {
-    pub(crate) request: RequestId,
-    pub(crate) chunk: ChunkId,
-    pub(crate) epoch: Epoch,
-    pub(crate) placement: PlacementIndex,
-    pub(crate) class: SizeClass,
-    pub(crate) offset: u64,
-    pub(crate) data: Bytes,
-    pub(crate) checksums: Vec<u32>,
-    pub(crate) sync: bool,
-    pub(crate) last: Option<LastFrame>,
+/// What is still to be done for an append.
+pub(crate) enum Appended {
+    /// Nothing: it was answered.
+    Done,
+    /// The chunk's operations can go on.
+    Drive(ChunkId),
+    /// The chunk is sealed and in its slot: compare the frame with what is there.
+    Compare(Box<CompareFrame>),
 }
 
-impl Frame {
-    fn end(&self) -> u64 {
-        self.offset.saturating_add(self.data.len() as u64)
-    }
-}
-
-impl Store {
-    pub(crate) fn on_append(&mut self, frame: Frame) {
-        if self.refuse_if_failed(frame.request) {
-            return;
+impl Writer<'_> {
+    pub(crate) fn on_append(&mut self, request: RequestId, frame: AppendFrame) -> Appended {
+        if self.refuse_if_failed(request) {
+            return Appended::Done;
         }
-        let request = frame.request;
         if let Err(error) = self.check_append(&frame) {
             self.reply(request, Err(error));
-            return;
+            return Appended::Done;
         }
         let chunk = frame.chunk;
-        let sealed = self.index.get(&chunk).and_then(|e| e.sealed());
-        if !self.live.contains_key(&chunk) && sealed.is_some() {
-            self.retry_sealed(frame);
-            return;
+        let sealed = self.index.get(chunk).and_then(|e| e.sealed());
+        if !self.active.contains(chunk) && sealed.is_some() {
+            return self.retry_sealed(request, frame);
         }
-        if !self.live.contains_key(&chunk)
+        if !self.active.contains(chunk)
             && let Err(error) = self.make_live(&frame)
         {
             self.reply(request, Err(error));
-            return;
+            return Appended::Done;
         }
-        let Some(mut live) = self.live.remove(&chunk) else {
-            return;
+        let Some(mut live) = self.active.take(chunk) else {
+            return Appended::Done;
         };
-        let result = self.take_frame(&mut live, frame);
-        self.keep_live(chunk, live);
+        let result = self.take_frame(request, &mut live, frame);
+        self.active.put_back(chunk, live);
         match result {
             Ok(Some(reply)) => self.reply(request, Ok(reply)),
             Ok(None) => {}
             Err(error) => self.reply(request, Err(error)),
         }
-        self.drive(chunk);
+        Appended::Drive(chunk)
     }
 
     /// What can be said before looking at the bytes.
-    fn check_append(&self, frame: &Frame) -> Result<(), StoreError> {
+    fn check_append(&self, frame: &AppendFrame) -> Result<(), StoreError> {
         let chunk = frame.chunk;
         let invalid = |reason| Err(StoreError::Invalid { chunk, reason });
         if frame.epoch != Epoch::FIRST {
@@ -77,14 +67,14 @@ impl Store {
         if frame.data.is_empty() && !frame.sync && frame.last.is_none() {
             return invalid("an append without bytes asks for nothing");
         }
-        if self.deleting.contains_key(&chunk) {
+        if self.index.is_deleting(chunk) {
             return Err(StoreError::Busy);
         }
-        let entry = self.index.get(&chunk);
-        let live = self.live.get(&chunk);
+        let entry = self.index.get(chunk);
+        let live = self.active.get(chunk);
         let epoch = live.map(|l| l.epoch).max(entry.map(|e| e.epoch));
         let fenced = live.is_some_and(|l| l.fenced)
-            || entry.is_some_and(|e| matches!(e.state, State::Fenced | State::Marker));
+            || entry.is_some_and(|e| matches!(e.state, EntryState::Fenced | EntryState::Marker));
         if let Some(current) = epoch.filter(|current| *current > frame.epoch || fenced) {
             return Err(StoreError::Fenced {
                 chunk,
@@ -107,7 +97,7 @@ impl Store {
         Ok(())
     }
 
-    fn make_live(&mut self, frame: &Frame) -> Result<(), StoreError> {
+    fn make_live(&mut self, frame: &AppendFrame) -> Result<(), StoreError> {
         if frame.offset != 0 {
             let reason = "nothing of the chunk is here";
             return Err(StoreError::Conflict {
@@ -118,29 +108,47 @@ impl Store {
             });
         }
         let class = frame.class;
-        let slot = self.slots.take(class);
-        if slot.is_none()
-            && !self.slots.is_creating(class)
-            && self.slots.plan_file(&self.config, class, usize::MAX).is_none()
-        {
-            self.slots.refresh(&self.disk);
-            if self.slots.plan_file(&self.config, class, usize::MAX).is_none() {
-                return Err(self.no_space(class));
-            }
+        let slot = self.space.take(class);
+        if slot.is_none() && !self.space.can_grow(self.config, class) {
+            return Err(self.no_space(class));
         }
-        let id = self.next_live;
-        self.next_live += 1;
-        let mut live = Live::new(id, frame.placement, frame.epoch, class);
+        let mut live = self.active.create(frame.placement, frame.epoch, class);
         live.slot = slot;
         if slot.is_none() {
-            self.slot_queue[class.number() as usize].push_back((frame.chunk, id));
+            self.space.wait_for_slot(class, frame.chunk, live.id);
         }
-        self.add_live(frame.chunk, live);
+        self.active.add(frame.chunk, live);
         Ok(())
     }
 
+    /// Nobody will get a slot: what waits for one has nothing durable and goes.
+    pub(crate) fn refuse_waiting(&mut self, class: SizeClass) {
+        for (chunk, id) in self.space.take_waiting(class) {
+            let found = self.active.get(chunk);
+            if found.is_none_or(|live| live.id != id || live.slot.is_some()) {
+                continue;
+            }
+            let Some(mut live) = self.active.take(chunk) else {
+                continue;
+            };
+            self.active.forget(&live);
+            let error = self.no_space(class);
+            for op in live.ops.drain(..) {
+                match op.kind {
+                    ChunkOpKind::Fence { epoch } => self.leave_marker(op.request, chunk, epoch),
+                    _ => self.reply(op.request, Err(error.clone())),
+                }
+            }
+        }
+    }
+
     /// `Ok(None)`: the answer comes later.
-    fn take_frame(&mut self, live: &mut Live, frame: Frame) -> Result<Option<Reply>, StoreError> {
+    fn take_frame(
+        &mut self,
+        request: RequestId,
+        live: &mut ActiveChunk,
+        frame: AppendFrame,
+    ) -> Result<Option<Reply>, StoreError> {
         let (chunk, end) = (frame.chunk, frame.end());
         let (expected, sealed) = (live.received, live.sealed);
         let conflict = |reason| StoreError::Conflict {
@@ -163,7 +171,7 @@ impl Store {
             if live.stopped {
                 return Err(conflict("the chunk has ended"));
             }
-            if self.memory + frame.data.len() as u64 > self.config.memory_bytes {
+            if self.active.memory_bytes() + frame.data.len() as u64 > self.config.memory_bytes {
                 return Err(StoreError::Busy);
             }
             live.push(frame.data, &frame.checksums);
@@ -173,13 +181,13 @@ impl Store {
                 return Err(conflict("bytes after the last frame are here"));
             }
             let epoch = live.epoch;
-            let kind = OpKind::Seal {
+            let kind = ChunkOpKind::Seal {
                 length: end,
                 expect: last.checksum,
                 epoch,
                 as_append: true,
             };
-            self.push_op(live, frame.request, kind);
+            self.push_op(live, request, kind);
             if planted(Bug::ReceiptBeforeDurable) {
                 let checksum = drystone_proto::checksum::combine(&live.all_sums(), end);
                 let (placement, length) = (live.placement, end);
@@ -198,7 +206,7 @@ impl Store {
             return Ok(None);
         }
         if frame.sync {
-            self.push_op(live, frame.request, OpKind::Sync { end });
+            self.push_op(live, request, ChunkOpKind::Sync { end });
         }
         if live.slot.is_some() && live.buffer.len() > self.config.small_bytes {
             self.issue(chunk, live, live.received / BLOCK * BLOCK);
@@ -211,36 +219,13 @@ impl Store {
         Ok((!frame.sync).then_some(reply))
     }
 
-    pub(crate) fn push_op(&mut self, live: &mut Live, request: RequestId, kind: OpKind) {
-        if !matches!(kind, OpKind::Sync { .. }) {
-            live.stopped = true;
-        }
-        live.ops.push_back(Op {
-            request,
-            kind,
-            stage: Stage::Start,
-            target: 0,
-        });
-    }
-
-    /// Writes the whole blocks below `to` that are in the buffer to the slot.
-    pub(crate) fn issue(&mut self, chunk: ChunkId, live: &mut Live, to: u64) {
-        let start = live.buffer.start;
-        if to <= start {
-            return;
-        }
-        let slot = live.slot.expect("the caller has seen the slot");
-        let parts = whole_blocks(live.buffer.take(to), &self.pool);
-        self.write_slot(chunk, live, slot.data_offset() + start, parts, (start, to));
-    }
-
     /// An append to a chunk that is sealed and in its slot: a retry of a last or an earlier frame.
-    fn retry_sealed(&mut self, frame: Frame) {
-        let Some(entry) = self.index.get(&frame.chunk).copied() else {
-            return;
+    fn retry_sealed(&mut self, request: RequestId, frame: AppendFrame) -> Appended {
+        let chunk = frame.chunk;
+        let Some(entry) = self.index.get(chunk).copied() else {
+            return Appended::Done;
         };
-        let (request, chunk) = (frame.request, frame.chunk);
-        let conflict = StoreError::Conflict {
+        let other = StoreError::Conflict {
             chunk,
             expected: entry.length,
             sealed: entry.sealed(),
@@ -254,31 +239,29 @@ impl Store {
             .and_then(|l| l.checksum)
             .is_none_or(|sum| sum == entry.checksum);
         if !(inside && whole && ends && same) {
-            self.reply(request, Err(conflict));
-            return;
+            self.reply(request, Err(other));
+            return Appended::Done;
         }
-        let reply = Reply::Appended {
+        let same = Reply::Appended {
             received: entry.length,
             durable: entry.length,
             sealed: entry.sealed(),
         };
         if frame.data.is_empty() {
-            self.reply(request, Ok(reply));
-            return;
+            self.reply(request, Ok(same));
+            return Appended::Done;
         }
-        self.begin_compare(
+        Appended::Compare(Box::new(CompareFrame {
             request,
-            chunk,
-            frame.offset,
-            frame.data.len() as u64,
-            frame.checksums,
-            (reply, conflict),
-        );
+            frame,
+            same,
+            other,
+        }))
     }
 }
 
 /// True if the frame's bytes are certainly those that are here already.
-fn holds(live: &Live, frame: &Frame) -> bool {
+fn holds(live: &ActiveChunk, frame: &AppendFrame) -> bool {
     let mut at = frame.offset;
     let mut rest = &frame.data[..];
     while !rest.is_empty() {

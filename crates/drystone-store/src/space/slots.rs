@@ -1,15 +1,13 @@
 //! The slot files of a disk: what is free, what is being used, what must be made.
 
-use crate::StoreConfig;
+use crate::config::StoreConfig;
 use crate::format::{SLOT_DIRECTORY, SlotRef, parse_slot_file_name, slot_bytes, slot_file_name};
+use crate::work::FileKey;
 use drystone_env::{Disk, DiskFile, IoOp, OpenOptions, Space};
-use drystone_types::{ChunkId, SizeClass};
+use drystone_types::SizeClass;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
-
-/// Names a slot file.
-pub(crate) type FileKey = (SizeClass, u32);
 
 /// Files of a class that are made at the same time: making one takes the disk's bandwidth.
 const MOST_CREATING: u32 = 2;
@@ -17,21 +15,15 @@ const MOST_CREATING: u32 = 2;
 /// this many.
 const MOST_SLOTS_PER_FILE: u32 = 64;
 
-/// A slot file and its syncs. A sync covers the writes that completed before it began.
-pub(crate) struct SlotFile {
-    pub(crate) file: Arc<dyn DiskFile>,
-    pub(crate) slots: u32,
-    /// Number of the last sync that completed.
-    pub(crate) synced: u64,
-    pub(crate) syncing: bool,
-    pub(crate) sync_wanted: bool,
-    /// Chunks to look at after a sync.
-    pub(crate) waiters: BTreeSet<ChunkId>,
+/// A slot file.
+struct SlotFile {
+    file: Arc<dyn DiskFile>,
+    slots: u32,
 }
 
 /// Every slot of the disk.
 pub(crate) struct Slots {
-    pub(crate) files: BTreeMap<FileKey, SlotFile>,
+    files: BTreeMap<FileKey, SlotFile>,
     free: [BTreeSet<SlotRef>; 4],
     pins: BTreeMap<SlotRef, u32>,
     // Belong to no chunk any more but are still being read or written.
@@ -39,9 +31,9 @@ pub(crate) struct Slots {
     creating: [u32; 4],
     next_number: [u32; 4],
     slots: [u32; 4],
-    pub(crate) file_bytes: u64,
+    file_bytes: u64,
     creating_bytes: u64,
-    pub(crate) space: Space,
+    space: Space,
 }
 
 fn at(class: SizeClass) -> usize {
@@ -90,15 +82,7 @@ impl Slots {
         self.next_number[at(class)] = self.next_number[at(class)].max(number.saturating_add(1));
         self.slots[at(class)] += count;
         self.file_bytes += bytes;
-        let slot_file = SlotFile {
-            file,
-            slots: count,
-            synced: 0,
-            syncing: false,
-            sync_wanted: false,
-            waiters: BTreeSet::new(),
-        };
-        self.files.insert(key, slot_file);
+        self.files.insert(key, SlotFile { file, slots: count });
         Ok(())
     }
 
@@ -151,7 +135,11 @@ impl Slots {
     }
 
     pub(crate) fn file(&self, slot: SlotRef) -> Option<&Arc<dyn DiskFile>> {
-        self.files.get(&(slot.class, slot.file)).map(|f| &f.file)
+        self.handle((slot.class, slot.file))
+    }
+
+    pub(crate) fn handle(&self, key: FileKey) -> Option<&Arc<dyn DiskFile>> {
+        self.files.get(&key).map(|f| &f.file)
     }
 
     /// Bytes that new slot files may still take.
@@ -162,6 +150,16 @@ impl Slots {
             .capacity
             .map_or(u64::MAX, |limit| limit.saturating_sub(self.file_bytes));
         by_disk.min(by_limit).saturating_sub(self.creating_bytes)
+    }
+
+    /// Bytes of all slot files.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
+    /// The file system has less room than it said.
+    pub(crate) fn no_room(&mut self) {
+        self.space.free = 0;
     }
 
     /// Bytes of free slots.

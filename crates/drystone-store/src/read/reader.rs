@@ -1,63 +1,35 @@
 //! Reads: from memory, from slots, always verified.
 
-use crate::format::{BLOCK, Head, SlotRef, head_bytes};
-use crate::index::State;
+use super::job::{CompareFrame, CutBlock, ReadJob, ReadTarget, Reads};
+use crate::active::ActiveChunks;
+use crate::error::StoreError;
+use crate::format::{BLOCK, Head, head_bytes};
+use crate::index::{EntryState, Index};
 use crate::input::{Reply, RequestId};
-use crate::live::{OpKind, Stage};
-use crate::store::Doing;
-use crate::{Store, StoreError};
+use crate::space::ChunkSpace;
+use crate::sums::SumCache;
+use crate::work::{DiskTask, DiskWork, Health, Replies};
 use bytes::Bytes;
-use drystone_env::IoOp;
+use drystone_env::BufferPool;
 use drystone_env::planted::{Bug, planted};
-use drystone_types::{ChunkId, Epoch, MAX_PAYLOAD_BYTES, PlacementIndex};
-use std::sync::Arc;
+use drystone_types::{ChunkId, DiskRef, MAX_PAYLOAD_BYTES, PlacementIndex};
 
-/// Who wants the bytes.
-enum Target {
-    /// A reader.
-    Request(RequestId),
-    /// A retried append: answered so if the checksums are equal, and so if not.
-    Compare {
-        request: RequestId,
-        checksums: Vec<u32>,
-        reply: Reply,
-        conflict: StoreError,
-    },
-    /// A fence, which has verified everything before.
-    Verify { request: RequestId, epoch: Epoch },
-    /// A seal that cuts the block.
-    Cut { live: u64, length: u64 },
+/// The parts of a store that reading needs, borrowed for one step. A function that may end a seal's read of the block
+/// that it cuts returns that block.
+pub(crate) struct ChunkReader<'a> {
+    pub(crate) me: DiskRef,
+    pub(crate) pool: &'a BufferPool,
+    pub(crate) index: &'a Index,
+    pub(crate) active: &'a mut ActiveChunks,
+    pub(crate) space: &'a mut ChunkSpace,
+    pub(crate) reads: &'a mut Reads,
+    pub(crate) sums: &'a mut SumCache,
+    pub(crate) work: &'a mut DiskWork,
+    pub(crate) replies: &'a mut Replies,
+    pub(crate) health: &'a mut Health,
 }
 
-/// A read under way, of whole blocks.
-pub(crate) struct ReadJob {
-    target: Target,
-    chunk: ChunkId,
-    placement: PlacementIndex,
-    /// Asked for.
-    offset: u64,
-    end: u64,
-    /// Bytes that can be read.
-    readable: u64,
-    /// Whole blocks are read until here, or to the end of the chunk.
-    high: u64,
-    sealed: bool,
-    /// Checksums of the blocks from the one that holds `offset`; `None`: the head is being read.
-    sums: Option<Vec<u32>>,
-    /// From the slot.
-    data: Option<Bytes>,
-    /// From memory, behind it.
-    memory: Vec<Bytes>,
-    slot: Option<SlotRef>,
-    /// Bytes of the chunk that come from the slot end here.
-    slot_end: u64,
-    /// To check the head with.
-    head: Option<Head>,
-    left: u32,
-    error: Option<StoreError>,
-}
-
-impl Store {
+impl ChunkReader<'_> {
     pub(crate) fn on_read(
         &mut self,
         request: RequestId,
@@ -66,13 +38,13 @@ impl Store {
         offset: u64,
         length: u32,
     ) {
-        let found = self.index.get(&chunk).filter(|e| e.state != State::Marker);
-        let Some(entry) = found.filter(|_| !self.deleting.contains_key(&chunk)).copied() else {
-            self.reply(request, Err(StoreError::NotFound { chunk }));
+        let found = self.index.get(chunk).filter(|e| e.state != EntryState::Marker);
+        let Some(entry) = found.filter(|_| !self.index.is_deleting(chunk)).copied() else {
+            self.replies.send(request, Err(StoreError::NotFound { chunk }));
             return;
         };
         if let Some(offered) = placement.filter(|offered| *offered != entry.placement) {
-            self.reply(
+            self.replies.send(
                 request,
                 Err(StoreError::Placement {
                     chunk,
@@ -84,7 +56,7 @@ impl Store {
         }
         let end = offset.saturating_add(u64::from(length));
         if end > entry.length || length == 0 {
-            self.reply(
+            self.replies.send(
                 request,
                 Err(StoreError::Range {
                     chunk,
@@ -96,36 +68,37 @@ impl Store {
         }
         if length as usize > MAX_PAYLOAD_BYTES {
             let reason = "a read is at most 1 MiB";
-            self.reply(request, Err(StoreError::Invalid { chunk, reason }));
+            self.replies
+                .send(request, Err(StoreError::Invalid { chunk, reason }));
             return;
         }
-        self.add_job(Target::Request(request), chunk, (offset, end), entry.length);
+        self.add_job(ReadTarget::Request(request), chunk, (offset, end), entry.length);
     }
 
     /// Reads all that is durable, piece by piece, and then answers the fence.
     pub(crate) fn begin_verify(&mut self, request: RequestId, chunk: ChunkId) {
         let Some(entry) = self
             .index
-            .get(&chunk)
+            .get(chunk)
             .copied()
-            .filter(|_| !self.deleting.contains_key(&chunk))
+            .filter(|_| !self.index.is_deleting(chunk))
         else {
-            self.reply(request, Err(StoreError::NotFound { chunk }));
+            self.replies.send(request, Err(StoreError::NotFound { chunk }));
             return;
         };
-        let target = Target::Verify {
+        let target = ReadTarget::Verify {
             request,
             epoch: entry.epoch,
         };
         self.verify_from(target, chunk, 0, entry.length);
     }
 
-    fn verify_from(&mut self, target: Target, chunk: ChunkId, at: u64, length: u64) {
+    fn verify_from(&mut self, target: ReadTarget, chunk: ChunkId, at: u64, length: u64) {
         if at >= length {
-            let Target::Verify { request, epoch } = target else {
+            let ReadTarget::Verify { request, epoch } = target else {
                 return;
             };
-            self.reply(
+            self.replies.send(
                 request,
                 Ok(Reply::Fenced {
                     epoch,
@@ -138,32 +111,20 @@ impl Store {
         self.add_job(target, chunk, (at, end), length);
     }
 
-    pub(crate) fn begin_compare(
-        &mut self,
-        request: RequestId,
-        chunk: ChunkId,
-        offset: u64,
-        length: u64,
-        checksums: Vec<u32>,
-        (reply, conflict): (Reply, StoreError),
-    ) {
-        let readable = self.index.get(&chunk).map_or(0, |e| e.length);
-        let target = Target::Compare {
-            request,
-            checksums,
-            reply,
-            conflict,
-        };
-        self.add_job(target, chunk, (offset, offset + length), readable);
+    /// Reads what a repeated append names, and answers it.
+    pub(crate) fn begin_compare(&mut self, compare: Box<CompareFrame>) {
+        let (chunk, range) = (compare.frame.chunk, (compare.frame.offset, compare.frame.end()));
+        let readable = self.index.get(chunk).map_or(0, |e| e.length);
+        self.add_job(ReadTarget::Compare(compare), chunk, range, readable);
     }
 
     /// Reads the block of an open chunk in which `length` lies; it is in the slot, written.
-    pub(crate) fn begin_cut(&mut self, chunk: ChunkId, length: u64) {
+    pub(crate) fn begin_cut(&mut self, chunk: ChunkId, length: u64) -> Option<CutBlock> {
         let start = length / BLOCK * BLOCK;
-        let Some(live) = self.live.get(&chunk) else { return };
-        let Some(slot) = live.slot else { return };
+        let live = self.active.get(chunk)?;
+        let slot = live.slot?;
         let job = ReadJob {
-            target: Target::Cut {
+            target: ReadTarget::Cut {
                 live: live.id,
                 length,
             },
@@ -183,13 +144,12 @@ impl Store {
             left: 0,
             error: None,
         };
-        let id = self.next_job;
-        self.next_job += 1;
-        self.read_slot(id, job);
+        let id = self.reads.next_id();
+        self.read_slot(id, job)
     }
 
-    fn add_job(&mut self, target: Target, chunk: ChunkId, (offset, end): (u64, u64), readable: u64) {
-        let Some(entry) = self.index.get(&chunk) else {
+    fn add_job(&mut self, target: ReadTarget, chunk: ChunkId, (offset, end): (u64, u64), readable: u64) {
+        let Some(entry) = self.index.get(chunk) else {
             return;
         };
         let job = ReadJob {
@@ -210,58 +170,44 @@ impl Store {
             left: 0,
             error: None,
         };
-        let id = self.next_job;
-        self.next_job += 1;
+        let id = self.reads.next_id();
         self.reads.insert(id, job);
-        self.begin_read(id);
-    }
-
-    /// The disk has failed: those who wait for what will never be written learn it now.
-    pub(crate) fn retry_waiting_reads(&mut self) {
-        let waiting: Vec<u64> = (self.live.values_mut())
-            .flat_map(|live| std::mem::take(&mut live.waiting_reads))
-            .collect();
-        for job in waiting {
-            self.begin_read(job);
-        }
+        let cut = self.begin_read(id);
+        debug_assert!(cut.is_none(), "blocks to cut are read by `begin_cut`");
     }
 
     /// Finds out where the bytes are now, and fetches them.
-    pub(crate) fn begin_read(&mut self, id: u64) {
-        let Some(mut job) = self.reads.remove(&id) else {
-            return;
-        };
+    pub(crate) fn begin_read(&mut self, id: u64) -> Option<CutBlock> {
+        let mut job = self.reads.take(id)?;
         let chunk = job.chunk;
         let entry = self
             .index
-            .get(&chunk)
+            .get(chunk)
             .filter(|e| e.placement == job.placement)
             .copied();
-        let Some(entry) = entry.filter(|e| e.length >= job.end && !self.deleting.contains_key(&chunk)) else {
+        let Some(entry) = entry.filter(|e| e.length >= job.end && !self.index.is_deleting(chunk)) else {
             job.error = Some(StoreError::NotFound { chunk });
-            self.finish_read(job);
-            return;
+            return self.finish_read(job);
         };
-        job.sealed = entry.state == State::Sealed;
+        job.sealed = entry.state == EntryState::Sealed;
         job.slot = entry.slot;
         let low = job.offset / BLOCK * BLOCK;
-        let limit = self.live.get(&chunk).map_or(entry.length, |live| live.received);
+        let limit = self.active.get(chunk).map_or(entry.length, |live| live.received);
         let high = job.end.next_multiple_of(BLOCK).min(limit);
         job.high = high;
         let blocks = (low / BLOCK) as usize..job.end.div_ceil(BLOCK) as usize;
-        if let Some(live) = self.live.get_mut(&chunk) {
+        if let Some(live) = self.active.get_mut(chunk) {
             // A chunk that is being cut is told about when it is sealed.
             let cut = high < job.end;
-            if cut && let Some(reason) = &self.failed {
+            if cut && let Some(reason) = &self.health.failed {
                 let reason = format!("it is being cut and the disk failed: {reason}");
                 job.error = Some(StoreError::Io { chunk, reason });
-                self.finish_read(job);
-                return;
+                return self.finish_read(job);
             }
             if cut || (live.is_writing_below(high) && low < live.buffer.start) {
                 live.waiting_reads.push(id);
                 self.reads.insert(id, job);
-                return;
+                return None;
             }
             job.slot_end = high.min(live.buffer.start).max(low);
             let from = job.slot_end.max(live.buffer.start);
@@ -272,11 +218,10 @@ impl Store {
             };
             let sums = live.sums.iter().copied().chain(live.tail_sum());
             job.sums = Some(sums.skip(blocks.start).take(blocks.len()).collect());
-            self.read_slot(id, job);
-            return;
+            return self.read_slot(id, job);
         }
         job.slot_end = high;
-        match self.cache.get(chunk) {
+        match self.sums.get(chunk) {
             Some(sums) => job.sums = Some(sums.get(blocks).unwrap_or_default().to_vec()),
             None => {
                 job.head = Some(Head {
@@ -288,57 +233,46 @@ impl Store {
                 });
             }
         }
-        self.read_slot(id, job);
+        self.read_slot(id, job)
     }
 
-    fn read_slot(&mut self, id: u64, mut job: ReadJob) {
+    fn read_slot(&mut self, id: u64, mut job: ReadJob) -> Option<CutBlock> {
         let low = job.offset / BLOCK * BLOCK;
         let wants_data = job.slot_end > low;
-        let found = job
-            .slot
-            .and_then(|slot| self.slots.file(slot).cloned().map(|file| (slot, file)));
-        let Some((slot, file)) = found.filter(|(slot, _)| self.slots.exists(*slot)) else {
+        let Some(slot) = job.slot.filter(|slot| self.space.exists(*slot)) else {
             let reason = "its slot file is missing".to_owned();
             job.error = Some(StoreError::Io {
                 chunk: job.chunk,
                 reason,
             });
-            self.finish_read(job);
-            return;
+            return self.finish_read(job);
         };
         if let Some(head) = &job.head {
-            job.left += 1;
-            self.slots.pin(slot);
             let length = head_bytes(slot.class, head.length) as u32;
-            let op = IoOp::Read {
-                file: Arc::clone(&file),
-                offset: slot.head_offset(),
-                length,
-            };
-            self.request(op, Doing::ReadHead { job: id, slot });
+            let task = DiskTask::ReadHead { job: id, slot };
+            self.space.read(slot, slot.head_offset(), length, task, self.work);
+            job.left += 1;
         }
         if wants_data {
-            job.left += 1;
-            self.slots.pin(slot);
             let length = (job.slot_end.next_multiple_of(BLOCK) - low) as u32;
-            let op = IoOp::Read {
-                file,
-                offset: slot.data_offset() + low,
-                length,
-            };
-            self.request(op, Doing::ReadData { job: id, slot });
+            let task = DiskTask::ReadData { job: id, slot };
+            self.space
+                .read(slot, slot.data_offset() + low, length, task, self.work);
+            job.left += 1;
         }
-        if job.left == 0 {
-            self.finish_read(job);
-        } else {
-            self.reads.insert(id, job);
-        }
+        self.wait_or_finish(id, job)
     }
 
-    pub(crate) fn on_read_data(&mut self, id: u64, result: Result<Bytes, String>) {
-        let Some(mut job) = self.reads.remove(&id) else {
-            return;
-        };
+    fn wait_or_finish(&mut self, id: u64, job: ReadJob) -> Option<CutBlock> {
+        if job.left == 0 {
+            return self.finish_read(job);
+        }
+        self.reads.insert(id, job);
+        None
+    }
+
+    pub(crate) fn on_read_data(&mut self, id: u64, result: Result<Bytes, String>) -> Option<CutBlock> {
+        let mut job = self.reads.take(id)?;
         match result {
             Ok(bytes) => job.data = Some(bytes),
             Err(reason) => {
@@ -348,13 +282,12 @@ impl Store {
                 })
             }
         }
-        self.part_came(id, job);
+        job.left -= 1;
+        self.wait_or_finish(id, job)
     }
 
-    pub(crate) fn on_read_head(&mut self, id: u64, result: Result<Bytes, String>) {
-        let Some(mut job) = self.reads.remove(&id) else {
-            return;
-        };
+    pub(crate) fn on_read_head(&mut self, id: u64, result: Result<Bytes, String>) -> Option<CutBlock> {
+        let mut job = self.reads.take(id)?;
         let decoded = result
             .map_err(|reason| StoreError::Io {
                 chunk: job.chunk,
@@ -367,7 +300,7 @@ impl Store {
                     .expect("the head was read from a slot");
                 let head = job.head.expect("a head was asked for");
                 head.decode_sums(class, &bytes).map_err(|(expected, found)| {
-                    self.checksum_errors += 1;
+                    self.health.checksum_errors += 1;
                     StoreError::Corrupt {
                         chunk: job.chunk,
                         offset: u64::MAX,
@@ -382,33 +315,25 @@ impl Store {
                 job.sums = Some(sums.get(blocks).unwrap_or_default().to_vec());
                 let current = self
                     .index
-                    .get(&job.chunk)
+                    .get(job.chunk)
                     .is_some_and(|e| e.placement == job.placement);
                 if current {
-                    self.cache.put(job.chunk, sums.into());
+                    self.sums.put(job.chunk, sums.into());
                 }
             }
             Err(error) => job.error = Some(error),
         }
-        self.part_came(id, job);
-    }
-
-    fn part_came(&mut self, id: u64, mut job: ReadJob) {
         job.left -= 1;
-        if job.left == 0 {
-            self.finish_read(job);
-        } else {
-            self.reads.insert(id, job);
-        }
+        self.wait_or_finish(id, job)
     }
 
-    fn finish_read(&mut self, mut job: ReadJob) {
+    fn finish_read(&mut self, mut job: ReadJob) -> Option<CutBlock> {
         let verified = match job.error.take() {
             Some(error) => Err(error),
             None => self.verified(&mut job),
         };
         match job.target {
-            Target::Request(request) => {
+            ReadTarget::Request(request) => {
                 let reply = verified.map(|bytes| {
                     let low = job.offset / BLOCK * BLOCK;
                     let aligned = job.offset == low
@@ -420,31 +345,39 @@ impl Store {
                         chunk_length: job.readable,
                     }
                 });
-                self.reply(request, reply);
+                self.replies.send(request, reply);
             }
-            Target::Compare {
-                request,
-                checksums,
-                reply,
-                conflict,
-            } => {
-                let same = job.sums.as_deref() == Some(&checksums[..]);
-                let result = verified.and(if same { Ok(reply) } else { Err(conflict) });
-                self.reply(request, result);
+            ReadTarget::Compare(compare) => {
+                let equal = job.sums.as_deref() == Some(&compare.frame.checksums[..]);
+                let answer = if equal {
+                    Ok(compare.same)
+                } else {
+                    Err(compare.other)
+                };
+                self.replies.send(compare.request, verified.and(answer));
             }
-            Target::Verify { request, epoch } => match verified {
+            ReadTarget::Verify { request, epoch } => match verified {
                 Ok(_) => {
-                    let target = Target::Verify { request, epoch };
+                    let target = ReadTarget::Verify { request, epoch };
                     self.verify_from(target, job.chunk, job.end, job.readable);
                 }
-                Err(error @ StoreError::NotFound { .. }) => self.reply(request, Err(error)),
+                Err(error @ StoreError::NotFound { .. }) => self.replies.send(request, Err(error)),
                 Err(error) => {
                     tracing::warn!(disk = %self.me, chunk = %job.chunk, %error, "a fenced replica is damaged");
-                    self.reply(request, Ok(Reply::Fenced { epoch, length: None }));
+                    self.replies
+                        .send(request, Ok(Reply::Fenced { epoch, length: None }));
                 }
             },
-            Target::Cut { live, length } => self.on_cut(job.chunk, live, length, verified),
+            ReadTarget::Cut { live, length } => {
+                return Some(CutBlock {
+                    chunk: job.chunk,
+                    live,
+                    length,
+                    block: verified,
+                });
+            }
         }
+        None
     }
 
     /// The whole blocks of the job, if each has its checksum.
@@ -487,7 +420,7 @@ impl Store {
             match sums.get(i) {
                 Some(&sum) if sum == found => {}
                 other => {
-                    self.checksum_errors += 1;
+                    self.health.checksum_errors += 1;
                     let expected = other.copied().unwrap_or_default();
                     tracing::warn!(disk = %self.me, %chunk, offset, "stored bytes do not match their checksum");
                     return Err(StoreError::Corrupt {
@@ -500,27 +433,5 @@ impl Store {
             }
         }
         Ok(bytes)
-    }
-
-    fn on_cut(&mut self, chunk: ChunkId, id: u64, length: u64, verified: Result<Bytes, StoreError>) {
-        let Some(live) = self.live.get_mut(&chunk).filter(|live| live.id == id) else {
-            return;
-        };
-        let Some(op) = live.ops.front_mut().filter(|op| op.stage == Stage::Cut) else {
-            return;
-        };
-        debug_assert!(matches!(op.kind, OpKind::Seal { .. }), "only seals cut");
-        match verified {
-            Ok(block) => {
-                op.stage = Stage::Start;
-                live.cut_sum = Some((length, crc32c::crc32c(&block[..(length % BLOCK) as usize])));
-            }
-            Err(error) => {
-                let request = op.request;
-                live.ops.pop_front();
-                self.reply(request, Err(error));
-            }
-        }
-        self.drive(chunk);
     }
 }

@@ -10,8 +10,7 @@
 //! A replica record holds the whole state of the chunk but for bytes and checksums that earlier ones brought, so
 //! replaying any of them twice changes nothing.
 
-use crate::codec::{ENTRY_BYTES, Reader, put_entry, put_sums};
-use crate::index::Entry;
+use crate::index::{ENTRY_BYTES, FieldReader, IndexEntry, put_entry, put_sums};
 use bytes::Bytes;
 use drystone_types::{ChunkId, MAX_CHUNK_BYTES, PlacementIndex};
 
@@ -22,10 +21,10 @@ const FLOOR: u8 = 3;
 
 /// A journal record.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Record {
+pub(crate) enum JournalRecord {
     Replica {
         chunk: ChunkId,
-        entry: Entry,
+        entry: IndexEntry,
         first: u32,
         sums: Vec<u32>,
         offset: u64,
@@ -40,12 +39,12 @@ pub(crate) enum Record {
     },
 }
 
-impl Record {
+impl JournalRecord {
     /// The record's bytes, in parts of which the data are shared.
     pub(crate) fn encode(&self) -> Vec<Bytes> {
         let mut head = vec![VERSION];
         match self {
-            Record::Replica {
+            JournalRecord::Replica {
                 chunk,
                 entry,
                 first,
@@ -66,13 +65,13 @@ impl Record {
                 parts.extend(data.iter().cloned());
                 parts
             }
-            Record::Delete { chunk, placement } => {
+            JournalRecord::Delete { chunk, placement } => {
                 head.push(DELETE);
                 head.extend_from_slice(&chunk.0.to_le_bytes());
                 head.extend_from_slice(&placement.0.to_le_bytes());
                 vec![head.into()]
             }
-            Record::Floor { floor } => {
+            JournalRecord::Floor { floor } => {
                 head.push(FLOOR);
                 head.extend_from_slice(&floor.0.to_le_bytes());
                 vec![head.into()]
@@ -81,8 +80,8 @@ impl Record {
     }
 
     /// The record in `bytes`; `None` if they are none.
-    pub(crate) fn decode(bytes: &Bytes) -> Option<Record> {
-        let mut reader = Reader(bytes);
+    pub(crate) fn decode(bytes: &Bytes) -> Option<JournalRecord> {
+        let mut reader = FieldReader(bytes);
         if reader.u8()? != VERSION {
             return None;
         }
@@ -102,7 +101,7 @@ impl Record {
                 } else {
                     vec![bytes.slice_ref(data)]
                 };
-                Record::Replica {
+                JournalRecord::Replica {
                     chunk,
                     entry,
                     first,
@@ -111,11 +110,11 @@ impl Record {
                     data,
                 }
             }
-            DELETE => Record::Delete {
+            DELETE => JournalRecord::Delete {
                 chunk: ChunkId(reader.u64()?),
                 placement: PlacementIndex(reader.u64()?),
             },
-            FLOOR => Record::Floor {
+            FLOOR => JournalRecord::Floor {
                 floor: ChunkId(reader.u64()?),
             },
             _ => return None,
@@ -128,26 +127,26 @@ impl Record {
 mod tests {
     use super::*;
     use crate::format::SlotRef;
-    use crate::index::State;
+    use crate::index::EntryState;
     use drystone_types::{Epoch, SizeClass};
 
-    fn example() -> Record {
+    fn example() -> JournalRecord {
         let slot = SlotRef {
             class: SizeClass::M1,
             file: 3,
             index: 2,
         };
-        let entry = Entry {
+        let entry = IndexEntry {
             placement: PlacementIndex(5),
             epoch: Epoch(1),
-            state: State::Open,
+            state: EntryState::Open,
             slot: Some(slot),
             length: 4100,
             slot_len: 4096,
             checksum: 0,
         };
         let data = vec![Bytes::from_static(b"tail")];
-        Record::Replica {
+        JournalRecord::Replica {
             chunk: ChunkId(9),
             entry,
             first: 0,
@@ -157,7 +156,7 @@ mod tests {
         }
     }
 
-    fn joined(record: &Record) -> Vec<u8> {
+    fn joined(record: &JournalRecord) -> Vec<u8> {
         record.encode().concat()
     }
 
@@ -165,19 +164,19 @@ mod tests {
     fn records_are_read_back() {
         let records = [
             example(),
-            Record::Delete {
+            JournalRecord::Delete {
                 chunk: ChunkId(4),
                 placement: PlacementIndex(8),
             },
-            Record::Floor {
+            JournalRecord::Floor {
                 floor: ChunkId(1 << 50),
             },
         ];
         for record in records {
             let bytes = Bytes::from(joined(&record));
-            assert_eq!(Record::decode(&bytes), Some(record));
+            assert_eq!(JournalRecord::decode(&bytes), Some(record));
             for cut in 0..bytes.len() {
-                assert_eq!(Record::decode(&bytes.slice(..cut)), None);
+                assert_eq!(JournalRecord::decode(&bytes.slice(..cut)), None);
             }
         }
     }
@@ -190,10 +189,14 @@ mod tests {
             (u64::MAX - 1, false),
         ] {
             let mut record = example();
-            if let Record::Replica { offset, .. } = &mut record {
+            if let JournalRecord::Replica { offset, .. } = &mut record {
                 *offset = at;
             }
-            assert_eq!(Record::decode(&joined(&record).into()).is_some(), fits, "{at}");
+            assert_eq!(
+                JournalRecord::decode(&joined(&record).into()).is_some(),
+                fits,
+                "{at}"
+            );
         }
     }
 

@@ -1,12 +1,12 @@
-//! What is durable of each chunk.
+//! One entry of the index.
 
 use crate::format::SlotRef;
-use crate::input::Sealed;
+use crate::replica::Sealed;
 use drystone_types::{Epoch, PlacementIndex};
 
 /// Durable state of a replica. The only way from one to another is a journal record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum State {
+pub(crate) enum EntryState {
     /// Takes appends; readable to its length.
     Open,
     /// Takes a seal; readable to its length.
@@ -17,22 +17,22 @@ pub(crate) enum State {
     Marker,
 }
 
-impl State {
+impl EntryState {
     pub(crate) const fn number(self) -> u8 {
         match self {
-            State::Open => 1,
-            State::Fenced => 2,
-            State::Sealed => 3,
-            State::Marker => 4,
+            EntryState::Open => 1,
+            EntryState::Fenced => 2,
+            EntryState::Sealed => 3,
+            EntryState::Marker => 4,
         }
     }
 
     pub(crate) const fn from_number(number: u8) -> Option<Self> {
         match number {
-            1 => Some(State::Open),
-            2 => Some(State::Fenced),
-            3 => Some(State::Sealed),
-            4 => Some(State::Marker),
+            1 => Some(EntryState::Open),
+            2 => Some(EntryState::Fenced),
+            3 => Some(EntryState::Sealed),
+            4 => Some(EntryState::Marker),
             _ => None,
         }
     }
@@ -40,10 +40,10 @@ impl State {
 
 /// What the journal and the checkpoints say of a chunk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Entry {
+pub(crate) struct IndexEntry {
     pub(crate) placement: PlacementIndex,
     pub(crate) epoch: Epoch,
-    pub(crate) state: State,
+    pub(crate) state: EntryState,
     /// Always, but for markers.
     pub(crate) slot: Option<SlotRef>,
     /// Durable bytes.
@@ -54,9 +54,9 @@ pub(crate) struct Entry {
     pub(crate) checksum: u32,
 }
 
-impl Entry {
+impl IndexEntry {
     pub(crate) fn sealed(&self) -> Option<Sealed> {
-        (self.state == State::Sealed).then_some(Sealed {
+        (self.state == EntryState::Sealed).then_some(Sealed {
             epoch: self.epoch,
             placement: self.placement,
             length: self.length,

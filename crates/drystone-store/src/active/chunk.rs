@@ -1,114 +1,17 @@
 //! What is in memory of a chunk that is not sealed, or sealed but not moved to its slot.
 
+use super::buffer::ChunkBuffer;
 use crate::format::{BLOCK, SlotRef};
-use crate::input::{RequestId, Sealed};
+use crate::input::RequestId;
+use crate::replica::Sealed;
 use bytes::Bytes;
-use drystone_env::BufferPool;
 use drystone_types::{Epoch, PlacementIndex, SizeClass};
 use drystone_wal::Lsn;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Bytes in order from `start` on.
-#[derive(Debug, Default)]
-pub(crate) struct Buffer {
-    pub(crate) start: u64,
-    length: u64,
-    parts: VecDeque<Bytes>,
-}
-
-impl Buffer {
-    pub(crate) fn starting_at(start: u64) -> Self {
-        Self {
-            start,
-            ..Self::default()
-        }
-    }
-
-    pub(crate) fn end(&self) -> u64 {
-        self.start + self.length
-    }
-
-    pub(crate) fn len(&self) -> u64 {
-        self.length
-    }
-
-    pub(crate) fn push(&mut self, part: Bytes) {
-        if !part.is_empty() {
-            self.length += part.len() as u64;
-            self.parts.push_back(part);
-        }
-    }
-
-    /// The bytes from `from` to `to`, which must be here.
-    pub(crate) fn slice(&self, from: u64, to: u64) -> Vec<Bytes> {
-        assert!(
-            self.start <= from && from <= to && to <= self.end(),
-            "{from}..{to} of {:?}",
-            self.start..self.end()
-        );
-        let mut at = self.start;
-        let mut found = Vec::new();
-        for part in &self.parts {
-            let end = at + part.len() as u64;
-            let (low, high) = (from.max(at), to.min(end));
-            if low < high {
-                found.push(part.slice((low - at) as usize..(high - at) as usize));
-            }
-            at = end;
-        }
-        found
-    }
-
-    /// Takes what is before `to` off the front.
-    pub(crate) fn take(&mut self, to: u64) -> Vec<Bytes> {
-        let taken = self.slice(self.start, to);
-        let mut left = to - self.start;
-        while left > 0 {
-            let Some(first) = self.parts.front_mut() else {
-                break;
-            };
-            if first.len() as u64 > left {
-                let _ = first.split_to(left as usize);
-                break;
-            }
-            left -= first.len() as u64;
-            self.parts.pop_front();
-        }
-        self.length -= to - self.start;
-        self.start = to;
-        taken
-    }
-
-    /// Cuts it at `end`.
-    pub(crate) fn truncate(&mut self, end: u64) {
-        if end <= self.start {
-            *self = Self::starting_at(end);
-        } else if end < self.end() {
-            self.parts = self.slice(self.start, end).into();
-            self.length = end - self.start;
-        }
-    }
-}
-
-/// `parts` such that each is of whole blocks, padded with zeros at the end; copied only if they are not.
-pub(crate) fn whole_blocks(parts: Vec<Bytes>, pool: &BufferPool) -> Vec<Bytes> {
-    if parts.iter().all(|part| (part.len() as u64).is_multiple_of(BLOCK)) {
-        return parts;
-    }
-    let length: usize = parts.iter().map(Bytes::len).sum();
-    let mut buffer = pool.take(length.next_multiple_of(BLOCK as usize));
-    let mut at = 0;
-    for part in &parts {
-        buffer[at..at + part.len()].copy_from_slice(part);
-        at += part.len();
-    }
-    buffer[at..].fill(0);
-    vec![buffer.freeze()]
-}
-
 /// Where an operation is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Stage {
+pub(crate) enum OpStage {
     Start,
     /// A block in the slot is read to cut it.
     Cut,
@@ -123,7 +26,7 @@ pub(crate) enum Stage {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum OpKind {
+pub(crate) enum ChunkOpKind {
     /// Everything up to `end` durable.
     Sync { end: u64 },
     /// Immutable at `length`.
@@ -139,17 +42,17 @@ pub(crate) enum OpKind {
 
 /// A request that waits for durability. Those of a chunk are done one after another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Op {
+pub(crate) struct ChunkOp {
     pub(crate) request: RequestId,
-    pub(crate) kind: OpKind,
-    pub(crate) stage: Stage,
+    pub(crate) kind: ChunkOpKind,
+    pub(crate) stage: OpStage,
     /// The length that it makes durable, fixed when it starts.
     pub(crate) target: u64,
 }
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Live {
+pub(crate) struct ActiveChunk {
     /// Tells a chunk from one of the same id that was deleted.
     pub(crate) id: u64,
     pub(crate) placement: PlacementIndex,
@@ -166,7 +69,7 @@ pub(crate) struct Live {
     /// Of the partial block at the end of a chunk of this length, when it is not in memory.
     pub(crate) cut_sum: Option<(u64, u32)>,
     /// What is not on its way to the slot. Begins at a block, holds the partial block at the end.
-    pub(crate) buffer: Buffer,
+    pub(crate) buffer: ChunkBuffer,
     /// Below this everything is durable in the slot.
     pub(crate) slot_synced: u64,
     /// Below this everything is durable, in the slot or the journal.
@@ -176,7 +79,7 @@ pub(crate) struct Live {
     /// Slot writes under way: token to (start, end) in the chunk.
     pub(crate) writes: BTreeMap<u64, (u64, u64)>,
     pub(crate) writing_bytes: u64,
-    pub(crate) ops: VecDeque<Op>,
+    pub(crate) ops: VecDeque<ChunkOp>,
     /// A journal record speaks of it, durable or on its way.
     pub(crate) recorded: bool,
     /// The first record that holds bytes of it which are not durable in the slot.
@@ -186,15 +89,13 @@ pub(crate) struct Live {
     pub(crate) durable_tail: Bytes,
     /// Of the length that is on its way to being durable.
     pub(crate) next_tail: Bytes,
-    /// In the mover's present batch.
-    pub(crate) moving: bool,
     /// What it counts in the store's memory.
     pub(crate) accounted: u64,
     /// Reads that wait until what they read is written.
     pub(crate) waiting_reads: Vec<u64>,
 }
 
-impl Live {
+impl ActiveChunk {
     pub(crate) fn new(id: u64, placement: PlacementIndex, epoch: Epoch, class: SizeClass) -> Self {
         Self {
             id,
@@ -208,7 +109,7 @@ impl Live {
             received: 0,
             sums: Vec::new(),
             cut_sum: None,
-            buffer: Buffer::default(),
+            buffer: ChunkBuffer::default(),
             slot_synced: 0,
             durable: 0,
             sums_logged: 0,
@@ -219,7 +120,6 @@ impl Live {
             journal_from: None,
             durable_tail: Bytes::new(),
             next_tail: Bytes::new(),
-            moving: false,
             accounted: 0,
             waiting_reads: Vec::new(),
         }
@@ -314,27 +214,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_buffer_gives_back_what_it_took() {
-        let mut buffer = Buffer::default();
-        for part in ["abc", "", "defg", "h"] {
-            buffer.push(Bytes::from_static(part.as_bytes()));
-        }
-        assert_eq!(buffer.slice(2, 5).concat(), b"cde");
-        assert_eq!(buffer.take(4).concat(), b"abcd");
-        assert_eq!((buffer.start, buffer.end()), (4, 8));
-        assert_eq!(buffer.slice(4, 8).concat(), b"efgh");
-        buffer.truncate(6);
-        assert_eq!(buffer.slice(4, 6).concat(), b"ef");
-        buffer.truncate(2);
-        assert_eq!((buffer.start, buffer.end()), (2, 2));
-    }
-
-    #[test]
     fn checksums_do_not_depend_on_how_the_bytes_came() {
         let data: Vec<u8> = (0..20_000u32).map(|i| ((i * 31) >> 2) as u8).collect();
         let whole = drystone_proto::checksum::block_checksums(&data);
         for step in [1, 100, 4095, 4096, 4097, 9000] {
-            let mut live = Live::new(1, PlacementIndex(1), Epoch::FIRST, SizeClass::K64);
+            let mut live = ActiveChunk::new(1, PlacementIndex(1), Epoch::FIRST, SizeClass::K64);
             for part in data.chunks(step) {
                 let sums = drystone_proto::checksum::block_checksums(part);
                 live.push(Bytes::copy_from_slice(part), &sums);

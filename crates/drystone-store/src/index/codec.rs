@@ -2,14 +2,14 @@
 
 use drystone_types::SizeClass;
 
+use super::entry::{EntryState, IndexEntry};
 use crate::format::SlotRef;
-use crate::index::{Entry, State};
 use drystone_types::{ChunkId, Epoch, PlacementIndex};
 
 /// Takes numbers off the front; `None` when the bytes end.
-pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
+pub(crate) struct FieldReader<'a>(pub(crate) &'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> FieldReader<'a> {
     pub(crate) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (head, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
@@ -39,11 +39,11 @@ impl<'a> Reader<'a> {
     }
 
     /// An entry, [`ENTRY_BYTES`] long.
-    pub(crate) fn entry(&mut self) -> Option<(ChunkId, Entry)> {
+    pub(crate) fn entry(&mut self) -> Option<(ChunkId, IndexEntry)> {
         let chunk = ChunkId(self.u64()?);
         let placement = PlacementIndex(self.u64()?);
         let epoch = Epoch(self.u64()?);
-        let state = State::from_number(self.u8()?)?;
+        let state = EntryState::from_number(self.u8()?)?;
         let place = self.u8()?;
         let (file, index) = (self.u32()?, self.u32()?);
         let length = self.u64()?;
@@ -58,10 +58,10 @@ impl<'a> Reader<'a> {
             }),
         };
         let most = slot.map_or(0, |s| s.class.bytes());
-        let fits = length <= most && slot_len <= length && (slot.is_some() || state == State::Marker);
+        let fits = length <= most && slot_len <= length && (slot.is_some() || state == EntryState::Marker);
         fits.then_some((
             chunk,
-            Entry {
+            IndexEntry {
                 placement,
                 epoch,
                 state,
@@ -83,7 +83,7 @@ const NO_SLOT: u8 = 255;
 /// chunk u64  placement u64  epoch u64  state u8  class u8 (255: no slot)  file u32  index u32
 /// length u64  length in the slot u64  checksum u32
 /// ```
-pub(crate) fn put_entry(out: &mut Vec<u8>, chunk: ChunkId, entry: &Entry) {
+pub(crate) fn put_entry(out: &mut Vec<u8>, chunk: ChunkId, entry: &IndexEntry) {
     out.extend_from_slice(&chunk.0.to_le_bytes());
     out.extend_from_slice(&entry.placement.0.to_le_bytes());
     out.extend_from_slice(&entry.epoch.0.to_le_bytes());

@@ -1,0 +1,9 @@
+//! What is durable of each chunk.
+
+mod codec;
+mod entry;
+mod map;
+
+pub(crate) use codec::{ENTRY_BYTES, FieldReader, put_entry, put_sums};
+pub(crate) use entry::{EntryState, IndexEntry};
+pub(crate) use map::Index;

@@ -1,0 +1,133 @@
+//! Checkpoint files as they are found, and the files of a new store.
+
+use super::fault::{damaged, during};
+use crate::checkpoint::{self, CheckpointEncoder, CheckpointImage};
+use crate::config::StoreConfig;
+use crate::error::OpenError;
+use crate::format::{CHECKPOINT_FILES, JOURNAL_DIRECTORY, SLOT_DIRECTORY};
+use crate::input::RecoveryReport;
+use crate::space::Slots;
+use drystone_env::{BufferPool, Disk, DiskFile, IoOp, OpenOptions};
+use drystone_types::{ChunkId, DiskRef, SizeClass};
+use drystone_wal::Lsn;
+use std::io;
+use std::sync::Arc;
+
+/// A checkpoint file longer than this is damaged: 50 million chunks.
+const MOST_CHECKPOINT_BYTES: u64 = 4 << 30;
+
+/// The newest checkpoint that is whole, and which copy it is.
+pub(super) fn read_checkpoints(
+    disk: &Arc<dyn Disk>,
+    report: &mut RecoveryReport,
+) -> (Option<CheckpointImage>, usize) {
+    let mut best: (Option<CheckpointImage>, usize) = (None, 0);
+    for (copy, name) in CHECKPOINT_FILES.into_iter().enumerate() {
+        match read_checkpoint(disk, name) {
+            Ok(snapshot) if best.0.as_ref().is_none_or(|b| b.generation < snapshot.generation) => {
+                best = (Some(snapshot), copy);
+            }
+            Ok(_) => {}
+            Err(fault) => report.checkpoint_damage = Some(format!("{name}: {fault}")),
+        }
+    }
+    best
+}
+
+fn read_checkpoint(disk: &Arc<dyn Disk>, name: &str) -> Result<CheckpointImage, String> {
+    let words = |e: io::Error| e.to_string();
+    let file = disk.open(name, OpenOptions::default()).map_err(words)?;
+    let length = file.len().map_err(words)?;
+    if length > MOST_CHECKPOINT_BYTES {
+        return Err(format!("{length} bytes long"));
+    }
+    let mut bytes = vec![0; length as usize];
+    file.read_at(&mut bytes, 0).map_err(words)?;
+    checkpoint::decode(&bytes).map_err(str::to_owned)
+}
+
+/// Makes the checkpoints of a new store, if nothing says that there was one.
+pub(super) fn first_checkpoint(
+    disk: &Arc<dyn Disk>,
+    me: DiskRef,
+    damage: Option<String>,
+) -> Result<CheckpointImage, OpenError> {
+    for directory in [JOURNAL_DIRECTORY, SLOT_DIRECTORY] {
+        let files = match disk.list(directory) {
+            Ok(files) => files,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(during(format!("listing {directory}"))(error)),
+        };
+        if let Some(file) = files.first() {
+            let found = format!(
+                "none that is whole ({}), but {directory}/{file}",
+                damage.unwrap_or_default()
+            );
+            return Err(damaged("checkpoints", "one", found));
+        }
+    }
+    let bytes = CheckpointEncoder::new(0).finish(1, me, Lsn(1), ChunkId(0));
+    write_checkpoints(disk, &bytes)?;
+    checkpoint::decode(&bytes).map_err(|fault| damaged("checkpoint", "what was written", fault))
+}
+
+pub(super) fn checkpoint_files(disk: &Arc<dyn Disk>) -> Result<[Arc<dyn DiskFile>; 2], OpenError> {
+    let options = OpenOptions {
+        create: true,
+        ..OpenOptions::default()
+    };
+    let open = |name: &str| {
+        disk.open(name, options)
+            .map_err(during(format!("opening {name}")))
+    };
+    let files = [open(CHECKPOINT_FILES[0])?, open(CHECKPOINT_FILES[1])?];
+    disk.sync_dir("").map_err(during("syncing the data directory"))?;
+    Ok(files)
+}
+
+pub(super) fn write_checkpoints(disk: &Arc<dyn Disk>, bytes: &[u8]) -> Result<(), OpenError> {
+    for file in checkpoint_files(disk)? {
+        file.write_at(bytes, 0)
+            .and_then(|()| file.sync_data())
+            .map_err(during("writing a checkpoint"))?;
+    }
+    Ok(())
+}
+
+/// The spare slots of a new store, so that the first chunks need not wait.
+pub(super) fn first_slots(
+    disk: &Arc<dyn Disk>,
+    config: &StoreConfig,
+    pool: &BufferPool,
+) -> Result<(), OpenError> {
+    disk.create_dir(SLOT_DIRECTORY)
+        .and_then(|()| disk.sync_dir(""))
+        .map_err(during("making the slot directory"))?;
+    let mut slots = Slots::open(disk, config).map_err(during("opening slot files"))?;
+    for class in SizeClass::ALL {
+        if slots.any(class) {
+            continue;
+        }
+        let Some(count) = slots.plan_file(config, class, config.spare_slots(class)) else {
+            continue;
+        };
+        let (key, length, op) = slots.create(disk, config, class, count);
+        let IoOp::Create {
+            name,
+            options,
+            prewrite,
+            ..
+        } = op
+        else {
+            continue;
+        };
+        match drystone_env::io::create(&**disk, &name, length, options, prewrite, pool) {
+            Ok(file) => slots.add(key, file).map_err(during(name))?,
+            // A small disk begins with less.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+            Err(error) => return Err(during(format!("making {name}"))(error)),
+        }
+        slots.created(disk, class, length);
+    }
+    Ok(())
+}

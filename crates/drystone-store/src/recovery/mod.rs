@@ -1,0 +1,9 @@
+//! Opening a store.
+
+mod adopt;
+mod fault;
+mod files;
+mod open;
+mod replay;
+
+pub(crate) use open::{Recovered, open};

@@ -1,0 +1,160 @@
+//! What the journal says on top of the checkpoint.
+
+use crate::checkpoint::CheckpointImage;
+use crate::format::BLOCK;
+use crate::index::{EntryState, IndexEntry};
+use crate::journal::JournalRecord;
+use bytes::Bytes;
+use drystone_types::ChunkId;
+use drystone_wal::Lsn;
+use std::collections::BTreeMap;
+
+/// What replay knows of a chunk that is not (wholly) in its slot.
+#[derive(Default)]
+pub(super) struct ReplayedPart {
+    pub(super) sums: Vec<u32>,
+    /// Begins at `start`, without gaps.
+    pub(super) data: Vec<Bytes>,
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) from: Option<Lsn>,
+}
+
+impl ReplayedPart {
+    /// Takes bytes at `offset`; what is here already stays.
+    fn add(&mut self, offset: u64, data: &Bytes, slot_len: u64, lsn: Option<Lsn>) {
+        let end = offset + data.len() as u64;
+        if self.data.is_empty() {
+            // Earlier bytes than those in the slot are not needed; whole blocks are kept.
+            let start = offset.max((slot_len / BLOCK * BLOCK).min(end));
+            (self.start, self.end) = (start, start);
+        }
+        if offset <= self.end && end > self.end {
+            // A pooled buffer of a whole batch must not live as long as the chunk is open.
+            self.data
+                .push(Bytes::copy_from_slice(&data[(self.end - offset) as usize..]));
+            self.end = end;
+            self.from = self.from.or(lsn);
+        }
+    }
+}
+
+pub(super) struct JournalReplay {
+    pub(super) entries: BTreeMap<ChunkId, IndexEntry>,
+    pub(super) parts: BTreeMap<ChunkId, ReplayedPart>,
+    pub(super) floor: ChunkId,
+    from: Lsn,
+    pub(super) records: u64,
+}
+
+impl JournalReplay {
+    pub(super) fn new(snapshot: CheckpointImage) -> Self {
+        let mut parts = BTreeMap::new();
+        for (chunk, open) in snapshot.open {
+            let slot_len = snapshot.entries.get(&chunk).map_or(0, |e| e.slot_len);
+            let mut part = ReplayedPart {
+                sums: open.sums,
+                start: slot_len,
+                end: slot_len,
+                ..ReplayedPart::default()
+            };
+            if !open.data.is_empty() {
+                part.add(slot_len, &open.data, slot_len, None);
+            }
+            parts.insert(chunk, part);
+        }
+        Self {
+            entries: snapshot.entries,
+            parts,
+            floor: snapshot.floor,
+            from: snapshot.replay_from,
+            records: 0,
+        }
+    }
+
+    pub(super) fn visit(&mut self, lsn: Lsn, bytes: &Bytes) -> Result<(), String> {
+        if lsn < self.from {
+            return Ok(());
+        }
+        self.records += 1;
+        match JournalRecord::decode(bytes).ok_or("it is no journal record")? {
+            JournalRecord::Floor { floor } => self.floor = self.floor.max(floor),
+            JournalRecord::Delete { chunk, placement } => {
+                if self.entries.get(&chunk).is_some_and(|e| e.placement <= placement) {
+                    self.entries.remove(&chunk);
+                    self.parts.remove(&chunk);
+                }
+            }
+            JournalRecord::Replica {
+                chunk,
+                entry,
+                first,
+                sums,
+                offset,
+                data,
+            } => {
+                self.replica(lsn, chunk, entry, first, &sums, offset, &data)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn replica(
+        &mut self,
+        lsn: Lsn,
+        chunk: ChunkId,
+        mut entry: IndexEntry,
+        first: u32,
+        sums: &[u32],
+        offset: u64,
+        data: &[Bytes],
+    ) -> Result<(), String> {
+        match self.entries.get(&chunk) {
+            // A record from before what the checkpoint knows: the chunk was deleted and placed again.
+            Some(old) if old.placement > entry.placement => return Ok(()),
+            Some(old) if old.placement == entry.placement => {
+                entry.slot_len = entry.slot_len.max(old.slot_len.min(entry.length));
+                entry.epoch = entry.epoch.max(old.epoch);
+                // The checkpoint may be newer than this record; no record takes a seal back.
+                if old.state == EntryState::Sealed && entry.state != EntryState::Sealed {
+                    let kept = IndexEntry {
+                        epoch: entry.epoch,
+                        ..*old
+                    };
+                    self.harvest(lsn, chunk, offset, data, kept.slot_len);
+                    self.entries.insert(chunk, kept);
+                    return Ok(());
+                }
+            }
+            _ => {
+                self.parts.remove(&chunk);
+            }
+        }
+        let part = self.parts.entry(chunk).or_default();
+        // Checksums before these can be missing only if the checkpoint knew that the chunk was deleted, which the
+        // journal is about to say; otherwise `adopt` finds too few.
+        if first as usize <= part.sums.len() {
+            for (i, sum) in sums.iter().enumerate() {
+                match part.sums.get_mut(first as usize + i) {
+                    Some(place) => *place = *sum,
+                    None => part.sums.push(*sum),
+                }
+            }
+        }
+        self.harvest(lsn, chunk, offset, data, entry.slot_len);
+        self.entries.insert(chunk, entry);
+        Ok(())
+    }
+
+    fn harvest(&mut self, lsn: Lsn, chunk: ChunkId, offset: u64, data: &[Bytes], slot_len: u64) {
+        let part = self.parts.entry(chunk).or_default();
+        for piece in data {
+            // Everything until here is in the slot: what was gathered before it is not needed.
+            if offset > part.end && offset <= slot_len {
+                part.data.clear();
+            }
+            part.add(offset, piece, slot_len, Some(lsn));
+        }
+    }
+}

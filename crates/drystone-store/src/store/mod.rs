@@ -1,0 +1,388 @@
+//! The store and its entrance: it owns the parts, and carries what one of them has to say to another.
+
+mod completions;
+
+use crate::active::ActiveChunks;
+use crate::checkpoint::Checkpoint;
+use crate::config::StoreConfig;
+use crate::error::OpenError;
+use crate::index::Index;
+use crate::input::{Input, Output, RecoveryReport, Reply, Status};
+use crate::journal::Journal;
+use crate::query;
+use crate::read::{ChunkReader, CutBlock, Reads};
+use crate::recovery::{self, Recovered};
+use crate::space::ChunkSpace;
+use crate::sums::SumCache;
+use crate::work::{DiskWork, Health, Replies};
+use crate::write::{Appended, Driven, Moved, Mover, Writer};
+use drystone_env::{BufferPool, Disk, Monotonic};
+use drystone_types::{ChunkId, DiskRef, SizeClass};
+use std::sync::Arc;
+
+/// One disk in service. See the crate's page for what it promises.
+pub struct Store {
+    config: StoreConfig,
+    me: DiskRef,
+    pool: BufferPool,
+    now: Monotonic,
+    journal: Journal,
+    index: Index,
+    active: ActiveChunks,
+    space: ChunkSpace,
+    reads: Reads,
+    sums: SumCache,
+    mover: Mover,
+    checkpoint: Checkpoint,
+    work: DiskWork,
+    replies: Replies,
+    health: Health,
+    /// The time that was asked for last.
+    wake: Option<Monotonic>,
+}
+
+impl Store {
+    /// Opens the store in the disk's directory, blocking, or makes an empty one if there is none. Everything that
+    /// was ever reported durable is there, or this fails.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        config: StoreConfig,
+        me: DiskRef,
+        pool: BufferPool,
+    ) -> Result<(Store, RecoveryReport), OpenError> {
+        let Recovered {
+            journal,
+            index,
+            active,
+            space,
+            mover,
+            checkpoint,
+            report,
+        } = recovery::open(&disk, &config, me, &pool)?;
+        let store = Store {
+            sums: SumCache::new(config.checksum_cache_bytes),
+            config,
+            me,
+            pool,
+            now: Monotonic(0),
+            journal,
+            index,
+            active,
+            space,
+            reads: Reads::default(),
+            mover,
+            checkpoint,
+            work: DiskWork::new(),
+            replies: Replies::default(),
+            health: Health::default(),
+            wake: None,
+        };
+        Ok((store, report))
+    }
+
+    /// Takes one input. Outputs are in the order in which they were decided.
+    pub fn on(&mut self, now: Monotonic, input: Input, out: &mut Vec<Output>) {
+        self.now = self.now.max(now);
+        let was_failed = self.health.failed.is_some();
+        match input {
+            Input::Io(completion) => self.on_io(completion),
+            Input::Tick => {
+                self.wake = None;
+                if self.health.failed.is_none() {
+                    self.journal.tick(now, &mut self.work.requests);
+                    self.space.refresh();
+                }
+            }
+            other => self.on_request(other),
+        }
+        if self.health.failed.is_none() {
+            self.make_slots();
+            self.run_mover();
+            self.run_checkpoint();
+            self.journal.flush(self.now, &mut self.work.requests);
+        }
+        if self.health.failed.is_some() && !was_failed {
+            // Only here are all chunks in their places again.
+            self.retry_waiting_reads();
+        }
+        out.extend(self.work.requests.drain(..).map(Output::Io));
+        let replies = self.replies.take();
+        out.extend(replies.map(|(request, result)| Output::Reply { request, result }));
+        self.ask_for_wake(out);
+    }
+
+    fn ask_for_wake(&mut self, out: &mut Vec<Output>) {
+        if self.health.failed.is_some() {
+            return;
+        }
+        let due = [self.journal.next_wakeup(), self.mover.next_wakeup()]
+            .into_iter()
+            .flatten()
+            .min();
+        if let Some(due) = due
+            && self.wake.is_none_or(|wake| due < wake)
+        {
+            self.wake = Some(due);
+            out.push(Output::Wake(due));
+        }
+    }
+
+    fn on_request(&mut self, input: Input) {
+        match input {
+            Input::Append { request, frame } => match self.writer().on_append(request, frame) {
+                Appended::Done => {}
+                Appended::Drive(chunk) => self.drive(chunk),
+                Appended::Compare(compare) => self.reader().begin_compare(compare),
+            },
+            Input::Finish {
+                request,
+                chunk,
+                epoch,
+                placement,
+                length,
+            } => {
+                let goes_on = self.writer().on_finish(request, chunk, epoch, placement, length);
+                self.drive_if(goes_on, chunk);
+            }
+            Input::Fence {
+                request,
+                chunk,
+                epoch,
+            } => {
+                let goes_on = self.writer().on_fence(request, chunk, epoch);
+                self.drive_if(goes_on, chunk);
+            }
+            Input::Seal {
+                request,
+                chunk,
+                epoch,
+                length,
+                checksum,
+            } => {
+                let goes_on = self.writer().on_seal(request, chunk, epoch, length, checksum);
+                self.drive_if(goes_on, chunk);
+            }
+            Input::Status { request, chunk } => {
+                let status = query::replica(&self.index, &self.active, chunk);
+                self.replies.send(request, Ok(Reply::Status(status)));
+            }
+            Input::Read {
+                request,
+                chunk,
+                placement,
+                offset,
+                length,
+            } => self.reader().on_read(request, chunk, placement, offset, length),
+            Input::Delete {
+                request,
+                chunk,
+                placement,
+                incarnation,
+            } => {
+                let deleted = self.writer().on_delete(request, chunk, placement, incarnation);
+                if let Some((request, slot)) = deleted.unrecorded {
+                    if let Some(slot) = slot {
+                        self.space.release(slot);
+                        self.hand_out_slots(slot.class);
+                    }
+                    self.replies.send(request, Ok(Reply::Deleted));
+                }
+                self.look_again(deleted.waiting_reads);
+            }
+            Input::List {
+                request,
+                after,
+                limit,
+            } => {
+                let page = query::list(&self.index, &self.active, after, limit);
+                self.replies.send(request, Ok(page));
+            }
+            Input::RaiseFloor { request, floor } => self.writer().on_raise_floor(request, floor),
+            Input::Io(_) | Input::Tick => unreachable!("handled by the caller"),
+        }
+    }
+
+    /// The parts that changing chunks needs.
+    fn writer(&mut self) -> Writer<'_> {
+        Writer {
+            config: &self.config,
+            me: self.me,
+            pool: &self.pool,
+            now: self.now,
+            index: &mut self.index,
+            active: &mut self.active,
+            space: &mut self.space,
+            journal: &mut self.journal,
+            mover: &mut self.mover,
+            sums: &mut self.sums,
+            work: &mut self.work,
+            replies: &mut self.replies,
+            health: &mut self.health,
+        }
+    }
+
+    /// The parts that reading needs.
+    fn reader(&mut self) -> ChunkReader<'_> {
+        ChunkReader {
+            me: self.me,
+            pool: &self.pool,
+            index: &self.index,
+            active: &mut self.active,
+            space: &mut self.space,
+            reads: &mut self.reads,
+            sums: &mut self.sums,
+            work: &mut self.work,
+            replies: &mut self.replies,
+            health: &mut self.health,
+        }
+    }
+
+    /// Does what can be done for the chunk's operations, and what follows from it.
+    fn drive(&mut self, chunk: ChunkId) {
+        loop {
+            match self.writer().drive(chunk) {
+                Driven::Waits => return,
+                Driven::Verify(request) => self.reader().begin_verify(request, chunk),
+                Driven::Cut(length) => {
+                    let cut = self.reader().begin_cut(chunk, length);
+                    return self.on_cut(cut);
+                }
+                Driven::Gone(reads) => return self.look_again(reads),
+            }
+        }
+    }
+
+    fn drive_if(&mut self, goes_on: bool, chunk: ChunkId) {
+        if goes_on {
+            self.drive(chunk);
+        }
+    }
+
+    /// The block that a seal cuts was read, if this is one.
+    fn on_cut(&mut self, cut: Option<CutBlock>) {
+        if let Some(cut) = cut {
+            let chunk = cut.chunk;
+            self.writer().on_cut(cut);
+            self.drive(chunk);
+        }
+    }
+
+    /// Reads that waited for a change of their chunk look where its bytes are now.
+    fn look_again(&mut self, reads: Vec<u64>) {
+        for id in reads {
+            let cut = self.reader().begin_read(id);
+            self.on_cut(cut);
+        }
+    }
+
+    /// The disk has failed: those who wait for what will never be written learn it now.
+    fn retry_waiting_reads(&mut self) {
+        let mut waiting = Vec::new();
+        for live in self.active.values_mut() {
+            waiting.append(&mut live.waiting_reads);
+        }
+        self.look_again(waiting);
+    }
+
+    fn run_mover(&mut self) {
+        for moved in self.writer().run_mover() {
+            match self.writer().finish_moved(&moved) {
+                Moved::Nothing => {}
+                Moved::Drive(chunk) => self.drive(chunk),
+                Moved::Gone(reads) => self.look_again(reads),
+            }
+        }
+    }
+
+    fn run_checkpoint(&mut self) {
+        self.checkpoint
+            .begin_if_due(&self.journal, self.config.checkpoint_bytes);
+        let urged = self
+            .checkpoint
+            .run(self.me, &self.index, &self.active, &mut self.work);
+        if let Some(urged) = urged {
+            self.mover.urge(urged);
+        }
+    }
+
+    /// Asks for slots ahead of need, and hands out those that there are.
+    fn make_slots(&mut self) {
+        for class in SizeClass::ALL {
+            let busy = self.active.count(class);
+            self.space.make_files(&self.config, class, busy, &mut self.work);
+            if self.space.first_waiting(class).is_some() {
+                self.hand_out_slots(class);
+                if !self.space.is_creating(class) {
+                    self.writer().refuse_waiting(class);
+                }
+            }
+        }
+    }
+
+    fn hand_out_slots(&mut self, class: SizeClass) {
+        while let Some((chunk, id)) = self.space.first_waiting(class) {
+            let found = self.active.get_mut(chunk);
+            let waits = found.filter(|live| live.id == id && live.slot.is_none());
+            let drive = waits.is_some();
+            if let Some(live) = waits {
+                let Some(slot) = self.space.take(class) else {
+                    return;
+                };
+                live.slot = Some(slot);
+            }
+            self.space.pop_waiting(class);
+            self.drive_if(drive, chunk);
+        }
+    }
+
+    /// Begins a checkpoint now, for tests and an orderly end.
+    pub fn begin_checkpoint(&mut self) {
+        if self.health.failed.is_none() {
+            self.checkpoint.begin(&self.journal);
+        }
+    }
+
+    /// The chunk ids for which a checkpoint would have to wait; for tests.
+    #[doc(hidden)]
+    pub fn unmoved(&self) -> Vec<ChunkId> {
+        let unmoved = self.active.iter().filter(|(_, live)| live.journal_from.is_some());
+        unmoved.map(|(chunk, _)| *chunk).collect()
+    }
+
+    /// The disk at a glance.
+    pub fn status(&self) -> Status {
+        let room = self.space.room(&self.config);
+        let (file_bytes, free_bytes) = self.space.bytes();
+        let (chunks, open_chunks) = self.index.counts();
+        Status {
+            capacity_bytes: file_bytes + room,
+            free_bytes: free_bytes + room,
+            used_bytes: self.index.used_bytes(),
+            chunks,
+            open_chunks,
+            queue: self.work.count() as u32,
+            memory_bytes: self.active.memory_bytes(),
+            io_errors: self.health.io_errors,
+            checksum_errors: self.health.checksum_errors,
+            read_only: self.health.failed.clone(),
+        }
+    }
+
+    /// [`Status::memory_bytes`] alone, at no cost: for back-pressure after every step.
+    pub fn memory_bytes(&self) -> u64 {
+        self.active.memory_bytes()
+    }
+
+    /// The highest grant floor that is durable here.
+    pub fn floor(&self) -> ChunkId {
+        self.index.floor()
+    }
+
+    /// True if nothing is under way, waiting or due: what a test waits for.
+    pub fn is_idle(&self) -> bool {
+        self.work.count() == 0 && self.journal.is_idle() && self.mover.is_idle() && self.space.is_idle()
+    }
+}

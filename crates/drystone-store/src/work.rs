@@ -1,0 +1,102 @@
+//! What a step of the store gives out, and how the disk is: disk work, answers, failures.
+
+use crate::error::StoreError;
+use crate::format::SlotRef;
+use crate::input::{Reply, RequestId};
+use drystone_env::{IoOp, IoRequest, IoToken};
+use drystone_types::{ChunkId, SizeClass};
+use std::collections::BTreeMap;
+
+/// Names a slot file.
+pub(crate) type FileKey = (SizeClass, u32);
+
+/// What a piece of disk work is for.
+pub(crate) enum DiskTask {
+    SlotWrite {
+        chunk: ChunkId,
+        live: u64,
+        slot: SlotRef,
+        bytes: u64,
+    },
+    FileSync {
+        file: FileKey,
+    },
+    ReadData {
+        job: u64,
+        slot: SlotRef,
+    },
+    ReadHead {
+        job: u64,
+        slot: SlotRef,
+    },
+    Create {
+        file: FileKey,
+        length: u64,
+    },
+    Checkpoint,
+}
+
+/// Disk work under way and disk work to hand out; the journal's own is not counted here.
+pub(crate) struct DiskWork {
+    next_token: u64,
+    under_way: BTreeMap<u64, DiskTask>,
+    /// To be handed out at the end of this step, in this order.
+    pub(crate) requests: Vec<IoRequest>,
+}
+
+impl DiskWork {
+    pub(crate) fn new() -> Self {
+        Self {
+            next_token: 1,
+            under_way: BTreeMap::new(),
+            requests: Vec::new(),
+        }
+    }
+
+    /// Asks for disk work; the token comes back with its completion.
+    pub(crate) fn request(&mut self, op: IoOp, task: DiskTask) -> u64 {
+        let token = self.next_token;
+        self.next_token += 1;
+        self.under_way.insert(token, task);
+        self.requests.push(IoRequest {
+            token: IoToken(token),
+            op,
+        });
+        token
+    }
+
+    /// What the completed work was for; `None` if nothing of this token was asked for.
+    pub(crate) fn complete(&mut self, token: u64) -> Option<DiskTask> {
+        self.under_way.remove(&token)
+    }
+
+    /// Pieces of work that have not come back.
+    pub(crate) fn count(&self) -> usize {
+        self.under_way.len()
+    }
+}
+
+/// Answers to hand out at the end of this step.
+#[derive(Default)]
+pub(crate) struct Replies {
+    waiting: Vec<(RequestId, Result<Reply, StoreError>)>,
+}
+
+impl Replies {
+    pub(crate) fn send(&mut self, request: RequestId, result: Result<Reply, StoreError>) {
+        self.waiting.push((request, result));
+    }
+
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = (RequestId, Result<Reply, StoreError>)> + '_ {
+        self.waiting.drain(..)
+    }
+}
+
+/// What has gone wrong since the store was opened.
+#[derive(Default)]
+pub(crate) struct Health {
+    /// Why nothing is written any more.
+    pub(crate) failed: Option<String>,
+    pub(crate) io_errors: u64,
+    pub(crate) checksum_errors: u64,
+}

@@ -1,0 +1,270 @@
+//! Finish, seal, fence, delete and the grant floor.
+
+use super::writer::{Writer, conflict};
+use crate::active::ChunkOpKind;
+use crate::error::StoreError;
+use crate::format::SlotRef;
+use crate::index::EntryState;
+use crate::input::{Reply, RequestId};
+use crate::journal::{AfterRecord, JournalRecord};
+use crate::query;
+use crate::replica::{Replica, ReplicaState};
+use drystone_types::{ChunkId, Epoch, Incarnation, PlacementIndex};
+
+/// What is still to be done for a delete.
+#[derive(Default)]
+pub(crate) struct Deleted {
+    /// Nothing of the chunk was ever recorded: it is gone, and this is to be answered when its slot was given back.
+    pub(crate) unrecorded: Option<(RequestId, Option<SlotRef>)>,
+    /// Reads that waited for the chunk: they find that it is going.
+    pub(crate) waiting_reads: Vec<u64>,
+}
+
+impl Writer<'_> {
+    fn replica(&self, chunk: ChunkId) -> Replica {
+        query::replica(self.index, self.active, chunk)
+    }
+
+    pub(crate) fn on_raise_floor(&mut self, request: RequestId, floor: ChunkId) {
+        if floor <= self.index.floor() {
+            self.reply(request, Ok(Reply::Floor(self.index.floor())));
+        } else if !self.refuse_if_failed(request) {
+            self.journal.log(
+                &JournalRecord::Floor { floor },
+                AfterRecord::Floor { request, floor },
+            );
+        }
+    }
+
+    pub(crate) fn on_finish(
+        &mut self,
+        request: RequestId,
+        chunk: ChunkId,
+        epoch: Epoch,
+        placement: PlacementIndex,
+        length: u64,
+    ) -> bool {
+        let seen = self.replica(chunk);
+        if seen.state == ReplicaState::Absent && seen.epoch <= epoch {
+            self.reply(request, Err(StoreError::NotFound { chunk }));
+            return false;
+        }
+        let sealed = self.index.get(chunk).and_then(|e| e.sealed());
+        if sealed.is_none() && (seen.epoch != epoch || self.active.get(chunk).is_some_and(|l| l.fenced)) {
+            self.reply(
+                request,
+                Err(StoreError::Fenced {
+                    chunk,
+                    offered: epoch,
+                    current: seen.epoch,
+                }),
+            );
+            return false;
+        }
+        if seen.placement != placement {
+            let held = seen.placement;
+            self.reply(
+                request,
+                Err(StoreError::Placement {
+                    chunk,
+                    offered: placement,
+                    held,
+                }),
+            );
+            return false;
+        }
+        self.seal_at(
+            request,
+            chunk,
+            ChunkOpKind::Seal {
+                length,
+                expect: None,
+                epoch,
+                as_append: false,
+            },
+        )
+    }
+
+    pub(crate) fn on_seal(
+        &mut self,
+        request: RequestId,
+        chunk: ChunkId,
+        epoch: Epoch,
+        length: u64,
+        checksum: u32,
+    ) -> bool {
+        let seen = self.replica(chunk);
+        if seen.state == ReplicaState::Absent {
+            self.reply(request, Err(StoreError::NotFound { chunk }));
+            return false;
+        }
+        if epoch < seen.epoch {
+            self.reply(
+                request,
+                Err(StoreError::Fenced {
+                    chunk,
+                    offered: epoch,
+                    current: seen.epoch,
+                }),
+            );
+            return false;
+        }
+        if seen.state == ReplicaState::Open {
+            let reason = "a seal follows a fence";
+            self.reply(request, Err(StoreError::Invalid { chunk, reason }));
+            return false;
+        }
+        self.seal_at(
+            request,
+            chunk,
+            ChunkOpKind::Seal {
+                length,
+                expect: Some(checksum),
+                epoch,
+                as_append: false,
+            },
+        )
+    }
+
+    fn seal_at(&mut self, request: RequestId, chunk: ChunkId, kind: ChunkOpKind) -> bool {
+        let ChunkOpKind::Seal { length, expect, .. } = kind else {
+            return false;
+        };
+        if let Some(sealed) = self.index.get(chunk).and_then(|e| e.sealed()) {
+            let same = sealed.length == length && expect.is_none_or(|sum| sum == sealed.checksum);
+            let result = if same {
+                Ok(Reply::Sealed(sealed))
+            } else {
+                Err(conflict(chunk, sealed.length, Some(sealed)))
+            };
+            self.reply(request, result);
+            return false;
+        }
+        if self.refuse_if_failed(request) {
+            return false;
+        }
+        let Some(mut live) = self.active.take(chunk) else {
+            self.reply(request, Err(StoreError::NotFound { chunk }));
+            return false;
+        };
+        self.push_op(&mut live, request, kind);
+        self.active.put_back(chunk, live);
+        true
+    }
+
+    pub(crate) fn on_fence(&mut self, request: RequestId, chunk: ChunkId, epoch: Epoch) -> bool {
+        if self.refuse_if_failed(request) {
+            return false;
+        }
+        if epoch <= Epoch::FIRST {
+            let reason = "a fence raises the epoch";
+            self.reply(request, Err(StoreError::Invalid { chunk, reason }));
+            return false;
+        }
+        if self.index.is_deleting(chunk) {
+            self.reply(request, Err(StoreError::Busy));
+            return false;
+        }
+        let entry = self.index.get(chunk).copied();
+        let waits = self
+            .active
+            .get(chunk)
+            .into_iter()
+            .flat_map(|l| &l.ops)
+            .filter_map(|op| match op.kind {
+                ChunkOpKind::Fence { epoch } => Some(epoch),
+                _ => None,
+            });
+        let current = waits
+            .chain(self.active.get(chunk).map(|l| l.epoch))
+            .chain(entry.map(|e| e.epoch))
+            .max();
+        if let Some(current) = current.filter(|current| *current > epoch) {
+            self.reply(
+                request,
+                Err(StoreError::Fenced {
+                    chunk,
+                    offered: epoch,
+                    current,
+                }),
+            );
+            return false;
+        }
+        if entry.is_some_and(|e| e.state == EntryState::Sealed) {
+            self.fence_sealed(request, chunk, epoch);
+            return false;
+        }
+        let Some(mut live) = self.active.take(chunk) else {
+            self.leave_marker(request, chunk, epoch);
+            return false;
+        };
+        self.push_op(&mut live, request, ChunkOpKind::Fence { epoch });
+        self.active.put_back(chunk, live);
+        true
+    }
+
+    pub(crate) fn on_delete(
+        &mut self,
+        request: RequestId,
+        chunk: ChunkId,
+        placement: PlacementIndex,
+        incarnation: Incarnation,
+    ) -> Deleted {
+        if self.refuse_if_failed(request) {
+            return Deleted::default();
+        }
+        if incarnation != self.me.incarnation {
+            let held = self.me.incarnation;
+            self.reply(
+                request,
+                Err(StoreError::OtherIncarnation {
+                    offered: incarnation,
+                    held,
+                }),
+            );
+            return Deleted::default();
+        }
+        let entry = self.index.get(chunk).copied();
+        let held = entry
+            .map(|e| e.placement)
+            .into_iter()
+            .chain(self.active.get(chunk).map(|l| l.placement))
+            .max();
+        if let Some(held) = held.filter(|held| *held > placement) {
+            self.reply(
+                request,
+                Err(StoreError::Placement {
+                    chunk,
+                    offered: placement,
+                    held,
+                }),
+            );
+            return Deleted::default();
+        }
+        let live = self.active.take(chunk);
+        let mut slot = entry.and_then(|e| e.slot);
+        let again = self.index.is_deleting(chunk);
+        let mut recorded = entry.is_some() || again;
+        let mut deleted = Deleted::default();
+        if let Some(mut live) = live {
+            self.active.forget(&live);
+            slot = slot.or(live.slot);
+            recorded |= live.recorded;
+            for op in live.ops.drain(..) {
+                self.reply(op.request, Err(StoreError::NotFound { chunk }));
+            }
+            deleted.waiting_reads = live.waiting_reads;
+        }
+        if recorded {
+            self.index.begin_delete(chunk);
+            // The first order gives the slot back.
+            let slot = slot.filter(|_| !again);
+            let record = JournalRecord::Delete { chunk, placement };
+            self.journal
+                .log(&record, AfterRecord::Delete { request, chunk, slot });
+        } else {
+            deleted.unrecorded = Some((request, slot));
+        }
+        deleted
+    }
+}

@@ -1,0 +1,14 @@
+//! What changes a chunk: appends, seals, fences, deletes, and the moving of bytes from the journal to slots.
+
+mod append;
+mod control;
+mod mover;
+mod moving;
+mod step;
+mod writer;
+
+pub(crate) use append::Appended;
+pub(crate) use mover::Mover;
+pub(crate) use moving::Moved;
+pub(crate) use step::Driven;
+pub(crate) use writer::Writer;

@@ -1,0 +1,471 @@
+//! How bytes become durable: each chunk's operations, one after another.
+//!
+//! *Journal path*: what is not durable yet is little and still in memory: it goes into the record; one sync. *Slot
+//! path*: whole blocks are in the slot or on their way; when they are written the slot file is synced, and then the
+//! record says how long the chunk is, with the checksums that it does not know yet and the partial block.
+
+use super::writer::{Writer, conflict, seal_reply};
+use crate::active::{ActiveChunk, ChunkOp, ChunkOpKind, OpStage, whole_blocks};
+use crate::error::StoreError;
+use crate::format::BLOCK;
+use crate::index::{EntryState, IndexEntry};
+use crate::input::{Reply, RequestId};
+use crate::journal::{AfterRecord, JournalRecord};
+use crate::read::CutBlock;
+use bytes::Bytes;
+use drystone_env::planted::{Bug, planted};
+use drystone_proto::checksum;
+use drystone_types::{ChunkId, Epoch};
+use drystone_wal::Lsn;
+
+/// How far a chunk's operations got.
+pub(crate) enum Driven {
+    /// Something must happen first.
+    Waits,
+    /// A fence is durable: verify what is here for its answer, and go on.
+    Verify(RequestId),
+    /// Read the block that this length cuts.
+    Cut(u64),
+    /// The chunk is not active any more: look again at the reads that waited for it.
+    Gone(Vec<u64>),
+}
+
+/// What became of one step.
+enum OpStep {
+    /// Look again.
+    Again,
+    /// Something must happen first.
+    Wait,
+    /// A fence is durable: verify what is here for its answer.
+    Verify(RequestId),
+    /// Read the block that this length cuts.
+    Cut(u64),
+    /// The chunk is not in memory any more.
+    Gone,
+}
+
+impl Writer<'_> {
+    /// Does what can be done for the chunk's operations.
+    pub(crate) fn drive(&mut self, chunk: ChunkId) -> Driven {
+        let Some(mut live) = self.active.take(chunk) else {
+            return Driven::Waits;
+        };
+        let driven = loop {
+            let step = if self.health.failed.is_some() {
+                OpStep::Wait
+            } else {
+                self.step(chunk, &mut live)
+            };
+            match step {
+                OpStep::Again => {}
+                OpStep::Wait => break Driven::Waits,
+                OpStep::Verify(request) => break Driven::Verify(request),
+                OpStep::Cut(length) => break Driven::Cut(length),
+                OpStep::Gone => {
+                    self.active.forget(&live);
+                    return Driven::Gone(live.waiting_reads);
+                }
+            }
+        };
+        self.active.put_back(chunk, live);
+        driven
+    }
+
+    fn step(&mut self, chunk: ChunkId, live: &mut ActiveChunk) -> OpStep {
+        if live.slot.is_none() {
+            return OpStep::Wait;
+        }
+        let Some(op) = live.ops.front().copied() else {
+            // Frames came before there was a slot.
+            if !live.stopped && live.buffer.len() > self.config.small_bytes {
+                self.issue(chunk, live, live.received / BLOCK * BLOCK);
+            }
+            return OpStep::Wait;
+        };
+        if op.stage == OpStage::Start
+            && let Some(refusal) = self.late(chunk, live, op)
+        {
+            return refusal;
+        }
+        match (op.kind, op.stage) {
+            (ChunkOpKind::Sync { end }, OpStage::Start) if end <= live.durable => {
+                live.ops.pop_front();
+                let reply = Reply::Appended {
+                    received: live.received,
+                    durable: live.durable,
+                    sealed: None,
+                };
+                self.reply(op.request, Ok(reply));
+                OpStep::Again
+            }
+            (ChunkOpKind::Sync { .. }, OpStage::Start) => self.start_sync(chunk, live),
+            (ChunkOpKind::Seal { .. }, OpStage::Start) => self.start_seal(chunk, live, op),
+            (ChunkOpKind::Fence { epoch }, OpStage::Start) => {
+                let entry = IndexEntry {
+                    epoch,
+                    ..self.entry(live, EntryState::Fenced, live.durable)
+                };
+                live.epoch = epoch;
+                self.log_replica(chunk, live, entry, 0, Vec::new());
+                set_stage(live, OpStage::Journal);
+                OpStep::Wait
+            }
+            (_, OpStage::Cut | OpStage::Journal) => OpStep::Wait,
+            (_, OpStage::Writes) => {
+                if live.is_writing_below(op.target.max(1)) {
+                    return OpStep::Wait;
+                }
+                let Some(slot) = live.slot else {
+                    return OpStep::Wait;
+                };
+                if planted(Bug::SlotBeforeSync) {
+                    self.slot_is_synced(chunk, live, op.kind, op.target);
+                    return OpStep::Wait;
+                }
+                let number = self.space.sync(slot, Some(chunk), self.work);
+                set_stage(live, OpStage::Syncing(number));
+                OpStep::Wait
+            }
+            (kind, OpStage::Syncing(number)) => {
+                let Some(slot) = live.slot else {
+                    return OpStep::Wait;
+                };
+                if !self.space.is_synced(slot, number) {
+                    self.space.wait_for_sync(slot, chunk);
+                    return OpStep::Wait;
+                }
+                self.slot_is_synced(chunk, live, kind, op.target);
+                OpStep::Wait
+            }
+            (_, OpStage::Durable) => self.finish_op(chunk, live, op),
+        }
+    }
+
+    /// What became of the chunk since the operation was asked for may have answered it.
+    fn late(&mut self, chunk: ChunkId, live: &mut ActiveChunk, op: ChunkOp) -> Option<OpStep> {
+        if let Some(sealed) = live.sealed {
+            self.answer_sealed(chunk, live, sealed);
+            live.sealed = self.index.get(chunk).and_then(|e| e.sealed()).or(live.sealed);
+            live.epoch = live.sealed.map_or(live.epoch, |s| s.epoch);
+            return Some(OpStep::Again);
+        }
+        let offered = match op.kind {
+            ChunkOpKind::Sync { end } if end <= live.durable => return None,
+            ChunkOpKind::Sync { .. } => Epoch::FIRST,
+            ChunkOpKind::Seal { epoch, .. } | ChunkOpKind::Fence { epoch } => epoch,
+        };
+        if !live.fenced || offered >= live.epoch {
+            return None;
+        }
+        live.ops.pop_front();
+        self.reply(
+            op.request,
+            Err(StoreError::Fenced {
+                chunk,
+                offered,
+                current: live.epoch,
+            }),
+        );
+        Some(OpStep::Again)
+    }
+
+    fn entry(&self, live: &ActiveChunk, state: EntryState, length: u64) -> IndexEntry {
+        IndexEntry {
+            placement: live.placement,
+            epoch: live.epoch,
+            state,
+            slot: live.slot,
+            length,
+            slot_len: live.slot_synced.min(length / BLOCK * BLOCK),
+            checksum: 0,
+        }
+    }
+
+    /// True if what lies between what is durable and `target` fits into a record.
+    fn goes_to_journal(&self, live: &ActiveChunk, target: u64) -> bool {
+        let durable = live.durable.min(target);
+        live.buffer.start <= live.slot_synced.max(durable)
+            && live.buffer.start <= durable
+            && target - durable <= self.config.small_bytes
+    }
+
+    fn start_sync(&mut self, chunk: ChunkId, live: &mut ActiveChunk) -> OpStep {
+        let target = live.received;
+        set_target(live, target);
+        live.next_tail = live.copy_tail(target);
+        if self.goes_to_journal(live, target) {
+            let entry = self.entry(live, EntryState::Open, target);
+            let data = live.buffer.slice(live.durable, target);
+            self.log_replica(chunk, live, entry, live.durable, data);
+            set_stage(live, OpStage::Journal);
+            return OpStep::Wait;
+        }
+        self.issue(chunk, live, target / BLOCK * BLOCK);
+        set_stage(live, OpStage::Writes);
+        OpStep::Again
+    }
+
+    fn start_seal(&mut self, chunk: ChunkId, live: &mut ActiveChunk, op: ChunkOp) -> OpStep {
+        let ChunkOpKind::Seal {
+            length,
+            expect,
+            epoch,
+            ..
+        } = op.kind
+        else {
+            return OpStep::Wait;
+        };
+        let most = if live.fenced { live.durable } else { live.received };
+        if length > most {
+            live.ops.pop_front();
+            live.stopped = live.fenced;
+            self.reply(op.request, Err(conflict(chunk, most, None)));
+            return OpStep::Again;
+        }
+        let sums = live.sums_at(length);
+        if (sums.len() as u64) < length.div_ceil(BLOCK) {
+            // The block that is cut is in the slot, perhaps still on its way.
+            if !live.writes.is_empty() {
+                return OpStep::Wait;
+            }
+            set_stage(live, OpStage::Cut);
+            return OpStep::Cut(length);
+        }
+        let checksum = checksum::combine(&sums, length);
+        if let Some(expected) = expect.filter(|expected| *expected != checksum) {
+            live.ops.pop_front();
+            live.stopped = live.fenced;
+            self.reply(
+                op.request,
+                Err(StoreError::Checksum {
+                    chunk,
+                    expected,
+                    found: checksum,
+                }),
+            );
+            return OpStep::Again;
+        }
+        live.cut_sum = sums
+            .last()
+            .filter(|_| length % BLOCK != 0)
+            .map(|sum| (length, *sum));
+        if length < live.received {
+            cut(live, length);
+        }
+        live.epoch = live.epoch.max(epoch);
+        set_target(live, length);
+        if live.buffer.start == 0 && length <= self.config.small_bytes && self.goes_to_journal(live, length) {
+            let from = live.durable.min(length);
+            let entry = IndexEntry {
+                checksum,
+                slot_len: 0,
+                ..self.entry(live, EntryState::Sealed, length)
+            };
+            let data = live.buffer.slice(from, length);
+            self.log_replica(chunk, live, entry, from, data);
+            set_stage(live, OpStage::Journal);
+            return OpStep::Wait;
+        }
+        self.write_end(chunk, live, checksum, &sums);
+        set_stage(live, OpStage::Writes);
+        OpStep::Again
+    }
+
+    /// Writes what is left of the content, padded, and the head.
+    fn write_end(&mut self, chunk: ChunkId, live: &mut ActiveChunk, checksum: u32, sums: &[u32]) {
+        let Some(slot) = live.slot else { return };
+        let (start, end) = (live.buffer.start, live.buffer.end());
+        if start < end {
+            let parts = whole_blocks(live.buffer.take(end), self.pool);
+            self.write_slot(chunk, live, slot.data_offset() + start, parts, (start, end));
+        }
+        let head = self
+            .head(chunk, live, checksum)
+            .encode(slot.class, sums, self.pool);
+        self.write_slot(chunk, live, slot.head_offset(), vec![head], (0, 0));
+    }
+
+    fn slot_is_synced(&mut self, chunk: ChunkId, live: &mut ActiveChunk, kind: ChunkOpKind, target: u64) {
+        match kind {
+            ChunkOpKind::Seal { .. } => {
+                live.slot_synced = live.slot_synced.max(target / BLOCK * BLOCK);
+                let checksum = checksum::combine(&live.all_sums(), target);
+                let entry = IndexEntry {
+                    checksum,
+                    slot_len: target,
+                    ..self.entry(live, EntryState::Sealed, target)
+                };
+                self.log_replica(chunk, live, entry, 0, Vec::new());
+            }
+            _ => {
+                let whole = target / BLOCK * BLOCK;
+                live.slot_synced = live.slot_synced.max(whole);
+                let entry = self.entry(live, EntryState::Open, target);
+                let data = Some(live.next_tail.clone())
+                    .filter(|tail| !tail.is_empty())
+                    .into_iter()
+                    .collect();
+                self.log_replica(chunk, live, entry, whole, data);
+            }
+        }
+        set_stage(live, OpStage::Journal);
+    }
+
+    fn log_replica(
+        &mut self,
+        chunk: ChunkId,
+        live: &mut ActiveChunk,
+        entry: IndexEntry,
+        offset: u64,
+        data: Vec<Bytes>,
+    ) {
+        let whole = (entry.length / BLOCK) as usize;
+        let (first, sums) = if entry.state == EntryState::Sealed {
+            (0, Vec::new())
+        } else {
+            let first = live.sums_logged.min(whole);
+            live.sums_logged = whole.max(first);
+            (first as u32, live.sums[first..whole].to_vec())
+        };
+        live.recorded = true;
+        let has_data = !data.is_empty();
+        let after = AfterRecord::Replica {
+            chunk,
+            live: live.id,
+            entry,
+            has_data,
+        };
+        let record = JournalRecord::Replica {
+            chunk,
+            entry,
+            first,
+            sums,
+            offset,
+            data,
+        };
+        self.journal.log(&record, after);
+    }
+
+    /// The record of the chunk's first operation is durable. True if the chunk goes on from there.
+    pub(crate) fn on_replica_durable(
+        &mut self,
+        lsn: Lsn,
+        chunk: ChunkId,
+        id: u64,
+        mut entry: IndexEntry,
+        has_data: bool,
+    ) -> bool {
+        if let Some(old) = self
+            .index
+            .get(chunk)
+            .filter(|old| old.placement == entry.placement)
+        {
+            entry.slot_len = entry.slot_len.max(old.slot_len.min(entry.length));
+            if entry.state == EntryState::Sealed && entry.slot_len < entry.length {
+                entry.slot_len = 0;
+            }
+        }
+        self.index.set(chunk, Some(entry));
+        let Some(live) = self.active.get_mut(chunk).filter(|live| live.id == id) else {
+            return false;
+        };
+        live.durable = entry.length;
+        if entry.state == EntryState::Open {
+            live.durable_tail = std::mem::take(&mut live.next_tail);
+        }
+        if has_data {
+            live.journal_from.get_or_insert(lsn);
+        }
+        set_stage(live, OpStage::Durable);
+        true
+    }
+
+    /// The block that a seal cuts was read.
+    pub(crate) fn on_cut(&mut self, cut: CutBlock) {
+        let CutBlock {
+            chunk,
+            live,
+            length,
+            block,
+        } = cut;
+        let Some(live) = self.active.get_mut(chunk).filter(|found| found.id == live) else {
+            return;
+        };
+        let Some(op) = live.ops.front_mut().filter(|op| op.stage == OpStage::Cut) else {
+            return;
+        };
+        debug_assert!(matches!(op.kind, ChunkOpKind::Seal { .. }), "only seals cut");
+        match block {
+            Ok(block) => {
+                op.stage = OpStage::Start;
+                live.cut_sum = Some((length, crc32c::crc32c(&block[..(length % BLOCK) as usize])));
+            }
+            Err(error) => {
+                let request = op.request;
+                live.ops.pop_front();
+                self.reply(request, Err(error));
+            }
+        }
+    }
+
+    fn finish_op(&mut self, chunk: ChunkId, live: &mut ActiveChunk, op: ChunkOp) -> OpStep {
+        live.ops.pop_front();
+        match op.kind {
+            ChunkOpKind::Sync { .. } => {
+                let reply = Reply::Appended {
+                    received: live.received,
+                    durable: live.durable,
+                    sealed: None,
+                };
+                self.reply(op.request, Ok(reply));
+                if live.durable / BLOCK * BLOCK > live.slot_synced {
+                    self.must_move(chunk, live.durable - live.slot_synced);
+                }
+                OpStep::Again
+            }
+            ChunkOpKind::Fence { epoch } => {
+                live.fenced = true;
+                live.stopped = true;
+                debug_assert!(live.epoch >= epoch, "the record named it");
+                OpStep::Verify(op.request)
+            }
+            ChunkOpKind::Seal { as_append, .. } => {
+                let entry = self.index.get(chunk).copied();
+                let Some(sealed) = entry.and_then(|e| e.sealed()) else {
+                    return OpStep::Again;
+                };
+                live.sealed = Some(sealed);
+                self.reply(op.request, Ok(seal_reply(sealed, as_append)));
+                if entry.is_some_and(|e| e.slot_len == e.length) {
+                    // Whoever still waits asks about what is sealed now.
+                    self.answer_sealed(chunk, live, sealed);
+                    self.sums.put(chunk, live.all_sums().into());
+                    return OpStep::Gone;
+                }
+                self.must_move(chunk, sealed.length);
+                OpStep::Again
+            }
+        }
+    }
+}
+
+fn set_stage(live: &mut ActiveChunk, stage: OpStage) {
+    if let Some(op) = live.ops.front_mut() {
+        op.stage = stage;
+    }
+}
+
+fn set_target(live: &mut ActiveChunk, target: u64) {
+    if let Some(op) = live.ops.front_mut() {
+        op.target = target;
+    }
+}
+
+fn cut(live: &mut ActiveChunk, length: u64) {
+    let whole = (length / BLOCK) as usize;
+    live.buffer.truncate(length);
+    live.sums.truncate(whole);
+    live.sums_logged = live.sums_logged.min(whole);
+    live.slot_synced = live.slot_synced.min(length / BLOCK * BLOCK);
+    live.received = length;
+}

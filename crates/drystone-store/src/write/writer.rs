@@ -1,0 +1,220 @@
+//! The parts of a store that changing a chunk needs, and what all changes have in common.
+
+use super::mover::Mover;
+use crate::active::{ActiveChunk, ActiveChunks, ChunkOp, ChunkOpKind, OpStage, whole_blocks};
+use crate::config::StoreConfig;
+use crate::error::StoreError;
+use crate::format::Head;
+use crate::index::{EntryState, Index, IndexEntry};
+use crate::input::{Reply, RequestId};
+use crate::journal::{AfterRecord, Journal, JournalRecord};
+use crate::replica::Sealed;
+use crate::space::ChunkSpace;
+use crate::sums::SumCache;
+use crate::work::{DiskWork, Health, Replies};
+use bytes::Bytes;
+use drystone_env::{BufferPool, Monotonic};
+use drystone_types::{ChunkId, DiskRef, Epoch, SizeClass};
+
+/// Borrowed for one step. What it cannot do itself (reads, work on other chunks) its functions return.
+pub(crate) struct Writer<'a> {
+    pub(crate) config: &'a StoreConfig,
+    pub(crate) me: DiskRef,
+    pub(crate) pool: &'a BufferPool,
+    pub(crate) now: Monotonic,
+    pub(crate) index: &'a mut Index,
+    pub(crate) active: &'a mut ActiveChunks,
+    pub(crate) space: &'a mut ChunkSpace,
+    pub(crate) journal: &'a mut Journal,
+    pub(crate) mover: &'a mut Mover,
+    pub(crate) sums: &'a mut SumCache,
+    pub(crate) work: &'a mut DiskWork,
+    pub(crate) replies: &'a mut Replies,
+    pub(crate) health: &'a mut Health,
+}
+
+impl Writer<'_> {
+    pub(super) fn reply(&mut self, request: RequestId, result: Result<Reply, StoreError>) {
+        self.replies.send(request, result);
+    }
+
+    /// A write or sync failed: nothing is written any more, whoever waits learns it, reads go on.
+    pub(crate) fn fail(&mut self, reason: String) {
+        if self.health.failed.is_some() {
+            return;
+        }
+        tracing::error!(disk = %self.me, reason, "disk takes no writes any more");
+        self.health.failed = Some(reason.clone());
+        let mut waiting = self.journal.take_requests();
+        waiting.extend(self.active.take_requests());
+        for request in waiting {
+            let reason = reason.clone();
+            self.reply(request, Err(StoreError::ReadOnly { reason }));
+        }
+    }
+
+    /// The answer to whatever would write, once the disk has failed.
+    pub(super) fn refuse_if_failed(&mut self, request: RequestId) -> bool {
+        let Some(reason) = self.health.failed.clone() else {
+            return false;
+        };
+        self.reply(request, Err(StoreError::ReadOnly { reason }));
+        true
+    }
+
+    pub(super) fn no_space(&self, class: SizeClass) -> StoreError {
+        StoreError::NoSpace {
+            needed: class.bytes(),
+            free: self.space.room(self.config),
+        }
+    }
+
+    pub(super) fn must_move(&mut self, chunk: ChunkId, bytes: u64) {
+        self.mover.add(self.now, self.config, chunk, bytes);
+    }
+
+    pub(super) fn push_op(&mut self, live: &mut ActiveChunk, request: RequestId, kind: ChunkOpKind) {
+        if !matches!(kind, ChunkOpKind::Sync { .. }) {
+            live.stopped = true;
+        }
+        live.ops.push_back(ChunkOp {
+            request,
+            kind,
+            stage: OpStage::Start,
+            target: 0,
+        });
+    }
+
+    /// Writes the whole blocks below `to` that are in the buffer to the slot.
+    pub(super) fn issue(&mut self, chunk: ChunkId, live: &mut ActiveChunk, to: u64) {
+        let start = live.buffer.start;
+        if to <= start {
+            return;
+        }
+        let slot = live.slot.expect("the caller has seen the slot");
+        let parts = whole_blocks(live.buffer.take(to), self.pool);
+        self.write_slot(chunk, live, slot.data_offset() + start, parts, (start, to));
+    }
+
+    /// Writes `parts`, whole blocks, to the chunk's slot at `at` in the file, for its bytes from `start` to `end`.
+    pub(super) fn write_slot(
+        &mut self,
+        chunk: ChunkId,
+        live: &mut ActiveChunk,
+        at: u64,
+        parts: Vec<Bytes>,
+        (start, end): (u64, u64),
+    ) -> Option<u64> {
+        let slot = live.slot.expect("writes only begin with a slot");
+        let Some((token, bytes)) = self.space.write(slot, at, parts, (chunk, live.id), self.work) else {
+            self.fail(format!("slot file of {slot:?} is gone"));
+            return None;
+        };
+        live.writes.insert(token, (start, end));
+        live.writing_bytes += bytes;
+        Some(token)
+    }
+
+    pub(super) fn head(&self, chunk: ChunkId, live: &ActiveChunk, checksum: u32) -> Head {
+        let (placement, length) = (live.placement, live.received);
+        Head {
+            chunk,
+            placement,
+            incarnation: self.me.incarnation,
+            length,
+            checksum,
+        }
+    }
+
+    /// Answers the operations behind a seal; the chunk leaves memory.
+    pub(super) fn answer_sealed(&mut self, chunk: ChunkId, live: &mut ActiveChunk, sealed: Sealed) {
+        for op in std::mem::take(&mut live.ops) {
+            match op.kind {
+                ChunkOpKind::Sync { end } if end <= sealed.length => {
+                    let reply = Reply::Appended {
+                        received: sealed.length,
+                        durable: sealed.length,
+                        sealed: Some(sealed),
+                    };
+                    self.reply(op.request, Ok(reply));
+                }
+                ChunkOpKind::Seal {
+                    length,
+                    expect,
+                    as_append,
+                    ..
+                } if length == sealed.length && expect.is_none_or(|sum| sum == sealed.checksum) => {
+                    self.reply(op.request, Ok(seal_reply(sealed, as_append)));
+                }
+                ChunkOpKind::Fence { epoch } => self.fence_sealed(op.request, chunk, epoch),
+                _ => self.reply(op.request, Err(conflict(chunk, sealed.length, Some(sealed)))),
+            }
+        }
+    }
+
+    /// A fence of a chunk that is sealed: raises the epoch and nothing else.
+    pub(super) fn fence_sealed(&mut self, request: RequestId, chunk: ChunkId, epoch: Epoch) {
+        let Some(mut entry) = self.index.get(chunk).copied() else {
+            self.leave_marker(request, chunk, epoch);
+            return;
+        };
+        entry.epoch = entry.epoch.max(epoch);
+        self.index.set(chunk, Some(entry));
+        if let Some(live) = self.active.get_mut(chunk) {
+            live.epoch = entry.epoch;
+            live.sealed = entry.sealed();
+        }
+        let record = entry_record(chunk, entry);
+        self.journal
+            .log(&record, AfterRecord::FenceSealed { request, chunk });
+    }
+
+    /// A fence of a chunk that is not here.
+    pub(super) fn leave_marker(&mut self, request: RequestId, chunk: ChunkId, epoch: Epoch) {
+        let entry = IndexEntry {
+            placement: Default::default(),
+            epoch,
+            state: EntryState::Marker,
+            slot: None,
+            length: 0,
+            slot_len: 0,
+            checksum: 0,
+        };
+        self.index.set(chunk, Some(entry));
+        let record = entry_record(chunk, entry);
+        self.journal.log(&record, AfterRecord::Marker { request, entry });
+    }
+}
+
+/// Says how the chunk stands; brings no bytes and no checksums.
+fn entry_record(chunk: ChunkId, entry: IndexEntry) -> JournalRecord {
+    JournalRecord::Replica {
+        chunk,
+        entry,
+        first: 0,
+        sums: Vec::new(),
+        offset: 0,
+        data: Vec::new(),
+    }
+}
+
+pub(super) fn seal_reply(sealed: Sealed, as_append: bool) -> Reply {
+    if as_append {
+        Reply::Appended {
+            received: sealed.length,
+            durable: sealed.length,
+            sealed: Some(sealed),
+        }
+    } else {
+        Reply::Sealed(sealed)
+    }
+}
+
+pub(super) fn conflict(chunk: ChunkId, expected: u64, sealed: Option<Sealed>) -> StoreError {
+    StoreError::Conflict {
+        chunk,
+        expected,
+        sealed,
+        reason: "another length",
+    }
+}
