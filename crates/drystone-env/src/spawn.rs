@@ -10,4 +10,9 @@ pub trait Spawn: Send + Sync + 'static {
     /// Starts a named task on a thread of its own: between two awaits it may block on a disk, and on nothing else
     /// (in a simulation it shares its thread with everything). It must end by itself when its inputs are closed.
     fn thread(&self, name: &str, body: BoxFuture<()>);
+    /// As [`Spawn::thread`], for long work that nobody waits for: where the system can, it gets only the processor time
+    /// that the other threads leave.
+    fn background(&self, name: &str, body: BoxFuture<()>) {
+        self.thread(name, body);
+    }
 }
