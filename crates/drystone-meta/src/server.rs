@@ -17,6 +17,7 @@ use crate::raft::transport::Transport;
 use crate::service::{MetaService, WireService};
 use crate::shared::{Shared, StateMachine, Threads, lock};
 use crate::state::applied::AppliedIndex;
+use crate::state::snapshot::receive::receive;
 use crate::state::snapshot::{Snapshots, settings_of};
 use crate::state::stores::{FjallStates, OpenFailure, StateStore, States};
 use crate::state::{apply, flush};
@@ -34,11 +35,13 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::{channel, unbounded_channel};
 use tokio::sync::{oneshot, watch};
 
 /// Unused buffers kept: some batches of the log and some bulk frames.
 const POOL_BYTES: usize = 64 << 20;
+/// Parts of snapshots that have come and wait to be written: what one sender has under way, twice.
+const SNAPSHOT_PARTS: usize = 16;
 /// How long a shutdown tries to hand leadership over.
 const HAND_OVER: Duration = Duration::from_secs(1);
 
@@ -328,6 +331,7 @@ fn run(
     let (to_raft, raft_inbox) = unbounded_channel();
     let (to_apply, apply_inbox) = unbounded_channel();
     let (to_flush, flush_inbox) = unbounded_channel();
+    let (snapshot_parts, parts) = channel(SNAPSHOT_PARTS);
     let applied = AppliedState::of(&state);
     let alone = identity.voters.len() == 1 && !identity.joining;
     let shared = Arc::new(Shared {
@@ -352,6 +356,7 @@ fn run(
         applied: AppliedIndex::default(),
         view: watch::Sender::new(RaftView::default()),
         snapshots: Snapshots::default(),
+        snapshot_parts,
         metrics,
         stopped: watch::Sender::new(false),
         threads: Threads::default(),
@@ -369,6 +374,7 @@ fn run(
         disk_io::start(&shared, "meta-log-new", pool),
     );
     shared.thread("meta-apply", apply::run(Arc::clone(&shared), apply_inbox));
+    shared.background("meta-receive", receive(Arc::clone(&shared), parts));
     shared.thread(
         "meta-flush",
         flush::run(Arc::clone(&shared), flush_inbox, opened.purged),

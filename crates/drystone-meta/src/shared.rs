@@ -9,8 +9,9 @@ use crate::raft::reads::ReadQueue;
 use crate::raft::transport::Transport;
 use crate::state::applied::AppliedIndex;
 use crate::state::snapshot::Snapshots;
+use crate::state::snapshot::receive::Incoming;
 use crate::state::stores::{StateStore, States};
-use drystone_env::{Disk, Env};
+use drystone_env::{BoxFuture, Disk, Env};
 use drystone_identity::Identity;
 use drystone_namespace::Namespace;
 use drystone_proto::Message;
@@ -25,7 +26,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// The namespace as this server keeps it.
 pub(crate) type StateMachine = Namespace<StateStore>;
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) applied: AppliedIndex,
     pub(crate) view: watch::Sender<RaftView>,
     pub(crate) snapshots: Snapshots,
+    /// To the thread that receives snapshots.
+    pub(crate) snapshot_parts: mpsc::Sender<Incoming>,
     pub(crate) metrics: Metrics,
     pub(crate) stopped: watch::Sender<bool>,
     pub(crate) threads: Threads,
@@ -197,15 +200,33 @@ impl Shared {
         name: &'static str,
         body: impl Future<Output = ()> + Send + 'static,
     ) {
+        let body = self.counted(name, body);
+        self.env.spawn.thread(name, body);
+    }
+
+    /// As [`Shared::thread`], for long work that gets the processor time which the other threads leave.
+    pub(crate) fn background(
+        self: &Arc<Self>,
+        name: &'static str,
+        body: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let body = self.counted(name, body);
+        self.env.spawn.background(name, body);
+    }
+
+    fn counted(
+        self: &Arc<Self>,
+        name: &'static str,
+        body: impl Future<Output = ()> + Send + 'static,
+    ) -> BoxFuture<()> {
         let shared = Arc::clone(self);
         shared.threads.enter();
-        let body = async move {
+        Box::pin(async move {
             if AssertUnwindSafe(body).catch_unwind().await.is_err() {
                 shared.fail(format!("thread {name} panicked"));
             }
             shared.threads.leave();
-        };
-        self.env.spawn.thread(name, Box::pin(body));
+        })
     }
 }
 

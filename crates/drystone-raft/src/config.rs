@@ -81,6 +81,14 @@ pub struct RaftConfig {
     /// Bytes of entries kept in memory before [`Output::PurgeWanted`](crate::Output::PurgeWanted) asks for a
     /// purge that keeps half of them. Default 64 MiB; a member further behind than what is kept gets a snapshot.
     pub log_memory_bytes: u64,
+    /// Up to as many bytes of entries a leader keeps for members that it hears and that lack them: what follows a
+    /// snapshot from the moment it is asked for until the member has caught up. Beyond it the log is purged as
+    /// asked, and the member may need another snapshot. Default 512 MiB: two minutes of small commands at the
+    /// highest measured rate.
+    pub catch_up_bytes: u64,
+    /// For as many ticks after it was heard last, entries are kept for a member. Default 2,400 (60 s), so that a
+    /// transfer that was cut off can go on.
+    pub catch_up_ticks: u64,
 }
 
 impl RaftConfig {
@@ -107,6 +115,8 @@ impl RaftConfig {
             max_proposals: 16_384,
             max_reads: 65_536,
             log_memory_bytes: 64 << 20,
+            catch_up_bytes: 512 << 20,
+            catch_up_ticks: 2_400,
         }
     }
 

@@ -52,12 +52,12 @@ pub enum Input {
     },
     /// A snapshot could not be made; it is asked for again later.
     SnapshotNotMade,
-    /// An [`Output::SendSnapshot`] is over: all of it was streamed and the receiver took it, or not.
+    /// An [`Output::SendSnapshot`] is over.
     SnapshotSent {
         /// To whom.
         to: NodeId,
-        /// True if the receiver took all of it.
-        ok: bool,
+        /// How it ended.
+        result: SnapshotTransfer,
     },
     /// The data of a snapshot has arrived, whole and verified.
     SnapshotReceived {
@@ -129,7 +129,8 @@ pub enum Output {
         reason: DropReason,
     },
     /// A member needs a snapshot and there is none that serves: make one of the state at an applied index of
-    /// `at_least`, then [`Input::SnapshotMade`]. Not repeated until that is answered.
+    /// `at_least`, then [`Input::SnapshotMade`]. Not repeated until that is answered. Meanwhile the log is kept from
+    /// `at_least` on, within [`RaftConfig::catch_up_bytes`](crate::RaftConfig::catch_up_bytes).
     MakeSnapshot {
         /// The least index that it must hold.
         at_least: LogIndex,
@@ -217,6 +218,17 @@ pub enum ReadFailure {
     Busy,
     /// No leader confirmed it in time.
     Timeout,
+}
+
+/// How the transfer of a snapshot ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SnapshotTransfer {
+    /// The receiver took all of it.
+    Taken,
+    /// It did not arrive whole. The same snapshot is sent again, as long as the log reaches it.
+    Broken,
+    /// It is gone or no good: another one is made.
+    Unusable,
 }
 
 /// What a snapshot is: sent beside its data, and what a member's log begins after.

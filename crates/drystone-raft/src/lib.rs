@@ -31,7 +31,9 @@ mod status;
 
 pub use config::{RaftConfig, Start};
 pub use error::{DropReason, FatalError, OpenError};
-pub use event::{CommittedEntry, EntryKind, Input, Opened, Output, ReadFailure, SnapshotMeta};
+pub use event::{
+    CommittedEntry, EntryKind, Input, Opened, Output, ReadFailure, SnapshotMeta, SnapshotTransfer,
+};
 pub use node::RaftNode;
 pub use salvage::{Rescued, RescuedEntry, rescue};
 pub use status::{MemberStatus, Role, Status};

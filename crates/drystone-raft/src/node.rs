@@ -222,7 +222,8 @@ impl RaftNode {
         }
         let below = store
             .purge_point(self.config.log_memory_bytes / 2)
-            .min(LogIndex(self.delivery.applied + 1));
+            .min(LogIndex(self.delivery.applied + 1))
+            .min(LogIndex(self.kept_after().saturating_add(1)));
         if below.0 > store.base().0 + 1 {
             self.purge_asked = Some(self.ticks);
             self.out.push(Output::PurgeWanted { below });

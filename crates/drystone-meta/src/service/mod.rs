@@ -12,6 +12,7 @@ mod server;
 
 use crate::leader::office::Leader;
 use crate::shared::Shared;
+use crate::state::snapshot::receive::Incoming;
 use drystone_env::{BoxFuture, Monotonic};
 use drystone_namespace::ReadError;
 use drystone_proto::Kind;
@@ -23,6 +24,7 @@ use drystone_rpc::{Reply, Request, ServerIdentity, Service, refusal};
 use drystone_types::{Code, NodeId};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// How metadata servers introduce themselves: a request that came from one is never handed on again.
 pub(crate) const SOFTWARE: &str = concat!("drystone-meta/", env!("CARGO_PKG_VERSION"));
@@ -166,19 +168,30 @@ impl MetaService {
         }
     }
 
-    fn snapshot(&self, request: &Request) -> Reply {
+    /// Queues a part of a snapshot at once, so that parts stay in order.
+    fn snapshot(&self, request: Request) -> BoxFuture<Reply> {
         let part = match request.decode::<SnapshotPart>() {
             Ok(part) => part,
-            Err(error) => return Reply::error(error),
+            Err(error) => return ready(Reply::error(error)),
         };
         if part.from != request.peer.hello.node || self.shared.peers.address(NodeId(part.from)).is_none() {
-            return Reply::refuse(Code::Stranger, "snapshots come from members under their own name");
+            let message = "snapshots come from members under their own name";
+            return ready(Reply::refuse(Code::Stranger, message));
         }
-        Reply::from_result(
-            self.shared
-                .snapshots
-                .receive(&self.shared, part, &request.payload),
-        )
+        let (reply, answer) = oneshot::channel();
+        let data = request.payload;
+        if self
+            .shared
+            .snapshot_parts
+            .try_send(Incoming { part, data, reply })
+            .is_err()
+        {
+            return ready(Reply::error(busy("too many parts of snapshots wait")));
+        }
+        Box::pin(async move {
+            let stopping = || Err(refusal(Code::Unavailable, "this server is stopping"));
+            Reply::from_result(answer.await.unwrap_or_else(|_| stopping()))
+        })
     }
 }
 
@@ -217,7 +230,7 @@ impl Service for WireService {
                 service.raft(&request);
                 ready(Reply::ok(&Empty {}))
             }
-            Kind::Snapshot => ready(service.snapshot(&request)),
+            Kind::Snapshot => service.snapshot(request),
             _ => Box::pin(Arc::clone(service).dispatch(request)),
         }
     }

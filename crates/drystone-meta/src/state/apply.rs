@@ -11,6 +11,7 @@ use crate::state::snapshot::NotInstalled;
 use drystone_namespace::{ApplyError, UnknownEntry, read_entry};
 use drystone_proto::command::{Entry, Op, Outcome};
 use drystone_raft::{CommittedEntry, DropReason, EntryKind, Input, SnapshotMeta};
+use drystone_types::LogIndex;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -26,7 +27,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut inbox: UnboundedReceiver<ToAppl
     while let Some(message) = inbox.recv().await {
         let result = match message {
             ToApply::Entries(entries) => apply(shared, entries).await,
-            ToApply::Install(meta) => install(shared, &meta),
+            ToApply::Install(meta) => install(shared, meta).await,
             ToApply::Stop => break,
         };
         if let Err(reason) = result {
@@ -140,18 +141,25 @@ async fn wait_for_room(shared: &Arc<Shared>) {
     }
 }
 
-fn install(shared: &Arc<Shared>, meta: &SnapshotMeta) -> Result<(), String> {
-    let _no_flush = crate::shared::lock(&shared.flushing);
-    let state = match shared.snapshots.install(shared, meta) {
-        Ok(state) => state,
-        Err(NotInstalled::Store(reason)) => return Err(format!("snapshot: {reason}")),
+async fn install(shared: &Arc<Shared>, meta: SnapshotMeta) -> Result<(), String> {
+    let index = meta.index;
+    match shared.snapshots.import(shared, meta).await {
+        Ok(()) => replace(shared, index),
+        Err(NotInstalled::Store(reason)) => Err(format!("snapshot: {reason}")),
         Err(NotInstalled::Unusable(reason)) => {
-            let index = meta.index;
             tracing::warn!(node = %shared.identity.node, index = index.0, reason, "snapshot not installed");
             shared.to_raft(ToRaft::Input(Input::SnapshotNotInstalled { index }));
-            return Ok(());
+            Ok(())
         }
-    };
+    }
+}
+
+/// Replaces the state by the imported one, of index `installed`.
+fn replace(shared: &Arc<Shared>, installed: LogIndex) -> Result<(), String> {
+    let _no_flush = crate::shared::lock(&shared.flushing);
+    let state = shared.snapshots.adopt(shared).map_err(|error| match error {
+        NotInstalled::Store(reason) | NotInstalled::Unusable(reason) => format!("snapshot: {reason}"),
+    })?;
     let applied = AppliedState::of(&state);
     let index = applied.index;
     // Before the membership that comes with it is in force.
@@ -164,7 +172,7 @@ fn install(shared: &Arc<Shared>, meta: &SnapshotMeta) -> Result<(), String> {
     shared.metrics.snapshots_installed.inc();
     shared.metrics.applied_index.set(index as i64);
     tracing::info!(node = %shared.identity.node, index, "snapshot installed");
-    shared.to_raft(ToRaft::Input(Input::SnapshotInstalled { index: meta.index }));
+    shared.to_raft(ToRaft::Input(Input::SnapshotInstalled { index: installed }));
     shared.to_raft(ToRaft::Applied(applied));
     Ok(())
 }

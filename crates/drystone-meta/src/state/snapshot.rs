@@ -3,47 +3,37 @@
 //! At most one that was made is kept, and one per sender that is arriving. A snapshot is believed only after its
 //! whole checksum matched here and the importer has checked every record; a crash at any point leaves the state
 //! that was there before, or the new one.
+//!
+//! Making, sending and importing run on threads of their own that get what processor time the others leave. A transfer
+//! that breaks off goes on where the receiver stands, for as long as both processes live (`send`, `receive`).
+
+mod files;
+pub(crate) mod receive;
+mod send;
 
 use crate::layout;
 use crate::message::ToRaft;
 use crate::shared::{Shared, StateMachine, lock};
 use crate::state::stores::StateStore;
 use bytes::Bytes;
-use drystone_env::{Disk, DiskFile, OpenOptions, Rng};
+use drystone_env::{OpenOptions, Rng};
 use drystone_namespace::{ImportError, Importer, Namespace, Settings, StoreError, View, export};
-use drystone_proto::cluster::{Empty, ErrorReply};
-use drystone_proto::raft::SnapshotPart;
-use drystone_proto::{Kind, Priority};
 use drystone_raft::{Input, SnapshotMeta};
-use drystone_rpc::{CallOptions, Payload, refusal};
-use drystone_types::{Code, MAX_PAYLOAD_BYTES, NodeId, ShardId, Term};
+use drystone_types::{NodeId, ShardId};
+use files::{Arriving, Made, Sending, append, create, read_part};
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use tokio::sync::oneshot;
 
-/// A part that is not taken within this time ends the transfer; Raft asks again.
-const PART_TIMEOUT: Duration = Duration::from_secs(30);
-/// A lane of its own, so that bulk data does not stand before Raft's messages.
-const LANE: u8 = 1;
 /// Read and written at once when installing.
 const STEP: usize = 1 << 20;
 
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Snapshots {
-    made: Mutex<Option<(Bytes, String)>>,
+    made: Mutex<Option<Made>>,
+    sending: Sending,
     arriving: Mutex<BTreeMap<u64, Arriving>>,
-}
-
-struct Arriving {
-    id: Bytes,
-    path: String,
-    file: Arc<dyn DiskFile>,
-    offset: u64,
-    checksum: u32,
-    /// All of it has come: it stays until Raft has it installed or has no use for it.
-    complete: bool,
 }
 
 /// Why a received snapshot was not installed; the old state is still there.
@@ -88,15 +78,11 @@ fn hex(id: &[u8]) -> String {
     id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn invalid(message: impl Into<String>) -> ErrorReply {
-    refusal(Code::Invalid, message)
-}
-
 impl Snapshots {
-    /// Exports `view` on a thread of its own and tells Raft.
+    /// Exports `view` on a thread of its own, behind everything that serves somebody, and tells Raft.
     pub(crate) fn make(&self, shared: &Arc<Shared>, view: Box<dyn View>) {
         let shared_too = Arc::clone(shared);
-        shared.thread("meta-snapshot", async move {
+        shared.background("meta-snapshot", async move {
             let shared = shared_too;
             match shared.snapshots.export(&shared, &*view) {
                 Ok((index, id)) => {
@@ -124,112 +110,26 @@ impl Snapshots {
         let id = Bytes::from(id);
         let path = layout::snapshot_file(&format!("out-{}", hex(&id)));
         let file = create(&*shared.disk, &path)?;
-        let mut at = 0;
+        let (mut bytes, mut checksum) = (0, 0);
         let mut write = |part: Bytes| {
-            file.write_at(&part, at)?;
-            at += part.len() as u64;
+            append(&*file, &part, bytes)?;
+            bytes += part.len() as u64;
+            checksum = crc32c::crc32c_append(checksum, &part);
             Ok(())
         };
         let summary = export::<MakeError>(view, &mut write)?.ok_or(MakeError::Empty)?;
-        let old = lock(&self.made).replace((id.clone(), path));
-        if let Some((_, old)) = old {
+        let made = Made {
+            id: id.clone(),
+            path,
+            bytes,
+            checksum,
+        };
+        let old = lock(&self.made).replace(made);
+        if let Some(old) = old {
             // Whoever still streams it has it open; the name is not needed any more.
-            let _ = shared.disk.unlink(&old);
+            let _ = shared.disk.unlink(&old.path);
         }
         Ok((summary.applied.0, id))
-    }
-
-    /// Streams the snapshot that `meta` names to `to`, and tells Raft how it went.
-    pub(crate) fn send(&self, shared: &Arc<Shared>, to: NodeId, term: u64, meta: SnapshotMeta) {
-        let file = lock(&self.made)
-            .as_ref()
-            .filter(|(id, _)| *id == meta.data)
-            .map(|(_, path)| shared.disk.open(path, OpenOptions::default()));
-        let inner = Arc::clone(shared);
-        shared.spawn("meta-snapshot-send", async move {
-            let result = match file {
-                Some(Ok(file)) => stream(&inner, to, term, &meta, file).await,
-                Some(Err(error)) => Err(error.to_string()),
-                None => Err("it is not here any more".to_owned()),
-            };
-            if let Err(reason) = &result {
-                tracing::warn!(node = %inner.identity.node, %to, reason, "snapshot not sent");
-            }
-            inner.to_raft(ToRaft::Input(Input::SnapshotSent {
-                to,
-                ok: result.is_ok(),
-            }));
-        });
-    }
-
-    /// Takes a part. The sender has been checked to be a member.
-    ///
-    /// # Errors
-    /// What the sender is told; it begins again from the first part.
-    pub(crate) fn receive(
-        &self,
-        shared: &Shared,
-        part: SnapshotPart,
-        data: &[u8],
-    ) -> Result<Empty, ErrorReply> {
-        let mut arriving = lock(&self.arriving);
-        let io = |error: std::io::Error| refusal(Code::NoSpace, format!("snapshot file: {error}"));
-        if part.offset == 0 {
-            if part.id.is_empty() || part.id.len() > 64 {
-                return Err(invalid("a snapshot id has 1 to 64 bytes"));
-            }
-            // A whole one must not be replaced under Raft, which decides what becomes of it.
-            if arriving.get(&part.from).is_some_and(|transfer| transfer.complete) {
-                return Err(refusal(Code::Busy, "a snapshot is being installed"));
-            }
-            let path = layout::snapshot_file(&format!("in-{}", part.from));
-            let file = create(&*shared.disk, &path).map_err(io)?;
-            let id = part.id.clone();
-            arriving.insert(
-                part.from,
-                Arriving {
-                    id,
-                    path,
-                    file,
-                    offset: 0,
-                    checksum: 0,
-                    complete: false,
-                },
-            );
-        }
-        let Some(transfer) = arriving
-            .get_mut(&part.from)
-            .filter(|transfer| transfer.id == part.id)
-        else {
-            return Err(refusal(Code::Conflict, "no such transfer: begin again"));
-        };
-        if transfer.offset != part.offset || transfer.complete {
-            let mut error = refusal(Code::Conflict, "a part is missing: begin again");
-            error.expected = transfer.offset;
-            return Err(error);
-        }
-        transfer.file.write_at(data, transfer.offset).map_err(io)?;
-        transfer.offset += data.len() as u64;
-        transfer.checksum = crc32c::crc32c_append(transfer.checksum, data);
-        if !part.last {
-            return Ok(Empty {});
-        }
-        if transfer.checksum != part.checksum {
-            arriving.remove(&part.from);
-            return Err(refusal(Code::Corrupt, "the snapshot's checksum does not match"));
-        }
-        let meta = part
-            .meta
-            .ok_or_else(|| invalid("the last part says what it is a part of"))?;
-        let meta = SnapshotMeta::try_from(meta).map_err(invalid)?;
-        transfer.complete = true;
-        drop(arriving);
-        shared.to_raft(ToRaft::Input(Input::SnapshotReceived {
-            from: NodeId(part.from),
-            term: Term(part.term),
-            meta,
-        }));
-        Ok(Empty {})
     }
 
     /// Raft has no use for this one: its sender may send another at once.
@@ -243,18 +143,38 @@ impl Snapshots {
         }
     }
 
-    /// Imports the received snapshot into a fresh store and makes that the one that counts.
+    /// Imports the received snapshot into a fresh store that does not count yet, on a thread of its own behind
+    /// everything that serves somebody. [`Snapshots::adopt`] makes it the one that counts.
     ///
     /// # Errors
     /// [`NotInstalled`].
-    pub(crate) fn install(&self, shared: &Shared, meta: &SnapshotMeta) -> Result<StateMachine, NotInstalled> {
-        let path = self.take_received(shared, meta)?;
-        let imported = import(shared, meta, &path);
-        let _ = shared.disk.unlink(&path);
-        imported?;
+    pub(crate) async fn import(&self, shared: &Arc<Shared>, meta: SnapshotMeta) -> Result<(), NotInstalled> {
+        let (reply, answer) = oneshot::channel();
+        let inner = Arc::clone(shared);
+        shared.background("meta-import", async move {
+            let imported = inner.snapshots.take_received(&inner, &meta).and_then(|path| {
+                let imported = import(&inner, &meta, &path);
+                let _ = inner.disk.unlink(&path);
+                imported
+            });
+            let _ = reply.send(imported);
+        });
+        answer
+            .await
+            .unwrap_or_else(|_| Err(NotInstalled::Store("the import panicked".to_owned())))
+    }
+
+    /// Makes the imported store the one that counts. The flusher must not write meanwhile.
+    ///
+    /// # Errors
+    /// [`NotInstalled`].
+    pub(crate) fn adopt(&self, shared: &Shared) -> Result<StateMachine, NotInstalled> {
         let adopted = shared.states.adopt();
         let store = adopted.map_err(|failure| NotInstalled::Store(failure.reason))?;
-        Namespace::open(Arc::new(StateStore(store)), settings(shared)).map_err(NotInstalled::store)
+        let state = Namespace::open(Arc::new(StateStore(store)), settings(shared));
+        let state = state.map_err(NotInstalled::store)?;
+        self.forget_incomplete(shared);
+        Ok(state)
     }
 
     /// The file of a whole snapshot, which nobody replaces any more.
@@ -289,6 +209,9 @@ fn import(shared: &Shared, meta: &SnapshotMeta, path: &str) -> Result<(), NotIns
         }
         at += read as u64;
         importer.add(buffer.get(..read).unwrap_or_default())?;
+        if shared.is_stopped() {
+            return Err(NotInstalled::Unusable("this server is stopping".to_owned()));
+        }
     }
     let summary = importer.finish()?;
     if summary.applied != meta.index {
@@ -311,71 +234,4 @@ pub(crate) fn settings_of(identity: &drystone_identity::Identity) -> Settings {
         key: identity.key.clone(),
         history: identity.history,
     }
-}
-
-async fn stream(
-    shared: &Shared,
-    to: NodeId,
-    term: u64,
-    meta: &SnapshotMeta,
-    file: Arc<dyn DiskFile>,
-) -> Result<(), String> {
-    let address = shared.peers.address(to).ok_or("its address is not known")?;
-    let channel = shared.channels.to_lane(&address, to, LANE);
-    let mut part = SnapshotPart {
-        id: meta.data.clone(),
-        from: shared.identity.node.0,
-        offset: 0,
-        last: false,
-        meta: Some(meta.clone().into()),
-        checksum: 0,
-        term,
-    };
-    let read = |at| {
-        let mut data = vec![0; MAX_PAYLOAD_BYTES];
-        let read = read_part(&*file, at, &mut data).map_err(|error| error.to_string())?;
-        data.truncate(read);
-        Ok::<_, String>(Bytes::from(data))
-    };
-    let mut next = read(0)?;
-    loop {
-        let data = next;
-        next = read(part.offset + data.len() as u64)?;
-        part.last = next.is_empty();
-        part.checksum = crc32c::crc32c_append(part.checksum, &data);
-        let length = data.len() as u64;
-        let deadline = shared.env.clock.now().plus(PART_TIMEOUT);
-        let options = CallOptions::until(deadline).priority(Priority::Control);
-        let call =
-            channel.call::<SnapshotPart, Empty>(Kind::Snapshot, &part, Some(Payload::new(data)), options);
-        call.await.map_err(|error| error.to_string())?;
-        if part.last {
-            return Ok(());
-        }
-        part.offset += length;
-    }
-}
-
-/// Fills `buffer` from `at` as far as the file goes; 0: its end.
-fn read_part(file: &dyn DiskFile, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
-    let left = file.len()?.saturating_sub(at);
-    let length = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-    file.read_at(buffer.get_mut(..length).unwrap_or_default(), at)?;
-    Ok(length)
-}
-
-/// A new file in place of any other of this name.
-fn create(disk: &dyn Disk, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-    match disk.unlink(name) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    disk.open(
-        name,
-        OpenOptions {
-            create: true,
-            exclusive: true,
-            direct: false,
-        },
-    )
 }

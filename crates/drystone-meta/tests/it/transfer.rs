@@ -63,6 +63,17 @@ async fn send(
     id: &'static str,
     data: Bytes,
 ) -> Result<Empty, CallError> {
+    send_part(channels, cluster, id, &data, 0..data.len()).await
+}
+
+/// Sends the part of a snapshot that is in `range`.
+async fn send_part(
+    channels: &Channels,
+    cluster: &Cluster,
+    id: &'static str,
+    data: &Bytes,
+    range: std::ops::Range<usize>,
+) -> Result<Empty, CallError> {
     let meta = RaftSnapshotMeta {
         index: INDEX,
         term: TERM,
@@ -75,10 +86,10 @@ async fn send(
     let part = SnapshotPart {
         id: id.into(),
         from: 2,
-        offset: 0,
-        last: true,
+        offset: range.start as u64,
+        last: range.end == data.len(),
         meta: Some(meta),
-        checksum: crc32c::crc32c(&data),
+        checksum: crc32c::crc32c(data),
         term: TERM,
     };
     let deadline = cluster.env.clock.now().plus(Duration::from_secs(5));
@@ -87,15 +98,15 @@ async fn send(
         .call::<SnapshotPart, Empty>(
             Kind::Snapshot,
             &part,
-            Some(Payload::new(data)),
+            Some(Payload::new(data.slice(range))),
             CallOptions::until(deadline),
         )
         .await
         .map(|answer| answer.body)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bad_snapshot_is_dropped_and_one_of_no_use_frees_its_sender() {
+/// One running voter of three, and the second one's connections to it.
+async fn voter_and_second() -> (Cluster, Channels) {
     // The others are not there: this test speaks for the second one.
     let voters: Vec<(u64, String)> = (1..=3).map(|id| (id, free_port())).collect();
     let mut cluster = Cluster::empty(|_| {});
@@ -113,6 +124,38 @@ async fn a_bad_snapshot_is_dropped_and_one_of_no_use_frees_its_sender() {
             ..ChannelOptions::new(BufferPool::new(1 << 20), ClientId([7; 16]))
         },
     );
+    (cluster, channels)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transfer_goes_on_where_the_receiver_stands() {
+    let (cluster, channels) = voter_and_second().await;
+    let (data, half) = (exported(), 100);
+    let part = async |range| send_part(&channels, &cluster, "broken", &data, range).await;
+    part(0..half).await.unwrap();
+    // The sender heard no answer, or took itself for the first one: it is told where to go on.
+    for range in [0..half, half + 1..data.len()] {
+        match part(range).await {
+            Err(CallError::Refused(refused)) => {
+                assert_eq!(refused.code, Code::Conflict.number());
+                assert_eq!(refused.expected, half as u64);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    part(half..data.len()).await.unwrap();
+    for _ in 0..100 {
+        if cluster.applied(0) == INDEX {
+            return;
+        }
+        cluster.env.clock.sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the snapshot was not installed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_snapshot_is_dropped_and_one_of_no_use_frees_its_sender() {
+    let (cluster, channels) = voter_and_second().await;
     let failure = |cluster: &Cluster| cluster.nodes[0].handle.as_ref().unwrap().failure();
     for id in ["bad", "worse"] {
         send(&channels, &cluster, id, Bytes::from_static(b"not a snapshot"))

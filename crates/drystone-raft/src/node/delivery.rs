@@ -96,21 +96,28 @@ impl RaftNode {
             || self.raw.store().bytes_between(applied, emitted) >= self.config.max_unapplied_bytes
     }
 
-    /// False while a follower holds as much that it has not applied as a leader may ever have under way: it lets
-    /// entries pass unanswered then, so that the leader finds it slow, and its memory has a bound. Heartbeats go on:
-    /// they keep the leader in office here, and say what is committed.
-    pub(super) fn takes_entries(&mut self, message: &Message) -> bool {
+    /// Takes from an append what this follower has no room for, while it holds as much that it has not applied as a
+    /// leader may ever have under way: so its memory has a bound. What it holds already stays in the message, so that
+    /// the leader learns of it and says what is committed; the leader finds it slow and sends the rest again. Entries
+    /// that replace others have room: without them a follower that is full of what a deposed leader left would stay so.
+    pub(super) fn bound_entries(&mut self, message: &mut Message) {
         if message.entries.is_empty() {
-            return true;
+            return;
         }
         let store = self.raw.store();
         let held = store.bytes_between(self.delivery.applied, store.last());
         let most = self.config.max_unapplied_bytes + self.config.max_uncommitted_bytes;
         if held + self.delivery.arriving >= most {
-            return false;
+            let log = &self.raw.raft.raft_log;
+            let last = log.last_index();
+            let here = |entry: &&Entry| entry.index <= last;
+            let replaces = |entry: &Entry| log.term(entry.index).is_ok_and(|term| term != entry.term);
+            if !message.entries.iter().take_while(here).any(replaces) {
+                let kept = message.entries.iter().take_while(here).count();
+                message.entries.truncate(kept);
+            }
         }
         self.delivery.arriving += message.entries.iter().map(cost).sum::<u64>();
-        true
     }
 
     /// True while the shell holds as much as it may; the next that it has applied lets delivery go on.

@@ -30,7 +30,7 @@ impl RaftNode {
             }
             Input::SnapshotMade { index, id } => self.snapshot_made(index, id),
             Input::SnapshotNotMade => self.snapshots.not_made(),
-            Input::SnapshotSent { to, ok } => self.snapshot_sent(to, ok),
+            Input::SnapshotSent { to, result } => self.snapshot_sent(to, result),
             Input::SnapshotReceived { from, term, meta } => self.snapshot_received(from, term, meta)?,
             Input::SnapshotInstalled { index } => self.snapshot_installed(index)?,
             Input::SnapshotNotInstalled { index } => self.snapshot_not_installed(index)?,
@@ -60,7 +60,7 @@ impl RaftNode {
     fn take_message(&mut self, message: RaftMessage) -> Result<(), FatalError> {
         let (from, kind) = (message.from, message.kind);
         let ours = message.to == self.config.id.0 && from != self.config.id.0;
-        let message = match message_from_proto(message) {
+        let mut message = match message_from_proto(message) {
             Ok(message) if ours => message,
             Ok(_) => return Ok(()),
             Err(reason) => {
@@ -75,13 +75,16 @@ impl RaftNode {
             }
         };
         self.check_own_log(&message)?;
+        if self.is_leader() && message.term >= self.raw.raft.term {
+            self.snapshots.heard(message.from, self.ticks);
+        }
         let kind = message.get_msg_type();
         if kind == MessageType::MsgAppendResponse && message.request_snapshot != 0 {
             self.state_requested(NodeId(message.from), LogIndex(message.request_snapshot));
             return Ok(());
         }
-        if kind == MessageType::MsgAppend && !self.takes_entries(&message) {
-            return Ok(());
+        if kind == MessageType::MsgAppend {
+            self.bound_entries(&mut message);
         }
         if kind == MessageType::MsgTimeoutNow && !self.may_campaign() {
             return Ok(());

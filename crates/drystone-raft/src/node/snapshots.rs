@@ -4,13 +4,13 @@ use super::RaftNode;
 use super::inputs::tolerate;
 use crate::codec::snapshot_from_meta;
 use crate::log::{Base, Record};
-use crate::{FatalError, Output, SnapshotMeta, plausible};
+use crate::{FatalError, Output, SnapshotMeta, SnapshotTransfer, plausible};
 use bytes::Bytes;
 use drystone_proto::raft::RaftMessage;
 use drystone_types::{LogIndex, NodeId, Term};
 use raft::SnapshotStatus;
 use raft::eraftpb::{Message, MessageType};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 // A member whose state lacks entries repeats its request as often: the answer takes long, a lost request little.
 const REQUEST_EVERY_TICKS: u64 = 20;
@@ -33,19 +33,31 @@ enum Installing {
 /// Snapshots under way.
 #[derive(Default)]
 pub(super) struct Snapshots {
-    making: bool,
+    /// The least index of the one that the shell is making.
+    making: Option<u64>,
     installing: Option<Installing>,
     /// Members that are being sent one.
     sending: BTreeSet<u64>,
+    /// While leading: the index of the snapshot that each member was sent last.
+    sent: BTreeMap<u64, u64>,
+    /// While leading: when each member was heard last, in ticks.
+    heard: BTreeMap<u64, u64>,
 }
 
 impl Snapshots {
     pub(super) fn deposed(&mut self) {
         self.sending.clear();
+        self.sent.clear();
+        self.heard.clear();
+    }
+
+    /// A member sent a message of this term to this leader.
+    pub(super) fn heard(&mut self, from: u64, tick: u64) {
+        self.heard.insert(from, tick);
     }
 
     pub(super) fn not_made(&mut self) {
-        self.making = false;
+        self.making = None;
     }
 
     pub(super) fn is_installing(&self) -> bool {
@@ -107,6 +119,7 @@ impl Snapshots {
 
     pub(super) fn send(&mut self, to: u64, term: u64, meta: SnapshotMeta, out: &mut Vec<Output>) {
         self.sending.insert(to);
+        self.sent.insert(to, meta.index.0);
         out.push(Output::SendSnapshot {
             to: NodeId(to),
             term: Term(term),
@@ -118,11 +131,11 @@ impl Snapshots {
 impl RaftNode {
     /// Passes on the wish for a snapshot.
     pub(super) fn poll_snapshots(&mut self) {
-        if self.snapshots.making {
+        if self.snapshots.making.is_some() {
             return;
         }
         if let Some(at_least) = self.raw.store().take_wanted() {
-            self.snapshots.making = true;
+            self.snapshots.making = Some(at_least);
             self.out.push(Output::MakeSnapshot {
                 at_least: LogIndex(at_least),
             });
@@ -130,7 +143,7 @@ impl RaftNode {
     }
 
     pub(super) fn snapshot_made(&mut self, index: LogIndex, id: Bytes) {
-        self.snapshots.making = false;
+        self.snapshots.making = None;
         let store = self.raw.store();
         if index.0 > self.delivery.applied || self.delivery.gap {
             return;
@@ -150,16 +163,15 @@ impl RaftNode {
         }
     }
 
-    pub(super) fn snapshot_sent(&mut self, to: NodeId, ok: bool) {
+    pub(super) fn snapshot_sent(&mut self, to: NodeId, result: SnapshotTransfer) {
         self.snapshots.sending.remove(&to.0);
-        if !ok {
-            // Perhaps it is the snapshot that is no good: the next try gets a fresh one.
-            self.raw.mut_store().set_made(None);
-        }
-        let status = if ok {
-            SnapshotStatus::Finish
-        } else {
-            SnapshotStatus::Failure
+        let status = match result {
+            SnapshotTransfer::Taken => SnapshotStatus::Finish,
+            SnapshotTransfer::Broken => SnapshotStatus::Failure,
+            SnapshotTransfer::Unusable => {
+                self.raw.mut_store().set_made(None);
+                SnapshotStatus::Failure
+            }
         };
         self.raw.report_snapshot(to.0, status);
     }
@@ -260,23 +272,45 @@ impl RaftNode {
         self.mail.entry(leader).or_default().push(request);
     }
 
+    /// The highest index that this leader may purge: entries behind it are kept for members that lack them, unless
+    /// that grows beyond its bound.
+    pub(super) fn kept_after(&self) -> u64 {
+        let store = self.raw.store();
+        if !self.is_leader() || store.bytes() > self.config.catch_up_bytes {
+            return u64::MAX;
+        }
+        let base = store.base().0;
+        let mut least = self.snapshots.making.unwrap_or(u64::MAX);
+        for (id, progress) in self.raw.raft.prs().iter() {
+            let heard = self.snapshots.heard.get(id);
+            if !heard.is_some_and(|at| self.ticks < at + self.config.catch_up_ticks) {
+                continue;
+            }
+            if progress.matched > 0 && progress.matched >= base {
+                least = least.min(progress.matched);
+                continue;
+            }
+            // It needs a snapshot: what follows the one that it was sent, or the one that it will be.
+            let sent = self.snapshots.sent.get(id).copied().filter(|sent| *sent >= base);
+            let made = || store.made().map(|made| made.index.0);
+            if let Some(index) = sent.or_else(made) {
+                least = least.min(index);
+            }
+        }
+        least
+    }
+
     /// Forgets what the state machine holds.
     pub(super) fn purge(&mut self, below: LogIndex) {
         if self.delivery.gap || self.snapshots.is_installing() {
             return;
         }
         let store = self.raw.store();
-        // A member that is being sent a snapshot needs what follows it, unless that grows beyond measure.
-        let spare = store.bytes() <= 2 * self.config.log_memory_bytes && !self.snapshots.sending.is_empty();
-        let sent = store
-            .made()
-            .filter(|_| spare)
-            .map_or(u64::MAX, |made| made.index.0);
         let index = below
             .0
             .saturating_sub(1)
             .min(self.raw.raft.raft_log.applied)
-            .min(sent);
+            .min(self.kept_after());
         let Some(term) = store.term_at(index).filter(|_| index > store.base().0) else {
             return;
         };

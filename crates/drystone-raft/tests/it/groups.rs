@@ -221,3 +221,44 @@ fn a_member_whose_disk_fails_stops_and_nothing_that_it_said_is_lost() {
         );
     }
 }
+
+#[test]
+fn a_member_that_was_away_needs_one_snapshot_however_slowly_it_is_made_and_installed() {
+    for seed in 0..10 {
+        let plan = Plan {
+            seed: seed + 60_000,
+            voters: 3,
+            faults_until: 0,
+            replace: false,
+            trace: false,
+        };
+        let mut sim = Sim::keeping(plan, 512 << 10);
+        sim.clients.keep_leader = true;
+        sim.run_until(2 * SECOND);
+        let away = leader(&sim).0 % 3 + 1;
+        sim.stop(away, true);
+        sim.run_until(10 * SECOND);
+        let installed = |sim: &Sim| sim.counts.get("snapshot installed").copied().unwrap_or(0);
+        let before = installed(&sim);
+        // The commands of each of these times are more than the log keeps by itself.
+        sim.slow_snapshots = 2 * SECOND;
+        sim.start(away);
+        sim.run_until(25 * SECOND);
+        assert_eq!(installed(&sim) - before, 1, "seed {seed}");
+        let last = |sim: &Sim, id: u64| {
+            sim.members[&id]
+                .node
+                .as_ref()
+                .map_or(0, |node| node.status().last.0)
+        };
+        let (led, caught_up) = (last(&sim, leader(&sim).0), last(&sim, away));
+        assert!(led - caught_up < 64, "seed {seed}: at {caught_up} of {led}");
+        // Nobody lags any more: the log is cut as before.
+        let bytes = sim
+            .members
+            .values()
+            .map(|member| member.node.as_ref().map_or(0, |node| node.status().log_bytes));
+        assert!(bytes.max() < Some(64 << 10), "seed {seed}: the log is not cut");
+        sim.heal_and_check();
+    }
+}

@@ -5,7 +5,8 @@ use drystone_env::sim::SimDisk;
 use drystone_env::{BufferPool, Monotonic, SeededRng};
 use drystone_proto::raft::RaftMessage;
 use drystone_raft::{
-    CommittedEntry, EntryKind, Input, OpenError, Opened, Output, RaftConfig, RaftNode, Start,
+    CommittedEntry, EntryKind, Input, OpenError, Opened, Output, RaftConfig, RaftNode, SnapshotTransfer,
+    Start,
 };
 use drystone_types::{BootId, LogIndex, NodeId};
 use drystone_wal::WalConfig;
@@ -112,7 +113,10 @@ impl Member {
                 index: LogIndex(self.last),
                 id: "made".into(),
             }),
-            Output::SendSnapshot { to, .. } => inputs.push_back(Input::SnapshotSent { to, ok: true }),
+            Output::SendSnapshot { to, .. } => inputs.push_back(Input::SnapshotSent {
+                to,
+                result: SnapshotTransfer::Taken,
+            }),
             Output::InstallSnapshot { meta } => {
                 self.last = meta.index.0;
                 inputs.push_back(Input::SnapshotInstalled { index: meta.index });

@@ -46,6 +46,8 @@ pub enum Event {
     MakeSnapshot {
         to: u64,
         boot: u64,
+        /// As it was when it was asked for.
+        state: State,
     },
     Streamed {
         from: u64,
@@ -98,12 +100,20 @@ pub struct Sim {
     pub counts: BTreeMap<&'static str, u64>,
     /// Disks fail too.
     pub disk_faults: bool,
+    /// How much longer it takes to make a snapshot, to stream it, and to install it.
+    pub slow_snapshots: u64,
+    pub catch_up_bytes: u64,
     next_snapshot: u64,
     snapshots: BTreeMap<u64, State>,
 }
 
 impl Sim {
     pub fn new(plan: Plan) -> Self {
+        Self::keeping(plan, 64 << 10)
+    }
+
+    /// A group whose leaders keep up to so many bytes of log for members that lag.
+    pub fn keeping(plan: Plan, catch_up_bytes: u64) -> Self {
         let rng = SeededRng::new(plan.seed).split("group");
         let mut sim = Sim {
             plan,
@@ -117,6 +127,8 @@ impl Sim {
             pool: BufferPool::new(1 << 20),
             counts: BTreeMap::new(),
             disk_faults: false,
+            slow_snapshots: 0,
+            catch_up_bytes,
             next_snapshot: 1,
             snapshots: BTreeMap::new(),
             rng,

@@ -6,7 +6,7 @@ use drystone_env::{Rng, SeededRng};
 use drystone_proto::raft::RaftConfState;
 use drystone_raft::{
     CommittedEntry, EntryKind, FatalError, Input, OpenError, Output, RaftConfig, RaftNode, SnapshotMeta,
-    Start,
+    SnapshotTransfer, Start,
 };
 use drystone_types::{BootId, LogIndex, NodeId, Term};
 use drystone_wal::WalConfig;
@@ -77,6 +77,7 @@ pub fn config(id: u64, boot: u64, start: Start, applied: u64) -> RaftConfig {
     };
     let mut config = RaftConfig::new(NodeId(id), boot, start, LogIndex(applied), log);
     config.log_memory_bytes = 16 << 10;
+    config.catch_up_ticks = 20;
     config.max_message_bytes = 2 << 10;
     config.max_committed_bytes = 1 << 10;
     config.max_uncommitted_bytes = 8 << 10;
@@ -120,7 +121,8 @@ impl Sim {
         member.broken = false;
         member.disk.disarm();
         member.disk.set_capacity(1 << 40);
-        let config = config(id, member.boot, member.start.clone(), member.synced.applied);
+        let mut config = config(id, member.boot, member.start.clone(), member.synced.applied);
+        config.catch_up_bytes = self.catch_up_bytes;
         let rng = SeededRng::new(seed ^ (id << 32) ^ member.boot).split("raft");
         member.state = member.synced;
         let (node, opened) = match RaftNode::open(Arc::new(member.disk.clone()), config, rng, pool) {
@@ -208,7 +210,10 @@ impl Sim {
             }
             Output::ReadFailed { token, .. } => self.read_failed(token),
             Output::ProposalDropped { token, reason } => self.dropped(token, reason),
-            Output::MakeSnapshot { .. } => self.soon(MS, 20 * MS, Event::MakeSnapshot { to: id, boot }),
+            Output::MakeSnapshot { .. } => {
+                let (to, state, slow) = (id, self.members[&id].state, self.slow_snapshots);
+                self.soon(slow + MS, slow + 20 * MS, Event::MakeSnapshot { to, boot, state });
+            }
             Output::SendSnapshot { to, term, meta } => self.stream(id, to.0, term.0, meta),
             Output::InstallSnapshot { meta } => {
                 let event = Event::Install {
@@ -216,7 +221,8 @@ impl Sim {
                     boot,
                     index: meta.index.0,
                 };
-                self.soon(MS, 100 * MS, event);
+                let slow = self.slow_snapshots;
+                self.soon(slow + MS, slow + 100 * MS, event);
             }
             Output::SnapshotIgnored { .. } => self.sometimes("snapshot ignored"),
             Output::LeaderChanged { term, is_me, .. } => {
@@ -326,7 +332,7 @@ impl Sim {
     pub fn shell_event(&mut self, event: Event) {
         match event {
             Event::Apply { to, boot } if self.is_up(to, boot) => self.apply(to),
-            Event::MakeSnapshot { to, boot } if self.is_up(to, boot) => self.make_snapshot(to),
+            Event::MakeSnapshot { to, boot, state } if self.is_up(to, boot) => self.make_snapshot(to, state),
             Event::Install { to, boot, index } if self.is_up(to, boot) => self.install(to, index),
             Event::Purge { to, boot, below } if self.is_up(to, boot) => {
                 let member = self.member(to);
@@ -351,11 +357,16 @@ impl Sim {
                     self.input(to, Input::SnapshotReceived { from, term, meta });
                 }
                 if self.is_up(from, from_boot) {
+                    let result = match arrived {
+                        true => SnapshotTransfer::Taken,
+                        false if self.rng.chance(1, 2) => SnapshotTransfer::Broken,
+                        false => SnapshotTransfer::Unusable,
+                    };
                     self.input(
                         from,
                         Input::SnapshotSent {
                             to: NodeId(to),
-                            ok: arrived,
+                            result,
                         },
                     );
                 }
@@ -387,12 +398,12 @@ impl Sim {
         self.serve_reads(id);
     }
 
-    fn make_snapshot(&mut self, id: u64) {
-        if self.rng.chance(1, 5) {
+    fn make_snapshot(&mut self, id: u64, state: State) {
+        if self.now < self.plan.faults_until && self.rng.chance(1, 5) {
             return self.input(id, Input::SnapshotNotMade);
         }
         self.next_snapshot += 1;
-        let (name, state) = (self.next_snapshot, self.members[&id].state);
+        let name = self.next_snapshot;
         self.snapshots.insert(name, state);
         self.sometimes("snapshot made");
         let made = Input::SnapshotMade {
@@ -408,9 +419,10 @@ impl Sim {
         assert_eq!(state.applied, meta.index.0);
         let from_boot = self.members[&from].boot;
         self.sometimes("snapshot sent");
+        let slow = self.slow_snapshots;
         self.soon(
-            5 * MS,
-            200 * MS,
+            slow + 5 * MS,
+            slow + 200 * MS,
             Event::Streamed {
                 from,
                 from_boot,
