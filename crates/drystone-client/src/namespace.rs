@@ -253,7 +253,7 @@ fn extents(reply: &LookupReply) -> Vec<ExtentInfo> {
     let disks: BTreeMap<u64, &DiskLocation> = reply.disks.iter().map(|disk| (disk.disk, disk)).collect();
     let info = |extent: &drystone_proto::meta::LocatedExtent| {
         let chunk = chunks.get(&extent.chunk).copied();
-        let replicas = chunk.map(|chunk| chunk.replicas.as_slice()).unwrap_or_default();
+        let replicas = chunk.into_iter().flat_map(ChunkRecord::holders);
         ExtentInfo {
             offset: extent.offset,
             length: extent.length,
@@ -263,7 +263,6 @@ fn extents(reply: &LookupReply) -> Vec<ExtentInfo> {
             chunk_length: chunk.map_or(0, |chunk| chunk.length),
             checksum: chunk.map_or(0, |chunk| chunk.checksum),
             replicas: replicas
-                .iter()
                 .map(|replica| {
                     let place = disks.get(&replica.disk).copied().cloned().unwrap_or_default();
                     ReplicaInfo {

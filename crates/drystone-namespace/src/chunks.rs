@@ -5,13 +5,13 @@ use crate::directory::checked_policy;
 use crate::key::{above, numbers, table};
 use crate::limits::{MAX_CHUNKS_PER_COMMAND, MAX_FORGOTTEN};
 use crate::namespace::{Context, Namespace};
-use crate::records::{MarkRecord, ReplicaIndexRecord, corrupt};
+use crate::records::{MarkRecord, corrupt};
 use crate::refusal::{ReadError, refuse};
 use crate::store::{Order, OrderedStore, StoreError};
 use drystone_env::planted::{Bug, planted};
 use drystone_proto::command::{ForgetReplicas, NewChunk, Outcome};
 use drystone_proto::grant::verify_receipt;
-use drystone_proto::record::{ChunkRecord, ChunkState, ReplicaRecord};
+use drystone_proto::record::{ChunkRecord, ChunkState, PlacedReplica, PlacementState, ReplicaRecord};
 use drystone_types::{Code, MAX_CHUNK_BYTES};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,22 +40,12 @@ impl<S: OrderedStore> Namespace<S> {
             recorded.lengths.insert(chunk.id, chunk.length);
             self.state.chunks += 1;
             self.state.chunk_bytes += chunk.length;
-            for replica in &chunk.replicas {
-                let record = ReplicaIndexRecord {
-                    placement: replica.placement,
-                    since: cx.since,
-                };
-                self.tables.put_new(
-                    numbers(table::REPLICA, [replica.disk, replica.incarnation, chunk.id]),
-                    &record,
-                );
-            }
-            let key = numbers(table::CHUNK, [chunk.id]);
-            if planted(Bug::ChunkIdsAgain) {
-                self.tables.put(key, &chunk);
+            let before = if planted(Bug::ChunkIdsAgain) {
+                self.tables.load_record(&numbers(table::CHUNK, [chunk.id]))?
             } else {
-                self.tables.put_new(key, &chunk);
-            }
+                None
+            };
+            self.put_chunk(cx, before.as_ref(), &chunk)?;
         }
         Ok(recorded)
     }
@@ -137,6 +127,9 @@ impl<S: OrderedStore> Namespace<S> {
             );
             return refuse(Code::NotEnoughDomains, detail);
         }
+        let replicas = replicas
+            .into_iter()
+            .map(|replica| PlacedReplica::new(replica, PlacementState::Verified));
         Ok(ChunkRecord {
             id,
             epoch: first.epoch,
@@ -144,7 +137,7 @@ impl<S: OrderedStore> Namespace<S> {
             length: first.length,
             checksum: first.checksum,
             policy: new.policy,
-            replicas,
+            replicas: replicas.collect(),
             since: cx.since,
             doomed_at: 0,
         })
@@ -167,14 +160,19 @@ impl<S: OrderedStore> Namespace<S> {
                 continue;
             }
             let key = numbers(table::CHUNK, [id]);
-            let chunk = self.tables.load_record::<ChunkRecord>(&key)?;
-            let mut chunk =
-                chunk.ok_or_else(|| corrupt(key.as_slice(), "the chunk of an extent", "nothing"))?;
-            (chunk.state, chunk.doomed_at, chunk.since) = (ChunkState::Doomed as i32, cx.now, cx.since);
+            let before = self.tables.load_record::<ChunkRecord>(&key)?;
+            let before =
+                before.ok_or_else(|| corrupt(key.as_slice(), "the chunk of an extent", "nothing"))?;
+            let doomed = ChunkRecord {
+                state: ChunkState::Doomed as i32,
+                doomed_at: cx.now,
+                since: cx.since,
+                ..before.clone()
+            };
             self.state.chunks -= 1;
-            self.state.chunk_bytes -= chunk.length;
+            self.state.chunk_bytes -= before.length;
             self.state.doomed += 1;
-            self.tables.put(key, &chunk);
+            self.put_chunk(cx, Some(&before), &doomed)?;
             self.tables
                 .put_new(numbers(table::DOOMED, [id]), &MarkRecord { since: cx.since });
         }
@@ -196,30 +194,22 @@ impl<S: OrderedStore> Namespace<S> {
         }
         for gone in &command.replicas {
             let key = numbers(table::CHUNK, [gone.chunk]);
-            let (Some(mut chunk), Some(replica)) =
-                (self.tables.load_record::<ChunkRecord>(&key)?, gone.replica)
+            let (Some(before), Some(replica)) = (self.tables.load_record::<ChunkRecord>(&key)?, gone.replica)
             else {
                 continue;
             };
-            let before = chunk.replicas.len();
-            if chunk.state() != ChunkState::Doomed {
+            if !before.is_doomed() || !before.is_on(&replica) {
                 continue;
             }
-            chunk.replicas.retain(|held| *held != replica);
-            if chunk.replicas.len() == before {
-                continue;
-            }
-            self.tables.delete(numbers(
-                table::REPLICA,
-                [replica.disk, replica.incarnation, gone.chunk],
-            ));
+            let mut chunk = before.clone();
+            chunk.replicas.retain(|held| held.replica() != replica);
             if chunk.replicas.is_empty() {
-                self.tables.delete(key);
+                self.end_chunk(&before)?;
                 self.tables.delete(numbers(table::DOOMED, [gone.chunk]));
                 self.state.doomed -= 1;
             } else {
                 chunk.since = cx.since;
-                self.tables.put(key, &chunk);
+                self.put_chunk(cx, Some(&before), &chunk)?;
             }
         }
         Ok(Outcome::default())

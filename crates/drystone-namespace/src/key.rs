@@ -7,7 +7,7 @@
 //! | 02 | names | parent, name | `DentryRecord` |
 //! | 03 | extents | inode, file offset | `ExtentRecord` |
 //! | 04 | chunks | chunk | `ChunkRecord` |
-//! | 05 | replicas by disk | disk, incarnation, chunk | `ReplicaIndexRecord` |
+//! | 05 | replicas by disk | disk, incarnation, chunk, placement | `MarkRecord` |
 //! | 06 | references by chunk | chunk, chunk offset, inode, file offset | `ReferenceRecord` |
 //! | 07 | nodes | node | `NodeRecord` |
 //! | 08 | allocated chunk ids | first id | `RangeRecord` |
@@ -20,7 +20,10 @@
 //! | 0f | reclaim queue | inode | `MarkRecord` |
 //! | 10 | staging leases | log time, inode | `MarkRecord` |
 //! | 11 | doomed chunks | chunk | `MarkRecord` |
+//! | 12 | chunks by set of disks | disk, incarnation, replicas wanted (1 byte), the other disks with incarnations | `DiskSetRecord` |
+//! | 13 | chunks below their policy | chunk | `MarkRecord` |
 
+use drystone_types::DiskRef;
 use std::fmt;
 
 /// Bytes kept in the key itself; every key but those of long names fits.
@@ -120,8 +123,10 @@ pub(crate) mod table {
     pub(crate) const RECLAIM: u8 = 0x0f;
     pub(crate) const LEASE: u8 = 0x10;
     pub(crate) const DOOMED: u8 = 0x11;
+    pub(crate) const DISK_SET: u8 = 0x12;
+    pub(crate) const BELOW: u8 = 0x13;
     /// First byte above every table.
-    pub(crate) const END: u8 = 0x12;
+    pub(crate) const END: u8 = 0x14;
 }
 
 /// A key of a table byte and numbers.
@@ -141,6 +146,26 @@ pub(crate) fn numbers<const N: usize>(table: u8, numbers: [u64; N]) -> Key {
 /// A name in a directory.
 pub(crate) fn dentry(parent: u64, name: &str) -> Key {
     Key::of(&[&[table::DENTRY], &parent.to_be_bytes(), name.as_bytes()])
+}
+
+/// What the keys of the sets of disks begin with that are entered under `disk`.
+pub(crate) fn disk_sets_of(disk: DiskRef) -> Key {
+    numbers(table::DISK_SET, [disk.disk.0, disk.incarnation.0])
+}
+
+/// The chunks that want `wanted` replicas and have them on exactly `disks`, as entered under `disk`, which is one of
+/// them (or no disk).
+pub(crate) fn disk_set(disk: DiskRef, wanted: u32, disks: &[DiskRef]) -> Key {
+    let mut key = Vec::with_capacity(18 + 16 * disks.len());
+    key.push(table::DISK_SET);
+    key.extend_from_slice(&disk.disk.0.to_be_bytes());
+    key.extend_from_slice(&disk.incarnation.0.to_be_bytes());
+    key.push(wanted.min(255) as u8);
+    for other in disks.iter().filter(|other| **other != disk) {
+        key.extend_from_slice(&other.disk.0.to_be_bytes());
+        key.extend_from_slice(&other.incarnation.0.to_be_bytes());
+    }
+    Key::from_slice(&key)
 }
 
 /// A session.

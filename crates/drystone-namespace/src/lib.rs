@@ -16,7 +16,7 @@
 //! In order of reading: [`namespace`] (open, apply, flush), [`entry`] (what is read of the log), [`read`] (what readers
 //! see), [`store`] and [`key`]
 //! (what is below), then a file per noun: `resolve` and `permission` (how a command finds its files), `publish`,
-//! `extents`, `chunks`, `stage`, `directory`, `rename`, `delete`, `attributes`, `session`, `idempotency`,
+//! `extents`, `chunks`, [`placements`] (where chunks are), [`redundancy`], `stage`, `directory`, `rename`, `delete`, `attributes`, `session`, `idempotency`,
 //! `nodes`, `ranges`, `housekeep`; [`snapshot`] for export and import.
 
 pub mod entry;
@@ -24,8 +24,10 @@ pub mod key;
 pub mod limits;
 pub mod memory;
 pub mod namespace;
+pub mod placements;
 pub mod read;
 pub mod records;
+pub mod redundancy;
 pub mod refusal;
 pub mod snapshot;
 pub mod store;
@@ -52,7 +54,9 @@ pub use entry::{ApplyError, UnknownEntry, read_entry};
 pub use memory::MemoryStore;
 pub use namespace::{FlushBatch, Flushed, Namespace, OpenError, Settings};
 pub use nodes::may_have_missed_boots;
+pub use placements::{DiskSet, Recorded};
 pub use read::{Caller, ContentPage, Counters, Found, ListPage, Want};
+pub use redundancy::{Redundancy, RedundancyCount, Tally};
 pub use refusal::{ReadError, Refusal};
 pub use snapshot::{ImportError, Importer, SnapshotSummary, export};
 pub use store::{Batch, Order, OrderedStore, StoreError, View};

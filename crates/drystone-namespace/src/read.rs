@@ -3,14 +3,14 @@
 use crate::key::{above, dentry, hex, number_at, numbers, table};
 use crate::limits::{MAX_EXTENT_PAGE, MAX_PAGE};
 use crate::namespace::{Namespace, inode_key};
-use crate::records::{ReplicaIndexRecord, corrupt, decode};
+use crate::records::{corrupt, decode};
 use crate::refusal::{ReadError, refuse};
 use crate::store::{Order, OrderedStore, StoreError};
 use drystone_env::planted::{Bug, planted};
 use drystone_proto::command::{Origin, Target};
 use drystone_proto::meta::{DiskLocation, ListEntry, LocatedExtent};
 use drystone_proto::record::{
-    ChunkRecord, DentryRecord, ExtentRecord, InodeKind, InodeRecord, NodeRecord, PolicyRecord, ReplicaRecord,
+    ChunkRecord, DentryRecord, ExtentRecord, InodeKind, InodeRecord, NodeRecord, PlacedReplica, PolicyRecord,
 };
 use drystone_types::{Code, DiskRef};
 use std::collections::BTreeSet;
@@ -319,35 +319,6 @@ impl<S: OrderedStore> Namespace<S> {
         Ok(chunks)
     }
 
-    /// Replicas on a disk with chunk ids above `after`, at most `limit`: (chunk, replica) in order of chunks.
-    ///
-    /// # Errors
-    /// The store failed.
-    pub fn replicas_on(
-        &self,
-        disk: DiskRef,
-        after: u64,
-        limit: usize,
-    ) -> Result<Vec<(u64, ReplicaRecord)>, StoreError> {
-        let (id, incarnation) = (disk.disk.0, disk.incarnation.0);
-        let first = numbers(table::REPLICA, [id, incarnation, after]);
-        let from = crate::key::after(first.as_slice());
-        let mut replicas = Vec::new();
-        for (key, value) in self.tables.page(&from, &above(&first.as_slice()[..17]), limit)? {
-            let chunk = number_at(&key, 17).ok_or_else(|| corrupt(&key, "a chunk id", "a shorter key"))?;
-            let record: ReplicaIndexRecord = decode(&key, &value)?;
-            replicas.push((
-                chunk,
-                ReplicaRecord {
-                    disk: id,
-                    incarnation,
-                    placement: record.placement,
-                },
-            ));
-        }
-        Ok(replicas)
-    }
-
     /// Extents that refer to a chunk, in order of their place in it, at most `limit`.
     ///
     /// # Errors
@@ -377,16 +348,16 @@ impl<S: OrderedStore> Namespace<S> {
 
     /// Where the disks of these chunks are reached, each once; disks that no node holds are left out.
     pub fn locate(&self, chunks: &[ChunkRecord]) -> Vec<DiskLocation> {
-        let disks: BTreeSet<(u64, u64)> = chunks
+        let disks: BTreeSet<DiskRef> = chunks
             .iter()
-            .flat_map(|chunk| &chunk.replicas)
-            .map(|r| (r.disk, r.incarnation))
+            .flat_map(ChunkRecord::holders)
+            .map(PlacedReplica::disk_ref)
             .collect();
-        let locations = disks.into_iter().filter_map(|(disk, incarnation)| {
-            let node = self.nodes.of_disk(disk, incarnation)?;
+        let locations = disks.into_iter().filter_map(|disk| {
+            let node = self.node_of_disk(disk)?;
             Some(DiskLocation {
-                disk,
-                incarnation,
+                disk: disk.disk.0,
+                incarnation: disk.incarnation.0,
                 node: node.id,
                 address: node.address.clone(),
                 server: node.name.clone(),

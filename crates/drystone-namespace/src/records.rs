@@ -94,15 +94,15 @@ pub struct ChainRecord {
     pub digest: u64,
 }
 
-/// A replica of a chunk on a disk.
+/// How many chunks have their verified replicas on one set of disks.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
-pub struct ReplicaIndexRecord {
-    /// Its placement.
+pub struct DiskSetRecord {
+    /// So many.
     #[prost(uint64, tag = "1")]
-    pub placement: u64,
-    /// See the proto's record module.
+    pub chunks: u64,
+    /// Sum of their lengths.
     #[prost(uint64, tag = "2")]
-    pub since: u64,
+    pub bytes: u64,
 }
 
 /// A reference to a range of a chunk.

@@ -3,6 +3,7 @@
 //! Each stored value is a version byte ([`RECORD_VERSION`]) and the prost encoding of its record. Every record
 //! carries `since` (log index << 16 | position in the entry), on which snapshots and undelete will stand.
 
+use drystone_types::{ChunkId, DiskId, DiskRef, Incarnation, PlacementIndex};
 use prost::Message;
 
 /// First byte of every stored record.
@@ -168,6 +169,93 @@ pub struct ReplicaRecord {
     pub placement: u64,
 }
 
+impl ReplicaRecord {
+    /// A replica that `placement` put on `disk`.
+    pub fn new(disk: DiskRef, placement: PlacementIndex) -> Self {
+        Self {
+            disk: disk.disk.0,
+            incarnation: disk.incarnation.0,
+            placement: placement.0,
+        }
+    }
+
+    /// The disk, as it was formatted when the replica was placed.
+    pub fn disk_ref(&self) -> DiskRef {
+        DiskRef {
+            disk: DiskId(self.disk),
+            incarnation: Incarnation(self.incarnation),
+        }
+    }
+
+    /// The command that placed it.
+    pub fn placement_index(&self) -> PlacementIndex {
+        PlacementIndex(self.placement)
+    }
+}
+
+/// What is known of a replica of a chunk. It only moves down this list, and a replica that was dropped from the
+/// record never returns under the same placement.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, prost::Enumeration)]
+#[repr(i32)]
+pub enum PlacementState {
+    /// A command placed it before the copy began: the disk may hold all, some or nothing of it. It counts for no
+    /// redundancy and is not read, and must not be deleted as an orphan.
+    Placing = 0,
+    /// A receipt confirmed it at the sealed length and checksum. The only state that counts as redundancy.
+    Verified = 1,
+    /// A read or a scrub met damage. It counts for no redundancy; blocks of it are read as a last resort.
+    Damaged = 2,
+}
+
+/// A replica as a chunk record holds it.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct PlacedReplica {
+    /// Disk.
+    #[prost(uint64, tag = "1")]
+    pub disk: u64,
+    /// Formatting of the disk.
+    #[prost(uint64, tag = "2")]
+    pub incarnation: u64,
+    /// Log index of the command that placed it.
+    #[prost(uint64, tag = "3")]
+    pub placement: u64,
+    /// See [`PlacementState`]. A number that this version does not know reads as `Placing`, which counts for
+    /// nothing and deletes nothing.
+    #[prost(enumeration = "PlacementState", tag = "4")]
+    pub state: i32,
+}
+
+impl PlacedReplica {
+    /// `replica` in `state`.
+    pub fn new(replica: ReplicaRecord, state: PlacementState) -> Self {
+        Self {
+            disk: replica.disk,
+            incarnation: replica.incarnation,
+            placement: replica.placement,
+            state: state as i32,
+        }
+    }
+
+    /// Where it is, as grants, receipts and orders name it.
+    pub fn replica(&self) -> ReplicaRecord {
+        ReplicaRecord {
+            disk: self.disk,
+            incarnation: self.incarnation,
+            placement: self.placement,
+        }
+    }
+
+    /// The disk, as it was formatted when the replica was placed.
+    pub fn disk_ref(&self) -> DiskRef {
+        self.replica().disk_ref()
+    }
+
+    /// True if it counts as redundancy while its disk is there.
+    pub fn is_verified(&self) -> bool {
+        self.state() == PlacementState::Verified
+    }
+}
+
 /// A chunk, under its id.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct ChunkRecord {
@@ -189,15 +277,62 @@ pub struct ChunkRecord {
     /// The policy that it was written under.
     #[prost(message, optional, tag = "6")]
     pub policy: Option<PolicyRecord>,
-    /// Where its replicas are.
+    /// Its replicas, each with its state; read them through the methods below.
     #[prost(message, repeated, tag = "7")]
-    pub replicas: Vec<ReplicaRecord>,
+    pub replicas: Vec<PlacedReplica>,
     /// See the module.
     #[prost(uint64, tag = "8")]
     pub since: u64,
     /// Log time at which it was doomed; 0 otherwise.
     #[prost(uint64, tag = "9")]
     pub doomed_at: u64,
+}
+
+impl ChunkRecord {
+    /// Its id.
+    pub fn chunk_id(&self) -> ChunkId {
+        ChunkId(self.id)
+    }
+
+    /// True if nothing refers to it any more: its replicas are being deleted.
+    pub fn is_doomed(&self) -> bool {
+        self.state() == ChunkState::Doomed
+    }
+
+    /// Everything that a disk holds or may hold of it, whatever its state.
+    pub fn holders(&self) -> impl Iterator<Item = &PlacedReplica> {
+        self.replicas.iter()
+    }
+
+    /// The replicas to read from: verified ones, then damaged ones as a last resort. Not those that are being made.
+    pub fn sources(&self) -> impl Iterator<Item = &PlacedReplica> {
+        let in_state = |state| self.replicas.iter().filter(move |held| held.state() == state);
+        in_state(PlacementState::Verified).chain(in_state(PlacementState::Damaged))
+    }
+
+    /// The disks of its verified replicas.
+    pub fn verified_disks(&self) -> impl Iterator<Item = DiskRef> {
+        self.replicas
+            .iter()
+            .filter(|held| held.is_verified())
+            .map(PlacedReplica::disk_ref)
+    }
+
+    /// True if the record names this placement, in any state: the replica is no orphan. Another placement of the
+    /// chunk on the same disk is another replica.
+    pub fn is_on(&self, replica: &ReplicaRecord) -> bool {
+        self.replicas.iter().any(|held| held.replica() == *replica)
+    }
+
+    /// How many replicas its policy asks for.
+    pub fn wanted(&self) -> u32 {
+        self.policy.map_or(0, |policy| policy.replicas)
+    }
+
+    /// How many verified replicas lie on disks that `is_live` accepts.
+    pub fn redundancy(&self, is_live: impl Fn(DiskRef) -> bool) -> u32 {
+        self.verified_disks().filter(|disk| is_live(*disk)).count() as u32
+    }
 }
 
 /// What a node does, as bits.
@@ -279,4 +414,67 @@ pub struct DiskRecord {
     /// Where on the node, for people.
     #[prost(string, tag = "4")]
     pub path: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(disk: u64, placement: u64) -> ReplicaRecord {
+        ReplicaRecord {
+            disk,
+            incarnation: 1,
+            placement,
+        }
+    }
+
+    fn chunk() -> ChunkRecord {
+        let replicas = [
+            (at(1, 5), PlacementState::Verified),
+            (at(2, 5), PlacementState::Damaged),
+            (at(2, 9), PlacementState::Placing),
+            (at(3, 5), PlacementState::Verified),
+        ];
+        let replicas = replicas.map(|(replica, state)| PlacedReplica::new(replica, state));
+        ChunkRecord {
+            id: 7,
+            policy: Some(PolicyRecord {
+                replicas: 3,
+                ..PolicyRecord::default()
+            }),
+            replicas: replicas.to_vec(),
+            ..ChunkRecord::default()
+        }
+    }
+
+    #[test]
+    fn only_verified_replicas_on_live_disks_count() {
+        let chunk = chunk();
+        assert_eq!(chunk.redundancy(|_| true), 2);
+        assert_eq!(chunk.redundancy(|disk| disk.disk.0 != 3), 1);
+        assert_eq!(chunk.wanted(), 3);
+        let sources: Vec<u64> = chunk.sources().map(|held| held.disk).collect();
+        assert_eq!(
+            sources,
+            [1, 3, 2],
+            "a damaged one last, one that is being made never"
+        );
+    }
+
+    #[test]
+    fn a_placement_is_named_with_its_index() {
+        let chunk = chunk();
+        assert!(chunk.is_on(&at(2, 9)), "a copy that is being made");
+        assert!(chunk.is_on(&at(2, 5)));
+        assert!(!chunk.is_on(&at(2, 6)), "another placement on the same disk");
+        assert!(!chunk.is_on(&at(4, 5)));
+    }
+
+    #[test]
+    fn a_state_of_a_newer_version_counts_for_nothing() {
+        let mut held = PlacedReplica::new(at(1, 5), PlacementState::Verified);
+        held.state = 77;
+        assert!(!held.is_verified());
+        assert_eq!(held.state(), PlacementState::Placing);
+    }
 }

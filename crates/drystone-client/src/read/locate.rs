@@ -100,13 +100,8 @@ impl ExtentPage {
 
     /// The replicas of `chunk` that can be reached, the best first.
     pub(crate) fn places(&self, chunk: u64, preference: Preference<'_>) -> Vec<ReplicaPlace> {
-        let replicas = self
-            .chunks
-            .get(&chunk)
-            .map(|chunk| chunk.replicas.as_slice())
-            .unwrap_or_default();
-        let mut ranked: Vec<((bool, bool, bool, u64), ReplicaPlace)> = replicas
-            .iter()
+        let sources = self.chunks.get(&chunk).into_iter().flat_map(ChunkRecord::sources);
+        let mut ranked: Vec<(Rank, ReplicaPlace)> = sources
             .filter_map(|replica| {
                 let at = self.disks.get(&replica.disk)?;
                 let here = !preference.host.is_empty()
@@ -116,6 +111,7 @@ impl ExtentPage {
                             .rsplit_once(':')
                             .is_some_and(|(host, _)| host == preference.host));
                 let rank = (
+                    !replica.is_verified(),
                     preference.disk != Some(replica.disk),
                     at.suspect || preference.suspects.contains(&at.node),
                     !here,
@@ -125,7 +121,7 @@ impl ExtentPage {
                     (
                         rank,
                         ReplicaPlace {
-                            replica: *replica,
+                            replica: replica.replica(),
                             node: at.node,
                             address: at.address.clone(),
                         },
@@ -137,6 +133,9 @@ impl ExtentPage {
         ranked.into_iter().map(|(_, place)| place).collect()
     }
 }
+
+/// The lower the better: not verified, not the preferred disk, suspect, not on the reader's host, then by a draw.
+type Rank = (bool, bool, bool, bool, u64);
 
 /// One process always ranks the equal replicas of a chunk alike, so that it reads from one cache; different processes
 /// rank them differently, so that the readers of a hot chunk share its servers, and each disk is the first for its
@@ -153,6 +152,7 @@ fn spread(draw: u64, chunk: u64, disk: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use drystone_proto::record::{PlacedReplica, PlacementState};
 
     fn page() -> ExtentPage {
         let extent = |offset, length, chunk, chunk_offset| LocatedExtent {
@@ -168,7 +168,9 @@ mod tests {
         };
         let chunk = |id| ChunkRecord {
             id,
-            replicas: (1..=3).map(replica).collect(),
+            replicas: (1..=3)
+                .map(|disk| PlacedReplica::new(replica(disk), PlacementState::Verified))
+                .collect(),
             ..ChunkRecord::default()
         };
         let disk = |disk| DiskLocation {

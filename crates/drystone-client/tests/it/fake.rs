@@ -17,7 +17,9 @@ use drystone_proto::meta::{
     ChunkGrant, DamageReport, DiskLocation, GrantReply, GrantRequest, GrantedReplica, LocatedExtent,
     LookupReply, LookupRequest, MutateReply, MutateRequest,
 };
-use drystone_proto::record::{ChunkRecord, InodeKind, InodeRecord, PolicyRecord, ReplicaRecord};
+use drystone_proto::record::{
+    ChunkRecord, InodeKind, InodeRecord, PlacedReplica, PlacementState, PolicyRecord, ReplicaRecord,
+};
 use drystone_proto::{Kind, checksum};
 use drystone_rpc::{Reply, Request, ServerHandle, ServerIdentity, ServerOptions, Service, refusal, serve};
 use drystone_types::{ClusterId, Code, HistoryId, Incarnation, NodeId};
@@ -404,6 +406,7 @@ impl World {
             replicas: ns.chunks[&extent.chunk]
                 .iter()
                 .filter_map(|receipt| receipt.replica)
+                .map(|replica| PlacedReplica::new(replica, PlacementState::Verified))
                 .collect(),
             ..ChunkRecord::default()
         };

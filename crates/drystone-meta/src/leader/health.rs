@@ -1,6 +1,6 @@
 //! How much redundancy there is: a scan of all chunk records in slices, against the disks that live now.
 
-use drystone_proto::record::{ChunkRecord, ChunkState};
+use drystone_proto::record::ChunkRecord;
 use std::collections::BTreeSet;
 
 /// The result of the last whole scan.
@@ -14,18 +14,13 @@ pub(crate) struct Health {
 impl Health {
     /// Counts a chunk.
     pub(crate) fn count(&mut self, chunk: &ChunkRecord, live: &BTreeSet<(u64, u64)>) {
-        if chunk.state == ChunkState::Doomed as i32 {
+        if chunk.is_doomed() {
             return;
         }
-        let wanted = chunk.policy.map_or(0, |policy| policy.replicas) as usize;
-        let here = chunk
-            .replicas
-            .iter()
-            .filter(|replica| live.contains(&(replica.disk, replica.incarnation)))
-            .count();
+        let here = chunk.redundancy(|disk| live.contains(&(disk.disk.0, disk.incarnation.0)));
         if here == 0 {
             self.lost += 1;
-        } else if here < wanted {
+        } else if here < chunk.wanted() {
             self.under_redundant += 1;
             if here == 1 {
                 self.exposure_bytes += chunk.length;
@@ -37,7 +32,7 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use drystone_proto::record::{PolicyRecord, ReplicaRecord};
+    use drystone_proto::record::{ChunkState, PlacedReplica, PlacementState, PolicyRecord, ReplicaRecord};
 
     #[test]
     fn chunks_are_counted_by_their_live_replicas() {
@@ -49,10 +44,13 @@ mod tests {
             }),
             replicas: disks
                 .iter()
-                .map(|&disk| ReplicaRecord {
-                    disk,
-                    incarnation: 1,
-                    placement: 1,
+                .map(|&disk| {
+                    let replica = ReplicaRecord {
+                        disk,
+                        incarnation: 1,
+                        placement: 1,
+                    };
+                    PlacedReplica::new(replica, PlacementState::Verified)
                 })
                 .collect(),
             ..ChunkRecord::default()

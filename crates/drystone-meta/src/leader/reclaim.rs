@@ -8,7 +8,7 @@ use super::orphan::Orphan;
 use drystone_env::Monotonic;
 use drystone_proto::command::ChunkReplica;
 use drystone_proto::data::DeleteOrder;
-use drystone_proto::record::{ChunkRecord, ReplicaRecord};
+use drystone_proto::record::{ChunkRecord, PlacedReplica, ReplicaRecord};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -81,8 +81,8 @@ impl Reclaim {
     /// Doomed chunks as the namespace has them; replicas on disks that nobody holds any more are gone.
     pub(crate) fn doom(&mut self, chunks: &[ChunkRecord], held: impl Fn(u64, u64) -> bool) {
         for chunk in chunks {
-            for replica in &chunk.replicas {
-                let key = Key::new(chunk.id, replica);
+            for replica in chunk.holders().map(PlacedReplica::replica) {
+                let key = Key::new(chunk.id, &replica);
                 if !held(replica.disk, replica.incarnation) {
                     self.add_confirmed(key);
                 } else if !self.confirmed.contains(&key) {
@@ -249,6 +249,7 @@ impl Reclaim {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use drystone_proto::record::PlacementState;
 
     fn replica(disk: u64) -> ReplicaRecord {
         ReplicaRecord {
@@ -263,7 +264,9 @@ mod tests {
         let mut reclaim = Reclaim::default();
         let chunk = ChunkRecord {
             id: 5,
-            replicas: vec![replica(1), replica(2), replica(3)],
+            replicas: [1, 2, 3]
+                .map(|disk| PlacedReplica::new(replica(disk), PlacementState::Verified))
+                .to_vec(),
             ..ChunkRecord::default()
         };
         reclaim.doom(std::slice::from_ref(&chunk), |disk, _| disk != 3);

@@ -3,11 +3,12 @@
 use super::{MetaService, Refused};
 use crate::leader::Orphan;
 use drystone_env::planted::{Bug, planted};
+use drystone_namespace::Recorded;
 use drystone_proto::cluster::{ErrorReply, Heartbeat, HeartbeatReply, Register, RegisterReply};
 use drystone_proto::command::{Op, RegisterNode};
 use drystone_proto::record::{NodeRecord, role};
 use drystone_rpc::{Request, refusal};
-use drystone_types::Code;
+use drystone_types::{ChunkId, Code};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -204,17 +205,12 @@ impl MetaService {
             if !ours || !seen.insert((chunk, replica.disk, replica.placement)) {
                 continue;
             }
-            let record = state.chunk(chunk).map_err(|error| self.store_error(&error))?;
-            let recorded = record.is_some_and(|record| {
-                record
-                    .replicas
-                    .iter()
-                    .any(|known| (known.disk, known.incarnation) == (replica.disk, replica.incarnation))
-            });
-            match recorded {
-                true => recorded_ones.push((chunk, replica)),
-                false if chunk < floor || planted(Bug::OrphanAboveFloor) => orphans.push(orphan),
-                false => later.push(orphan),
+            let recorded = state.is_recorded(ChunkId(chunk), &replica);
+            match recorded.map_err(|error| self.store_error(&error))? {
+                Recorded::Named => recorded_ones.push((chunk, replica)),
+                Recorded::Never => orphans.push(orphan),
+                Recorded::Undecided if planted(Bug::OrphanAboveFloor) => orphans.push(orphan),
+                Recorded::Undecided => later.push(orphan),
             }
         }
         drop(state);

@@ -8,7 +8,7 @@ use drystone_namespace::{Caller, Want};
 use drystone_proto::command::*;
 use drystone_proto::grant::sign_receipt;
 use drystone_proto::record::{PolicyRecord, Xattr};
-use drystone_types::{Code, DiskId, DiskRef, Incarnation};
+use drystone_types::{ChunkId, Code, DiskId, DiskRef, Incarnation, PlacementIndex};
 
 fn put(path: &str, content: Content) -> Op {
     Cluster::publish(path, PublishMode::Replace, 0, content)
@@ -244,7 +244,7 @@ fn a_doomed_chunk_is_forgotten_with_its_last_replica() {
         replica: Some(replica),
     };
     cluster.own(Op::ForgetReplicas(ForgetReplicas {
-        replicas: vec![forget(record.replicas[0])],
+        replicas: vec![forget(record.replicas[0].replica())],
     }));
     assert_eq!(
         cluster.ns.chunk(chunk).unwrap(),
@@ -253,7 +253,7 @@ fn a_doomed_chunk_is_forgotten_with_its_last_replica() {
     );
     cluster.ok(Cluster::remove("f", false));
     assert_eq!(cluster.ns.doomed(0, 10).unwrap().len(), 1);
-    let mut other = record.replicas[0];
+    let mut other = record.replicas[0].replica();
     other.placement += 1;
     cluster.own(Op::ForgetReplicas(ForgetReplicas {
         replicas: vec![forget(other)],
@@ -262,16 +262,17 @@ fn a_doomed_chunk_is_forgotten_with_its_last_replica() {
         disk: DiskId(1),
         incarnation: Incarnation(11),
     };
+    let first = (ChunkId(0), PlacementIndex(0));
     assert_eq!(
-        cluster.ns.replicas_on(disk, 0, 10).unwrap(),
-        vec![(chunk, record.replicas[0])]
+        cluster.ns.replicas_on(disk, first, 10).unwrap(),
+        vec![(ChunkId(chunk), record.replicas[0].replica())]
     );
     cluster.own(Op::ForgetReplicas(ForgetReplicas {
-        replicas: vec![forget(record.replicas[0])],
+        replicas: vec![forget(record.replicas[0].replica())],
     }));
-    assert!(cluster.ns.replicas_on(disk, 0, 10).unwrap().is_empty());
+    assert!(cluster.ns.replicas_on(disk, first, 10).unwrap().is_empty());
     cluster.own(Op::ForgetReplicas(ForgetReplicas {
-        replicas: vec![forget(record.replicas[1])],
+        replicas: vec![forget(record.replicas[1].replica())],
     }));
     assert_eq!(cluster.ns.chunk(chunk).unwrap(), None);
     assert_eq!(cluster.ns.counters().doomed, 0);
@@ -586,11 +587,10 @@ fn a_node_with_replicas_is_not_removed() {
     cluster.ok(Cluster::remove("f", false));
     let chunk = cluster.ns.doomed(0, 1).unwrap().remove(0);
     let replicas = chunk
-        .replicas
-        .iter()
-        .map(|&replica| ChunkReplica {
+        .holders()
+        .map(|held| ChunkReplica {
             chunk: chunk.id,
-            replica: Some(replica),
+            replica: Some(held.replica()),
         })
         .collect();
     cluster.own(Op::ForgetReplicas(ForgetReplicas { replicas }));

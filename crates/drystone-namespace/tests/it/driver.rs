@@ -417,10 +417,10 @@ impl Driver {
             Step::Forget(count) => {
                 let doomed = self.cluster.ns.doomed(0, *count).unwrap();
                 let replicas = doomed.iter().flat_map(|chunk| {
-                    let some = chunk.replicas.iter().take(1 + count % 2);
-                    some.map(|&replica| ChunkReplica {
+                    let some = chunk.holders().take(1 + count % 2);
+                    some.map(|held| ChunkReplica {
                         chunk: chunk.id,
-                        replica: Some(replica),
+                        replica: Some(held.replica()),
                     })
                 });
                 let replicas = replicas.collect();

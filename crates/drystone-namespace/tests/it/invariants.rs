@@ -1,5 +1,6 @@
 //! What must hold of every state, checked on the stored records alone.
 
+use drystone_namespace::records::DiskSetRecord;
 use drystone_namespace::{MemoryStore, Namespace};
 use drystone_proto::Message;
 use drystone_proto::record::*;
@@ -15,7 +16,9 @@ struct State {
     names: BTreeMap<(u64, String), DentryRecord>,
     extents: BTreeMap<(u64, u64), ExtentRecord>,
     chunks: BTreeMap<u64, ChunkRecord>,
-    replicas: BTreeSet<(u64, u64, u64)>,
+    replicas: BTreeSet<(u64, u64, u64, u64)>,
+    sets: BTreeMap<Vec<u8>, (u64, u64)>,
+    below: BTreeSet<u64>,
     references: BTreeSet<(u64, u64, u64, u64)>,
     reclaim: BTreeSet<u64>,
     leases: BTreeSet<(u64, u64)>,
@@ -47,11 +50,12 @@ fn load(ns: &Namespace<MemoryStore>) -> State {
                     .chunks
                     .insert(number(key, 0), ChunkRecord::decode(body).unwrap()),
             ),
-            5 => drop(
-                state
-                    .replicas
-                    .insert((number(key, 0), number(key, 1), number(key, 2))),
-            ),
+            5 => drop(state.replicas.insert((
+                number(key, 0),
+                number(key, 1),
+                number(key, 2),
+                number(key, 3),
+            ))),
             6 => drop(state.references.insert((
                 number(key, 0),
                 number(key, 1),
@@ -61,6 +65,11 @@ fn load(ns: &Namespace<MemoryStore>) -> State {
             0x0f => drop(state.reclaim.insert(number(key, 0))),
             0x10 => drop(state.leases.insert((number(key, 0), number(key, 1)))),
             0x11 => drop(state.doomed.insert(number(key, 0))),
+            0x12 => {
+                let set = DiskSetRecord::decode(body).unwrap();
+                state.sets.insert(key[1..].to_vec(), (set.chunks, set.bytes));
+            }
+            0x13 => drop(state.below.insert(number(key, 0))),
             _ => {}
         }
     })
@@ -158,11 +167,11 @@ fn content(state: &State) {
     assert!(covered.is_empty(), "extents without an inode");
     let replicas = state.chunks.values().flat_map(|chunk| {
         chunk
-            .replicas
-            .iter()
-            .map(move |replica| (replica.disk, replica.incarnation, chunk.id))
+            .holders()
+            .map(move |held| (held.disk, held.incarnation, chunk.id, held.placement))
     });
     assert_eq!(replicas.collect::<BTreeSet<_>>(), state.replicas);
+    sets(state);
     let referred: BTreeSet<u64> = references.iter().map(|reference| reference.0).collect();
     for (id, chunk) in &state.chunks {
         assert_eq!(
@@ -176,6 +185,35 @@ fn content(state: &State) {
             "chunk {id}"
         );
     }
+}
+
+/// The counts of chunks by set of disks, and the index of those below their policy, equal what the records say.
+fn sets(state: &State) {
+    let mut sets: BTreeMap<Vec<u8>, (u64, u64)> = BTreeMap::new();
+    let mut below = BTreeSet::new();
+    for chunk in state.chunks.values().filter(|chunk| !chunk.is_doomed()) {
+        let disks: BTreeSet<_> = chunk
+            .verified_disks()
+            .map(|disk| (disk.disk.0, disk.incarnation.0))
+            .collect();
+        let mut under: Vec<_> = disks.iter().copied().collect();
+        if (disks.len() as u32) < chunk.wanted() {
+            below.insert(chunk.id);
+            under.push((0, 0));
+        }
+        for disk in under {
+            let bytes =
+                |(id, incarnation): (u64, u64)| [id.to_be_bytes(), incarnation.to_be_bytes()].concat();
+            let mut key = bytes(disk);
+            key.push(chunk.wanted() as u8);
+            let others = disks.iter().filter(|other| **other != disk);
+            key.extend(others.flat_map(|other| bytes(*other)));
+            let set = sets.entry(key).or_default();
+            *set = (set.0 + 1, set.1 + chunk.length);
+        }
+    }
+    assert_eq!(sets, state.sets);
+    assert_eq!(below, state.below);
 }
 
 fn counters(ns: &Namespace<MemoryStore>, state: &State) {

@@ -2,9 +2,11 @@
 //! batch, and indexes equal what they index.
 
 use bytes::Bytes;
-use drystone_namespace::records::StateRecord;
+use drystone_namespace::placements::NOWHERE;
+use drystone_namespace::records::{DiskSetRecord, StateRecord};
 use drystone_proto::Message;
 use drystone_proto::record::{ChunkRecord, ChunkState, ExtentRecord, InodeRecord, NodeRecord};
+use drystone_types::DiskRef;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Records by key, as a store holds them.
@@ -19,6 +21,8 @@ const REPLICA: u8 = 0x05;
 const REFERENCE: u8 = 0x06;
 const NODE: u8 = 0x07;
 const DOOMED: u8 = 0x11;
+const DISK_SET: u8 = 0x12;
+const BELOW: u8 = 0x13;
 /// The one record of totals.
 const STATE: &[u8] = &[LOCAL, 1];
 /// There while a snapshot is being installed.
@@ -121,10 +125,10 @@ pub fn whole(map: &Map) -> Vec<String> {
         keys.collect::<BTreeSet<Vec<u64>>>()
     };
     let replicas = chunks.iter().flat_map(|chunk| {
-        let replicas = chunk.replicas.iter();
-        replicas.map(|replica| vec![replica.disk, replica.incarnation, chunk.id])
+        let replicas = chunk.holders();
+        replicas.map(|replica| vec![replica.disk, replica.incarnation, chunk.id, replica.placement])
     });
-    same("replicas by disk", keys(REPLICA, 3), replicas.collect());
+    same("replicas by disk", keys(REPLICA, 4), replicas.collect());
     let extents: Vec<(Vec<u64>, ExtentRecord)> = table(EXTENT)
         .map(|(key, value)| (vec![number(key, 0), number(key, 1)], record(value)))
         .collect();
@@ -136,16 +140,51 @@ pub fn whole(map: &Map) -> Vec<String> {
         let chunks = chunks.iter().filter(move |chunk| chunk.state() == state);
         chunks.map(|chunk| vec![chunk.id]).collect::<BTreeSet<_>>()
     };
+    let is_below = |chunk: &&ChunkRecord| !chunk.is_doomed() && chunk.redundancy(|_| true) < chunk.wanted();
+    let below = chunks.iter().filter(is_below).map(|chunk| vec![chunk.id]);
+    same("chunks below their policy", keys(BELOW, 1), below.collect());
     same("doomed chunks", keys(DOOMED, 1), of_state(ChunkState::Doomed));
     let referred = extents.iter().map(|(_, extent)| vec![extent.chunk]).collect();
     same("chunks in files", referred, of_state(ChunkState::Sealed));
+    if sets(&chunks) != stored_sets(map) {
+        faults.push("the counts of chunks by set of disks are not what the records say".to_owned());
+    }
     faults
+}
+
+/// How many chunks have their verified replicas on a set of disks, and their bytes, by the key's bytes behind the table.
+type Sets = BTreeMap<Vec<u8>, (u64, u64)>;
+
+fn stored_sets(map: &Map) -> Sets {
+    let set = |(key, value): (&Vec<u8>, &Bytes)| {
+        let set: DiskSetRecord = record(value);
+        (key[1..].to_vec(), (set.chunks, set.bytes))
+    };
+    map.range(vec![DISK_SET]..vec![DISK_SET + 1]).map(set).collect()
+}
+
+/// The same from the records of the chunks.
+fn sets(chunks: &[ChunkRecord]) -> Sets {
+    let bytes = |disk: &DiskRef| [disk.disk.0.to_be_bytes(), disk.incarnation.0.to_be_bytes()].concat();
+    let mut sets = Sets::new();
+    for chunk in chunks.iter().filter(|chunk| !chunk.is_doomed()) {
+        let disks: BTreeSet<DiskRef> = chunk.verified_disks().collect();
+        let is_below = (disks.len() as u32) < chunk.wanted();
+        for disk in disks.iter().copied().chain(is_below.then_some(NOWHERE)) {
+            let mut key = bytes(&disk);
+            key.push(chunk.wanted().min(255) as u8);
+            key.extend(disks.iter().filter(|other| **other != disk).flat_map(bytes));
+            let set = sets.entry(key).or_default();
+            *set = (set.0 + 1, set.1 + chunk.length);
+        }
+    }
+    sets
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use drystone_proto::record::ReplicaRecord;
+    use drystone_proto::record::{PlacedReplica, PlacementState, PolicyRecord, ReplicaRecord};
 
     fn key(table: u8, numbers: &[u64]) -> Vec<u8> {
         let numbers = numbers.iter().flat_map(|number| number.to_be_bytes());
@@ -168,7 +207,11 @@ mod tests {
             state: state as i32,
             length: 10,
             since: 9,
-            replicas: vec![replica],
+            policy: Some(PolicyRecord {
+                replicas: 2,
+                ..PolicyRecord::default()
+            }),
+            replicas: vec![PlacedReplica::new(replica, PlacementState::Verified)],
             ..ChunkRecord::default()
         }
     }
@@ -180,21 +223,28 @@ mod tests {
             ..ExtentRecord::default()
         };
         let nothing = Bytes::from_static(&[1]);
+        let counted = DiskSetRecord { chunks: 1, bytes: 10 };
+        let set = |disk: &[u64], others: &[u64]| {
+            [key(DISK_SET, disk), vec![2], key(0, others)[1..].to_vec()].concat()
+        };
         Map::from([
             (key(CHUNK, &[3]), value(&chunk(3, ChunkState::Sealed))),
             (key(CHUNK, &[4]), value(&chunk(4, ChunkState::Doomed))),
             (key(DOOMED, &[4]), nothing.clone()),
-            (key(REPLICA, &[5, 6, 3]), nothing.clone()),
-            (key(REPLICA, &[5, 6, 4]), nothing.clone()),
+            (key(REPLICA, &[5, 6, 3, 7]), nothing.clone()),
+            (key(REPLICA, &[5, 6, 4, 7]), nothing.clone()),
             (key(EXTENT, &[1, 0]), value(&extent)),
-            (key(REFERENCE, &[3, 0, 1, 0]), nothing),
+            (key(REFERENCE, &[3, 0, 1, 0]), nothing.clone()),
+            (key(BELOW, &[3]), nothing),
+            (set(&[5, 6], &[]), value(&counted)),
+            (set(&[0, 0], &[5, 6]), value(&counted)),
         ])
     }
 
     #[test]
     fn an_index_that_lacks_or_has_too_much_is_told() {
         assert_eq!(whole(&good()), Vec::<String>::new());
-        for table in [REPLICA, DOOMED, REFERENCE, EXTENT, CHUNK] {
+        for table in [REPLICA, DOOMED, REFERENCE, EXTENT, CHUNK, DISK_SET, BELOW] {
             let mut map = good();
             map.retain(|key, _| key[0] != table);
             assert!(!whole(&map).is_empty(), "without table {table}");

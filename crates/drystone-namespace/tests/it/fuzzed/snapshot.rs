@@ -169,7 +169,9 @@ fn read(namespace: &Namespace<MemoryStore>) {
                 disk: drystone_types::DiskId(disk.id),
                 incarnation: drystone_types::Incarnation(disk.incarnation),
             };
-            let _ = namespace.replicas_on(disk, 0, 100);
+            let first = (drystone_types::ChunkId(0), drystone_types::PlacementIndex(0));
+            let _ = namespace.replicas_on(disk, first, 100);
+            let _ = namespace.disk_sets(disk, &[], 100);
             let _ = namespace.node_of_disk(disk);
         }
     }
