@@ -7,6 +7,7 @@ mod licences;
 mod output;
 mod schema;
 mod sim;
+mod soak;
 mod steps;
 mod tidy;
 
@@ -26,6 +27,9 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   sim --exhaustive                    every order of steps of small models of the protocols for chunks
   chaos [--minutes N | --rounds N] [--only NAME] [--list] ...
                                       real processes under real faults, as root; see drystone-chaos --help
+  soak [--minutes N] [--disk-gib N] [--idle N]
+                                      one cluster of real processes for N minutes (60): filled, emptied, filled with
+                                      other sizes, killed, robbed; every acknowledged byte compared, as root
   install                             install what the tests need, by package name";
 
 fn main() -> ExitCode {
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
         ["fuzz", rest @ ..] => fuzz::fuzz(rest),
         ["sim", rest @ ..] => sim::sim(rest),
         ["chaos", rest @ ..] => chaos::run(rest),
+        ["soak", rest @ ..] => soak::run(rest),
         ["install"] => steps::install().map(|_| ()),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

@@ -86,9 +86,17 @@ impl Cluster {
     /// # Panics
     /// If there is no room for it.
     pub fn prepare(options: Options) -> Self {
+        Self::prepare_in(&std::env::temp_dir(), options)
+    }
+
+    /// [`Cluster::prepare`] with everything below `place`.
+    ///
+    /// # Panics
+    /// If there is no room for it.
+    pub fn prepare_in(place: &Path, options: Options) -> Self {
         let home = tempfile::Builder::new()
             .prefix("drystone-system-")
-            .tempdir()
+            .tempdir_in(place)
             .expect("a temporary directory");
         Self {
             home,
