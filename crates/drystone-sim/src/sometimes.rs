@@ -74,7 +74,7 @@ const LIST: &[(&str, When)] = &[
         Rare("an entry was on its way just then"),
     ),
     (
-        "an impostor was not told yet at the first look",
+        "a cloned voter was not told yet at the first look",
         Rare("it finds a dead connection just then"),
     ),
     // The network.

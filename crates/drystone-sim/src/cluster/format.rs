@@ -100,7 +100,7 @@ impl Cluster {
             chunks,
             clones: Vec::new(),
             chunk_disks,
-            twins: Vec::new(),
+            cloned_voters: Vec::new(),
             copies: BTreeMap::new(),
             wiped: Vec::new(),
             harmed: Default::default(),

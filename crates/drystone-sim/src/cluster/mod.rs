@@ -1,10 +1,10 @@
 //! The cluster under test: real servers on seeded hosts and disks, and how they are started and lose their lives.
 
 mod change;
+mod cloned_voter;
 mod format;
 mod shape;
 mod start;
-mod twin;
 
 pub use shape::Shape;
 
@@ -83,7 +83,7 @@ pub struct Cluster {
     /// All disks of chunk servers, those of clones too.
     pub chunk_disks: Arc<Mutex<Vec<SimDisk>>>,
     /// Copies of metadata servers that run beside them, each with the number of the original.
-    pub twins: Vec<(usize, MetaNode)>,
+    pub cloned_voters: Vec<(usize, MetaNode)>,
     /// What somebody copied of metadata servers, by number.
     pub copies: BTreeMap<usize, (SimDisk, SimStates)>,
     /// Metadata servers that were wiped and started under their old ids.
@@ -97,8 +97,14 @@ pub struct Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         let chunks = self.chunks.iter().chain(&self.clones).map(|node| node.host);
-        let twins = self.twins.iter().map(|(_, node)| node);
-        for host in self.metas.iter().chain(twins).map(|node| node.host).chain(chunks) {
+        let voters = self.cloned_voters.iter().map(|(_, node)| node);
+        for host in self
+            .metas
+            .iter()
+            .chain(voters)
+            .map(|node| node.host)
+            .chain(chunks)
+        {
             self.world.power_off(host);
         }
     }

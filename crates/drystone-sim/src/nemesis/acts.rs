@@ -3,8 +3,8 @@
 use super::{Nemesis, ROOM};
 use crate::cluster::{DISK_HALF, Node};
 use crate::operator::Order;
+use crate::run::Run;
 use crate::sometimes::sometimes;
-use crate::stage::Stage;
 use drystone_env::Rng;
 use drystone_env::sim::world::{HostId, Link};
 use std::sync::atomic::Ordering;
@@ -123,8 +123,8 @@ pub(super) enum DiskFault {
 }
 
 impl Nemesis {
-    pub(super) fn carry_out(&mut self, stage: &mut Stage, act: &Act) {
-        let cluster = &mut stage.cluster;
+    pub(super) fn carry_out(&mut self, run: &mut Run, act: &Act) {
+        let cluster = &mut run.cluster;
         match *act {
             Act::Stop { node, power, aimed } => {
                 let disks = cluster.disks(node);
@@ -165,11 +165,11 @@ impl Nemesis {
             Act::HealHosts(a, b) => cluster.world.heal(a, b),
             Act::CutClient { client, time } => {
                 let world = cluster.world.clone();
-                let clients = &stage.clients;
+                let clients = &run.clients;
                 world.run_until(AIM, || clients.is_changing(client));
                 // Somewhere between its first look and the commit.
                 world.run_for(Duration::from_micros(self.rng.below(30_000)));
-                let host = stage.clients.hosts()[client];
+                let host = run.clients.hosts()[client];
                 let end = world.now().0 + time;
                 for at in 0..cluster.metas.len() {
                     let meta = cluster.host(Node::Meta(at));
@@ -213,20 +213,20 @@ impl Nemesis {
                     loss,
                     ..Link::default()
                 };
-                set_links(stage, node, link);
+                set_links(run, node, link);
                 sometimes("links slow and lossy");
             }
-            Act::Quick(node) => set_links(stage, node, Link::default()),
+            Act::Quick(node) => set_links(run, node, Link::default()),
             Act::SlowDisk { node, half } => {
-                set_timing(stage, node, (DISK_HALF.0, half));
+                set_timing(run, node, (DISK_HALF.0, half));
                 sometimes("disk slow");
             }
             Act::StallDisk { node, time } => {
-                set_timing(stage, node, (time, time));
+                set_timing(run, node, (time, time));
                 sometimes("disk stalled");
             }
-            Act::QuickDisk(node) => set_timing(stage, node, DISK_HALF),
-            Act::FailDisk { node, how } => self.fail_disk(stage, node, how),
+            Act::QuickDisk(node) => set_timing(run, node, DISK_HALF),
+            Act::FailDisk { node, how } => self.fail_disk(run, node, how),
             Act::Full(node, free) => {
                 for disk in cluster.disks(node) {
                     if let Ok(space) = drystone_env::Disk::space(&disk) {
@@ -247,8 +247,8 @@ impl Nemesis {
                 cluster.world.set_drift(cluster.host(node), ppm);
                 sometimes("clock drifts");
             }
-            Act::TransferLeader(at) => stage.operator.order(Order::Transfer(at as u64 + 1)),
-            Act::KillClient(client) => stage.clients.kill(client),
+            Act::TransferLeader(at) => run.operator.order(Order::Transfer(at as u64 + 1)),
+            Act::KillClient(client) => run.clients.kill(client),
             Act::WipeChunk(at) => cluster.wipe_chunk(at, &mut self.rng),
             Act::CloneChunk { at, running } => cluster.clone_chunk(at, running, &mut self.rng),
             Act::CloneMeta { at, running } => cluster.clone_meta(at, running, &mut self.rng),
@@ -262,7 +262,7 @@ impl Nemesis {
                 }
                 let new = cluster.join_meta(&mut self.rng);
                 cluster.metas[at].retired = true;
-                stage.operator.order(Order::Replace {
+                run.operator.order(Order::Replace {
                     old: at as u64 + 1,
                     new,
                 });
@@ -270,8 +270,8 @@ impl Nemesis {
         }
     }
 
-    fn fail_disk(&mut self, stage: &mut Stage, node: Node, how: DiskFault) {
-        let disk = self.disk(&stage.cluster.disks(node));
+    fn fail_disk(&mut self, run: &mut Run, node: Node, how: DiskFault) {
+        let disk = self.disk(&run.cluster.disks(node));
         match how {
             DiskFault::Sync(nth) => disk.fail_sync(nth),
             DiskFault::Write(nth) => disk.fail_write(nth),
@@ -293,17 +293,17 @@ impl Nemesis {
             }
         }
         match node {
-            Node::Meta(at) => stage.cluster.metas[at].damaged = true,
+            Node::Meta(at) => run.cluster.metas[at].damaged = true,
             Node::Chunk(at) => {
-                stage.cluster.harmed.store(true, Ordering::Relaxed);
-                stage.cluster.chunks[at].damaged = true;
+                run.cluster.harmed.store(true, Ordering::Relaxed);
+                run.cluster.chunks[at].damaged = true;
             }
         }
     }
 }
 
-fn set_links(stage: &Stage, node: Node, link: Link) {
-    let cluster = &stage.cluster;
+fn set_links(run: &Run, node: Node, link: Link) {
+    let cluster = &run.cluster;
     let host = cluster.host(node);
     for other in cluster.nodes().into_iter().filter(|other| *other != node) {
         let other = cluster.host(other);
@@ -314,9 +314,9 @@ fn set_links(stage: &Stage, node: Node, link: Link) {
     }
 }
 
-fn set_timing(stage: &Stage, node: Node, half: (u64, u64)) {
-    let disks = stage.cluster.disks(node);
+fn set_timing(run: &Run, node: Node, half: (u64, u64)) {
+    let disks = run.cluster.disks(node);
     disks
         .iter()
-        .for_each(|disk| disk.set_timing(&stage.cluster.world, half));
+        .for_each(|disk| disk.set_timing(&run.cluster.world, half));
 }

@@ -3,13 +3,13 @@
 use super::Nemesis;
 use super::acts::{Act, DiskFault};
 use crate::cluster::Node;
-use crate::stage::Stage;
+use crate::run::Run;
 use drystone_env::Rng;
 
 impl Nemesis {
     /// One fault that begins at `from` and is over at `to`.
-    pub(super) fn add(&mut self, stage: &Stage, from: u64, to: u64) {
-        let node = self.node(stage);
+    pub(super) fn add(&mut self, run: &Run, from: u64, to: u64) {
+        let node = self.node(run);
         let (power, aimed) = (self.rng.chance(1, 2), self.rng.chance(2, 3));
         match self.rng.below(24) {
             0..4 => {
@@ -28,7 +28,7 @@ impl Nemesis {
                 self.at(from, Act::Pause(node));
                 self.at(to, Act::Resume(node));
             }
-            9..13 => self.add_cut(stage, node, from, to),
+            9..13 => self.add_cut(run, node, from, to),
             13 => {
                 let (delay, loss) = (self.rng.below(300_000), self.rng.below(300));
                 self.at(from, Act::Slow { node, delay, loss });
@@ -64,22 +64,22 @@ impl Nemesis {
                 self.at(from, Act::Drift { node, ppm });
             }
             19..22 => {
-                let client = self.rng.below(stage.clients.len() as u64) as usize;
+                let client = self.rng.below(run.clients.len() as u64) as usize;
                 self.at(from, Act::KillClient(client));
             }
             _ => {
-                let to = self.rng.below(stage.cluster.metas.len() as u64) as usize;
+                let to = self.rng.below(run.cluster.metas.len() as u64) as usize;
                 self.at(from, Act::TransferLeader(to));
             }
         }
     }
 
     /// What the two servers that may lose or garble something do lose: nothing, or one thing each.
-    pub(super) fn add_loss(&mut self, stage: &Stage, from: u64, end: u64) {
+    pub(super) fn add_loss(&mut self, run: &Run, from: u64, end: u64) {
         let nth = 1 + self.rng.below(30);
         let chunk = Node::Chunk(self.liars.0);
         let how = match self.rng.below(10) {
-            _ if stage.cluster.chunks.is_empty() => None,
+            _ if run.cluster.chunks.is_empty() => None,
             0 => Some(DiskFault::Sync(nth)),
             1 => Some(DiskFault::Write(nth)),
             2 => Some(DiskFault::Read(nth)),
@@ -109,7 +109,7 @@ impl Nemesis {
         let (meta, nth) = (self.liars.1, 1 + self.rng.below(60));
         let from = from + self.rng.below(end - from);
         let node = Node::Meta(meta);
-        let alone = stage.cluster.metas.len() == 1;
+        let alone = run.cluster.metas.len() == 1;
         let how = match self.rng.below(8) {
             0..3 | 7 if alone => return,
             0 => DiskFault::Sync(nth),
@@ -143,16 +143,16 @@ impl Nemesis {
     }
 
     /// Both ways, one way, from everybody, or between some pairs only.
-    fn add_cut(&mut self, stage: &Stage, node: Node, from: u64, to: u64) {
-        let nodes = stage.cluster.nodes();
+    fn add_cut(&mut self, run: &Run, node: Node, from: u64, to: u64) {
+        let nodes = run.cluster.nodes();
         let mut pairs = Vec::new();
         match self.rng.below(4) {
             0 => {
-                let other = self.node(stage);
+                let other = self.node(run);
                 pairs.push((node, other));
             }
             1 => {
-                let other = self.node(stage);
+                let other = self.node(run);
                 pairs.extend([(node, other), (other, node)]);
             }
             2 => {

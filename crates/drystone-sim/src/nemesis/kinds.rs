@@ -3,26 +3,26 @@
 use super::Nemesis;
 use super::acts::{Act, DiskFault};
 use crate::cluster::Node;
+use crate::run::Run;
 use crate::scenario::Kind;
-use crate::stage::Stage;
 use drystone_env::Rng;
 
 impl Nemesis {
     /// Adds what the scenario is about, between two moments.
-    pub fn add_kind(&mut self, kind: Kind, stage: &Stage, begin: u64, end: u64) {
+    pub fn add_kind(&mut self, kind: Kind, run: &Run, begin: u64, end: u64) {
         match kind {
             Kind::Mixed | Kind::Lone => {}
-            Kind::Retry => self.add_lost_answers(stage, begin, end),
+            Kind::Retry => self.add_lost_answers(run, begin, end),
             Kind::Rot => self.add_rot(begin, end),
-            Kind::Names => self.add_depositions(stage, begin, end),
+            Kind::Names => self.add_depositions(run, begin, end),
         }
     }
 
     /// Clients and metadata servers do not hear each other for a while: one way or both, one server or all. Leaders
     /// pause and go.
-    fn add_lost_answers(&mut self, stage: &Stage, begin: u64, end: u64) {
-        let metas = stage.cluster.metas.len() as u64;
-        let clients = stage.clients.hosts();
+    fn add_lost_answers(&mut self, run: &Run, begin: u64, end: u64) {
+        let metas = run.cluster.metas.len() as u64;
+        let clients = run.clients.hosts();
         for _ in 0..20 {
             let from = begin + self.rng.below(end - begin);
             let time = [300_000, 2_000_000, 6_500_000][self.rng.below(3) as usize];
@@ -31,7 +31,7 @@ impl Nemesis {
             let (all, one) = (self.rng.chance(1, 2), self.rng.below(metas));
             let (there, back) = (self.rng.chance(1, 2), self.rng.chance(3, 4));
             for at in (0..metas).filter(|at| all || *at == one) {
-                let meta = stage.cluster.host(Node::Meta(at as usize));
+                let meta = run.cluster.host(Node::Meta(at as usize));
                 if there {
                     self.at(from, Act::CutHosts(client, meta));
                     self.at(to, Act::HealHosts(client, meta));
@@ -67,8 +67,8 @@ impl Nemesis {
 
     /// One leader after the other is cut off from the other voters and from nobody else, most of them while they stand
     /// still; leadership moves in between, so that clients stay with servers that do not lead.
-    fn add_depositions(&mut self, stage: &Stage, begin: u64, end: u64) {
-        let metas = stage.cluster.metas.len() as u64;
+    fn add_depositions(&mut self, run: &Run, begin: u64, end: u64) {
+        let metas = run.cluster.metas.len() as u64;
         let mut from = begin;
         while from < end {
             let still = [0, 600_000, 1_400_000][self.rng.below(3) as usize];

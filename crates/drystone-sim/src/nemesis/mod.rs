@@ -8,7 +8,7 @@ mod draw;
 mod kinds;
 
 use crate::cluster::{DISK_HALF, Node};
-use crate::stage::Stage;
+use crate::run::Run;
 use crate::trace;
 use acts::Act;
 use drystone_env::sim::{SimDisk, World};
@@ -35,8 +35,8 @@ pub struct Nemesis {
 
 impl Nemesis {
     /// Draws faults between two moments (microseconds); everything is undone by `end`.
-    pub fn draw(stage: &Stage, rng: &mut SeededRng, begin: u64, end: u64) -> Self {
-        let cluster = &stage.cluster;
+    pub fn draw(run: &Run, rng: &mut SeededRng, begin: u64, end: u64) -> Self {
+        let cluster = &run.cluster;
         let liars = (
             rng.below(cluster.chunks.len().max(1) as u64) as usize,
             rng.below(cluster.metas.len() as u64) as usize,
@@ -55,9 +55,9 @@ impl Nemesis {
             let from = begin + rng.below(end - begin);
             let most = [200_000, 2_000_000, 12_000_000][rng.below(3) as usize];
             let to = (from + 1 + rng.below(most)).min(end);
-            nemesis.add(stage, from, to);
+            nemesis.add(run, from, to);
         }
-        nemesis.add_loss(stage, begin + rng.below(end - begin), end);
+        nemesis.add_loss(run, begin + rng.below(end - begin), end);
         nemesis
     }
 
@@ -72,21 +72,21 @@ impl Nemesis {
     }
 
     /// Does what is due now.
-    pub fn act(&mut self, stage: &mut Stage) {
-        let now = stage.cluster.world.now().0;
+    pub fn act(&mut self, run: &mut Run) {
+        let now = run.cluster.world.now().0;
         while let Some(entry) = self.schedule.first_entry() {
             if entry.key().0 > now {
                 return;
             }
             let act = entry.remove();
             trace::note(now, &format!("{act:?}"));
-            self.carry_out(stage, &act);
+            self.carry_out(run, &act);
         }
     }
 
     /// Undoes everything: the cluster is to recover from here.
-    pub fn end(&mut self, stage: &mut Stage) {
-        let cluster = &mut stage.cluster;
+    pub fn end(&mut self, run: &mut Run) {
+        let cluster = &mut run.cluster;
         trace::note(cluster.world.now().0, "all faults end");
         self.schedule.clear();
         let nodes = cluster.nodes();
@@ -95,7 +95,7 @@ impl Nemesis {
                 cluster.world.heal(cluster.host(a), cluster.host(b));
             }
         }
-        for client in stage.clients.hosts() {
+        for client in run.clients.hosts() {
             for &node in &nodes {
                 cluster.world.heal(client, cluster.host(node));
                 cluster.world.heal(cluster.host(node), client);
@@ -109,13 +109,13 @@ impl Nemesis {
             cluster.restart(node);
         }
         // Its copy may count instead of the original, and what was wrong with a disk was copied, too.
-        for (_, twin) in &cluster.twins {
-            mend(&twin.disk, &cluster.world);
+        for (_, clone) in &cluster.cloned_voters {
+            mend(&clone.disk, &cluster.world);
         }
     }
 
-    fn node(&mut self, stage: &Stage) -> Node {
-        let nodes = stage.cluster.nodes();
+    fn node(&mut self, run: &Run) -> Node {
+        let nodes = run.cluster.nodes();
         nodes[self.rng.below(nodes.len() as u64) as usize]
     }
 

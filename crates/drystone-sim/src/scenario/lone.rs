@@ -1,7 +1,7 @@
 //! One voter whose log is damaged in one place, or loses its newest file, while it is down. It may refuse to start, in
 //! words; if it starts, everything that was acknowledged is there.
 
-use super::{RECOVERY, Run};
+use super::{RECOVERY, Trial};
 use crate::cluster::Node;
 use crate::sometimes::sometimes;
 use crate::trace;
@@ -12,13 +12,13 @@ use drystone_wal::format::Header;
 const BLOCK: usize = 4096;
 const VOTER: Node = Node::Meta(0);
 
-impl Run {
+impl Trial {
     pub(super) fn damage_the_log(&mut self, rng: &mut SeededRng) {
-        self.stage.cluster.start();
-        self.stage.clients.start();
+        self.run.cluster.start();
+        self.run.clients.start();
         self.pass(self.length);
         self.recover();
-        let cluster = &mut self.stage.cluster;
+        let cluster = &mut self.run.cluster;
         cluster.stop(VOTER, false);
         if rng.chance(1, 3) {
             lose_the_newest(cluster, rng);

@@ -13,8 +13,8 @@ use crate::cluster::{Cluster, Node, Shape};
 use crate::history::History;
 use crate::nemesis::Nemesis;
 use crate::operator::Operator;
+use crate::run::Run;
 use crate::sometimes::sometimes;
-use crate::stage::Stage;
 use crate::trace;
 use crate::workload::{self, Work};
 use drystone_env::sim::World;
@@ -75,7 +75,7 @@ fn run_seeded(kind: Kind, seed: u64, verbose: bool) -> Report {
     let mut shape = Shape::draw(&mut rng);
     kind.shape(&mut shape);
     trace::note(0, &format!("{shape:?}"));
-    let mut run = Run::new(kind, &world, shape, &mut rng);
+    let mut run = Trial::new(kind, &world, shape, &mut rng);
     match kind {
         Kind::Lone => run.damage_the_log(&mut rng),
         _ => run.go(&mut rng),
@@ -100,8 +100,8 @@ fn run_seeded(kind: Kind, seed: u64, verbose: bool) -> Report {
     }
 }
 
-struct Run {
-    stage: Stage,
+struct Trial {
+    run: Run,
     /// Where the last client runs, who looks at everything.
     last: HostId,
     work: Work,
@@ -110,9 +110,9 @@ struct Run {
     kind: Kind,
 }
 
-impl Drop for Run {
+impl Drop for Trial {
     fn drop(&mut self) {
-        self.stage.cluster.world.power_off(self.last);
+        self.run.cluster.world.power_off(self.last);
     }
 }
 
@@ -130,7 +130,7 @@ fn draw_pace(rng: &mut SeededRng) -> (Pace, u64) {
     (pace, length)
 }
 
-impl Run {
+impl Trial {
     fn new(kind: Kind, world: &World, shape: Shape, rng: &mut SeededRng) -> Self {
         let cluster = Cluster::format(world, shape, rng);
         let work = Work {
@@ -152,7 +152,7 @@ impl Run {
         let operator = Operator::new(&work);
         trace::name_host("client-0");
         Self {
-            stage: Stage {
+            run: Run {
                 cluster,
                 clients,
                 operator,
@@ -188,17 +188,17 @@ impl Run {
     }
 
     fn go(&mut self, rng: &mut SeededRng) {
-        self.stage.cluster.start();
-        self.stage.clients.start();
-        self.stage.operator.start(&self.work);
-        let mut nemesis = Nemesis::draw(&self.stage, rng, SECOND / 2, self.length);
-        nemesis.add_kind(self.kind, &self.stage, SECOND / 2, self.length);
+        self.run.cluster.start();
+        self.run.clients.start();
+        self.run.operator.start(&self.work);
+        let mut nemesis = Nemesis::draw(&self.run, rng, SECOND / 2, self.length);
+        nemesis.add_kind(self.kind, &self.run, SECOND / 2, self.length);
         while let Some(at) = nemesis.next() {
             self.pass(at);
-            nemesis.act(&mut self.stage);
+            nemesis.act(&mut self.run);
         }
         self.pass(self.length);
-        nemesis.end(&mut self.stage);
+        nemesis.end(&mut self.run);
         self.recover();
         self.look_at_everything(rng);
         self.check();
@@ -206,11 +206,11 @@ impl Run {
 
     /// After the faults every client ends, every order is carried out, and every server that may is back.
     fn recover(&self) {
-        let Stage {
+        let Run {
             cluster,
             clients,
             operator,
-        } = &self.stage;
+        } = &self.run;
         let world = &cluster.world;
         if !world.run_until(RECOVERY, || clients.open() == 0) {
             let calls = self.work.history.calls();
@@ -253,9 +253,9 @@ impl Run {
             page: 2,
             ..self.work.clone()
         };
-        let excused = self.stage.cluster.excused();
-        let voters = self.stage.cluster.sound_voters();
-        let damaged = self.stage.cluster.damaged_disks();
+        let excused = self.run.cluster.excused();
+        let voters = self.run.cluster.sound_voters();
+        let damaged = self.run.cluster.damaged_disks();
         let inner = env.clone();
         let look = async move {
             let client = workload::connect(&inner, &work, Duration::from_secs(20)).await;

@@ -1,6 +1,6 @@
 //! The checks at the end of a run: voters, disks, and what clients were told.
 
-use super::{Run, look};
+use super::{Trial, look};
 use crate::check::linear::{self, Verdict};
 use crate::check::replicas::{self, Expected, Found};
 use crate::cluster::Node;
@@ -20,10 +20,10 @@ const SETTLING: Duration = Duration::from_secs(5);
 /// States that the search for an order looks at.
 const STEPS: u64 = 300_000;
 
-impl Run {
+impl Trial {
     /// The voters that run, each with what `look` gives of it.
     fn voters<T>(&self, look: impl Fn(&drystone_meta::Handle) -> Option<T>) -> Vec<(usize, T)> {
-        let metas = self.stage.cluster.metas.iter().enumerate();
+        let metas = self.run.cluster.metas.iter().enumerate();
         let members = metas.filter(|(_, node)| !node.retired);
         let looked = members.filter_map(|(at, node)| {
             let handle = node.handle.lock().expect("no panic holds it");
@@ -42,7 +42,7 @@ impl Run {
         };
         if !together() {
             sometimes("voters differed at the first look");
-            self.stage.cluster.world.run_until(CONVERGENCE, together);
+            self.run.cluster.world.run_until(CONVERGENCE, together);
         }
         let mut states: BTreeMap<u64, Vec<(usize, u64)>> = BTreeMap::new();
         for (at, (index, hash)) in self.voters(drystone_meta::Handle::state_hash) {
@@ -75,14 +75,14 @@ impl Run {
 
     /// Of each member one process at most takes part. Another one may need a connection before it can be told so.
     pub(super) fn one_process_each(&self) {
-        let cluster = &self.stage.cluster;
-        let alone = || cluster.impostors().is_empty();
+        let cluster = &self.run.cluster;
+        let alone = || cluster.active_clones().is_empty();
         if !alone() {
-            sometimes("an impostor was not told yet at the first look");
+            sometimes("a cloned voter was not told yet at the first look");
             cluster.world.run_until(CONVERGENCE, alone);
         }
-        for impostor in cluster.impostors() {
-            self.violation(impostor);
+        for clone in cluster.active_clones() {
+            self.violation(clone);
         }
     }
 
@@ -90,10 +90,10 @@ impl Run {
     /// time in any case, because what is referred to must not go later either.
     pub(super) fn settle(&self, rng: &mut SeededRng, expected: &[Expected]) {
         let world = &self.work.world;
-        let most = self.kind.settles(&self.stage.cluster.shape);
+        let most = self.kind.settles(&self.run.cluster.shape);
         let end = world.now().0 + most.as_micros() as u64;
         let is_patient = rng.chance(1, 4);
-        let damaged = self.stage.cluster.damaged_disks();
+        let damaged = self.run.cluster.damaged_disks();
         while world.now().0 < end {
             let may_end = !is_patient && world.now().0 >= SHORTEST;
             if may_end && replicas::compare(expected, &self.on_disks().0, &damaged).is_empty() {
@@ -107,7 +107,7 @@ impl Run {
     /// What a store that opens the disks of chunk servers finds now, and why some do not open.
     fn on_disks(&self) -> (Vec<Found>, Vec<String>) {
         let (mut found, mut faults) = (Vec::new(), Vec::new());
-        for (at, node) in self.stage.cluster.chunks.iter().enumerate() {
+        for (at, node) in self.run.cluster.chunks.iter().enumerate() {
             for (index, disk) in node.disks.iter().enumerate() {
                 match replicas::on_disk(&disk.fork(0)) {
                     Ok(replicas) => found.extend(replicas),
@@ -121,7 +121,7 @@ impl Run {
 
     /// What lies on the disks is what the namespace names, and nothing else.
     pub(super) fn compare(&mut self, env: &Env, client: &Client, expected: &[Expected]) {
-        let cluster = &self.stage.cluster;
+        let cluster = &self.run.cluster;
         (0..cluster.chunks.len()).for_each(|at| cluster.stop(Node::Chunk(at), false));
         let damaged = cluster.damaged_disks();
         let (mut found, closed) = self.on_disks();
@@ -146,7 +146,7 @@ impl Run {
 
     /// The records of every metadata server were and are what they must be.
     fn check_records(&self) {
-        let cluster = &self.stage.cluster;
+        let cluster = &self.run.cluster;
         for (at, node) in cluster.metas.iter().enumerate() {
             for fault in node.states.faults() {
                 self.violation(format!("meta-{at}: {fault}"));
@@ -163,13 +163,13 @@ impl Run {
             Verdict::Undecided => sometimes("linearizability undecided"),
             Verdict::Violation(why) => self.violation(why),
         }
-        let net = self.stage.cluster.world.net_stats();
+        let net = self.run.cluster.world.net_stats();
         sometimes_many("network stalls", net.stalls);
         sometimes_many("segments lost", net.losses);
         sometimes_many("connections reset", net.resets);
         sometimes_many("connections unanswered", net.unanswered);
-        let disks = self.stage.cluster.chunks.iter().flat_map(|node| &node.disks);
-        let faults = disks.chain(self.stage.cluster.metas.iter().map(|node| &node.disk));
+        let disks = self.run.cluster.chunks.iter().flat_map(|node| &node.disks);
+        let faults = disks.chain(self.run.cluster.metas.iter().map(|node| &node.disk));
         sometimes_many("disk faults", faults.map(|disk| disk.stats().faults).sum());
     }
 }

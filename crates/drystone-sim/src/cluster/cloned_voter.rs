@@ -23,7 +23,7 @@ impl Cluster {
         self.metas[at].retired = true;
         let host = self.world.add_host(&name);
         let (disk, states) = self.fork_meta(at, rng);
-        let twin = MetaNode {
+        let clone = MetaNode {
             host,
             disk,
             states,
@@ -34,8 +34,8 @@ impl Cluster {
             lost: false,
             lives: 0,
         };
-        self.twins.push((at, twin));
-        self.run_meta(at, &self.twins[self.twins.len() - 1].1);
+        self.cloned_voters.push((at, clone));
+        self.run_meta(at, &self.cloned_voters[self.cloned_voters.len() - 1].1);
         self.restart(Node::Meta(at));
         sometimes(match running {
             true => "copied voter beside the original",
@@ -104,13 +104,13 @@ impl Cluster {
 
     /// Members that are not the voters that they say they are: of two processes of one id one at most may take part, and
     /// none that has forgotten what it voted.
-    pub fn impostors(&self) -> Vec<String> {
+    pub fn active_clones(&self) -> Vec<String> {
         let takes_part = |node: &MetaNode| {
             let handle = node.handle.lock().expect("no panic holds it");
             handle.as_ref().is_some_and(drystone_meta::Handle::is_ready)
         };
-        let twins = self.twins.iter();
-        let both = twins.filter(|(at, twin)| takes_part(twin) && takes_part(&self.metas[*at]));
+        let copies = self.cloned_voters.iter();
+        let both = copies.filter(|(at, clone)| takes_part(clone) && takes_part(&self.metas[*at]));
         let both = both.map(|(at, _)| format!("meta-{at} and its copy both take part"));
         let wiped = self.wiped.iter().filter(|at| takes_part(&self.metas[**at]));
         both.chain(wiped.map(|at| format!("meta-{at} takes part although it was wiped")))
@@ -126,7 +126,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    fn impostors_are_named() {
+    fn active_clones_are_named() {
         let world = World::new(1);
         let mut rng = SeededRng::new(1);
         let shape = Shape::draw(&mut rng);
@@ -138,10 +138,10 @@ mod tests {
         };
         let all = || cluster.metas.iter().all(ready);
         assert!(world.run_until(Duration::from_secs(30), all));
-        assert!(cluster.impostors().is_empty());
+        assert!(cluster.active_clones().is_empty());
         // Whoever has its handle says that it takes part.
         let original = &cluster.metas[0];
-        let twin = MetaNode {
+        let clone = MetaNode {
             host: original.host,
             disk: original.disk.clone(),
             states: original.states.clone(),
@@ -152,10 +152,10 @@ mod tests {
             lost: false,
             lives: 0,
         };
-        cluster.twins.push((0, twin));
+        cluster.cloned_voters.push((0, clone));
         cluster.wiped.push(1);
         assert_eq!(
-            cluster.impostors(),
+            cluster.active_clones(),
             [
                 "meta-0 and its copy both take part",
                 "meta-1 takes part although it was wiped"
@@ -166,6 +166,6 @@ mod tests {
     #[test]
     fn a_copy_and_a_wiped_voter_that_take_part_are_named() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(tokio::task::unconstrained(async { impostors_are_named() }));
+        runtime.block_on(tokio::task::unconstrained(async { active_clones_are_named() }));
     }
 }

@@ -5,7 +5,7 @@ use crate::cluster::Cluster;
 use crate::operator::Operator;
 
 /// See the module.
-pub struct Stage {
+pub struct Run {
     /// The servers.
     pub cluster: Cluster,
     /// Who works with files.
