@@ -17,7 +17,7 @@ impl Cluster {
         if !running {
             self.stop(Node::Meta(at), false);
         }
-        let name = format!("twin-of-meta-{at}");
+        let name = format!("clone-of-meta-{at}");
         trace::name_host(&name);
         // The two may fence each other; which of them is the server nobody can tell.
         self.metas[at].retired = true;
