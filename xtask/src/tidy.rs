@@ -1,6 +1,8 @@
 //! `cargo xtask tidy`: what the architecture forbids, checked against the manifests and the sources.
 
 mod circles;
+mod documents;
+mod words;
 
 use crate::root;
 use anyhow::{Context, bail};
@@ -83,6 +85,14 @@ const WITHOUT_CIRCLES: &[&str] = &[
     "drystone-store",
 ];
 
+/// What was written at a time keeps the words of that time; the glossary lists the retired words.
+const RECORDS: &[&str] = &[
+    "CHANGELOG.md",
+    "docs/proof.md",
+    "docs/benchmarks/",
+    "docs/glossary.md",
+];
+
 /// Checks everything and reports every fault.
 pub fn run() -> anyhow::Result<()> {
     let mut faults = Vec::new();
@@ -94,6 +104,8 @@ pub fn run() -> anyhow::Result<()> {
     for name in WITHOUT_CIRCLES {
         circles::check(name, &root().join("crates").join(name).join("src"), &mut faults)?;
     }
+    words::check(&root(), &texts(RECORDS)?, &mut faults)?;
+    documents::check(&root(), &texts(&[])?, &mut faults)?;
     for (crates, words, why) in ABSENCES {
         for name in *crates {
             for file in sources(&root().join("crates").join(name).join("src"))? {
@@ -106,6 +118,26 @@ pub fn run() -> anyhow::Result<()> {
     }
     println!("tidy: {} crates, no fault", LAYERS.len());
     Ok(())
+}
+
+/// Every source, tests too, and every document, but for `records`.
+fn texts(records: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
+    let output = Command::new("git")
+        .args(["ls-files", "--", "crates/*.rs", "*.md"])
+        .current_dir(root())
+        .output()
+        .context("cannot run git ls-files")?;
+    if !output.status.success() {
+        bail!("git ls-files: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let is_record = |file: &&str| records.iter().any(|record| file.starts_with(record));
+    let listed = String::from_utf8(output.stdout)?;
+    let files = listed
+        .lines()
+        .filter(|file| !is_record(file))
+        .map(|file| root().join(file));
+    // A file may be removed and not committed yet.
+    Ok(files.filter(|file| file.exists()).collect())
 }
 
 fn layers(faults: &mut Vec<String>) -> anyhow::Result<()> {
