@@ -13,6 +13,7 @@
 //! ```
 
 use drystone_env::{Disk, OpenOptions};
+use drystone_identity::Identity;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,11 @@ pub(crate) const LOG: &str = "log";
 const STATE: &str = "state";
 const SNAPSHOTS: &str = "snapshots";
 const BEGUN: &str = "begun";
+
+/// What is stamped into every batch of the log of `identity`.
+pub(crate) fn log_identity(identity: &Identity) -> u64 {
+    identity.node_incarnation.0 ^ identity.node.0.rotate_left(32)
+}
 
 /// Makes the directories and removes remains of snapshots.
 pub(crate) fn prepare(disk: &dyn Disk) -> io::Result<()> {

@@ -5,7 +5,7 @@
 //! the log of a majority; nothing here decides what a command means (drystone-namespace does) or what is
 //! committed (drystone-raft does); leader's soft state can be lost at any moment without a promise breaking.
 //!
-//! Read [`server`] for the start and the threads, then `raft` (the driver and its I/O), `state` (apply, flush, snapshots,
+//! Read [`server`] for the start and `wiring` for which part has what, then `raft` (the driver and its I/O), `state` (apply, flush, snapshots,
 //! and fjall behind the namespace's trait), `membership`, `service` (what clients ask), `leader` (soft state and
 //! background tasks) and `lone` (what a lone voter has instead of peers; [`recover`] is offline).
 
@@ -20,19 +20,25 @@ pub mod lone;
 pub mod server;
 pub mod state;
 
+mod handle;
 mod layout;
 mod leader;
+mod lifecycle;
+mod locks;
 mod membership;
 mod message;
 mod metrics;
+mod opening;
 mod raft;
 mod service;
-mod shared;
+mod wiring;
 
 pub use config::{Config, ConfigFaults};
 pub use error::StartError;
+pub use handle::Handle;
 #[cfg(fuzzing)]
 pub use lone::export::fuzzed;
 pub use lone::recover;
-pub use server::{Handle, MetadataDirectory, MetadataServer};
+pub use opening::MetadataDirectory;
+pub use server::MetadataServer;
 pub use state::{store, stores};

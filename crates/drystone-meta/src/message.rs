@@ -1,8 +1,8 @@
 //! What the threads of a metadata server tell each other.
 
-use crate::lone::export_schedule::Made;
+use crate::lone::export::{Export, ExportError};
 use crate::membership::domains::Domains;
-use crate::shared::StateMachine;
+use crate::state::stores::StateMachine;
 use bytes::Bytes;
 use drystone_env::IoCompletion;
 use drystone_proto::command::Outcome;
@@ -95,9 +95,17 @@ pub(crate) enum ToFlush {
     /// Make a snapshot that holds at least this index.
     Snapshot(u64),
     /// The state of a lone voter was exported, or it was not.
-    Exported(Made),
+    Exported(ExportOutcome),
     /// Write and sync everything, then end.
     Stop,
+}
+
+/// What came of an attempt to export the state of a lone voter.
+pub(crate) enum ExportOutcome {
+    /// What was there at the start and can be believed, newest first.
+    Found(Vec<Export>),
+    /// A new one.
+    New(Result<Export, ExportError>),
 }
 
 /// What everybody may know about Raft at a moment.

@@ -5,10 +5,8 @@
 mod deletion_limit;
 mod health;
 pub(crate) mod office;
-mod orphan;
+pub(crate) mod orphan;
 mod ranges;
 mod reclaim;
 mod servers;
 pub(crate) mod tasks;
-
-pub(crate) use orphan::Orphan;

@@ -4,17 +4,23 @@ use super::health::Health;
 use super::ranges::Ranges;
 use super::reclaim::Reclaim;
 use super::servers::Servers;
-use crate::service::Refused;
-use crate::shared::{Shared, lock};
+use crate::config::Config;
+use crate::locks::{DRAWS, OFFICE};
+use crate::raft::handle::RaftHandle;
+use crate::service::refused::Refused;
+use crate::state::cell::StateReader;
 use drystone_env::planted::{Bug, planted};
-use drystone_env::{Monotonic, Rng, SeededRng};
+use drystone_env::sync::Mutex;
+use drystone_env::{Clock, Env, Monotonic, Rng, SeededRng};
+use drystone_identity::Identity;
 use drystone_placement::DiskView;
 use drystone_proto::command::{AllocateRange, Op};
 use drystone_proto::data::DeleteOrder;
 use drystone_proto::grant::sign_delete;
 use drystone_proto::meta::DiskLocation;
 use drystone_proto::record::ReplicaRecord;
-use std::sync::Mutex;
+use drystone_types::BootId;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Time that servers have at least to find a new leader: they give a silent one their heartbeat's time-out (2 s by
@@ -34,10 +40,17 @@ pub(crate) struct Office {
     pub(crate) reclaim: Reclaim,
     pub(crate) health: Health,
     pub(crate) damage_reports: u64,
+    /// A planted bug has handed out ids of an earlier leader.
+    handed_out_again: bool,
 }
 
 /// The office, if this server holds one.
 pub(crate) struct Leader {
+    clock: Arc<dyn Clock>,
+    config: Arc<Config>,
+    identity: Identity,
+    raft: RaftHandle,
+    state: StateReader,
     office: Mutex<Office>,
     draws: Mutex<SeededRng>,
     // One allocation at a time: the others wait for its ids.
@@ -45,24 +58,38 @@ pub(crate) struct Leader {
 }
 
 impl Leader {
-    pub(crate) fn new(shared: &Shared) -> Self {
-        let draws = shared.env.rng(&format!("placement {}", shared.boot.random));
+    /// Holds no office yet. The process `boot` draws its own random numbers.
+    pub(crate) fn new(
+        env: &Env,
+        boot: BootId,
+        config: Arc<Config>,
+        identity: Identity,
+        raft: RaftHandle,
+        state: StateReader,
+    ) -> Self {
+        let draws = env.rng(&format!("placement {}", boot.random));
         Self {
-            office: Mutex::default(),
-            draws: Mutex::new(draws),
+            clock: Arc::clone(&env.clock),
+            config,
+            identity,
+            raft,
+            state,
+            office: Mutex::new(OFFICE, Office::default()),
+            draws: Mutex::new(DRAWS, draws),
             allocating: tokio::sync::Mutex::new(()),
         }
     }
 
-    /// Works on the soft state of the present term; `None` if this server holds no office.
-    pub(crate) fn with<T>(&self, shared: &Shared, work: impl FnOnce(&mut Office) -> T) -> Option<T> {
+    /// Works on the soft state of the present term; `None` if this server holds no office. The namespace may be read
+    /// around it and not within it.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Office) -> T) -> Option<T> {
         let (term, first_chunk) = {
-            let view = shared.view.borrow();
+            let view = self.raft.borrow_view();
             (view.office?, view.first_chunk)
         };
-        let mut office = lock(&self.office);
+        let mut office = self.office.lock();
         if office.term < term {
-            let begun = shared.env.clock.now();
+            let begun = self.clock.now();
             *office = Office {
                 term,
                 begun,
@@ -70,41 +97,53 @@ impl Leader {
             };
             // Before the first range of our own: what earlier leaders handed out is as old as the office.
             office.ranges.retire_below(first_chunk, begun);
-            let last = first_chunk.saturating_sub(RANGE_IDS);
-            if planted(Bug::ChunkIdsAgain)
-                && let Some(placement) = shared.read().placement_of(last)
-            {
-                office.ranges.add(last, RANGE_IDS, placement, begun);
-            }
         }
         (office.term == term).then(|| work(&mut office))
     }
 
+    /// The planted bug [`Bug::ChunkIdsAgain`]: the last ids of the leader before are handed out once more.
+    fn hand_out_again(&self) {
+        let first_chunk = self.raft.borrow_view().first_chunk;
+        let last = first_chunk.saturating_sub(RANGE_IDS);
+        let placement = self.state.read().placement_of(last);
+        let now = self.clock.now();
+        self.with(|office| {
+            let first = !std::mem::replace(&mut office.handed_out_again, true);
+            if let (true, Some(placement)) = (first, placement) {
+                office.ranges.add(last, RANGE_IDS, placement, now);
+            }
+        });
+    }
+
     /// Random numbers for placement.
     pub(crate) fn draw<T>(&self, work: impl FnOnce(&mut dyn Rng) -> T) -> T {
-        work(&mut *lock(&self.draws))
+        work(&mut *self.draws.lock())
     }
 
     /// The next `count` chunk ids with the log index that took each.
-    pub(crate) async fn take_ids(&self, shared: &Shared, count: u32) -> Result<Vec<(u64, u64)>, Refused> {
+    pub(crate) async fn take_ids(&self, count: u32) -> Result<Vec<(u64, u64)>, Refused> {
+        if planted(Bug::ChunkIdsAgain) {
+            self.hand_out_again();
+        }
         loop {
-            let now = shared.env.clock.now();
-            let age = shared.config.grant_age / 2;
+            let now = self.clock.now();
+            let age = self.config.grant_age / 2;
             let taken = self
-                .with(shared, |office| office.ranges.take(count, now, age))
+                .with(|office| office.ranges.take(count, now, age))
                 .ok_or(Refused::NotLeader)?;
             if let Some(ids) = taken {
                 return Ok(ids);
             }
             let _one = self.allocating.lock().await;
             let enough = self
-                .with(shared, |office| office.ranges.has(count, now, age))
+                .with(|office| office.ranges.has(count, now, age))
                 .ok_or(Refused::NotLeader)?;
             if enough {
                 continue;
             }
-            let term = shared.office().ok_or(Refused::NotLeader)?;
-            let applied = shared
+            let term = self.raft.office().ok_or(Refused::NotLeader)?;
+            let applied = self
+                .raft
                 .propose(Op::AllocateRange(AllocateRange { count: RANGE_IDS }), None)
                 .await?;
             if applied.outcome.code != 0 {
@@ -112,8 +151,8 @@ impl Leader {
                 let code = code.unwrap_or(drystone_types::Code::Busy);
                 return Err(drystone_rpc::refusal(code, applied.outcome.message).into());
             }
-            let now = shared.env.clock.now();
-            self.with(shared, |office| {
+            let now = self.clock.now();
+            self.with(|office| {
                 // A range of another term was dropped with it.
                 if office.term == term {
                     office
@@ -125,37 +164,35 @@ impl Leader {
     }
 
     /// Every disk that reported to this leader, as placement sees it.
-    pub(crate) fn disk_views(&self, shared: &Shared) -> Option<Vec<DiskView>> {
-        let now = shared.env.clock.now();
-        let state = shared.read();
-        self.with(shared, |office| {
-            office.servers.disk_views(state.nodes(), now, &shared.config)
-        })
+    pub(crate) fn disk_views(&self) -> Option<Vec<DiskView>> {
+        let now = self.clock.now();
+        let state = self.state.read();
+        self.with(|office| office.servers.disk_views(state.nodes(), now, &self.config))
     }
 
     /// True while the office is so young that a server that has not reported to it may be well, and there is one.
-    pub(crate) fn is_settling(&self, shared: &Shared) -> Option<bool> {
-        let now = shared.env.clock.now();
-        let state = shared.read();
-        self.with(shared, |office| {
-            let patience = shared.config.suspect_after.max(SETTLING);
+    pub(crate) fn is_settling(&self) -> Option<bool> {
+        let now = self.clock.now();
+        let state = self.state.read();
+        self.with(|office| {
+            let patience = self.config.suspect_after.max(SETTLING);
             now.since(office.begun) < patience && office.servers.misses_some(state.nodes())
         })
     }
 
     /// Marks the disks of suspect servers, if this server would know.
-    pub(crate) fn mark_suspects(&self, shared: &Shared, disks: &mut [DiskLocation]) {
-        let now = shared.env.clock.now();
-        self.with(shared, |office| {
+    pub(crate) fn mark_suspects(&self, disks: &mut [DiskLocation]) {
+        let now = self.clock.now();
+        self.with(|office| {
             for disk in disks {
-                disk.suspect = office.servers.is_suspect(disk.node, now, &shared.config);
+                disk.suspect = office.servers.is_suspect(disk.node, now, &self.config);
             }
         });
     }
 
     /// The signed order to delete a replica.
-    pub(crate) fn sign(&self, shared: &Shared, chunk: u64, replica: ReplicaRecord) -> DeleteOrder {
-        let identity = &shared.identity;
+    pub(crate) fn sign(&self, chunk: u64, replica: ReplicaRecord) -> DeleteOrder {
+        let identity = &self.identity;
         let order = sign_delete(&identity.key, identity.history, chunk, &replica);
         DeleteOrder {
             chunk,

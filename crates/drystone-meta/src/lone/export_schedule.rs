@@ -7,13 +7,16 @@
 //! and the log of about two such intervals.
 
 use super::export::{Export, ExportError, list, remove_others, verify, write};
-use crate::message::ToFlush;
-use crate::shared::Shared;
-use crate::state::snapshot::settings;
-use drystone_env::Monotonic;
+use crate::lifecycle::Lifecycle;
+use crate::message::{ExportOutcome, ToFlush};
+use crate::metrics::Metrics;
+use crate::state::stores::settings_of;
+use drystone_env::{Clock, Disk, Monotonic};
+use drystone_identity::Identity;
 use drystone_namespace::View;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc::UnboundedSender;
 
 /// The longest interval in bytes of log: bounds the log on the disk, and what a rebuild replays.
 const MOST: u64 = 256 << 20;
@@ -26,12 +29,22 @@ const KEPT: usize = 2;
 /// What one entry takes of the log at most, if it came alone: for entries that were written before this start.
 const ENTRY_BYTES: u64 = 4096;
 
-/// What came of an attempt.
-pub(crate) enum Made {
-    /// What was there at the start and can be believed, newest first.
-    Found(Vec<Export>),
-    /// A new one.
-    New(Result<Export, ExportError>),
+/// What exports are made with.
+#[derive(Clone)]
+pub(crate) struct ExportParts {
+    pub(crate) identity: Identity,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) lifecycle: Arc<Lifecycle>,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) flush: UnboundedSender<ToFlush>,
+    pub(crate) metrics: Metrics,
+}
+
+impl ExportParts {
+    /// Lost when the flush thread has ended.
+    fn tell_flush(&self, outcome: ExportOutcome) {
+        let _ = self.flush.send(ToFlush::Exported(outcome));
+    }
 }
 
 /// See the module. Lives in the flush thread.
@@ -75,64 +88,64 @@ impl ExportSchedule {
     }
 
     /// Looks at what was there at the start, on a thread of its own.
-    pub(crate) fn look(&mut self, shared: &Arc<Shared>) {
+    pub(crate) fn look(&mut self, parts: &ExportParts) {
         if self.kept.is_some() || self.running {
             return;
         }
         self.running = true;
-        let inner = Arc::clone(shared);
-        shared.thread("meta-export", async move {
+        let inner = parts.clone();
+        parts.lifecycle.thread("meta-export", async move {
             let found = verified(&inner);
-            inner.to_flush(ToFlush::Exported(Made::Found(found)));
+            inner.tell_flush(ExportOutcome::Found(found));
         });
     }
 
     /// Exports `view` on a thread of its own.
-    pub(crate) fn start(&mut self, shared: &Arc<Shared>, view: Box<dyn View>) {
+    pub(crate) fn start(&mut self, parts: &ExportParts, view: Box<dyn View>) {
         self.running = true;
         self.pressed = false;
         self.before = 0;
-        self.at_bytes = shared.metrics.log_bytes.get();
-        self.began = shared.env.clock.now();
-        let inner = Arc::clone(shared);
-        shared.thread("meta-export", async move {
-            let goes_on = || !inner.is_stopped();
-            let made = write(&*inner.disk, &*view, &settings(&inner), &goes_on);
+        self.at_bytes = parts.metrics.log_bytes.get();
+        self.began = parts.clock.now();
+        let inner = parts.clone();
+        parts.lifecycle.thread("meta-export", async move {
+            let goes_on = || !inner.lifecycle.is_stopped();
+            let made = write(&*inner.disk, &*view, &settings_of(&inner.identity), &goes_on);
             drop(view);
-            inner.to_flush(ToFlush::Exported(Made::New(made)));
+            inner.tell_flush(ExportOutcome::New(made));
         });
     }
 
     /// Takes what came of it. `last` is the state's index now.
-    pub(crate) fn done(&mut self, shared: &Shared, made: Made, last: u64) {
-        let now = shared.env.clock.now();
+    pub(crate) fn done(&mut self, parts: &ExportParts, made: ExportOutcome, last: u64) {
+        let now = parts.clock.now();
         self.running = false;
         match made {
-            Made::Found(found) => {
+            ExportOutcome::Found(found) => {
                 let newest = found.first().map_or(0, |export| export.applied.0);
                 self.before = last.saturating_sub(newest).saturating_mul(ENTRY_BYTES);
                 self.kept = Some(found);
             }
-            Made::New(Ok(export)) => {
+            ExportOutcome::New(Ok(export)) => {
                 let took = now.since(self.began);
                 self.not_before = now.plus(took * REST);
-                tracing::info!(node = %shared.identity.node, index = export.applied.0, bytes = export.bytes,
+                tracing::info!(node = %parts.identity.node, index = export.applied.0, bytes = export.bytes,
                     ms = took.as_millis() as u64, "state exported");
-                shared.metrics.exports.inc();
-                shared.metrics.exported_index.set(export.applied.0 as i64);
+                parts.metrics.exports.inc();
+                parts.metrics.exported_index.set(export.applied.0 as i64);
                 let kept = self.kept.get_or_insert_default();
                 kept.retain(|other| other.applied < export.applied);
                 kept.insert(0, export);
                 kept.truncate(KEPT);
-                if let Err(error) = remove_others(&*shared.disk, kept) {
-                    tracing::warn!(node = %shared.identity.node, %error, "old exports could not be removed");
+                if let Err(error) = remove_others(&*parts.disk, kept) {
+                    tracing::warn!(node = %parts.identity.node, %error, "old exports could not be removed");
                 }
             }
-            Made::New(Err(ExportError::Stopped)) => {}
-            Made::New(Err(error)) => {
+            ExportOutcome::New(Err(ExportError::Stopped)) => {}
+            ExportOutcome::New(Err(error)) => {
                 self.not_before = now.plus(AGAIN);
-                shared.metrics.exports_failed.inc();
-                tracing::error!(node = %shared.identity.node, %error, "the state could not be exported");
+                parts.metrics.exports_failed.inc();
+                tracing::error!(node = %parts.identity.node, %error, "the state could not be exported");
             }
         }
     }
@@ -156,14 +169,14 @@ impl ExportSchedule {
     }
 
     /// The voter is not alone any more: others have what it has, and the log goes on without regard to exports.
-    pub(crate) fn give_up(&mut self, shared: &Shared) {
+    pub(crate) fn give_up(&mut self, parts: &ExportParts) {
         if self.running || self.kept.as_ref().is_some_and(Vec::is_empty) {
             return;
         }
-        match remove_others(&*shared.disk, &[]) {
+        match remove_others(&*parts.disk, &[]) {
             Ok(()) => self.kept = Some(Vec::new()),
             Err(error) => {
-                tracing::warn!(node = %shared.identity.node, %error, "exports could not be removed");
+                tracing::warn!(node = %parts.identity.node, %error, "exports could not be removed");
             }
         }
     }
@@ -176,19 +189,19 @@ impl ExportSchedule {
     }
 }
 
-fn verified(shared: &Shared) -> Vec<Export> {
-    let (settings, goes_on) = (settings(shared), || !shared.is_stopped());
+fn verified(parts: &ExportParts) -> Vec<Export> {
+    let (settings, goes_on) = (settings_of(&parts.identity), || !parts.lifecycle.is_stopped());
     let mut found = Vec::new();
-    let names = list(&*shared.disk).unwrap_or_else(|error| {
-        tracing::warn!(node = %shared.identity.node, %error, "exports could not be listed");
+    let names = list(&*parts.disk).unwrap_or_else(|error| {
+        tracing::warn!(node = %parts.identity.node, %error, "exports could not be listed");
         Vec::new()
     });
     for applied in names {
-        match verify(&*shared.disk, applied, &settings, &goes_on) {
+        match verify(&*parts.disk, applied, &settings, &goes_on) {
             Ok(export) => found.push(export),
             Err(ExportError::Stopped) => break,
             Err(error) => {
-                tracing::error!(node = %shared.identity.node, %error, "an export is damaged and does not count");
+                tracing::error!(node = %parts.identity.node, %error, "an export is damaged and does not count");
             }
         }
     }

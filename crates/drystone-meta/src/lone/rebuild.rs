@@ -4,9 +4,7 @@
 //! one that every voter of this history had, so that it is right even for one that has become one of several.
 
 use super::export::{self, Export, ExportError};
-use crate::shared::StateMachine;
-use crate::state::snapshot::settings_of;
-use crate::state::stores::{StateStore, States};
+use crate::state::stores::{StateMachine, StateStore, States, settings_of};
 use drystone_env::Disk;
 use drystone_identity::Identity;
 use drystone_namespace::Namespace;

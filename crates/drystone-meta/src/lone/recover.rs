@@ -266,13 +266,13 @@ fn sync(directory: &Path) -> io::Result<()> {
 }
 
 fn settings(identity: &Identity) -> Settings {
-    crate::state::snapshot::settings_of(identity)
+    crate::state::stores::settings_of(identity)
 }
 
 fn wal_config(identity: &Identity) -> WalConfig {
     WalConfig {
         directory: layout::LOG.to_owned(),
-        identity: crate::server::log_identity(identity),
+        identity: layout::log_identity(identity),
         segment_bytes: SEGMENT_BYTES,
         ..WalConfig::default()
     }

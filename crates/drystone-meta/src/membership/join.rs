@@ -1,9 +1,13 @@
 //! Metadata servers introduce themselves: members tell their address, joiners become learners.
 
-use crate::membership::processes::{AddressChange, NotRegistered};
+use super::members::Members;
+use super::processes::{AddressChange, NotRegistered};
+use crate::leader::office::Leader;
 use crate::message::{Applied, RaftView};
-use crate::service::{MetaService, Refused, busy};
-use crate::shared::Shared;
+use crate::raft::handle::RaftHandle;
+use crate::service::refused::{Refused, busy};
+use crate::state::cell::StateReader;
+use drystone_env::Clock;
 use drystone_env::planted::{Bug, planted};
 use drystone_proto::Message;
 use drystone_proto::cluster::{Join, JoinReply, Member};
@@ -23,38 +27,14 @@ const ADD_LEARNER: u32 = 2;
 /// A learner this far behind the leader may become a voter: it catches up within a second.
 const PROMOTE_LAG: u64 = 10_000;
 
-/// This server as a node of the cluster.
-pub(crate) fn own_record(shared: &Shared) -> NodeRecord {
-    let (identity, config) = (&shared.identity, &shared.config);
-    NodeRecord {
-        id: identity.node.0,
-        incarnation: identity.node_incarnation.0,
-        roles: role::METADATA,
-        name: identity.name.clone(),
-        address: shared.address.clone(),
-        rack: config.rack.clone(),
-        zone: config.zone.clone(),
-        host: config.host.clone(),
-        disks: Vec::new(),
-        boot_counter: shared.boot.counter,
-        boot_random: shared.boot.random,
-        draining: false,
-        fenced: false,
-        since: 0,
-        admin: config.admin.clone().unwrap_or_default(),
-        log: shared.log,
-        voter: false,
-    }
-}
-
 /// The members as this server knows them.
-pub(crate) fn members(shared: &Shared) -> Vec<Member> {
-    let view = shared.raft_view();
-    let state = shared.read();
+pub(crate) fn list_members(raft: &RaftHandle, state: &StateReader, members: &Members) -> Vec<Member> {
+    let view = raft.view();
+    let state = state.read();
     let member = |id: u64| {
         let node = state.node(id);
         let progress = view.members.iter().find(|member| member.id.0 == id);
-        let address = shared.peers.address(NodeId(id)).unwrap_or_default();
+        let address = members.peers().address(NodeId(id)).unwrap_or_default();
         Member {
             node: id,
             address: node.map_or(address, |node| node.address.clone()),
@@ -95,17 +75,48 @@ pub(crate) fn change(steps: &[(u32, u64)], record: Option<&NodeRecord>) -> ConfC
     }
 }
 
-impl MetaService {
-    pub(crate) async fn join(self: Arc<Self>, join: Join, request: Request) -> Result<JoinReply, Refused> {
+/// Takes metadata servers in, and moves votes. One change at a time.
+pub(crate) struct Membership {
+    clock: Arc<dyn Clock>,
+    pub(super) raft: RaftHandle,
+    pub(super) state: StateReader,
+    leader: Arc<Leader>,
+    members: Arc<Members>,
+    /// Members come, go and move one after the other. What was on its way when a call was given up still comes.
+    pub(super) one_change: tokio::sync::Mutex<()>,
+}
+
+impl Membership {
+    /// Works while this server leads.
+    pub(crate) fn new(
+        clock: Arc<dyn Clock>,
+        raft: RaftHandle,
+        state: StateReader,
+        leader: Arc<Leader>,
+        members: Arc<Members>,
+    ) -> Self {
+        Self {
+            clock,
+            raft,
+            state,
+            leader,
+            members,
+            one_change: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// A metadata server asks to be taken in.
+    pub(crate) async fn join(&self, join: Join, request: &Request) -> Result<JoinReply, Refused> {
         let node = join
             .node
             .ok_or_else(|| refusal(Code::Invalid, "no node in the request"))?;
-        self.until(request.deadline, self.admit(node))
+        self.clock
+            .until(request.deadline, self.admit(node))
             .await
             .unwrap_or(Err(DropReason::Unknown.into()))?;
         Ok(JoinReply {
-            members: members(&self.shared),
-            records: self.shared.metadata_records(),
+            members: list_members(&self.raft, &self.state, &self.members),
+            records: self.state.metadata_records(),
         })
     }
 
@@ -115,29 +126,23 @@ impl MetaService {
         if node.roles & role::METADATA == 0 {
             return Err(refusal(Code::Invalid, format!("node {} is no metadata server", node.id)).into());
         }
-        let _alone = self.membership.lock().await;
-        let (now, begun) = (
-            self.shared.env.clock.now(),
-            self.leader.with(&self.shared, |office| office.begun),
-        );
+        let _alone = self.one_change.lock().await;
+        let begun = self.leader.with(|office| office.begun);
         let begun = begun.ok_or(Refused::NotLeader)?;
-        let known = self.shared.read().node(node.id).cloned();
-        let processes = &self.shared.processes;
-        let place = processes
-            .admit(&node, begun, now)
-            .map_err(|reason| match reason {
-                NotRegistered::PredecessorLives(other) => busy(&other),
-                NotRegistered::Superseded(other) => refusal(Code::Stranger, other),
-            })?;
+        let known = self.state.read().node(node.id).cloned();
+        let place = self.members.admit(&node, begun).map_err(|reason| match reason {
+            NotRegistered::PredecessorLives(other) => busy(&other),
+            NotRegistered::Superseded(other) => refusal(Code::Stranger, other),
+        })?;
         // It is fenced first, and counts until it is replaced: perhaps nothing can be decided without it.
         let is_being_replaced = || {
-            let is_fenced = self.shared.read().node(node.id).is_some_and(|known| known.fenced);
-            is_fenced && self.shared.raft_view().conf.voters.contains(&node.id)
+            let is_fenced = self.state.read().node(node.id).is_some_and(|known| known.fenced);
+            is_fenced && self.raft.view().conf.voters.contains(&node.id)
         };
         if is_being_replaced() {
             return Ok(());
         }
-        let is_voter = self.shared.raft_view().conf.voters.contains(&node.id);
+        let is_voter = self.raft.view().conf.voters.contains(&node.id);
         let has_moved = place == AddressChange::Moved && !planted(Bug::MovedVoterVotes);
         if has_moved && is_voter && known.is_none() {
             let message = format!(
@@ -168,11 +173,11 @@ impl MetaService {
             // The one before may have asked as well, in a call that was given up: what it acknowledges is not known here.
             self.remove_moved(node.id).await?;
         }
-        let conf = self.shared.raft_view().conf;
+        let conf = self.raft.view().conf;
         if conf.voters.contains(&node.id) || conf.learners.contains(&node.id) {
             return Ok(());
         }
-        let recorded = self.shared.read().node(node.id).map(|known| known.fenced);
+        let recorded = self.state.read().node(node.id).map(|known| known.fenced);
         if recorded != Some(false) {
             let message = format!(
                 "node {} was replaced, or fenced: format it anew under a new id",
@@ -181,7 +186,7 @@ impl MetaService {
             return Err(refusal(Code::Stranger, message).into());
         }
         let change = change(&[(ADD_LEARNER, node.id)], Some(&node));
-        self.shared.propose_conf(change).await?;
+        self.raft.propose_conf(change).await?;
         tracing::info!(
             node = node.id,
             address = node.address,
@@ -193,7 +198,7 @@ impl MetaService {
     /// Puts down whether a node has a vote, or had one and is to get it back.
     pub(crate) async fn set_voter(&self, node: u64, voter: bool) -> Result<(), Refused> {
         if self
-            .shared
+            .state
             .read()
             .node(node)
             .is_none_or(|known| known.voter == voter)
@@ -210,18 +215,18 @@ impl MetaService {
 
     pub(crate) async fn record(&self, node: NodeRecord) -> Result<Applied, DropReason> {
         let register = Op::RegisterNode(RegisterNode { node: Some(node) });
-        self.shared.propose(register, None).await
+        self.raft.propose(register, None).await
     }
 
     /// A voter that lost its vote by moving gets it back once it has caught up; does nothing if there is none, or if
     /// something else is going on.
     pub(crate) async fn return_vote(&self) {
-        let Ok(_alone) = self.membership.try_lock() else {
+        let Ok(_alone) = self.one_change.try_lock() else {
             return;
         };
-        let (view, applied) = (self.shared.raft_view(), self.shared.applied.applied());
+        let (view, applied) = (self.raft.view(), self.state.applied().applied());
         let record = {
-            let state = self.shared.read();
+            let state = self.state.read();
             let learners = view.conf.learners.iter().filter_map(|id| state.node(*id));
             let mut moved = learners.filter(|node| awaits_vote(node));
             moved
@@ -230,7 +235,7 @@ impl MetaService {
         };
         let Some(record) = record else { return };
         let change = change(&[(ADD_VOTER, record.id)], Some(&record));
-        if self.shared.propose_conf(change).await.is_ok() {
+        if self.raft.propose_conf(change).await.is_ok() {
             tracing::info!(
                 node = record.id,
                 address = record.address,
@@ -242,7 +247,7 @@ impl MetaService {
     /// Removes a member that is silent where it is known to be and speaks somewhere else. Raft trusts a member to
     /// remember its votes and what it acknowledged, and two processes that may forget each other's are two members.
     async fn remove_moved(&self, node: u64) -> Result<(), Refused> {
-        let view = self.shared.raft_view();
+        let view = self.raft.view();
         let voters = &view.conf.voters;
         let is_voter = voters.contains(&node);
         if !is_voter && !view.conf.learners.contains(&node) {
@@ -258,12 +263,24 @@ impl MetaService {
         if is_voter {
             self.set_voter(node, true).await?;
         }
-        self.shared.propose_conf(change(&[(REMOVE, node)], None)).await?;
+        self.raft.propose_conf(change(&[(REMOVE, node)], None)).await?;
         tracing::warn!(
             node,
             is_voter,
             "a member is heard at another address: it begins there as a learner"
         );
         Ok(())
+    }
+
+    /// Changes what an operator may change of a node.
+    ///
+    /// # Errors
+    /// The refusal of apply, or why it was not proposed.
+    pub(crate) async fn update_node(&self, update: UpdateNode) -> Result<(), Refused> {
+        let applied = self.raft.propose(Op::UpdateNode(update), None).await?;
+        match Code::from_number(applied.outcome.code) {
+            Some(code) => Err(refusal(code, applied.outcome.message).into()),
+            None => Ok(()),
+        }
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod domains;
 pub(crate) mod introduce;
 pub(crate) mod join;
+pub(crate) mod members;
 pub(crate) mod peers;
 pub(crate) mod ping;
 pub(crate) mod processes;

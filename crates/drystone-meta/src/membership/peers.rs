@@ -1,32 +1,39 @@
 //! Where the other metadata servers are.
 
-use crate::shared::lock;
+use crate::locks::PEERS;
+use drystone_env::sync::Mutex;
 use drystone_proto::record::{NodeRecord, role};
 use drystone_types::NodeId;
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 
 /// Addresses of metadata servers by node.
-#[derive(Default)]
 pub(crate) struct Peers {
     addresses: Mutex<BTreeMap<NodeId, String>>,
+}
+
+impl Default for Peers {
+    fn default() -> Self {
+        Self {
+            addresses: Mutex::new(PEERS, BTreeMap::new()),
+        }
+    }
 }
 
 impl Peers {
     /// The address of `node`, if it is known.
     pub(crate) fn address(&self, node: NodeId) -> Option<String> {
-        lock(&self.addresses).get(&node).cloned()
+        self.addresses.lock().get(&node).cloned()
     }
 
     /// Every address known, by node.
     pub(crate) fn all(&self) -> BTreeMap<NodeId, String> {
-        lock(&self.addresses).clone()
+        self.addresses.lock().clone()
     }
 
     /// `node` is at `address` from now on.
     pub(crate) fn learn(&self, node: NodeId, address: &str) {
         if node.0 != 0 && !address.is_empty() {
-            lock(&self.addresses).insert(node, address.to_owned());
+            self.addresses.lock().insert(node, address.to_owned());
         }
     }
 

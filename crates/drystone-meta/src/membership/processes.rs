@@ -9,13 +9,13 @@
 //! its vote, by a change of membership like any other, and is a voter again when it has caught up as a learner. Silence
 //! of the predecessor is asked for besides, so that a copy does not take the place of a server that works.
 
-use crate::shared::lock;
+use crate::locks::PROCESSES;
 use drystone_env::Monotonic;
 use drystone_env::planted::{Bug, planted};
+use drystone_env::sync::Mutex;
 use drystone_proto::record::{NodeRecord, role};
 use drystone_types::{BootId, NodeId};
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::time::Duration;
 
 /// A process that the leader has not heard for so long may be replaced by one elsewhere: some election timeouts.
@@ -106,7 +106,7 @@ impl Processes {
             me,
             boot,
             log,
-            known: Mutex::default(),
+            known: Mutex::new(PROCESSES, BTreeMap::new()),
         }
     }
 
@@ -123,9 +123,9 @@ impl Processes {
             return false;
         }
         // The state has a lock of its own: it is not taken within this one.
-        let is_known = lock(&self.known).contains_key(&node);
+        let is_known = self.known.lock().contains_key(&node);
         let record = if is_known { None } else { record() };
-        let mut known = lock(&self.known);
+        let mut known = self.known.lock();
         if known.len() >= REMEMBERED && !known.contains_key(&node) {
             return false;
         }
@@ -151,7 +151,7 @@ impl Processes {
         now: Monotonic,
     ) -> Result<AddressChange, NotRegistered> {
         let (node, new) = (NodeId(record.id), Process::recorded(record));
-        let known = lock(&self.known);
+        let known = self.known.lock();
         let (boot, address, elsewhere, lives) = match known.get(&node) {
             _ if node == self.me => (self.boot, "this one", true, true),
             Some(known) if known.has_other_log(new.log) => {
@@ -203,7 +203,7 @@ impl Processes {
                 false => RecordVerdict::Outdated,
             };
         }
-        let mut known = lock(&self.known);
+        let mut known = self.known.lock();
         let is_full = known.len() >= REMEMBERED;
         match known.get_mut(&node) {
             None if is_full => return RecordVerdict::Outdated,

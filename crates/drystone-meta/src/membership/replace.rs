@@ -1,7 +1,7 @@
 //! A voter is replaced by a learner that has caught up.
 
-use super::join::{ADD_VOTER, REMOVE, caught_up, change};
-use crate::service::{MetaService, Refused};
+use super::join::{ADD_VOTER, Membership, REMOVE, caught_up, change};
+use crate::service::refused::Refused;
 use drystone_proto::cluster::RaftReplace;
 use drystone_proto::command::UpdateNode;
 use drystone_proto::record::{NodeRecord, role};
@@ -9,21 +9,17 @@ use drystone_raft::DropReason;
 use drystone_rpc::refusal;
 use drystone_types::Code;
 
-impl MetaService {
+impl Membership {
     /// Makes the learner `new` a voter in the place of `old`, which is fenced and gets no vote back.
     ///
     /// # Errors
     /// Nothing was changed, or the answer is unknown; the same request may be sent again.
     pub(crate) async fn replace(&self, replace: RaftReplace) -> Result<(), Refused> {
-        let _alone = self.membership.lock().await;
-        let view = self.shared.raft_view();
+        let _alone = self.one_change.lock().await;
+        let view = self.raft.view();
         let refuse = |code: Code, message: String| Err(Refused::Error(refusal(code, message)));
         // One that has moved is no member for a moment, then a learner, and may not come to be more.
-        let was_voter = self
-            .shared
-            .read()
-            .node(replace.old)
-            .is_some_and(|node| node.voter);
+        let was_voter = self.state.read().node(replace.old).is_some_and(|node| node.voter);
         let is_voter = view.conf.voters.contains(&replace.old);
         let is_learner = view.conf.learners.contains(&replace.old);
         if view.conf.voters.contains(&replace.new) && !is_voter && !is_learner {
@@ -38,7 +34,7 @@ impl MetaService {
                 format!("node {} is no learner: it must join first", replace.new),
             );
         }
-        let applied = self.shared.applied.applied();
+        let applied = self.state.applied().applied();
         if let Err(matched) = caught_up(&view, replace.new, applied) {
             return refuse(
                 Code::Unavailable,
@@ -52,12 +48,12 @@ impl MetaService {
         if is_voter || is_learner {
             steps.push((REMOVE, replace.old));
         }
-        let change = change(&steps, self.shared.read().node(replace.new));
+        let change = change(&steps, self.state.read().node(replace.new));
         // First: once it is no member it would ask to be one again, and might be let in before it is fenced.
         self.fence(replace.old).await?;
-        self.shared.propose_conf(change).await?;
+        self.raft.propose_conf(change).await?;
         // Until the joint configuration is left, the old majority is needed too.
-        let mut view = self.shared.view.subscribe();
+        let mut view = self.raft.watch();
         let left = view.wait_for(|view| view.conf.voters_outgoing.is_empty() || view.office.is_none());
         if left.await.map_or(true, |view| view.office.is_none()) {
             return Err(DropReason::Unknown.into());
@@ -76,7 +72,7 @@ impl MetaService {
     /// A voter that is replaced is fenced, so that it cannot introduce itself again as a learner. One that has not told
     /// of itself yet is recorded for that, as an incarnation that nobody has.
     async fn fence(&self, node: u64) -> Result<(), Refused> {
-        let known = self.shared.read().node(node).map(|known| known.fenced);
+        let known = self.state.read().node(node).map(|known| known.fenced);
         if known == Some(true) {
             return Ok(());
         }

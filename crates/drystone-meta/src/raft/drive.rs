@@ -3,12 +3,17 @@
 //! Owns the core, the order of proposals and their times, and who waits for which token. It never blocks on
 //! anything but its own inbox, so that heartbeats leave in time whatever disk and apply do.
 
+use super::disk_io::Lanes;
+use super::log_time::{LogTime, stamp};
+use super::reads::{ReadQueue, ReadReply, answer_reads};
+use super::transport::Transport;
+use crate::lifecycle::Lifecycle;
 use crate::membership::domains::Domains;
+use crate::membership::members::Members;
 use crate::message::{AppliedState, ProposalReply, RaftView, ToApply, ToFlush, ToRaft};
-use crate::raft::log_time::{LogTime, stamp};
-use crate::raft::reads::{ReadReply, answer_reads};
-use crate::shared::Shared;
-use drystone_env::{IoRequest, Monotonic};
+use crate::metrics::Metrics;
+use crate::state::snapshot::Snapshots;
+use drystone_env::{Clock, Monotonic};
 use drystone_raft::{CommittedEntry, DropReason, EntryKind, Input, Output, RaftNode};
 use drystone_types::NodeId;
 use std::collections::{BTreeMap, VecDeque};
@@ -16,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// Inputs taken in one round: some milliseconds of work at the measured rates, so that a heartbeat is not late.
 const ROUND_INPUTS: usize = 4_096;
@@ -39,15 +44,28 @@ struct SyncedWait {
     reply: oneshot::Sender<u32>,
 }
 
-/// See the module.
-pub(crate) struct Driver {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) node: RaftNode,
-    pub(crate) inbox: UnboundedReceiver<ToRaft>,
-    pub(crate) io: UnboundedSender<IoRequest>,
-    pub(crate) slow_io: UnboundedSender<IoRequest>,
+/// What the raft thread works with.
+pub(crate) struct DriverParts {
+    pub(crate) me: NodeId,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) lifecycle: Arc<Lifecycle>,
+    pub(crate) members: Arc<Members>,
+    pub(crate) transport: Arc<Transport>,
+    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) reads: Arc<ReadQueue>,
+    /// Where it tells everybody about Raft.
+    pub(crate) view: watch::Sender<RaftView>,
     pub(crate) apply: UnboundedSender<ToApply>,
     pub(crate) flush: UnboundedSender<ToFlush>,
+    pub(crate) lanes: Lanes,
+    pub(crate) metrics: Metrics,
+}
+
+/// See the module.
+pub(crate) struct Driver {
+    parts: DriverParts,
+    node: RaftNode,
+    inbox: UnboundedReceiver<ToRaft>,
     state: DriverState,
 }
 
@@ -73,14 +91,12 @@ struct DriverState {
 impl Driver {
     /// A driver that has done nothing yet; `applied` is where the state machine stands.
     pub(crate) fn new(
-        shared: Arc<Shared>,
+        parts: DriverParts,
         node: RaftNode,
         inbox: UnboundedReceiver<ToRaft>,
-        (io, slow_io): (UnboundedSender<IoRequest>, UnboundedSender<IoRequest>),
-        (apply, flush): (UnboundedSender<ToApply>, UnboundedSender<ToFlush>),
         applied: AppliedState,
     ) -> Self {
-        let now = shared.env.clock.now();
+        let now = parts.clock.now();
         let status = node.status();
         let view = RaftView {
             conf: status.conf,
@@ -104,13 +120,9 @@ impl Driver {
             stop: false,
         };
         Self {
-            shared,
+            parts,
             node,
             inbox,
-            io,
-            slow_io,
-            apply,
-            flush,
             state,
         }
     }
@@ -120,7 +132,7 @@ impl Driver {
         let mut out = Vec::new();
         let mut inputs = vec![Input::Tick];
         while !self.state.stop && !self.node.has_failed() {
-            let now = self.shared.env.clock.now();
+            let now = self.parts.clock.now();
             self.node.on_batch(now, inputs.drain(..), &mut out);
             for output in out.drain(..) {
                 self.carry_out(output);
@@ -129,14 +141,14 @@ impl Driver {
             self.gather(&mut inputs).await;
         }
         // Whoever still waits learns it from the dropped senders.
-        let _ = self.apply.send(ToApply::Stop);
+        let _ = self.parts.apply.send(ToApply::Stop);
     }
 
     async fn gather(&mut self, inputs: &mut Vec<Input>) {
         inputs.append(&mut self.state.due);
         let first = match self.inbox.try_recv() {
             Err(TryRecvError::Empty) if inputs.is_empty() => {
-                let clock = Arc::clone(&self.shared.env.clock);
+                let clock = Arc::clone(&self.parts.clock);
                 clock.until(self.state.wake, self.inbox.recv()).await
             }
             Err(TryRecvError::Empty) => None,
@@ -168,14 +180,14 @@ impl Driver {
                 inputs.push(Input::ProposeConf { token, change });
             }
             ToRaft::Reads => {
-                let reads = self.shared.reads.take();
+                let reads = self.parts.reads.take();
                 if !reads.is_empty() {
                     let token = self.token(Waiting::Reads(reads));
                     inputs.push(Input::ReadIndex { token });
                 }
             }
             ToRaft::Messages(messages) => {
-                self.shared.transport.received(&messages);
+                self.parts.transport.received(&messages);
                 inputs.push(Input::Messages(messages));
             }
             ToRaft::Io(completion) => inputs.push(Input::Io(completion)),
@@ -205,9 +217,9 @@ impl Driver {
     }
 
     fn propose(&mut self, rest: bytes::Bytes, reply: ProposalReply, inputs: &mut Vec<Input>) {
-        let now = self.shared.env.clock.now();
+        let now = self.parts.clock.now();
         if let Some(clock) = &mut self.state.clock {
-            let wall = self.shared.env.clock.wall();
+            let wall = self.parts.clock.wall();
             let data = stamp(clock.next(now), wall, &rest);
             let token = self.token(Waiting::Proposal(reply));
             inputs.push(Input::Propose { token, data });
@@ -226,17 +238,17 @@ impl Driver {
         match output {
             Output::Io(request) => {
                 let lane = if matches!(request.op, drystone_env::IoOp::Create { .. }) {
-                    &self.slow_io
+                    &self.parts.lanes.creations
                 } else {
-                    &self.io
+                    &self.parts.lanes.writes
                 };
                 if let drystone_env::IoOp::Write { parts, .. } = &request.op {
                     let bytes: usize = parts.iter().map(bytes::Bytes::len).sum();
-                    self.shared.metrics.log_bytes.inc_by(bytes as u64);
+                    self.parts.metrics.log_bytes.inc_by(bytes as u64);
                 }
                 let _ = lane.send(request);
             }
-            Output::Send { to, messages } => self.shared.transport.send(to, messages),
+            Output::Send { to, messages } => self.parts.transport.send(to, messages),
             Output::Committed(entries) => self.committed(entries),
             Output::ReadReady { token, index } => {
                 if let Some(Waiting::Reads(reads)) = self.state.waiting.remove(&token) {
@@ -253,25 +265,23 @@ impl Driver {
                     let _ = reply.send(Err(reason));
                 }
             }
-            Output::MakeSnapshot { at_least } => drop(self.flush.send(ToFlush::Snapshot(at_least.0))),
-            Output::SendSnapshot { to, term, meta } => {
-                self.shared.snapshots.send(&self.shared, to, term.0, meta)
-            }
-            Output::InstallSnapshot { meta } => drop(self.apply.send(ToApply::Install(meta))),
+            Output::MakeSnapshot { at_least } => drop(self.parts.flush.send(ToFlush::Snapshot(at_least.0))),
+            Output::SendSnapshot { to, term, meta } => self.parts.snapshots.send(to, term.0, meta),
+            Output::InstallSnapshot { meta } => drop(self.parts.apply.send(ToApply::Install(meta))),
             Output::SnapshotIgnored { from, meta } => {
                 // Not here: its files may be on a slow disk.
-                let shared = Arc::clone(&self.shared);
-                self.shared.spawn("meta-snapshot-ignored", async move {
-                    shared.snapshots.ignored(&shared, from, &meta);
+                let snapshots = Arc::clone(&self.parts.snapshots);
+                self.parts.lifecycle.spawn("meta-snapshot-ignored", async move {
+                    snapshots.ignored(from, &meta);
                 });
             }
             Output::LeaderChanged { leader, term, is_me } => self.leader_changed(leader, term.0, is_me),
             Output::ConfChanged(conf) => {
                 self.state.view.conf = conf;
-                self.look(self.shared.env.clock.now());
+                self.look(self.parts.clock.now());
             }
-            Output::PurgeWanted { below } => drop(self.flush.send(ToFlush::Purge(below.0))),
-            Output::Fatal(error) => self.shared.fail(format!("raft stopped: {error}")),
+            Output::PurgeWanted { below } => drop(self.parts.flush.send(ToFlush::Purge(below.0))),
+            Output::Fatal(error) => self.parts.lifecycle.fail(format!("raft stopped: {error}")),
             Output::Wake(at) => self.state.wake = at,
         }
     }
@@ -289,17 +299,17 @@ impl Driver {
                 _ => None,
             };
             if let EntryKind::Membership { change, .. } = &entry.kind {
-                self.shared.take_change(change);
+                self.parts.members.take_change(change);
             }
             work.push((entry, reply));
         }
-        let _ = self.apply.send(ToApply::Entries(work));
+        let _ = self.parts.apply.send(ToApply::Entries(work));
     }
 
     fn leader_changed(&mut self, leader: Option<NodeId>, term: u64, is_me: bool) {
         let state = &mut self.state;
         if state.view.leader != leader {
-            tracing::info!(node = %self.shared.identity.node, leader = leader.map_or(0, |leader| leader.0), term, "leader changed");
+            tracing::info!(node = %self.parts.me, leader = leader.map_or(0, |leader| leader.0), term, "leader changed");
         }
         state.view.leader = leader;
         state.view.term = term;
@@ -356,7 +366,7 @@ impl Driver {
         self.state.clock = Some(LogTime::resume(
             self.state.applied.time,
             now,
-            self.shared.env.clock.wall(),
+            self.parts.clock.wall(),
         ));
         self.state.view.office = Some(self.state.view.term);
         self.state.view.first_chunk = self.state.applied.next_chunk;
@@ -387,7 +397,7 @@ impl Driver {
 
     fn publish(&self) {
         let next = &self.state.view;
-        self.shared.view.send_if_modified(|view| {
+        self.parts.view.send_if_modified(|view| {
             let changed = view != next;
             if changed {
                 view.clone_from(next);

@@ -2,6 +2,7 @@
 
 pub(crate) mod disk_io;
 pub(crate) mod drive;
+pub(crate) mod handle;
 pub(crate) mod log_time;
 pub(crate) mod reads;
 pub(crate) mod transport;

@@ -1,5 +1,7 @@
 //! Linearizable reads that wait for a confirmation of leadership.
 
+use crate::locks::READS;
+use drystone_env::sync::Mutex;
 use drystone_raft::ReadFailure;
 use drystone_types::Code;
 use tokio::sync::oneshot;
@@ -8,30 +10,29 @@ use tokio::sync::oneshot;
 pub(crate) type ReadReply = oneshot::Sender<Result<u64, ReadFailure>>;
 
 /// Reads that wait for one confirmation of leadership together.
-#[derive(Default)]
 pub(crate) struct ReadQueue {
-    waiting: std::sync::Mutex<Vec<ReadReply>>,
+    waiting: Mutex<Vec<ReadReply>>,
+}
+
+impl Default for ReadQueue {
+    fn default() -> Self {
+        Self {
+            waiting: Mutex::new(READS, Vec::new()),
+        }
+    }
 }
 
 impl ReadQueue {
     /// Adds a read; true if the raft thread must be told.
     pub(crate) fn push(&self, reply: ReadReply) -> bool {
-        let mut waiting = self
-            .waiting
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         waiting.push(reply);
         waiting.len() == 1
     }
 
     /// Takes all that wait.
     pub(super) fn take(&self) -> Vec<ReadReply> {
-        std::mem::take(
-            &mut self
-                .waiting
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        )
+        std::mem::take(&mut self.waiting.lock())
     }
 }
 

@@ -1,16 +1,17 @@
 //! How Raft's messages get to the other metadata servers, and from them to the raft thread.
 
-use crate::membership::peers::Peers;
+use crate::membership::members::Members;
 use crate::membership::processes::Process;
 use crate::message::ToRaft;
 use crate::metrics::Metrics;
-use crate::shared::Shared;
+use crate::state::cell::StateReader;
 use drystone_proto::raft::{RaftMessage, RaftMessages};
 use drystone_proto::{Kind, Message as _, Priority};
 use drystone_rpc::Channels;
 use drystone_types::{BootId, NodeId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::mpsc::UnboundedSender;
 
 /// A batch of messages for one frame ends here: half of what a body may hold.
 const FRAME_BYTES: usize = 4 << 20;
@@ -22,27 +23,38 @@ const INBOX_BYTES: usize = 128 << 20;
 pub(crate) struct Transport {
     channels: Channels,
     metrics: Metrics,
-    inbox_bytes: AtomicUsize,
-    addresses: Arc<Peers>,
+    members: Arc<Members>,
+    state: StateReader,
     /// Told with every batch.
     me: Process,
+    raft: UnboundedSender<ToRaft>,
+    inbox_bytes: AtomicUsize,
 }
 
 impl Transport {
-    /// Sends over `channels` to where `addresses` says; this process is `me`.
-    pub(crate) fn new(channels: Channels, addresses: Arc<Peers>, metrics: Metrics, me: Process) -> Self {
+    /// Sends over `channels` to where `members` are, as the process `me`, and hands what arrives to `raft`.
+    pub(crate) fn new(
+        channels: Channels,
+        members: Arc<Members>,
+        state: StateReader,
+        me: Process,
+        raft: UnboundedSender<ToRaft>,
+        metrics: Metrics,
+    ) -> Self {
         Self {
             channels,
             metrics,
-            inbox_bytes: AtomicUsize::new(0),
-            addresses,
+            members,
+            state,
             me,
+            raft,
+            inbox_bytes: AtomicUsize::new(0),
         }
     }
 
     /// Queues messages for `to`; what does not fit into the queue is lost.
     pub(crate) fn send(&self, to: NodeId, messages: Vec<RaftMessage>) {
-        let Some(address) = self.addresses.address(to) else {
+        let Some(address) = self.members.peers().address(to) else {
             self.metrics.raft_dropped.inc_by(messages.len() as u64);
             return;
         };
@@ -78,24 +90,17 @@ impl Transport {
     }
 
     /// Hands messages that arrived to the raft thread, unless too much waits there, or another process of the member
-    /// counts. Where `from` is comes with them:
-    /// this server may have been away when it joined, and lack the entries that would say so until it can answer.
-    pub(crate) fn deliver(&self, shared: &Shared, from: NodeId, messages: RaftMessages) {
+    /// counts. Where `from` is comes with them: this server may have been away when it joined, and lack the entries
+    /// that would say so until it can answer.
+    pub(crate) fn deliver(&self, from: NodeId, messages: RaftMessages) {
         let boot = BootId {
             counter: messages.boot_counter,
             random: messages.boot_random,
         };
         let process = Process::new(boot, messages.log, messages.address.clone());
-        let record = || shared.read().node(from.0).cloned();
-        if !shared
-            .processes
-            .hear(from, process, shared.env.clock.now(), record)
-        {
+        if !self.members.hear(from, process, || self.state.node(from.0)) {
             self.metrics.raft_dropped.inc_by(messages.messages.len() as u64);
             return;
-        }
-        if self.addresses.address(from).as_deref() != Some(messages.address.as_str()) {
-            self.addresses.learn(from, &messages.address);
         }
         let bytes = size(&messages.messages);
         if self.inbox_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > INBOX_BYTES {
@@ -103,7 +108,8 @@ impl Transport {
             self.metrics.raft_dropped.inc_by(messages.messages.len() as u64);
             return;
         }
-        shared.to_raft(ToRaft::Messages(messages.messages));
+        // Lost when the raft thread has ended.
+        let _ = self.raft.send(ToRaft::Messages(messages.messages));
     }
 
     /// The raft thread has taken these.

@@ -1,15 +1,21 @@
 //! The cluster at a glance, and operators' decisions.
 
-use super::forward::{Route, came_from_metadata};
-use super::mutate::{inline_voters, policy_of};
-use super::{MetaService, Refused};
-use crate::membership::join::members;
-use crate::message::ToRaft;
+use super::inline::{inline_voters, live_domains, policy_of, voter_domains};
+use super::refused::Refused;
+use super::router::{Route, Router, came_from_metadata};
+use crate::config::Config;
+use crate::leader::office::Leader;
+use crate::membership::join::{Membership, list_members};
+use crate::membership::members::Members;
+use crate::raft::handle::RaftHandle;
+use crate::state::cell::StateReader;
 use bytes::Bytes;
+use drystone_env::Clock;
+use drystone_identity::Identity;
 use drystone_proto::cluster::{
-    AdminOp, AdminReply, AdminRequest, ClusterInfo, ClusterInfoRequest, ClusterStatus, ServerStatus,
+    AdminOp, AdminReply, AdminRequest, ClusterInfo, ClusterInfoRequest, ClusterStatus, Member, ServerStatus,
 };
-use drystone_proto::command::{Op, ReleaseDeletion, UpdateNode};
+use drystone_proto::command::{Op, ReleaseDeletion};
 use drystone_proto::record::role;
 use drystone_raft::{DropReason, Input};
 use drystone_rpc::{Reply, Request, refusal};
@@ -21,14 +27,29 @@ use std::time::Duration;
 /// How long an answer about the cluster may wait for the leader before it is given from here.
 const INFO_WAIT: Duration = Duration::from_millis(500);
 
-impl MetaService {
+/// Answers operators.
+pub(crate) struct Admin {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) identity: Identity,
+    pub(crate) router: Arc<Router>,
+    pub(crate) raft: RaftHandle,
+    pub(crate) state: StateReader,
+    pub(crate) leader: Arc<Leader>,
+    pub(crate) members: Arc<Members>,
+    pub(crate) membership: Arc<Membership>,
+}
+
+impl Admin {
     pub(super) async fn cluster_info(&self, request: &Request) -> Reply {
-        let wait = self.shared.env.clock.now().plus(INFO_WAIT).min(request.deadline);
-        if let Ok(Route::Leader { node, address }) = self.route(wait).await
+        let wait = self.clock.now().plus(INFO_WAIT).min(request.deadline);
+        if let Ok(Route::Leader { node, address }) = self.router.route(wait).await
             && !came_from_metadata(request)
         {
-            let asked = self.forward::<_, ClusterInfo>(request, &ClusterInfoRequest {}, node, &address);
-            if let Some(Ok(info)) = self.until(wait, asked).await {
+            let asked =
+                self.router
+                    .forward::<_, ClusterInfo>(request, &ClusterInfoRequest {}, node, &address);
+            if let Some(Ok(info)) = self.clock.until(wait, asked).await {
                 return Reply::ok(&info);
             }
         }
@@ -36,65 +57,66 @@ impl MetaService {
     }
 
     fn info(&self) -> ClusterInfo {
-        let view = self.shared.raft_view();
-        let policy = self.shared.read().default_policy();
+        let view = self.raft.view();
+        let policy = self.state.read().default_policy();
         let inline = view.office.is_some()
-            && policy_of(&policy).is_ok_and(|policy| inline_voters(&policy, self.live_domains()).is_some());
+            && policy_of(&policy)
+                .is_ok_and(|policy| inline_voters(&policy, live_domains(&self.raft, &self.state)).is_some());
         ClusterInfo {
-            cluster: Bytes::copy_from_slice(&self.shared.identity.cluster.0),
-            history: Bytes::copy_from_slice(&self.shared.identity.history.0),
+            cluster: Bytes::copy_from_slice(&self.identity.cluster.0),
+            history: Bytes::copy_from_slice(&self.identity.history.0),
             leader: view.leader.map_or(0, |leader| leader.0),
             term: view.term,
-            members: members(&self.shared),
+            members: self.listed_members(),
             inline_max: if inline {
-                self.shared.config.inline_max.0 as u32
+                self.config.inline_max.0 as u32
             } else {
                 0
             },
             policy: Some(policy),
-            applied: self.shared.applied.applied(),
+            applied: self.state.applied().applied(),
         }
     }
 
-    pub(super) async fn admin(
-        self: Arc<Self>,
-        admin: AdminRequest,
-        request: Request,
-    ) -> Result<AdminReply, Refused> {
+    pub(super) async fn admin(&self, admin: AdminRequest, request: &Request) -> Result<AdminReply, Refused> {
         let op = admin
             .op
             .ok_or_else(|| refusal(Code::NotSupported, "the operation is not known here"))?;
         let mut reply = AdminReply::default();
         match op {
             AdminOp::Status(_) => {
-                self.confirmed(request.deadline).await?;
+                self.router.confirmed(request.deadline).await?;
                 reply.status = Some(self.cluster_status()?);
             }
             AdminOp::Raft(_) => reply.info = Some(self.info()),
             AdminOp::RaftReplace(replace) => {
-                let done = self.until(request.deadline, self.replace(replace)).await;
+                let done = self
+                    .clock
+                    .until(request.deadline, self.membership.replace(replace))
+                    .await;
                 done.unwrap_or(Err(DropReason::Unknown.into()))?;
                 reply.info = Some(self.info());
             }
             AdminOp::UpdateNode(update) => {
-                let done = self.until(request.deadline, self.update_node(update)).await;
+                let done = self
+                    .clock
+                    .until(request.deadline, self.membership.update_node(update))
+                    .await;
                 done.unwrap_or(Err(DropReason::Unknown.into()))?;
             }
             AdminOp::Chunk(id) => {
-                self.confirmed(request.deadline).await?;
+                self.router.confirmed(request.deadline).await?;
                 let record = self
-                    .shared
+                    .state
                     .read()
                     .chunk(id)
-                    .map_err(|error| self.store_error(&error))?;
+                    .map_err(|error| self.state.store_error(&error))?;
                 reply.chunk =
                     Some(record.ok_or_else(|| refusal(Code::NotFound, format!("there is no chunk {id}")))?);
             }
             AdminOp::ReleaseSweep(node) => {
-                let now = self.shared.env.clock.now();
-                let released = self
-                    .leader
-                    .with(&self.shared, |office| office.reclaim.release_sweep(node, now));
+                let now = self.clock.now();
+                let released = self.leader.with(|office| office.reclaim.release_sweep(node, now));
                 if !released.ok_or(Refused::NotLeader)? {
                     let message = format!("no deletion of orphans is stopped on node {node}");
                     return Err(refusal(Code::NotFound, message).into());
@@ -102,39 +124,34 @@ impl MetaService {
                 tracing::warn!(server = node, "an operator lets all orphans go");
             }
             AdminOp::ReleaseDeletion(_) => {
-                if !self.shared.read().deletion_held() {
+                if !self.state.read().deletion_held() {
                     return Err(refusal(Code::NotFound, "no deletion is held").into());
                 }
-                let release = self.shared.propose(Op::ReleaseDeletion(ReleaseDeletion {}), None);
-                let done = self.until(request.deadline, release).await;
+                let release = self.raft.propose(Op::ReleaseDeletion(ReleaseDeletion {}), None);
+                let done = self.clock.until(request.deadline, release).await;
                 done.unwrap_or(Err(DropReason::Unknown))?;
                 tracing::warn!("an operator lets replicas be deleted again");
             }
             AdminOp::TransferLeader(to) => {
-                if !self.shared.raft_view().conf.voters.contains(&to) {
+                if !self.raft.view().conf.voters.contains(&to) {
                     return Err(refusal(Code::Invalid, format!("node {to} is no voter")).into());
                 }
-                self.shared
-                    .to_raft(ToRaft::Input(Input::TransferLeader(NodeId(to))));
+                self.raft.input(Input::TransferLeader(NodeId(to)));
                 reply.info = Some(self.info());
             }
         }
         Ok(reply)
     }
 
-    pub(crate) async fn update_node(&self, update: UpdateNode) -> Result<(), Refused> {
-        let applied = self.shared.propose(Op::UpdateNode(update), None).await?;
-        match Code::from_number(applied.outcome.code) {
-            Some(code) => Err(refusal(code, applied.outcome.message).into()),
-            None => Ok(()),
-        }
+    fn listed_members(&self) -> Vec<Member> {
+        list_members(&self.raft, &self.state, &self.members)
     }
 
     /// Voters that fail together, in words.
     fn crowded_voters(&self, voters: &[u64]) -> Option<String> {
-        let domains = self.domains().count(voters.iter().map(|voter| NodeId(*voter)));
+        let domains = voter_domains(&self.raft, &self.state).count(voters.iter().map(|voter| NodeId(*voter)));
         let known = {
-            let state = self.shared.read();
+            let state = self.state.read();
             voters
                 .iter()
                 .filter(|voter| state.node(**voter).is_some())
@@ -149,10 +166,10 @@ impl MetaService {
     }
 
     fn cluster_status(&self) -> Result<ClusterStatus, Refused> {
-        let view = self.shared.raft_view();
-        let now = self.shared.env.clock.now();
-        let config = &self.shared.config;
-        let state = self.shared.read();
+        let view = self.raft.view();
+        let now = self.clock.now();
+        let config = &self.config;
+        let state = self.state.read();
         let counters = state.counters();
         let nodes: Vec<_> = state
             .nodes()
@@ -172,7 +189,7 @@ impl MetaService {
             );
         }
         self.leader
-            .with(&self.shared, |office| {
+            .with(|office| {
                 let deletion_limit = office.reclaim.deletion_limit();
                 warnings.extend(deletion_limit.stopped(now).map(|(node, bytes)| {
                     format!(
@@ -199,7 +216,7 @@ impl MetaService {
                     }
                 });
                 ClusterStatus {
-                    leader: self.shared.identity.node.0,
+                    leader: self.identity.node.0,
                     term: office.term,
                     servers: servers.collect(),
                     chunks_total: counters.chunks,
@@ -209,11 +226,11 @@ impl MetaService {
                     files: counters.files,
                     directories: counters.directories,
                     file_bytes: counters.bytes,
-                    members: members(&self.shared),
+                    members: self.listed_members(),
                     grant_floor: floor,
                     applied,
                     damage_reports: office.damage_reports,
-                    leader_name: self.shared.identity.name.clone(),
+                    leader_name: self.identity.name.clone(),
                     chunks_doomed: counters.doomed,
                     warnings,
                 }

@@ -1,7 +1,13 @@
 //! Chunks to write to.
 
-use super::mutate::policy_of;
-use super::{MetaService, Refused, unknown};
+use super::inline::policy_of;
+use super::refused::{Refused, unknown};
+use crate::config::Config;
+use crate::leader::office::Leader;
+use crate::metrics::Metrics;
+use crate::state::cell::StateReader;
+use drystone_env::Clock;
+use drystone_identity::Identity;
 use drystone_placement::{Demand, DiskView, PlacementError, plan_replicas};
 use drystone_proto::cluster::ErrorReply;
 use drystone_proto::grant::{WriteGrant, sign_grant};
@@ -27,12 +33,18 @@ fn disk_of(replica: &ReplicaRecord) -> DiskRef {
 /// How often a new leader looks whether its servers have come: a tenth of what a failover takes.
 const SETTLE_POLL: Duration = Duration::from_millis(20);
 
-impl MetaService {
-    pub(super) async fn grant(
-        self: Arc<Self>,
-        ask: GrantRequest,
-        request: Request,
-    ) -> Result<GrantReply, Refused> {
+/// Grants chunks.
+pub(crate) struct Grants {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) identity: Identity,
+    pub(crate) state: StateReader,
+    pub(crate) leader: Arc<Leader>,
+    pub(crate) metrics: Metrics,
+}
+
+impl Grants {
+    pub(super) async fn grant(&self, ask: GrantRequest, request: &Request) -> Result<GrantReply, Refused> {
         let invalid = |message: &str| refusal(Code::Invalid, message);
         let record = ask.policy.ok_or_else(|| invalid("a grant needs a policy"))?;
         let policy = policy_of(&record)?;
@@ -46,7 +58,8 @@ impl MetaService {
                 return Err(invalid("1 to 64 chunks at once").into());
             }
             let ids = self
-                .until(request.deadline, self.leader.take_ids(&self.shared, ask.count))
+                .clock
+                .until(request.deadline, self.leader.take_ids(ask.count))
                 .await;
             ids.unwrap_or_else(|| Err(Refused::Error(unknown())))?
         } else {
@@ -58,7 +71,7 @@ impl MetaService {
             let disks = self.plan(&ask, &policy, class, &views)?;
             grants.push(self.grant_on(chunk, placement, &disks, class, record, ask.replace_in != 0)?);
         }
-        self.shared.metrics.grants.inc_by(grants.len() as u64);
+        self.metrics.grants.inc_by(grants.len() as u64);
         Ok(GrantReply { grants })
     }
 
@@ -71,8 +84,8 @@ impl MetaService {
         class: SizeClass,
     ) -> Result<Vec<DiskView>, Refused> {
         loop {
-            let settling = self.leader.is_settling(&self.shared).ok_or(Refused::NotLeader)?;
-            let views = self.leader.disk_views(&self.shared).ok_or(Refused::NotLeader)?;
+            let settling = self.leader.is_settling().ok_or(Refused::NotLeader)?;
+            let views = self.leader.disk_views().ok_or(Refused::NotLeader)?;
             let wanted = if ask.replace_in == 0 {
                 policy.replicas as usize
             } else {
@@ -85,13 +98,13 @@ impl MetaService {
             if !settling || enough() {
                 return Ok(views);
             }
-            self.shared.env.clock.sleep(SETTLE_POLL).await;
+            self.clock.sleep(SETTLE_POLL).await;
         }
     }
 
     /// Checks that a chunk is still private, and gives the log index that placed it.
     fn replaceable(&self, ask: &GrantRequest) -> Result<u64, ErrorReply> {
-        let state = self.shared.read();
+        let state = self.state.read();
         let chunk = ask.replace_in;
         if chunk < state.grant_floor().0 {
             return Err(refusal(
@@ -104,7 +117,7 @@ impl MetaService {
         }
         if state
             .chunk(chunk)
-            .map_err(|error| self.store_error(&error))?
+            .map_err(|error| self.state.store_error(&error))?
             .is_some()
         {
             return Err(refusal(
@@ -164,7 +177,7 @@ impl MetaService {
         policy: PolicyRecord,
         replacement: bool,
     ) -> Result<ChunkGrant, ErrorReply> {
-        let identity = &self.shared.identity;
+        let identity = &self.identity;
         let records: Vec<ReplicaRecord> = disks
             .iter()
             .map(|disk| ReplicaRecord {
@@ -183,7 +196,7 @@ impl MetaService {
             replacement,
             signature: bytes::Bytes::new(),
         };
-        let state = self.shared.read();
+        let state = self.state.read();
         let replicas = disks.iter().zip(records).map(|(disk, record)| {
             let node = state.node_of_disk(*disk);
             let location = node.map(|node| DiskLocation {
@@ -204,7 +217,7 @@ impl MetaService {
         let replicas = replicas.collect::<Result<Vec<_>, ErrorReply>>()?;
         drop(state);
         // The floor passes an id no sooner than this after it was handed out (`leader::ranges`).
-        let life = self.shared.config.grant_age.as_millis();
+        let life = self.config.grant_age.as_millis();
         Ok(ChunkGrant {
             chunk,
             token: sign_grant(&identity.key, identity.history, grant),

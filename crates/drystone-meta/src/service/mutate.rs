@@ -1,47 +1,20 @@
 //! Namespace commands.
 
-use super::{MetaService, Refused, unknown};
-use crate::membership::domains::Domains;
-use crate::message::ToRaft;
-use drystone_env::Monotonic;
+use super::inline::{inline_voters, live_domains, policy_of, voter_domains};
+use super::refused::{Refused, unknown};
+use crate::config::Config;
+use crate::raft::handle::RaftHandle;
+use crate::state::cell::StateReader;
+use drystone_env::{Clock, Monotonic};
 use drystone_namespace::Caller;
 use drystone_proto::cluster::ErrorReply;
 use drystone_proto::command::{Op, Origin, Target};
 use drystone_proto::meta::{MutateReply, MutateRequest};
 use drystone_proto::record::PolicyRecord;
 use drystone_rpc::{Request, refusal};
-use drystone_types::{AckPolicy, ByteCount, ClientId, Code, Policy};
+use drystone_types::{ClientId, Code};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use tokio::sync::oneshot;
-
-/// A policy record of the wire, checked.
-pub(super) fn policy_of(record: &PolicyRecord) -> Result<Policy, ErrorReply> {
-    let ack = AckPolicy::from_number(record.ack);
-    let ack = ack.ok_or_else(|| {
-        refusal(
-            Code::Invalid,
-            format!("{} is no acknowledgement policy", record.ack),
-        )
-    })?;
-    let policy = Policy {
-        replicas: record.replicas,
-        ack,
-        degraded_minimum: record.degraded_minimum,
-        chunk_bytes: ByteCount(record.chunk_bytes),
-    };
-    let faults = policy.faults();
-    if faults.is_empty() {
-        Ok(policy)
-    } else {
-        Err(refusal(Code::Invalid, faults.join("; ")))
-    }
-}
-
-/// Domains whose voters must have an inline write synced, with `live` of them answering; `None`: too few live ones.
-pub(crate) fn inline_voters(policy: &Policy, live: u32) -> Option<u32> {
-    (live >= policy.minimum()).then(|| policy.ack.required(policy.replicas).min(live).max(1))
-}
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Commands that free space: what is still taken when the disk is nearly full.
 fn frees_space(op: &Op) -> bool {
@@ -76,11 +49,21 @@ fn inline_of(op: &Op) -> Option<(usize, Option<&Target>)> {
     (!inline.is_empty()).then_some((inline.len(), target))
 }
 
-impl MetaService {
+/// Takes commands.
+pub(crate) struct Mutations {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) raft: RaftHandle,
+    pub(crate) state: StateReader,
+    /// Only commands that free space are taken.
+    pub(crate) disk_full: Arc<AtomicBool>,
+}
+
+impl Mutations {
     pub(super) async fn mutate(
-        self: Arc<Self>,
+        &self,
         mutate: MutateRequest,
-        request: Request,
+        request: &Request,
     ) -> Result<MutateReply, Refused> {
         let invalid = |message: &str| Refused::Error(refusal(Code::Invalid, message));
         let op = mutate
@@ -96,9 +79,9 @@ impl MetaService {
         if is_internal(&op) {
             return Err(refusal(Code::Denied, "only the cluster itself does this").into());
         }
-        self.begun()?;
-        if op.encoded_len() > self.shared.config.command_bytes() {
-            let limit = self.shared.config.command_bytes();
+        self.state.initialized()?;
+        if op.encoded_len() > self.config.command_bytes() {
+            let limit = self.config.command_bytes();
             let message = format!(
                 "the command has {} bytes, at most {limit} are taken",
                 op.encoded_len()
@@ -106,7 +89,7 @@ impl MetaService {
             return Err(refusal(Code::TooLarge, message).into());
         }
         // A repeat of what was applied takes nothing and gets its answer, whatever a new command would be told.
-        let full = self.shared.disk_full.load(Ordering::Relaxed);
+        let full = self.disk_full.load(Ordering::Relaxed);
         if full && !frees_space(&op) && !self.keeps_answer(&origin)? {
             let message = "the metadata server's disk is nearly full: only deletions are taken";
             return Err(refusal(Code::NoSpace, message).into());
@@ -118,7 +101,8 @@ impl MetaService {
         let deadline = request.deadline;
         // Past the deadline the proposal goes on; its answer is given up.
         let applied = self
-            .until(deadline, self.shared.propose(op, Some(origin)))
+            .clock
+            .until(deadline, self.raft.propose(op, Some(origin)))
             .await
             .unwrap_or(Err(drystone_raft::DropReason::Unknown))?;
         let mut reply = MutateReply {
@@ -139,20 +123,20 @@ impl MetaService {
         let Some(client) = origin.client.first_chunk() else {
             return Ok(false);
         };
-        let kept = self.shared.read().has_answer(client, origin.sequence);
-        kept.map_err(|error| self.store_error(&error))
+        let kept = self.state.read().has_answer(client, origin.sequence);
+        kept.map_err(|error| self.state.store_error(&error))
     }
 
     fn inline_need(&self, bytes: usize, target: Option<&Target>, origin: &Origin) -> Result<u32, ErrorReply> {
-        if bytes as u64 > self.shared.config.inline_max.0 && !self.keeps_answer(origin)? {
-            let limit = self.shared.config.inline_max;
+        if bytes as u64 > self.config.inline_max.0 && !self.keeps_answer(origin)? {
+            let limit = self.config.inline_max;
             return Err(refusal(
                 Code::InlineRefused,
                 format!("{bytes} bytes inline, {limit} are allowed"),
             ));
         }
         let policy = policy_of(&self.policy_at(target)?)?;
-        let live = self.live_domains();
+        let live = live_domains(&self.raft, &self.state);
         match inline_voters(&policy, live) {
             Some(need) => Ok(need),
             // It is done, and is told so when enough voters are back.
@@ -169,7 +153,7 @@ impl MetaService {
 
     /// The policy in force at the nearest place on the way to `target` that exists.
     fn policy_at(&self, target: Option<&Target>) -> Result<PolicyRecord, ErrorReply> {
-        let state = self.shared.read();
+        let state = self.state.read();
         let Some(target) = target else {
             return Ok(state.default_policy());
         };
@@ -181,7 +165,9 @@ impl MetaService {
                 drystone_namespace::Want::Attributes,
             ) {
                 Ok(found) => return Ok(found.policy),
-                Err(drystone_namespace::ReadError::Store(error)) => return Err(self.store_error(&error)),
+                Err(drystone_namespace::ReadError::Store(error)) => {
+                    return Err(self.state.store_error(&error));
+                }
                 Err(_) if target.path.trim_matches('/').is_empty() => return Ok(state.default_policy()),
                 Err(_) => {
                     let path = target.path.trim_end_matches('/');
@@ -191,55 +177,13 @@ impl MetaService {
         }
     }
 
-    /// Which voters fail together.
-    pub(super) fn domains(&self) -> Domains {
-        let voters = self.shared.view.borrow().conf.voters.clone();
-        let state = self.shared.read();
-        Domains::new(&voters, |voter| state.node(voter))
-    }
-
-    /// Failure domains in which a voter answered this leader lately.
-    pub(super) fn live_domains(&self) -> u32 {
-        self.domains().count(self.shared.view.borrow().live_voters())
-    }
-
     /// Waits until voters in `need` failure domains have synced `index`.
     async fn synced(&self, index: u64, need: u32, deadline: Monotonic) -> Result<u32, ErrorReply> {
-        let (reply, answer) = oneshot::channel();
-        self.shared.to_raft(ToRaft::Synced {
-            index,
-            need,
-            domains: self.domains(),
-            reply,
-        });
-        match self.until(deadline, answer).await {
+        let domains = voter_domains(&self.raft, &self.state);
+        let answer = self.raft.synced(index, need, domains);
+        match self.clock.until(deadline, answer).await {
             Some(Ok(synced)) => Ok(synced),
             _ => Err(unknown()),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn inline_content_needs_the_voters_that_its_policy_asks_for() {
-        let policy = Policy::default();
-        assert_eq!(inline_voters(&policy, 3), Some(3));
-        assert_eq!(inline_voters(&policy, 5), Some(3));
-        assert_eq!(inline_voters(&policy, 2), None);
-        let degraded = Policy {
-            degraded_minimum: 2,
-            ..policy
-        };
-        assert_eq!(inline_voters(&degraded, 2), Some(2));
-        assert_eq!(inline_voters(&degraded, 1), None);
-        let one = Policy {
-            ack: AckPolicy::One,
-            replicas: 1,
-            ..policy
-        };
-        assert_eq!(inline_voters(&one, 1), Some(1));
     }
 }

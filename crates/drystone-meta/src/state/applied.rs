@@ -1,36 +1,40 @@
 //! Who waits for an index to be applied.
 
+use crate::locks::APPLIED;
+use drystone_env::sync::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 /// The applied index, and those who wait for a higher one.
-#[derive(Default)]
 pub(crate) struct AppliedIndex {
-    inner: Mutex<Inner>,
+    inner: Mutex<Waiters>,
 }
 
 #[derive(Default)]
-struct Inner {
+struct Waiters {
     applied: u64,
     // Bounded by the requests under way, which the wire bounds.
     waiting: BTreeMap<u64, Vec<oneshot::Sender<()>>>,
 }
 
-impl AppliedIndex {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+impl Default for AppliedIndex {
+    fn default() -> Self {
+        Self {
+            inner: Mutex::new(APPLIED, Waiters::default()),
+        }
     }
+}
 
+impl AppliedIndex {
     /// The applied index.
     pub(crate) fn applied(&self) -> u64 {
-        self.lock().applied
+        self.inner.lock().applied
     }
 
     /// Readers see everything up to `index` now.
     pub(crate) fn publish(&self, index: u64) {
         let ready = {
-            let mut inner = self.lock();
+            let mut inner = self.inner.lock();
             inner.applied = inner.applied.max(index);
             let later = inner.waiting.split_off(&(index + 1));
             std::mem::replace(&mut inner.waiting, later)
@@ -43,7 +47,7 @@ impl AppliedIndex {
 
     /// Calls `waiter` when `index` is applied: at once if it is.
     pub(crate) fn notify(&self, index: u64, waiter: oneshot::Sender<()>) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         if index <= inner.applied {
             drop(inner);
             let _ = waiter.send(());
@@ -66,16 +70,16 @@ mod tests {
 
     #[test]
     fn a_waiter_is_called_at_its_index_and_not_before() {
-        let gate = AppliedIndex::default();
+        let applied = AppliedIndex::default();
         let (sender, mut receiver) = oneshot::channel();
-        gate.notify(5, sender);
-        gate.publish(4);
+        applied.notify(5, sender);
+        applied.publish(4);
         assert!(receiver.try_recv().is_err());
-        gate.publish(7);
+        applied.publish(7);
         assert!(receiver.try_recv().is_ok());
         let (sender, mut receiver) = oneshot::channel();
-        gate.notify(7, sender);
+        applied.notify(7, sender);
         assert!(receiver.try_recv().is_ok());
-        assert_eq!(gate.applied(), 7);
+        assert_eq!(applied.applied(), 7);
     }
 }

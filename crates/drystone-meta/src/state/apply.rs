@@ -5,96 +5,169 @@
 //! An entry that cannot be read as a whole ends the server in front of it: whoever passes over one holds another
 //! state than the others, and nobody sees it before it leads.
 
+use super::cell::StateWriter;
+use super::snapshot::{NotInstalled, Snapshots};
+use super::stores::{StateMachine, States};
+use crate::lifecycle::Lifecycle;
+use crate::membership::members::Members;
 use crate::message::{Applied, AppliedState, ProposalReply, ToApply, ToFlush, ToRaft};
-use crate::shared::{Shared, StateMachine};
-use crate::state::snapshot::NotInstalled;
+use crate::metrics::Metrics;
+use drystone_env::Clock;
 use drystone_namespace::{ApplyError, UnknownEntry, read_entry};
 use drystone_proto::command::{Entry, Op, Outcome};
 use drystone_raft::{CommittedEntry, DropReason, EntryKind, Input, SnapshotMeta};
-use drystone_types::LogIndex;
+use drystone_types::{LogIndex, NodeId};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 /// Entries applied under one lock.
 const ROUND: usize = 256;
 
 type Work = (CommittedEntry, Option<ProposalReply>);
 
-/// Runs until told to stop, or until the store fails.
-pub(crate) async fn run(shared: Arc<Shared>, mut inbox: UnboundedReceiver<ToApply>) {
-    let shared = &shared;
-    while let Some(message) = inbox.recv().await {
-        let result = match message {
-            ToApply::Entries(entries) => apply(shared, entries).await,
-            ToApply::Install(meta) => install(shared, meta).await,
-            ToApply::Stop => break,
-        };
-        if let Err(reason) = result {
-            shared.fail(reason);
-            break;
-        }
-    }
+/// What the apply thread works with.
+pub(crate) struct Applier {
+    pub(crate) me: NodeId,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) lifecycle: Arc<Lifecycle>,
+    pub(crate) state: StateWriter,
+    pub(crate) stores: Arc<dyn States>,
+    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) members: Arc<Members>,
+    pub(crate) raft: UnboundedSender<ToRaft>,
+    pub(crate) flush: UnboundedSender<ToFlush>,
+    /// Bytes of changes that may wait in memory beside the batch that is on its way.
+    pub(crate) overlay_limit: usize,
+    pub(crate) metrics: Metrics,
 }
 
 /// The command that a committed entry holds, or none: a leader's first entry, or a change of membership.
 type Held = Option<Result<Entry, UnknownEntry>>;
 
-async fn apply(shared: &Arc<Shared>, mut entries: Vec<Work>) -> Result<(), String> {
-    let mut answers = Vec::with_capacity(ROUND);
-    while !entries.is_empty() {
-        wait_for_room(shared).await;
-        let rest = entries.split_off(entries.len().min(ROUND));
-        let round = std::mem::replace(&mut entries, rest);
-        let decoded: Vec<(Work, Held)> = round
-            .into_iter()
-            .map(|work| {
-                let held = match &work.0.kind {
-                    EntryKind::Command(data) => Some(read_entry(data.clone())),
-                    EntryKind::Empty | EntryKind::Membership { .. } => None,
-                };
-                (work, held)
-            })
-            .collect();
-        let mut count = 0;
-        let mut failed = None;
-        let mut records = Vec::new();
-        let (applied, overlay) = {
-            let mut state = shared.write();
-            for ((entry, reply), held) in decoded {
-                let index = entry.index.0;
-                let registered = registered(&held);
-                match apply_one(&mut state, &entry, held) {
-                    Ok(outcome) => {
-                        records.extend(registered.and_then(|node| state.node(node).cloned()));
-                        answers.extend(reply.map(|reply| (reply, Applied { index, outcome })));
-                    }
-                    Err(error) => {
-                        failed = Some(failure(index, &error));
-                        break;
-                    }
-                }
-                count += 1;
+impl Applier {
+    /// Runs until told to stop, or until the store fails.
+    pub(crate) async fn run(self, mut inbox: UnboundedReceiver<ToApply>) {
+        while let Some(message) = inbox.recv().await {
+            let result = match message {
+                ToApply::Entries(entries) => self.apply(entries).await,
+                ToApply::Install(meta) => self.install(meta).await,
+                ToApply::Stop => break,
+            };
+            if let Err(reason) = result {
+                self.lifecycle.fail(reason);
+                break;
             }
-            (AppliedState::of(&state), state.overlay_bytes())
-        };
-        // Whoever sees the index hears whom the state names.
-        if !shared.take_records(&records) {
-            return Ok(());
-        }
-        shared.applied.publish(applied.index);
-        shared.to_raft(ToRaft::Applied(applied));
-        shared.metrics.applied_entries.inc_by(count);
-        shared.metrics.applied_index.set(applied.index as i64);
-        shared.metrics.overlay_bytes.set(overlay as i64);
-        for (reply, applied) in answers.drain(..) {
-            let _ = reply.send(Ok::<_, DropReason>(applied));
-        }
-        if let Some(reason) = failed {
-            return Err(reason);
         }
     }
-    Ok(())
+
+    /// Lost when the raft thread has ended.
+    fn to_raft(&self, message: ToRaft) {
+        let _ = self.raft.send(message);
+    }
+
+    async fn apply(&self, mut entries: Vec<Work>) -> Result<(), String> {
+        let mut answers = Vec::with_capacity(ROUND);
+        while !entries.is_empty() {
+            self.wait_for_room().await;
+            let rest = entries.split_off(entries.len().min(ROUND));
+            let round = std::mem::replace(&mut entries, rest);
+            let decoded: Vec<(Work, Held)> = round
+                .into_iter()
+                .map(|work| {
+                    let held = match &work.0.kind {
+                        EntryKind::Command(data) => Some(read_entry(data.clone())),
+                        EntryKind::Empty | EntryKind::Membership { .. } => None,
+                    };
+                    (work, held)
+                })
+                .collect();
+            let mut count = 0;
+            let mut failed = None;
+            let mut records = Vec::new();
+            let (applied, overlay) = {
+                let mut state = self.state.write();
+                for ((entry, reply), held) in decoded {
+                    let index = entry.index.0;
+                    let registered = registered(&held);
+                    match apply_one(&mut state, &entry, held) {
+                        Ok(outcome) => {
+                            records.extend(registered.and_then(|node| state.node(node).cloned()));
+                            answers.extend(reply.map(|reply| (reply, Applied { index, outcome })));
+                        }
+                        Err(error) => {
+                            failed = Some(failure(index, &error));
+                            break;
+                        }
+                    }
+                    count += 1;
+                }
+                (AppliedState::of(&state), state.overlay_bytes())
+            };
+            // Whoever sees the index hears whom the state names.
+            if !self.members.take_records(&records) {
+                return Ok(());
+            }
+            self.state.applied().publish(applied.index);
+            self.to_raft(ToRaft::Applied(applied));
+            self.metrics.applied_entries.inc_by(count);
+            self.metrics.applied_index.set(applied.index as i64);
+            self.metrics.overlay_bytes.set(overlay as i64);
+            for (reply, applied) in answers.drain(..) {
+                let _ = reply.send(Ok::<_, DropReason>(applied));
+            }
+            if let Some(reason) = failed {
+                return Err(reason);
+            }
+        }
+        Ok(())
+    }
+
+    /// The overlay holds at most the configured bytes beside the batch that is on its way.
+    async fn wait_for_room(&self) {
+        while self.state.read().overlay_bytes() > self.overlay_limit && !self.lifecycle.is_stopped() {
+            let _ = self.flush.send(ToFlush::Now);
+            // The flusher holds this lock while it writes: waiting for it is waiting for the batch.
+            self.clock.sleep(Duration::from_millis(1)).await;
+            drop(self.state.flushing());
+        }
+    }
+
+    async fn install(&self, meta: SnapshotMeta) -> Result<(), String> {
+        let index = meta.index;
+        match self.snapshots.import(meta).await {
+            Ok(()) => self.replace(index),
+            Err(NotInstalled::Store(reason)) => Err(format!("snapshot: {reason}")),
+            Err(NotInstalled::Unusable(reason)) => {
+                tracing::warn!(node = %self.me, index = index.0, reason, "snapshot not installed");
+                self.to_raft(ToRaft::Input(Input::SnapshotNotInstalled { index }));
+                Ok(())
+            }
+        }
+    }
+
+    /// Replaces the state by the imported one, of index `installed`.
+    fn replace(&self, installed: LogIndex) -> Result<(), String> {
+        let _no_flush = self.state.flushing();
+        let state = self.snapshots.adopt().map_err(|error| match error {
+            NotInstalled::Store(reason) | NotInstalled::Unusable(reason) => format!("snapshot: {reason}"),
+        })?;
+        let applied = AppliedState::of(&state);
+        let index = applied.index;
+        // Before the membership that comes with it is in force.
+        if !self.members.take_records(state.nodes()) {
+            return Ok(());
+        }
+        *self.state.write() = state;
+        self.stores.remove_old().map_err(|error| error.to_string())?;
+        self.state.applied().publish(index);
+        self.metrics.snapshots_installed.inc();
+        self.metrics.applied_index.set(index as i64);
+        tracing::info!(node = %self.me, index, "snapshot installed");
+        self.to_raft(ToRaft::Input(Input::SnapshotInstalled { index: installed }));
+        self.to_raft(ToRaft::Applied(applied));
+        Ok(())
+    }
 }
 
 /// The node that a command registers.
@@ -128,51 +201,4 @@ fn apply_one(state: &mut StateMachine, entry: &CommittedEntry, held: Held) -> Re
             Ok(Outcome::default())
         }
     }
-}
-
-/// The overlay holds at most the configured bytes beside the batch that is on its way.
-async fn wait_for_room(shared: &Arc<Shared>) {
-    let limit = shared.config.overlay.0 as usize / 2;
-    while shared.read().overlay_bytes() > limit && !shared.is_stopped() {
-        shared.to_flush(ToFlush::Now);
-        // The flusher holds this lock while it writes: waiting for it is waiting for the batch.
-        shared.env.clock.sleep(Duration::from_millis(1)).await;
-        drop(crate::shared::lock(&shared.flushing));
-    }
-}
-
-async fn install(shared: &Arc<Shared>, meta: SnapshotMeta) -> Result<(), String> {
-    let index = meta.index;
-    match shared.snapshots.import(shared, meta).await {
-        Ok(()) => replace(shared, index),
-        Err(NotInstalled::Store(reason)) => Err(format!("snapshot: {reason}")),
-        Err(NotInstalled::Unusable(reason)) => {
-            tracing::warn!(node = %shared.identity.node, index = index.0, reason, "snapshot not installed");
-            shared.to_raft(ToRaft::Input(Input::SnapshotNotInstalled { index }));
-            Ok(())
-        }
-    }
-}
-
-/// Replaces the state by the imported one, of index `installed`.
-fn replace(shared: &Arc<Shared>, installed: LogIndex) -> Result<(), String> {
-    let _no_flush = crate::shared::lock(&shared.flushing);
-    let state = shared.snapshots.adopt(shared).map_err(|error| match error {
-        NotInstalled::Store(reason) | NotInstalled::Unusable(reason) => format!("snapshot: {reason}"),
-    })?;
-    let applied = AppliedState::of(&state);
-    let index = applied.index;
-    // Before the membership that comes with it is in force.
-    if !shared.take_records(state.nodes()) {
-        return Ok(());
-    }
-    *shared.write() = state;
-    shared.states.remove_old().map_err(|error| error.to_string())?;
-    shared.applied.publish(index);
-    shared.metrics.snapshots_installed.inc();
-    shared.metrics.applied_index.set(index as i64);
-    tracing::info!(node = %shared.identity.node, index, "snapshot installed");
-    shared.to_raft(ToRaft::Input(Input::SnapshotInstalled { index: installed }));
-    shared.to_raft(ToRaft::Applied(applied));
-    Ok(())
 }

@@ -4,17 +4,22 @@
 //! checkpoint makes tables of what was written, and only below a checkpoint is the log purged; a lone voter's log
 //! moreover only as far as its exports allow (`export`).
 
-use crate::lone::export_schedule::ExportSchedule;
-use crate::message::{ToFlush, ToRaft};
-use crate::shared::{Shared, lock};
-use crate::state::stores::{Deferred, StateStore};
-use drystone_env::Monotonic;
+use super::cell::StateWriter;
+use super::snapshot::Snapshots;
+use super::stores::{Deferred, StateStore};
+use crate::config::Config;
+use crate::lifecycle::Lifecycle;
+use crate::lone::export_schedule::{ExportParts, ExportSchedule};
+use crate::message::ToFlush;
+use crate::metrics::Metrics;
+use crate::raft::handle::RaftHandle;
 use drystone_env::planted::{Bug, planted};
+use drystone_env::{Clock, Disk, Monotonic};
 use drystone_namespace::OrderedStore;
 use drystone_raft::{BOOTSTRAP_INDEX, Input};
-use drystone_types::LogIndex;
+use drystone_types::{LogIndex, NodeId};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -23,8 +28,24 @@ const CHECKPOINT_RECORDS: usize = 250_000;
 /// How often free space is looked at.
 const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// What the flush thread works with.
+pub(crate) struct FlushParts {
+    pub(crate) me: NodeId,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) lifecycle: Arc<Lifecycle>,
+    pub(crate) state: StateWriter,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) raft: RaftHandle,
+    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) exports: ExportParts,
+    /// Set while free space is below the reserve: only commands that free space are taken then.
+    pub(crate) disk_full: Arc<AtomicBool>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) metrics: Metrics,
+}
+
 struct Flusher {
-    shared: Arc<Shared>,
+    parts: FlushParts,
     store: Arc<StateStore>,
     /// Applied index of the last batch written, and of the last that a checkpoint covered.
     written: u64,
@@ -37,13 +58,14 @@ struct Flusher {
 }
 
 /// Runs until told to stop, or until the store fails. The log begins behind `purged`.
-pub(crate) async fn run(shared: Arc<Shared>, mut inbox: UnboundedReceiver<ToFlush>, purged: LogIndex) {
-    let shared = &shared;
-    let store = Arc::clone(shared.read().store());
-    let index = shared.read().synced_index().0;
-    let now = shared.env.clock.now();
+pub(crate) async fn run(parts: FlushParts, mut inbox: UnboundedReceiver<ToFlush>, purged: LogIndex) {
+    let store = Arc::clone(parts.state.read().store());
+    let index = parts.state.read().synced_index().0;
+    let now = parts.clock.now();
+    let (clock, disk) = (Arc::clone(&parts.clock), Arc::clone(&parts.disk));
+    let (interval, lifecycle) = (parts.config.flush_interval, Arc::clone(&parts.lifecycle));
     let mut flusher = Flusher {
-        shared: Arc::clone(shared),
+        parts,
         store,
         written: index,
         checked: index,
@@ -54,19 +76,18 @@ pub(crate) async fn run(shared: Arc<Shared>, mut inbox: UnboundedReceiver<ToFlus
         exports: ExportSchedule::new(now),
     };
     loop {
-        let clock = &shared.env.clock;
-        let next = clock.now().plus(shared.config.flush_interval);
+        let next = clock.now().plus(interval);
         let message = match clock.until(next, inbox.recv()).await {
             Some(Some(message)) => Some(message),
             Some(None) => Some(ToFlush::Stop),
             None => None,
         };
-        if let Some(takes_time) = shared.disk.delay() {
+        if let Some(takes_time) = disk.delay() {
             takes_time.await;
         }
         let stop = matches!(message, Some(ToFlush::Stop));
         if let Err(reason) = flusher.step(message) {
-            shared.fail(format!("state store: {reason}"));
+            lifecycle.fail(format!("state store: {reason}"));
             break;
         }
         if stop {
@@ -77,9 +98,9 @@ pub(crate) async fn run(shared: Arc<Shared>, mut inbox: UnboundedReceiver<ToFlus
 
 impl Flusher {
     fn step(&mut self, message: Option<ToFlush>) -> Result<(), String> {
-        let shared = Arc::clone(&self.shared);
         // Keeps the state from being replaced.
-        let flushing = lock(&shared.flushing);
+        let state = self.parts.state.clone();
+        let flushing = state.flushing();
         self.follow();
         self.flush()?;
         match message {
@@ -90,14 +111,14 @@ impl Flusher {
             }
             Some(ToFlush::Exported(made)) => {
                 let last = self.written;
-                self.exports.done(&shared, made, last);
+                self.exports.done(&self.parts.exports, made, last);
                 self.keep_up()?;
             }
             Some(ToFlush::Snapshot(at_least)) => self.snapshot(at_least)?,
             Some(ToFlush::Stop) => self.checkpoint()?,
             Some(ToFlush::Now) | None => {
-                let due =
-                    shared.env.clock.now().since(self.checkpointed) >= shared.config.checkpoint_interval;
+                let since = self.parts.clock.now().since(self.checkpointed);
+                let due = since >= self.parts.config.checkpoint_interval;
                 if (due && self.written > self.checked) || self.records >= CHECKPOINT_RECORDS {
                     self.keep_up()?;
                 }
@@ -111,7 +132,7 @@ impl Flusher {
 
     /// The state may have been replaced by a snapshot since the last step.
     fn follow(&mut self) {
-        let state = self.shared.read();
+        let state = self.parts.state.read();
         if !Arc::ptr_eq(state.store(), &self.store) {
             self.store = Arc::clone(state.store());
             self.written = state.synced_index().0;
@@ -121,60 +142,60 @@ impl Flusher {
     }
 
     fn flush(&mut self) -> Result<(), String> {
-        let Some(batch) = self.shared.write().freeze() else {
+        let Some(batch) = self.parts.state.write().freeze() else {
             return Ok(());
         };
         let (index, records) = (batch.applied().0, batch.len());
         let done = batch
             .write_to(&Deferred(Arc::clone(&self.store)))
             .map_err(|error| error.to_string())?;
-        self.shared.write().flushed(done);
+        self.parts.state.write().flushed(done);
         self.written = index;
         self.records += records;
         Ok(())
     }
 
     fn checkpoint(&mut self) -> Result<(), String> {
-        self.checkpointed = self.shared.env.clock.now();
+        self.checkpointed = self.parts.clock.now();
         if self.written > self.checked {
             if !planted(Bug::CheckpointNotSynced) {
                 self.store.sync().map_err(|error| error.to_string())?;
             }
             self.checked = self.written;
             self.records = 0;
-            self.shared.metrics.synced_index.set(self.checked as i64);
+            self.parts.metrics.synced_index.set(self.checked as i64);
         }
         Ok(())
     }
 
     fn keep_up(&mut self) -> Result<(), String> {
         self.checkpoint()?;
-        self.purge(self.checked.saturating_sub(self.shared.config.log_keep_entries));
+        self.purge(self.checked.saturating_sub(self.parts.config.log_keep_entries));
         Ok(())
     }
 
     /// Whether this is the only voter; `None` before Raft has said so.
     fn is_alone(&self) -> Option<bool> {
-        let view = self.shared.view.borrow();
-        let (conf, me) = (&view.conf, self.shared.identity.node.0);
+        let view = self.parts.raft.borrow_view();
+        let (conf, me) = (&view.conf, self.parts.me.0);
         let lone = conf.voters == [me] && conf.voters_outgoing.is_empty();
         (!conf.voters.is_empty()).then_some(lone)
     }
 
     fn export(&mut self) -> Result<(), String> {
-        let shared = Arc::clone(&self.shared);
+        let parts = &self.parts;
         match self.is_alone() {
-            Some(true) if !shared.is_stopped() => {
-                self.exports.look(&shared);
-                let (now, bytes) = (shared.env.clock.now(), shared.metrics.log_bytes.get());
+            Some(true) if !parts.lifecycle.is_stopped() => {
+                self.exports.look(&parts.exports);
+                let (now, bytes) = (parts.clock.now(), parts.metrics.log_bytes.get());
                 let cut = self.purged > BOOTSTRAP_INDEX.0 + 1;
-                let after = shared.config.export_after.0;
+                let after = parts.config.export_after.0;
                 if self.exports.is_due(now, self.written, bytes, after, cut) {
                     let view = self.store.view().map_err(|error| error.to_string())?;
-                    self.exports.start(&shared, view);
+                    self.exports.start(&parts.exports, view);
                 }
             }
-            Some(false) => self.exports.give_up(&shared),
+            Some(false) => self.exports.give_up(&parts.exports),
             _ => {}
         }
         Ok(())
@@ -187,9 +208,9 @@ impl Flusher {
             Some(true) => self.exports.covered() + 1,
             None => 0,
         };
-        if allowed < below && self.shared.disk_full.load(Ordering::Relaxed) {
+        if allowed < below && self.parts.disk_full.load(Ordering::Relaxed) {
             // A full disk that nothing can free any more is worse than a log that no export leads to.
-            tracing::warn!(node = %self.shared.identity.node, below, "the disk is full: the log is cut beyond the exports");
+            tracing::warn!(node = %self.parts.me, below, "the disk is full: the log is cut beyond the exports");
             self.exports.overtaken(below);
             return below;
         }
@@ -204,24 +225,24 @@ impl Flusher {
         let below = self.allowed(below);
         if below > self.purged {
             self.purged = below;
-            self.shared
-                .to_raft(ToRaft::Input(Input::Purge { below: below.into() }));
+            let below = below.into();
+            self.parts.raft.input(Input::Purge { below });
         }
     }
 
     fn snapshot(&mut self, at_least: u64) -> Result<(), String> {
         if self.written < at_least {
             // Apply is behind what Raft has seen: Raft asks again.
-            self.shared.to_raft(ToRaft::Input(Input::SnapshotNotMade));
+            self.parts.raft.input(Input::SnapshotNotMade);
             return Ok(());
         }
         let view = self.store.view().map_err(|error| error.to_string())?;
-        self.shared.snapshots.make(&self.shared, view);
+        self.parts.snapshots.make(view);
         Ok(())
     }
 
     fn look_at_space(&mut self) {
-        let now = self.shared.env.clock.now();
+        let now = self.parts.clock.now();
         if self
             .looked
             .is_some_and(|looked| now.since(looked) < SPACE_INTERVAL)
@@ -229,10 +250,10 @@ impl Flusher {
             return;
         }
         self.looked = Some(now);
-        if let Ok(space) = self.shared.disk.space() {
-            let full = space.free < self.shared.config.disk_reserve.0;
-            if self.shared.disk_full.swap(full, Ordering::Relaxed) != full {
-                tracing::warn!(node = %self.shared.identity.node, free = space.free, full, "disk reserve");
+        if let Ok(space) = self.parts.disk.space() {
+            let full = space.free < self.parts.config.disk_reserve.0;
+            if self.parts.disk_full.swap(full, Ordering::Relaxed) != full {
+                tracing::warn!(node = %self.parts.me, free = space.free, full, "disk reserve");
             }
         }
     }

@@ -11,26 +11,44 @@ mod files;
 pub(crate) mod receive;
 mod send;
 
+use super::stores::{StateMachine, StateStore, States, settings_of};
 use crate::layout;
-use crate::message::ToRaft;
-use crate::shared::{Shared, StateMachine, lock};
-use crate::state::stores::StateStore;
+use crate::lifecycle::Lifecycle;
+use crate::locks::{ARRIVING, MADE};
+use crate::membership::members::Members;
+use crate::raft::handle::RaftHandle;
 use bytes::Bytes;
-use drystone_env::{OpenOptions, Rng};
-use drystone_namespace::{ImportError, Importer, Namespace, Settings, StoreError, View, export};
+use drystone_env::sync::Mutex;
+use drystone_env::{Disk, Env, OpenOptions, Rng};
+use drystone_identity::Identity;
+use drystone_namespace::{ImportError, Importer, Namespace, StoreError, View, export};
 use drystone_raft::{Input, SnapshotMeta};
-use drystone_types::{NodeId, ShardId};
+use drystone_rpc::Channels;
+use drystone_types::{BootId, NodeId};
 use files::{Arriving, Made, Sending, append, create, read_part};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// Read and written at once when installing.
 const STEP: usize = 1 << 20;
 
+/// What snapshots are made of, and how they travel.
+pub(crate) struct SnapshotParts {
+    pub(crate) env: Env,
+    pub(crate) identity: Identity,
+    pub(crate) boot: BootId,
+    pub(crate) lifecycle: Arc<Lifecycle>,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) stores: Arc<dyn States>,
+    pub(crate) channels: Channels,
+    pub(crate) members: Arc<Members>,
+    pub(crate) raft: RaftHandle,
+}
+
 /// See the module.
-#[derive(Default)]
 pub(crate) struct Snapshots {
+    parts: SnapshotParts,
     made: Mutex<Option<Made>>,
     sending: Sending,
     arriving: Mutex<BTreeMap<u64, Arriving>>,
@@ -79,37 +97,44 @@ fn hex(id: &[u8]) -> String {
 }
 
 impl Snapshots {
+    /// None is on its way yet.
+    pub(crate) fn new(parts: SnapshotParts) -> Self {
+        Self {
+            parts,
+            made: Mutex::new(MADE, None),
+            sending: Sending::default(),
+            arriving: Mutex::new(ARRIVING, BTreeMap::new()),
+        }
+    }
+
     /// Exports `view` on a thread of its own, behind everything that serves somebody, and tells Raft.
-    pub(crate) fn make(&self, shared: &Arc<Shared>, view: Box<dyn View>) {
-        let shared_too = Arc::clone(shared);
-        shared.background("meta-snapshot", async move {
-            let shared = shared_too;
-            match shared.snapshots.export(&shared, &*view) {
+    pub(crate) fn make(self: &Arc<Self>, view: Box<dyn View>) {
+        let snapshots = Arc::clone(self);
+        self.parts.lifecycle.background("meta-snapshot", async move {
+            let parts = &snapshots.parts;
+            match snapshots.export(&*view) {
                 Ok((index, id)) => {
-                    tracing::info!(node = %shared.identity.node, index, "snapshot made");
-                    shared.to_raft(ToRaft::Input(Input::SnapshotMade {
-                        index: index.into(),
-                        id,
-                    }));
+                    tracing::info!(node = %parts.identity.node, index, "snapshot made");
+                    let index = index.into();
+                    parts.raft.input(Input::SnapshotMade { index, id });
                 }
                 Err(error) => {
-                    tracing::warn!(node = %shared.identity.node, %error, "snapshot not made");
-                    shared.to_raft(ToRaft::Input(Input::SnapshotNotMade));
+                    tracing::warn!(node = %parts.identity.node, %error, "snapshot not made");
+                    parts.raft.input(Input::SnapshotNotMade);
                 }
             }
         });
     }
 
-    fn export(&self, shared: &Shared, view: &dyn View) -> Result<(u64, Bytes), MakeError> {
+    fn export(&self, view: &dyn View) -> Result<(u64, Bytes), MakeError> {
         let mut id = vec![0; 16];
-        let now = shared.env.clock.now().0;
-        shared
-            .env
-            .rng(&format!("snapshot {} {now}", shared.boot.random))
-            .fill(&mut id);
+        let parts = &self.parts;
+        let now = parts.env.clock.now().0;
+        let mut rng = parts.env.rng(&format!("snapshot {} {now}", parts.boot.random));
+        rng.fill(&mut id);
         let id = Bytes::from(id);
         let path = layout::snapshot_file(&format!("out-{}", hex(&id)));
-        let file = create(&*shared.disk, &path)?;
+        let file = create(&*parts.disk, &path)?;
         let (mut bytes, mut checksum) = (0, 0);
         let mut write = |part: Bytes| {
             append(&*file, &part, bytes)?;
@@ -124,22 +149,22 @@ impl Snapshots {
             bytes,
             checksum,
         };
-        let old = lock(&self.made).replace(made);
+        let old = self.made.lock().replace(made);
         if let Some(old) = old {
             // Whoever still streams it has it open; the name is not needed any more.
-            let _ = shared.disk.unlink(&old.path);
+            let _ = parts.disk.unlink(&old.path);
         }
         Ok((summary.applied.0, id))
     }
 
     /// Raft has no use for this one: its sender may send another at once.
-    pub(crate) fn ignored(&self, shared: &Shared, from: NodeId, meta: &SnapshotMeta) {
-        let mut arriving = lock(&self.arriving);
+    pub(crate) fn ignored(&self, from: NodeId, meta: &SnapshotMeta) {
+        let mut arriving = self.arriving.lock();
         let of_no_use = |transfer: &Arriving| transfer.complete && transfer.id == meta.data;
         if arriving.get(&from.0).is_some_and(of_no_use)
             && let Some(transfer) = arriving.remove(&from.0)
         {
-            let _ = shared.disk.unlink(&transfer.path);
+            let _ = self.parts.disk.unlink(&transfer.path);
         }
     }
 
@@ -148,13 +173,13 @@ impl Snapshots {
     ///
     /// # Errors
     /// [`NotInstalled`].
-    pub(crate) async fn import(&self, shared: &Arc<Shared>, meta: SnapshotMeta) -> Result<(), NotInstalled> {
+    pub(crate) async fn import(self: &Arc<Self>, meta: SnapshotMeta) -> Result<(), NotInstalled> {
         let (reply, answer) = oneshot::channel();
-        let inner = Arc::clone(shared);
-        shared.background("meta-import", async move {
-            let imported = inner.snapshots.take_received(&inner, &meta).and_then(|path| {
-                let imported = import(&inner, &meta, &path);
-                let _ = inner.disk.unlink(&path);
+        let inner = Arc::clone(self);
+        self.parts.lifecycle.background("meta-import", async move {
+            let imported = inner.take_received(&meta).and_then(|path| {
+                let imported = import(&inner.parts, &meta, &path);
+                let _ = inner.parts.disk.unlink(&path);
                 imported
             });
             let _ = reply.send(imported);
@@ -168,18 +193,18 @@ impl Snapshots {
     ///
     /// # Errors
     /// [`NotInstalled`].
-    pub(crate) fn adopt(&self, shared: &Shared) -> Result<StateMachine, NotInstalled> {
-        let adopted = shared.states.adopt();
+    pub(crate) fn adopt(&self) -> Result<StateMachine, NotInstalled> {
+        let adopted = self.parts.stores.adopt();
         let store = adopted.map_err(|failure| NotInstalled::Store(failure.reason))?;
-        let state = Namespace::open(Arc::new(StateStore(store)), settings(shared));
+        let state = Namespace::open(Arc::new(StateStore(store)), settings_of(&self.parts.identity));
         let state = state.map_err(NotInstalled::store)?;
-        self.forget_incomplete(shared);
+        self.forget_incomplete();
         Ok(state)
     }
 
     /// The file of a whole snapshot, which nobody replaces any more.
-    fn take_received(&self, shared: &Shared, meta: &SnapshotMeta) -> Result<String, NotInstalled> {
-        let mut arriving = lock(&self.arriving);
+    fn take_received(&self, meta: &SnapshotMeta) -> Result<String, NotInstalled> {
+        let mut arriving = self.arriving.lock();
         let from = arriving
             .iter()
             .find(|(_, transfer)| transfer.complete && transfer.id == meta.data)
@@ -188,7 +213,7 @@ impl Snapshots {
         let transfer = transfer.ok_or_else(|| NotInstalled::unusable("the received snapshot is not here"))?;
         // A name of its own, before the next transfer may take the old one.
         let path = layout::snapshot_file("installing");
-        (shared.disk)
+        (self.parts.disk)
             .rename(&transfer.path, &path)
             .map_err(NotInstalled::unusable)?;
         Ok(path)
@@ -196,11 +221,11 @@ impl Snapshots {
 }
 
 /// From the file into the store that does not count yet.
-fn import(shared: &Shared, meta: &SnapshotMeta, path: &str) -> Result<(), NotInstalled> {
-    let file = (shared.disk.open(path, OpenOptions::default())).map_err(NotInstalled::unusable)?;
-    let begun = shared.states.begin();
+fn import(parts: &SnapshotParts, meta: &SnapshotMeta, path: &str) -> Result<(), NotInstalled> {
+    let file = (parts.disk.open(path, OpenOptions::default())).map_err(NotInstalled::unusable)?;
+    let begun = parts.stores.begin();
     let store = begun.map_err(|failure| NotInstalled::Store(failure.reason))?;
-    let mut importer = Importer::begin(Arc::new(StateStore(store)), settings(shared))?;
+    let mut importer = Importer::begin(Arc::new(StateStore(store)), settings_of(&parts.identity))?;
     let (mut buffer, mut at) = (vec![0; STEP], 0);
     loop {
         let read = read_part(&*file, at, &mut buffer).map_err(NotInstalled::unusable)?;
@@ -209,7 +234,7 @@ fn import(shared: &Shared, meta: &SnapshotMeta, path: &str) -> Result<(), NotIns
         }
         at += read as u64;
         importer.add(buffer.get(..read).unwrap_or_default())?;
-        if shared.is_stopped() {
+        if parts.lifecycle.is_stopped() {
             return Err(NotInstalled::Unusable("this server is stopping".to_owned()));
         }
     }
@@ -221,17 +246,4 @@ fn import(shared: &Shared, meta: &SnapshotMeta, path: &str) -> Result<(), NotIns
         )));
     }
     Ok(())
-}
-
-/// How the namespace is opened.
-pub(crate) fn settings(shared: &Shared) -> Settings {
-    settings_of(&shared.identity)
-}
-
-pub(crate) fn settings_of(identity: &drystone_identity::Identity) -> Settings {
-    Settings {
-        shard: ShardId(0),
-        key: identity.key.clone(),
-        history: identity.history,
-    }
 }

@@ -4,8 +4,10 @@
 use crate::layout;
 use crate::state::store::{FjallStore, StoreOptions};
 use bytes::Bytes;
+use drystone_identity::Identity;
 use drystone_namespace::store::Visitor;
-use drystone_namespace::{Batch, Order, OrderedStore, StoreError, View};
+use drystone_namespace::{Batch, Namespace, Order, OrderedStore, Settings, StoreError, View};
+use drystone_types::ShardId;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -105,6 +107,18 @@ impl States for FjallStates {
 
     fn remove_old(&self) -> io::Result<()> {
         layout::remove_old_states(&self.data)
+    }
+}
+
+/// The namespace as this server keeps it.
+pub(crate) type StateMachine = Namespace<StateStore>;
+
+/// How the namespace of the cluster of `identity` is opened.
+pub(crate) fn settings_of(identity: &Identity) -> Settings {
+    Settings {
+        shard: ShardId(0),
+        key: identity.key.clone(),
+        history: identity.history,
     }
 }
 

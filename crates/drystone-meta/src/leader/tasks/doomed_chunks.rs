@@ -1,31 +1,46 @@
 //! Doomed chunks become orders to delete their replicas.
 
-use super::Rounds;
-use crate::service::MetaService;
-use crate::shared::Shared;
-use std::sync::Arc;
+use super::parts::TaskParts;
+use drystone_env::Monotonic;
+use drystone_types::{DiskId, DiskRef, Incarnation};
 
 /// Doomed chunks read per round.
 const DOOMED: usize = 16_384;
 
-impl Rounds {
-    pub(super) fn doomed(&mut self, shared: &Arc<Shared>, service: &Arc<MetaService>) {
-        let grace = shared.config.doomed_grace.as_micros() as u64;
-        let state = shared.read();
+/// How far doomed chunks have been read.
+pub(super) struct DoomedChunks {
+    after: u64,
+    /// Log time when it was last seen to change, and when that was.
+    log_time: (u64, Monotonic),
+}
+
+impl DoomedChunks {
+    /// None has been read.
+    pub(super) fn new(now: Monotonic) -> Self {
+        Self {
+            after: 0,
+            log_time: (0, now),
+        }
+    }
+
+    /// Reads the next ones, and orders what is due.
+    pub(super) fn step(&mut self, parts: &TaskParts) {
+        let grace = parts.config.doomed_grace.as_micros() as u64;
+        let state = parts.state.read();
         if state.counters().doomed == 0 {
-            self.doomed_after = 0;
+            self.after = 0;
             return;
         }
-        let Ok(mut chunks) = state.doomed(self.doomed_after, DOOMED) else {
+        let Ok(mut chunks) = state.doomed(self.after, DOOMED) else {
             return;
         };
-        self.doomed_after = if chunks.len() < DOOMED {
+        self.after = if chunks.len() < DOOMED {
             0
         } else {
             chunks.last().map_or(0, |chunk| chunk.id)
         };
         // Log time goes on between entries, by the leader's clock: this is that clock or a little behind it.
-        let now = shared.env.clock.now();
+        let now = parts.clock.now();
         if self.log_time.0 != state.log_time() {
             self.log_time = (state.log_time(), now);
         }
@@ -34,14 +49,12 @@ impl Rounds {
         // Reads that began before it was doomed may end.
         chunks.retain(|chunk| chunk.doomed_at.saturating_add(grace) <= time);
         let held = |disk: u64, incarnation: u64| {
-            let disk = drystone_types::DiskRef {
-                disk: drystone_types::DiskId(disk),
-                incarnation: drystone_types::Incarnation(incarnation),
+            let disk = DiskRef {
+                disk: DiskId(disk),
+                incarnation: Incarnation(incarnation),
             };
             state.node_of_disk(disk).is_some()
         };
-        service
-            .leader
-            .with(shared, |office| office.reclaim.doom(&chunks, held));
+        parts.leader.with(|office| office.reclaim.doom(&chunks, held));
     }
 }

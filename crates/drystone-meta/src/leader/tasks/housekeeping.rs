@@ -1,9 +1,8 @@
 //! Housekeeping of the namespace: what expires by log time, and unlinked trees.
 
-use super::Rounds;
-use crate::shared::Shared;
+use super::parts::TaskParts;
+use drystone_env::Monotonic;
 use drystone_proto::command::{Housekeep, Op};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Housekeeping without a reason: sessions and keys expire by log time alone.
@@ -13,16 +12,26 @@ const HOUSEKEEP_LIMIT: u32 = 1_000;
 /// Steps in a row before others get their turn.
 const HOUSEKEEP_STEPS: usize = 16;
 
-impl Rounds {
-    pub(super) async fn housekeep(&mut self, shared: &Arc<Shared>) {
-        let now = shared.env.clock.now();
-        let changed = shared.applied.applied() > self.seen;
-        let waited = self.housekept.map(|last| now.since(last));
+/// How far housekeeping is.
+#[derive(Default)]
+pub(super) struct Housekeeping {
+    done: Option<Monotonic>,
+    /// Applied index after the last housekeeping.
+    seen: u64,
+}
+
+impl Housekeeping {
+    /// Takes some steps if there may be something to do.
+    pub(super) async fn step(&mut self, parts: &TaskParts) {
+        let now = parts.clock.now();
+        let changed = parts.state.applied().applied() > self.seen;
+        let waited = self.done.map(|last| now.since(last));
         if !changed && waited.is_some_and(|waited| waited < HOUSEKEEP_IDLE) {
             return;
         }
         for _ in 0..HOUSEKEEP_STEPS {
-            let step = shared
+            let step = parts
+                .raft
                 .propose(
                     Op::Housekeep(Housekeep {
                         limit: HOUSEKEEP_LIMIT,
@@ -33,7 +42,7 @@ impl Rounds {
             let Ok(applied) = step else { return };
             self.seen = applied.index;
             if !applied.outcome.more {
-                self.housekept = Some(now);
+                self.done = Some(now);
                 return;
             }
         }

@@ -1,10 +1,7 @@
 //! Counts how much redundancy there is.
 
-use super::Rounds;
+use super::parts::TaskParts;
 use crate::leader::health::Health;
-use crate::service::MetaService;
-use crate::shared::Shared;
-use std::sync::Arc;
 
 /// Chunk records looked at under one lock.
 const SLICE: usize = 1_000;
@@ -12,41 +9,40 @@ const SLICE: usize = 1_000;
 const SCAN_EACH_ROUND: u64 = 100_000;
 
 #[derive(Default)]
-pub(super) struct Scan {
+/// How far the scan is, and what it has counted.
+pub(super) struct RedundancyScan {
     after: u64,
     health: Health,
 }
 
-impl Rounds {
+impl RedundancyScan {
     /// Goes on with the count of redundancy; a small namespace is counted whole each round.
-    pub(super) fn scan(&mut self, shared: &Arc<Shared>, service: &Arc<MetaService>) {
-        let now = shared.env.clock.now();
+    pub(super) fn step(&mut self, parts: &TaskParts) {
+        let now = parts.clock.now();
         let live = {
-            let state = shared.read();
-            service.leader.with(shared, |office| {
+            let state = parts.state.read();
+            parts.leader.with(|office| {
                 office
                     .servers
-                    .live_disks(state.nodes(), now, office.begun, &shared.config)
+                    .live_disks(state.nodes(), now, office.begun, &parts.config)
             })
         };
         let Some(live) = live else { return };
         for _ in 0..SCAN_EACH_ROUND / SLICE as u64 {
-            let Ok(chunks) = shared.read().chunks(self.scan.after, SLICE) else {
+            let Ok(chunks) = parts.state.read().chunks(self.after, SLICE) else {
                 return;
             };
-            chunks
-                .iter()
-                .for_each(|chunk| self.scan.health.count(chunk, &live));
+            chunks.iter().for_each(|chunk| self.health.count(chunk, &live));
             match chunks.last() {
-                Some(last) if chunks.len() == SLICE => self.scan.after = last.id,
+                Some(last) if chunks.len() == SLICE => self.after = last.id,
                 _ => {
-                    let health = std::mem::take(&mut self.scan).health;
-                    shared
+                    let health = std::mem::take(self).health;
+                    parts
                         .metrics
                         .chunks_under_redundant
                         .set(health.under_redundant as i64);
-                    shared.metrics.exposure_bytes.set(health.exposure_bytes as i64);
-                    service.leader.with(shared, |office| office.health = health);
+                    parts.metrics.exposure_bytes.set(health.exposure_bytes as i64);
+                    parts.leader.with(|office| office.health = health);
                     return;
                 }
             }

@@ -1,12 +1,13 @@
 //! The files of snapshots, and what is known of those on their way.
 
-use crate::shared::lock;
+use crate::locks::SENDING;
 use bytes::Bytes;
+use drystone_env::sync::Mutex;
 use drystone_env::{Disk, DiskFile, OpenOptions};
 use drystone_types::NodeId;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// Written to a snapshot's file before it is synced: a log on the same disk then waits for as much at most.
 const SYNC_BYTES: u64 = 8 << 20;
@@ -33,19 +34,24 @@ pub(super) struct Arriving {
 }
 
 /// The number of the transfer that counts, by member: a newer one ends the one before it.
-#[derive(Default)]
 pub(super) struct Sending(Mutex<BTreeMap<NodeId, u64>>);
+
+impl Default for Sending {
+    fn default() -> Self {
+        Self(Mutex::new(SENDING, BTreeMap::new()))
+    }
+}
 
 impl Sending {
     pub(super) fn begin(&self, to: NodeId) -> u64 {
-        let mut numbers = lock(&self.0);
+        let mut numbers = self.0.lock();
         let number = numbers.entry(to).or_default();
         *number += 1;
         *number
     }
 
     pub(super) fn counts(&self, to: NodeId, number: u64) -> bool {
-        lock(&self.0).get(&to) == Some(&number)
+        self.0.lock().get(&to) == Some(&number)
     }
 }
 

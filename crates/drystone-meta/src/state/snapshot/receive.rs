@@ -3,8 +3,6 @@
 use super::Snapshots;
 use super::files::{Arriving, append, create};
 use crate::layout;
-use crate::message::ToRaft;
-use crate::shared::{Shared, lock};
 use bytes::Bytes;
 use drystone_proto::cluster::{Empty, ErrorReply};
 use drystone_proto::raft::SnapshotPart;
@@ -23,8 +21,8 @@ pub(crate) struct Incoming {
 }
 
 /// Takes parts until the server stops.
-pub(crate) async fn receive(shared: Arc<Shared>, mut inbox: mpsc::Receiver<Incoming>) {
-    let mut stopped = shared.stopped.subscribe();
+pub(crate) async fn receive(snapshots: Arc<Snapshots>, mut inbox: mpsc::Receiver<Incoming>) {
+    let mut stopped = snapshots.parts.lifecycle.watch_stopped();
     loop {
         let incoming = tokio::select! {
             biased;
@@ -35,7 +33,7 @@ pub(crate) async fn receive(shared: Arc<Shared>, mut inbox: mpsc::Receiver<Incom
             return;
         };
         // Whoever gave up has dropped the receiver.
-        let _ = reply.send(shared.snapshots.take_part(&shared, part, &data));
+        let _ = reply.send(snapshots.take_part(part, &data));
     }
 }
 
@@ -56,8 +54,8 @@ impl Snapshots {
     ///
     /// # Errors
     /// What the sender is told: with `Conflict` where it goes on.
-    fn take_part(&self, shared: &Shared, part: SnapshotPart, data: &[u8]) -> Result<Empty, ErrorReply> {
-        let mut arriving = lock(&self.arriving);
+    fn take_part(&self, part: SnapshotPart, data: &[u8]) -> Result<Empty, ErrorReply> {
+        let mut arriving = self.arriving.lock();
         let io = |error: std::io::Error| refusal(Code::NoSpace, format!("snapshot file: {error}"));
         if part.id.is_empty() || part.id.len() > 64 || data.is_empty() {
             return Err(invalid(
@@ -79,7 +77,7 @@ impl Snapshots {
                 return Err(conflict("no such transfer: begin again", 0));
             }
             let path = layout::snapshot_file(&format!("in-{}", part.from));
-            let file = create(&*shared.disk, &path).map_err(io)?;
+            let file = create(&*self.parts.disk, &path).map_err(io)?;
             let begun = Arriving {
                 id: part.id.clone(),
                 path,
@@ -112,19 +110,19 @@ impl Snapshots {
         let meta = SnapshotMeta::try_from(meta).map_err(invalid)?;
         transfer.complete = true;
         drop(arriving);
-        shared.to_raft(ToRaft::Input(Input::SnapshotReceived {
+        self.parts.raft.input(Input::SnapshotReceived {
             from: NodeId(part.from),
             term: Term(part.term),
             meta,
-        }));
+        });
         Ok(Empty {})
     }
 
     /// The state was replaced: what else was on its way is of no use.
-    pub(super) fn forget_incomplete(&self, shared: &Shared) {
-        lock(&self.arriving).retain(|_, transfer| {
+    pub(super) fn forget_incomplete(&self) {
+        self.arriving.lock().retain(|_, transfer| {
             if !transfer.complete {
-                let _ = shared.disk.unlink(&transfer.path);
+                let _ = self.parts.disk.unlink(&transfer.path);
             }
             transfer.complete
         });

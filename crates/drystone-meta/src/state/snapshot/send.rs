@@ -3,10 +3,8 @@
 
 use super::Snapshots;
 use super::files::{Made, read_part};
-use crate::message::ToRaft;
-use crate::shared::{Shared, lock};
 use bytes::Bytes;
-use drystone_env::{DiskFile, Monotonic, OpenOptions};
+use drystone_env::{Clock, DiskFile, Monotonic, OpenOptions};
 use drystone_proto::cluster::Empty;
 use drystone_proto::raft::SnapshotPart;
 use drystone_proto::{Kind, Priority};
@@ -32,11 +30,12 @@ const LANE: u8 = 1;
 
 impl Snapshots {
     /// Streams the snapshot that `meta` names to `to`, and tells Raft how it went.
-    pub(crate) fn send(&self, shared: &Arc<Shared>, to: NodeId, term: u64, meta: SnapshotMeta) {
-        let made = lock(&self.made).clone().filter(|made| made.id == meta.data);
+    pub(crate) fn send(self: &Arc<Self>, to: NodeId, term: u64, meta: SnapshotMeta) {
+        let made = self.made.lock().clone().filter(|made| made.id == meta.data);
         let number = self.sending.begin(to);
-        let inner = Arc::clone(shared);
-        shared.background("meta-send", async move {
+        let inner = Arc::clone(self);
+        self.parts.lifecycle.background("meta-send", async move {
+            let parts = &inner.parts;
             let result = match made {
                 Some(made) => stream(&inner, (to, number), term, meta, made).await,
                 None => Ended::Unusable("it is not here any more".to_owned()),
@@ -45,16 +44,16 @@ impl Snapshots {
                 Ended::Taken => SnapshotTransfer::Taken,
                 Ended::Replaced => return,
                 Ended::Broken(reason) => {
-                    tracing::warn!(node = %inner.identity.node, %to, reason, "snapshot not sent");
-                    inner.env.clock.sleep(AGAIN).await;
+                    tracing::warn!(node = %parts.identity.node, %to, reason, "snapshot not sent");
+                    parts.env.clock.sleep(AGAIN).await;
                     SnapshotTransfer::Broken
                 }
                 Ended::Unusable(reason) => {
-                    tracing::warn!(node = %inner.identity.node, %to, reason, "snapshot of no use");
+                    tracing::warn!(node = %parts.identity.node, %to, reason, "snapshot of no use");
                     SnapshotTransfer::Unusable
                 }
             };
-            inner.to_raft(ToRaft::Input(Input::SnapshotSent { to, result }));
+            parts.raft.input(Input::SnapshotSent { to, result });
         });
     }
 }
@@ -72,7 +71,7 @@ enum Ended {
 type Answer = (u64, Result<(), CallError>);
 
 struct Transfer {
-    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
     channel: Channel,
     made: Made,
     file: Arc<dyn DiskFile>,
@@ -80,25 +79,26 @@ struct Transfer {
 }
 
 async fn stream(
-    shared: &Arc<Shared>,
+    snapshots: &Snapshots,
     (to, number): (NodeId, u64),
     term: u64,
     meta: SnapshotMeta,
     made: Made,
 ) -> Ended {
-    let file = match shared.disk.open(&made.path, OpenOptions::default()) {
+    let parts = &snapshots.parts;
+    let file = match parts.disk.open(&made.path, OpenOptions::default()) {
         Ok(file) => file,
         Err(error) => return Ended::Unusable(error.to_string()),
     };
-    let Some(address) = shared.peers.address(to) else {
+    let Some(address) = parts.members.peers().address(to) else {
         return Ended::Broken("its address is not known".to_owned());
     };
     let transfer = Transfer {
-        shared: Arc::clone(shared),
-        channel: shared.channels.to_lane(&address, to, LANE),
+        clock: Arc::clone(&parts.env.clock),
+        channel: parts.channels.to_lane(&address, to, LANE),
         head: SnapshotPart {
             id: made.id.clone(),
-            from: shared.identity.node.0,
+            from: parts.identity.node.0,
             offset: 0,
             last: false,
             meta: Some(meta.into()),
@@ -109,15 +109,15 @@ async fn stream(
         file,
     };
     let replaced = || {
-        let view = shared.view.borrow();
-        shared.is_stopped() || view.term != term || !shared.snapshots.sending.counts(to, number)
+        let is_over = parts.lifecycle.is_stopped() || parts.raft.borrow_view().term != term;
+        is_over || !snapshots.sending.counts(to, number)
     };
     transfer.run(replaced).await
 }
 
 impl Transfer {
     async fn run(&self, replaced: impl Fn() -> bool) -> Ended {
-        let clock = &self.shared.env.clock;
+        let clock = &self.clock;
         let mut answers: FuturesOrdered<BoxFuture<'static, Answer>> = FuturesOrdered::new();
         // Where the next part begins, and how far the receiver is known to be.
         let (mut next, mut taken) = (0, 0);

@@ -1,11 +1,17 @@
 //! Chunk servers: registration and heartbeats.
 
-use super::{MetaService, Refused};
-use crate::leader::Orphan;
+use super::refused::Refused;
+use crate::config::Config;
+use crate::leader::office::Leader;
+use crate::leader::orphan::Orphan;
+use crate::raft::handle::RaftHandle;
+use crate::state::cell::StateReader;
+use drystone_env::Clock;
 use drystone_env::planted::{Bug, planted};
 use drystone_namespace::Recorded;
-use drystone_proto::cluster::{ErrorReply, Heartbeat, HeartbeatReply, Register, RegisterReply};
+use drystone_proto::cluster::{Empty, ErrorReply, Heartbeat, HeartbeatReply, Register, RegisterReply};
 use drystone_proto::command::{Op, RegisterNode};
+use drystone_proto::meta::DamageReport;
 use drystone_proto::record::{NodeRecord, role};
 use drystone_rpc::{Request, refusal};
 use drystone_types::{ChunkId, Code};
@@ -15,11 +21,20 @@ use std::sync::Arc;
 /// Entries of one list of a heartbeat.
 const MAX_LIST: usize = 4_096;
 
-impl MetaService {
+/// Answers chunk servers.
+pub(crate) struct ChunkServers {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) raft: RaftHandle,
+    pub(crate) state: StateReader,
+    pub(crate) leader: Arc<Leader>,
+}
+
+impl ChunkServers {
     pub(super) async fn register(
-        self: Arc<Self>,
+        &self,
         register: Register,
-        request: Request,
+        request: &Request,
     ) -> Result<RegisterReply, Refused> {
         let mut node = register
             .node
@@ -27,19 +42,19 @@ impl MetaService {
         if node.roles & role::CHUNK == 0 {
             return Err(refusal(Code::Invalid, format!("node {} is no chunk server", node.id)).into());
         }
-        let known = self.shared.read().node(node.id).cloned();
+        let known = self.state.read().node(node.id).cloned();
         if let Some(known) = &known {
             // These are the cluster's to say, not the node's.
             (node.since, node.draining, node.fenced) = (known.since, known.draining, known.fenced);
         }
         if known.as_ref() != Some(&node) || node.fenced {
-            let propose = self.shared.propose(
+            let propose = self.raft.propose(
                 Op::RegisterNode(RegisterNode {
                     node: Some(node.clone()),
                 }),
                 None,
             );
-            let applied = self.until(request.deadline, propose).await;
+            let applied = self.clock.until(request.deadline, propose).await;
             let outcome = applied
                 .unwrap_or(Err(drystone_raft::DropReason::Unknown))?
                 .outcome;
@@ -60,14 +75,14 @@ impl MetaService {
                 "chunk server registered"
             );
         }
-        let now = self.shared.env.clock.now();
-        let term = self.leader.with(&self.shared, |office| {
+        let now = self.clock.now();
+        let term = self.leader.with(|office| {
             office.servers.register(node.id, now);
             office.term
         });
         Ok(RegisterReply {
-            grant_floor: self.shared.read().grant_floor().0,
-            heartbeat_ms: self.shared.config.heartbeat.as_millis() as u32,
+            grant_floor: self.state.read().grant_floor().0,
+            heartbeat_ms: self.config.heartbeat.as_millis() as u32,
             term: term.ok_or(Refused::NotLeader)?,
         })
     }
@@ -83,11 +98,11 @@ impl MetaService {
         let Some(above) = drystone_namespace::may_have_missed_boots(known, node) else {
             return Ok(error);
         };
-        let now = self.shared.env.clock.now();
-        let config = &self.shared.config;
-        let holds = self.leader.with(&self.shared, |office| {
-            office.servers.holds_for(node.id, now, office.begun, config)
-        });
+        let now = self.clock.now();
+        let config = &self.config;
+        let holds = self
+            .leader
+            .with(|office| office.servers.holds_for(node.id, now, office.begun, config));
         error.expected = above.saturating_add(1);
         // In whole milliseconds, and not 0 while it holds.
         let wait = holds.ok_or(Refused::NotLeader)?.as_micros().div_ceil(1000);
@@ -95,26 +110,19 @@ impl MetaService {
         Ok(error)
     }
 
-    pub(super) async fn heartbeat(
-        self: Arc<Self>,
-        beat: Heartbeat,
-        _request: Request,
-    ) -> Result<HeartbeatReply, Refused> {
+    pub(super) async fn heartbeat(&self, beat: Heartbeat) -> Result<HeartbeatReply, Refused> {
         let (known, floor, held) = {
-            let state = self.shared.read();
+            let state = self.state.read();
             let held = state.deletion_held();
             (state.node(beat.node).cloned(), state.grant_floor().0, held)
         };
-        let term = self
-            .leader
-            .with(&self.shared, |office| office.term)
-            .ok_or(Refused::NotLeader)?;
+        let term = self.leader.with(|office| office.term).ok_or(Refused::NotLeader)?;
         let mut reply = HeartbeatReply {
             grant_floor: floor,
             delete: Vec::new(),
             term,
             register: true,
-            heartbeat_ms: self.shared.config.heartbeat.as_millis() as u32,
+            heartbeat_ms: self.config.heartbeat.as_millis() as u32,
         };
         let Some(known) = known else { return Ok(reply) };
         let stranger = |message: String| Refused::Error(refusal(Code::Stranger, message));
@@ -143,7 +151,7 @@ impl MetaService {
         if beat.open.len() > MAX_LIST || beat.deleted.len() > MAX_LIST {
             return Err(refusal(Code::TooLarge, "a heartbeat's list is too long").into());
         }
-        let now = self.shared.env.clock.now();
+        let now = self.clock.now();
         let disks: Vec<(u64, u64)> = known
             .disks
             .iter()
@@ -152,7 +160,7 @@ impl MetaService {
         let used = beat.disks.iter().map(|disk| disk.used_bytes);
         let used = used.fold(0u64, u64::saturating_add);
         let orphans = self.orphans(&beat, &disks, floor)?;
-        let outcome = self.leader.with(&self.shared, |office| {
+        let outcome = self.leader.with(|office| {
             if !office.servers.heartbeat(beat.node, beat.disks.clone(), now) {
                 return None;
             }
@@ -170,7 +178,7 @@ impl MetaService {
             reply.register = false;
             reply.delete = delete
                 .into_iter()
-                .map(|(chunk, replica)| self.leader.sign(&self.shared, chunk, replica))
+                .map(|(chunk, replica)| self.leader.sign(chunk, replica))
                 .collect();
         }
         Ok(reply)
@@ -178,8 +186,8 @@ impl MetaService {
 
     /// Replicas that this server holds and that can never be committed: below the floor, and in no record.
     fn orphans(&self, beat: &Heartbeat, disks: &[(u64, u64)], floor: u64) -> Result<Vec<Orphan>, Refused> {
-        let now = self.shared.env.clock.now();
-        let state = self.shared.read();
+        let now = self.clock.now();
+        let state = self.state.read();
         let reported = beat.open.iter().filter_map(|status| {
             Some(Orphan {
                 chunk: status.chunk,
@@ -187,7 +195,7 @@ impl MetaService {
                 bytes: status.received.max(status.durable),
             })
         });
-        let remembered = self.leader.with(&self.shared, |office| {
+        let remembered = self.leader.with(|office| {
             // While the deletion limit is reached they would all be refused.
             let limit = if office.reclaim.deletion_limit().stops(beat.node, now) {
                 0
@@ -206,7 +214,7 @@ impl MetaService {
                 continue;
             }
             let recorded = state.is_recorded(ChunkId(chunk), &replica);
-            match recorded.map_err(|error| self.store_error(&error))? {
+            match recorded.map_err(|error| self.state.store_error(&error))? {
                 Recorded::Named => recorded_ones.push((chunk, replica)),
                 Recorded::Never => orphans.push(orphan),
                 Recorded::Undecided if planted(Bug::OrphanAboveFloor) => orphans.push(orphan),
@@ -214,12 +222,28 @@ impl MetaService {
             }
         }
         drop(state);
-        self.leader.with(&self.shared, |office| {
+        self.leader.with(|office| {
             office.reclaim.add_orphans(later);
             for (chunk, replica) in &recorded_ones {
                 office.reclaim.remove_orphan(*chunk, replica);
             }
         });
         Ok(orphans)
+    }
+
+    /// A client met damage in a replica.
+    pub(super) async fn report_damage(&self, report: DamageReport) -> Result<Empty, Refused> {
+        tracing::warn!(
+            chunk = report.chunk,
+            disk = report.replica.map_or(0, |replica| replica.disk),
+            offset = report.offset,
+            code = report.code,
+            detail = report.detail,
+            "damage reported"
+        );
+        self.leader
+            .with(|office| office.damage_reports += 1)
+            .ok_or(Refused::NotLeader)?;
+        Ok(Empty {})
     }
 }

@@ -1,12 +1,25 @@
-//! Where a request is answered: here if this server leads, otherwise at the leader, one hop only.
+//! Where and when a request is answered: here if this server leads, otherwise at the leader, one hop only.
 
-use super::{AGAIN, MetaService, Refused, SOFTWARE};
-use drystone_env::Monotonic;
+use super::refused::{Refused, unknown};
+use crate::membership::members::Members;
+use crate::metrics::Metrics;
+use crate::raft::handle::RaftHandle;
+use crate::raft::reads::read_failure;
+use crate::state::cell::StateReader;
+use drystone_env::planted::{Bug, planted};
+use drystone_env::{Clock, Monotonic};
 use drystone_proto::Message;
 use drystone_proto::cluster::ErrorReply;
-use drystone_rpc::{CallError, CallOptions, Reply, Request, refusal};
+use drystone_rpc::{CallError, CallOptions, Channels, Reply, Request, refusal};
 use drystone_types::{Code, NodeId};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How metadata servers introduce themselves: a request that came from one is never handed on again.
+pub(crate) const SOFTWARE: &str = concat!("drystone-meta/", env!("CARGO_PKG_VERSION"));
+
+/// How long to wait before a leader that refused is asked again: some round trips.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// Who answers.
 pub(super) enum Route {
@@ -38,41 +51,53 @@ fn name_of(software: &str) -> &str {
     software.split('/').next().unwrap_or(software)
 }
 
-impl MetaService {
+/// Decides where a request is answered, and waits until this server may answer.
+pub(crate) struct Router {
+    pub(crate) me: NodeId,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) raft: RaftHandle,
+    pub(crate) state: StateReader,
+    pub(crate) members: Arc<Members>,
+    pub(crate) channels: Channels,
+    pub(crate) metrics: Metrics,
+}
+
+impl Router {
     /// The address of a member, if this server knows that it is none: it will never hear who leads.
     fn replaced_by(&self) -> Option<String> {
-        let view = self.shared.view.borrow();
-        if !view.is_removed(self.shared.identity.node) {
+        let view = self.raft.borrow_view();
+        if !view.is_removed(self.me) {
             return None;
         }
         let mut members = view.conf.voters.iter();
-        members.find_map(|member| self.shared.peers.address(NodeId(*member)))
+        members.find_map(|member| self.members.peers().address(NodeId(*member)))
     }
 
     /// Waits until somebody leads.
     pub(super) async fn route(&self, deadline: Monotonic) -> Result<Route, ErrorReply> {
-        let me = self.shared.identity.node;
+        let me = self.me;
         if let Some(member) = self.replaced_by() {
             return Err(ErrorReply {
                 leader: member,
                 ..refusal(Code::NotLeader, "this server is no member any more")
             });
         }
-        let mut watch = self.shared.view.subscribe();
+        let mut watch = self.raft.watch();
         let known = watch.wait_for(|view| match view.leader {
             Some(leader) if leader == me => view.office.is_some(),
-            Some(leader) => self.shared.peers.address(leader).is_some(),
+            Some(leader) => self.members.peers().address(leader).is_some(),
             None => false,
         });
         let nobody = || refusal(Code::Unavailable, "no leader is known: nothing was done");
         let view = self
+            .clock
             .until(deadline, known)
             .await
             .ok_or_else(nobody)?
             .map_err(|_| nobody())?;
         match view.leader {
             Some(leader) if leader != me => {
-                let address = self.shared.peers.address(leader).ok_or_else(nobody)?;
+                let address = self.members.peers().address(leader).ok_or_else(nobody)?;
                 Ok(Route::Leader {
                     node: leader,
                     address,
@@ -83,11 +108,7 @@ impl MetaService {
     }
 
     /// Answers a request as leader or hands it on.
-    pub(super) async fn routed<Req, Rep, F>(
-        self: &Arc<Self>,
-        request: &Request,
-        answer: impl Fn(Arc<Self>, Req, Request) -> F,
-    ) -> Reply
+    pub(super) async fn routed<Req, Rep, F>(&self, request: &Request, answer: impl Fn(Req) -> F) -> Reply
     where
         Req: Message + Default + Clone,
         Rep: Message + Default,
@@ -103,7 +124,7 @@ impl MetaService {
                 Err(error) => return Reply::error(error),
             };
             match route {
-                Route::Here => match answer(Arc::clone(self), message.clone(), request.clone()).await {
+                Route::Here => match answer(message.clone()).await {
                     Ok(reply) => return Reply::ok(&reply),
                     Err(Refused::Error(error)) => return Reply::error(error),
                     Err(Refused::NotLeader) => {}
@@ -130,7 +151,7 @@ impl MetaService {
 
     /// A moment, if the deadline leaves one.
     pub(super) async fn pause(&self, deadline: Monotonic) -> bool {
-        let clock = &self.shared.env.clock;
+        let clock = &self.clock;
         let until = clock.now().plus(AGAIN);
         if until >= deadline {
             return false;
@@ -146,8 +167,8 @@ impl MetaService {
         node: NodeId,
         address: &str,
     ) -> Result<Rep, NotForwarded> {
-        self.shared.metrics.forwarded.inc();
-        let channel = self.shared.channels.to_node(address, node);
+        self.metrics.forwarded.inc();
+        let channel = self.channels.to_node(address, node);
         let options = CallOptions::until(request.deadline)
             .priority(request.priority)
             .client(request.client);
@@ -165,5 +186,26 @@ impl MetaService {
                 Err(NotForwarded::Error(refusal(Code::Unknown, reason.to_string())))
             }
         }
+    }
+
+    /// Returns once the state here holds everything that was answered anywhere before the call.
+    pub(super) async fn confirmed(&self, deadline: Monotonic) -> Result<(), ErrorReply> {
+        if planted(Bug::ReadsNotConfirmed) {
+            return Ok(());
+        }
+        let answer = self.raft.read_index();
+        let index = match self.clock.until(deadline, answer).await {
+            Some(Ok(Ok(index))) => index,
+            Some(Ok(Err(reason))) => {
+                let (code, message) = read_failure(reason);
+                return Err(refusal(code, message));
+            }
+            Some(Err(_)) => return Err(refusal(Code::Unavailable, "this server is stopping")),
+            None => return Err(unknown()),
+        };
+        self.clock
+            .until(deadline, self.state.applied().reached(index))
+            .await
+            .ok_or_else(unknown)
     }
 }

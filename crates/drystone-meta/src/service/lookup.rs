@@ -1,11 +1,11 @@
 //! Look-ups and listings.
 
-use super::forward::{NotForwarded, Route, came_from_metadata};
-use super::{MetaService, unknown};
-use crate::message::ToRaft;
-use crate::raft::reads::read_failure;
-use drystone_env::Monotonic;
-use drystone_env::planted::{Bug, planted};
+use super::router::{NotForwarded, Route, Router, came_from_metadata};
+use crate::leader::office::Leader;
+use crate::metrics::Metrics;
+use crate::raft::handle::RaftHandle;
+use crate::state::cell::StateReader;
+use drystone_env::Clock;
 use drystone_namespace::{Caller, ContentPage, ReadError, Want};
 use drystone_proto::Message;
 use drystone_proto::cluster::ErrorReply;
@@ -16,7 +16,6 @@ use drystone_rpc::{Reply, Request, refusal};
 use drystone_types::Code;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
 
 /// Extents in one answer.
 const EXTENTS: usize = 1_000;
@@ -25,8 +24,18 @@ const ENTRIES: u32 = 10_000;
 /// How long a session read waits here for its index before the leader is asked instead.
 const SESSION_WAIT: Duration = Duration::from_millis(100);
 
-impl MetaService {
-    pub(super) async fn lookup(self: &Arc<Self>, request: &Request) -> Reply {
+/// Answers look-ups and listings.
+pub(crate) struct Lookups {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) router: Arc<Router>,
+    pub(crate) raft: RaftHandle,
+    pub(crate) state: StateReader,
+    pub(crate) leader: Arc<Leader>,
+    pub(crate) metrics: Metrics,
+}
+
+impl Lookups {
+    pub(super) async fn lookup(&self, request: &Request) -> Reply {
         let lookup = match request.decode::<LookupRequest>() {
             Ok(lookup) => lookup,
             Err(error) => return Reply::error(error),
@@ -36,7 +45,7 @@ impl MetaService {
             .await
     }
 
-    pub(super) async fn list(self: &Arc<Self>, request: &Request) -> Reply {
+    pub(super) async fn list(&self, request: &Request) -> Reply {
         let list = match request.decode::<ListRequest>() {
             Ok(list) => list,
             Err(error) => return Reply::error(error),
@@ -48,23 +57,18 @@ impl MetaService {
 
     /// Answers a read once the state here is fresh enough, or hands it on to the leader.
     async fn reading<Req: Message, Rep: Message + Default>(
-        self: &Arc<Self>,
+        &self,
         request: &Request,
         message: &Req,
         (consistency, min_index): (i32, u64),
         answer: impl Fn(&Self) -> Result<Rep, ErrorReply>,
     ) -> Reply {
-        self.shared.metrics.reads.inc();
+        self.metrics.reads.inc();
         if Consistency::try_from(consistency) == Ok(Consistency::Session) {
-            let wait = self
-                .shared
-                .env
-                .clock
-                .now()
-                .plus(SESSION_WAIT)
-                .min(request.deadline);
+            let wait = self.clock.now().plus(SESSION_WAIT).min(request.deadline);
             if self
-                .until(wait, self.shared.applied.reached(min_index))
+                .clock
+                .until(wait, self.state.applied().reached(min_index))
                 .await
                 .is_some()
                 && !self.is_behind()
@@ -73,12 +77,12 @@ impl MetaService {
             }
         }
         loop {
-            let route = match self.route(request.deadline).await {
+            let route = match self.router.route(request.deadline).await {
                 Ok(place) => place,
                 Err(error) => return Reply::error(error),
             };
             match route {
-                Route::Here => match self.confirmed(request.deadline).await {
+                Route::Here => match self.router.confirmed(request.deadline).await {
                     Ok(()) => return Reply::from_result(answer(self)),
                     Err(error) if error.code == Code::NotLeader.number() => {}
                     Err(error) => return Reply::error(error),
@@ -90,7 +94,11 @@ impl MetaService {
                     });
                 }
                 Route::Leader { node, address } => {
-                    match self.forward::<Req, Rep>(request, message, node, &address).await {
+                    match self
+                        .router
+                        .forward::<Req, Rep>(request, message, node, &address)
+                        .await
+                    {
                         Ok(reply) => return Reply::ok(&reply),
                         // A read may be asked again whatever became of it.
                         Err(NotForwarded::Error(error)) if error.code != Code::Unknown.number() => {
@@ -100,7 +108,7 @@ impl MetaService {
                     }
                 }
             }
-            if !self.pause(request.deadline).await {
+            if !self.router.pause(request.deadline).await {
                 return Reply::refuse(Code::Unavailable, "no leader answered");
             }
         }
@@ -108,44 +116,12 @@ impl MetaService {
 
     /// This server waits for a snapshot: what it holds may be far behind.
     fn is_behind(&self) -> bool {
-        self.shared.view.borrow().needs_snapshot
-    }
-
-    /// Returns once the state here holds everything that was answered anywhere before the call.
-    pub(super) async fn confirmed(&self, deadline: Monotonic) -> Result<(), ErrorReply> {
-        if planted(Bug::ReadsNotConfirmed) {
-            return Ok(());
-        }
-        let (reply, answer) = oneshot::channel();
-        if self.shared.reads.push(reply) {
-            self.shared.to_raft(ToRaft::Reads);
-        }
-        let index = match self.until(deadline, answer).await {
-            Some(Ok(Ok(index))) => index,
-            Some(Ok(Err(reason))) => {
-                let (code, message) = read_failure(reason);
-                return Err(refusal(code, message));
-            }
-            Some(Err(_)) => return Err(refusal(Code::Unavailable, "this server is stopping")),
-            None => return Err(unknown()),
-        };
-        self.until(deadline, self.shared.applied.reached(index))
-            .await
-            .ok_or_else(unknown)
-    }
-
-    /// Before the first leader has made the root nothing can be said about names: not even that they do not exist.
-    pub(super) fn begun(&self) -> Result<(), ErrorReply> {
-        if self.shared.read().initialized() {
-            Ok(())
-        } else {
-            Err(refusal(Code::Unavailable, "the cluster is being made"))
-        }
+        self.raft.borrow_view().needs_snapshot
     }
 
     fn look_up(&self, lookup: &LookupRequest) -> Result<LookupReply, ErrorReply> {
-        self.begun()?;
-        let state = self.shared.read();
+        self.state.initialized()?;
+        let state = self.state.read();
         let caller = Caller::new(&lookup.user, &lookup.groups);
         let root = Target::default();
         let target = lookup.target.as_ref().unwrap_or(&root);
@@ -162,7 +138,7 @@ impl MetaService {
             }
             (Err(error), _) => {
                 drop(state);
-                return Err(self.read_error(error));
+                return Err(self.state.read_error(error));
             }
         };
         if lookup
@@ -174,7 +150,7 @@ impl MetaService {
         let file = found.inode.kind() == InodeKind::File;
         let page = if lookup.content && file && found.inode.inline.is_none() {
             let page = state.content(found.inode.id, lookup.offset, lookup.length, EXTENTS);
-            page.map_err(|error| self.store_error(&error))?
+            page.map_err(|error| self.state.store_error(&error))?
         } else {
             ContentPage::default()
         };
@@ -184,7 +160,7 @@ impl MetaService {
         let mut disks = state.locate(&page.chunks);
         let index = state.applied().0;
         drop(state);
-        self.leader.mark_suspects(&self.shared, &mut disks);
+        self.leader.mark_suspects(&mut disks);
         Ok(LookupReply {
             inode: Some(found.inode),
             extents: page.extents,
@@ -197,8 +173,8 @@ impl MetaService {
     }
 
     fn list_directory(&self, list: &ListRequest) -> Result<ListReply, ErrorReply> {
-        self.begun()?;
-        let state = self.shared.read();
+        self.state.initialized()?;
+        let state = self.state.read();
         let caller = Caller::new(&list.user, &list.groups);
         let root = Target::default();
         let target = list.target.as_ref().unwrap_or(&root);
@@ -206,7 +182,7 @@ impl MetaService {
         let page = state.list(target, &caller, &list.after, limit);
         let index = state.applied().0;
         drop(state);
-        let page = page.map_err(|error| self.read_error(error))?;
+        let page = page.map_err(|error| self.state.read_error(error))?;
         Ok(ListReply {
             entries: page.entries,
             more: page.more,

@@ -1,0 +1,125 @@
+//! The tasks and threads of one server, and its end.
+
+use crate::locks::FAILURE;
+use drystone_env::sync::Mutex;
+use drystone_env::{BoxFuture, Spawn};
+use drystone_types::NodeId;
+use futures_util::FutureExt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// See the module. Everything that runs for a server is started here, and ends when the server does.
+pub(crate) struct Lifecycle {
+    node: NodeId,
+    spawn: Arc<dyn Spawn>,
+    stopped: watch::Sender<bool>,
+    /// Threads that run.
+    threads: watch::Sender<usize>,
+    failure: Mutex<Option<String>>,
+    /// Tells the event loops, which wait for their channels, that they are to end.
+    end_loops: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Lifecycle {
+    /// Of the server `node`; `end_loops` is called at its end.
+    pub(crate) fn new(
+        node: NodeId,
+        spawn: Arc<dyn Spawn>,
+        end_loops: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            node,
+            spawn,
+            stopped: watch::Sender::new(false),
+            threads: watch::Sender::new(0),
+            failure: Mutex::new(FAILURE, None),
+            end_loops: Box::new(end_loops),
+        }
+    }
+
+    /// True once the server is to end.
+    pub(crate) fn is_stopped(&self) -> bool {
+        *self.stopped.borrow()
+    }
+
+    /// Becomes true when the server is to end.
+    pub(crate) fn watch_stopped(&self) -> watch::Receiver<bool> {
+        self.stopped.subscribe()
+    }
+
+    /// Ends the server. May be called again.
+    pub(crate) fn stop(&self) {
+        self.stopped.send_replace(true);
+        (self.end_loops)();
+    }
+
+    /// The server cannot go on: says why, once, and ends it.
+    pub(crate) fn fail(&self, reason: String) {
+        let mut failure = self.failure.lock();
+        if failure.is_none() && !self.is_stopped() {
+            tracing::error!(node = %self.node, reason, "metadata server stopped");
+            *failure = Some(reason);
+        }
+        drop(failure);
+        self.stop();
+    }
+
+    /// Why the server stopped by itself, if it did.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.failure.lock().clone()
+    }
+
+    /// Starts a named task that ends with the server.
+    pub(crate) fn spawn(&self, name: &str, task: impl Future<Output = ()> + Send + 'static) {
+        let mut stopped = self.stopped.subscribe();
+        self.spawn.spawn(
+            name,
+            Box::pin(async move {
+                tokio::select! {
+                    biased;
+                    _ = stopped.wait_for(|stopped| *stopped) => {}
+                    () = task => {}
+                }
+            }),
+        );
+    }
+
+    /// Starts a named thread that is counted, so that the end can wait for it. A panic in it ends the server.
+    pub(crate) fn thread(
+        self: &Arc<Self>,
+        name: &'static str,
+        body: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.spawn.thread(name, self.counted(name, body));
+    }
+
+    /// As [`Lifecycle::thread`], for long work that gets the processor time which the other threads leave.
+    pub(crate) fn background(
+        self: &Arc<Self>,
+        name: &'static str,
+        body: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.spawn.background(name, self.counted(name, body));
+    }
+
+    fn counted(
+        self: &Arc<Self>,
+        name: &'static str,
+        body: impl Future<Output = ()> + Send + 'static,
+    ) -> BoxFuture<()> {
+        let lifecycle = Arc::clone(self);
+        lifecycle.threads.send_modify(|count| *count += 1);
+        Box::pin(async move {
+            if AssertUnwindSafe(body).catch_unwind().await.is_err() {
+                lifecycle.fail(format!("thread {name} panicked"));
+            }
+            lifecycle.threads.send_modify(|count| *count -= 1);
+        })
+    }
+
+    /// Completes when no thread runs.
+    pub(crate) async fn threads_ended(&self) {
+        let _ = self.threads.subscribe().wait_for(|count| *count == 0).await;
+    }
+}
