@@ -3,17 +3,20 @@
 use crate::error::{Error, ErrorKind};
 use crate::version::{ContentVersion, Precondition};
 use bytes::Bytes;
-use drystone_proto::record::{InodeKind, InodeRecord, PolicyRecord};
+use drystone_proto::command::AttributeChanges;
+use drystone_proto::record::{InodeKind, InodeRecord, PolicyRecord, Xattr};
 use drystone_types::{AckPolicy, ByteCount, InodeId, Policy, Since};
 use std::collections::BTreeMap;
 
-/// File or directory.
+/// File, directory or symbolic link.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Kind {
     /// Bytes.
     File,
     /// Names.
     Directory,
+    /// A text that readers take for a path.
+    SymbolicLink,
 }
 
 /// Attributes of a file or directory. Times are microseconds since 1970 by the cluster's log time.
@@ -21,9 +24,11 @@ pub enum Kind {
 pub struct Attributes {
     /// Its inode.
     pub inode: InodeId,
-    /// File or directory.
+    /// File, directory or symbolic link.
     pub kind: Kind,
-    /// Content bytes; 0 for directories.
+    /// Target of a symbolic link; `None` for others, and in listings.
+    pub link: Option<String>,
+    /// Content bytes; of a link those of its target; 0 for directories.
     pub size: u64,
     /// Permission bits.
     pub mode: u32,
@@ -67,11 +72,12 @@ impl Attributes {
     pub(crate) fn of(inode: &InodeRecord, in_force: Option<&PolicyRecord>) -> Self {
         Self {
             inode: InodeId(inode.id),
-            kind: if inode.kind == InodeKind::Directory as i32 {
-                Kind::Directory
-            } else {
-                Kind::File
+            kind: match inode.kind() {
+                InodeKind::File => Kind::File,
+                InodeKind::Directory => Kind::Directory,
+                InodeKind::SymbolicLink => Kind::SymbolicLink,
             },
+            link: (!inode.link.is_empty()).then(|| inode.link.clone()),
             size: inode.size,
             mode: inode.mode,
             owner: inode.owner.clone(),
@@ -203,6 +209,22 @@ pub struct MakeDirectoryOptions {
     pub idempotency: Option<Idempotency>,
 }
 
+/// How a symbolic link is made.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct MakeSymbolicLinkOptions {
+    /// Take the place of a file or another link.
+    pub overwrite: bool,
+    /// Make missing directories on the way.
+    pub parents: bool,
+    /// Must hold for what has the name now.
+    pub precondition: Precondition,
+    /// Owner, group, times and extended attributes of the link; it has no mode and no policy, and what these changes
+    /// say of preconditions and idempotency keys does not count.
+    pub attributes: SetAttributes,
+    /// See [`Idempotency`].
+    pub idempotency: Option<Idempotency>,
+}
+
 /// How something is renamed.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RenameOptions {
@@ -271,6 +293,23 @@ pub struct SetAttributes {
 }
 
 impl SetAttributes {
+    /// The changes as a command names them.
+    pub(crate) fn message(&self) -> AttributeChanges {
+        let xattr = |(name, value)| Xattr { name, value };
+        AttributeChanges {
+            mode: self.mode,
+            owner: self.owner.clone(),
+            group: self.group.clone(),
+            modified: self.modified,
+            accessed: self.accessed,
+            set_xattrs: self.set_xattrs.clone().into_iter().map(xattr).collect(),
+            remove_xattrs: self.remove_xattrs.clone(),
+            replace_xattrs: self.replace_xattrs,
+            policy: self.policy.as_ref().map(policy_record),
+            inherit_policy: self.inherit_policy,
+        }
+    }
+
     pub(crate) fn check(&self) -> Result<(), Error> {
         let faults = self.policy.map(|policy| policy.faults()).unwrap_or_default();
         match faults.is_empty() {

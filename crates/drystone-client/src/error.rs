@@ -30,6 +30,9 @@ kinds! {
     IsADirectory;
     /// A directory was needed. Nothing was done.
     NotADirectory;
+    /// The path leads through a symbolic link, or names one where a file or directory was needed: look the link up and
+    /// go on with its target, if it shall be followed. Nothing was done.
+    IsALink;
     /// The content that was being read, or prepared against, was replaced meanwhile: open it again.
     Changed;
     /// The given precondition does not hold: look again, decide again. Nothing was done.
@@ -70,6 +73,7 @@ impl ErrorKind {
             Code::NotEmpty => ErrorKind::NotEmpty,
             Code::IsADirectory => ErrorKind::IsADirectory,
             Code::NotADirectory => ErrorKind::NotADirectory,
+            Code::IsALink => ErrorKind::IsALink,
             Code::Changed | Code::Conflict => ErrorKind::Changed,
             Code::PreconditionFailed => ErrorKind::PreconditionFailed,
             Code::Invalid => ErrorKind::Invalid,
@@ -189,6 +193,7 @@ impl Error {
             | ErrorKind::NotEmpty
             | ErrorKind::IsADirectory
             | ErrorKind::NotADirectory
+            | ErrorKind::IsALink
             | ErrorKind::Invalid
             | ErrorKind::Range
             | ErrorKind::Denied

@@ -44,7 +44,7 @@ mod write;
 
 pub use attributes::{
     Attributes, DeleteOptions, Entry, Expect, ExtentInfo, FileLayout, Idempotency, Kind,
-    MakeDirectoryOptions, Page, RenameOptions, ReplicaInfo, SetAttributes,
+    MakeDirectoryOptions, MakeSymbolicLinkOptions, Page, RenameOptions, ReplicaInfo, SetAttributes,
 };
 pub use client::Client;
 pub use error::{Error, ErrorKind, Retry};

@@ -1,8 +1,8 @@
 //! Namespace operations: each is one command or one look-up.
 
 use crate::attributes::{
-    Attributes, DeleteOptions, Entry, Expect, ExtentInfo, FileLayout, MakeDirectoryOptions, Page,
-    RenameOptions, ReplicaInfo, SetAttributes, policy_record,
+    Attributes, DeleteOptions, Entry, Expect, ExtentInfo, FileLayout, MakeDirectoryOptions,
+    MakeSymbolicLinkOptions, Page, RenameOptions, ReplicaInfo, SetAttributes,
 };
 use crate::client::Client;
 use crate::error::{Error, ErrorKind};
@@ -12,7 +12,7 @@ use crate::target::target;
 use drystone_proto::Kind;
 use drystone_proto::command::{self, Op, Target};
 use drystone_proto::meta::{DiskLocation, ListReply, ListRequest, LookupReply, LookupRequest};
-use drystone_proto::record::{ChunkRecord, ChunkState, Xattr};
+use drystone_proto::record::{ChunkRecord, ChunkState};
 use drystone_types::Code;
 use std::collections::BTreeMap;
 
@@ -129,6 +129,7 @@ impl Client {
             target,
             parents: options.parents,
             mode: options.mode,
+            attributes: None,
         });
         let outcome = self
             .requester
@@ -140,6 +141,40 @@ impl Client {
             )
             .await;
         Ok(outcome.map_err(|failed| failed.error.about(path))?.created)
+    }
+
+    /// Makes a symbolic link to `link`, a text of 1 to 4,095 bytes that the cluster keeps and never follows: an
+    /// operation whose path leads through a link is refused (`is_a_link`).
+    ///
+    /// # Errors
+    /// `exists`, `is_a_directory` (to be replaced by a link), `not_found`, `not_a_directory`, `is_a_link`, `denied`,
+    /// `invalid`, `precondition_failed`, `unknown`, `unavailable`.
+    pub async fn make_symbolic_link(
+        &self,
+        path: &str,
+        link: &str,
+        options: MakeSymbolicLinkOptions,
+    ) -> Result<(), Error> {
+        let operation = "make symbolic link";
+        let op = Op::MakeSymbolicLink(command::MakeSymbolicLink {
+            target: Some(target(operation, path)?),
+            link: link.to_owned(),
+            precondition: options.precondition.message(),
+            overwrite: options.overwrite,
+            parents: options.parents,
+            attributes: Some(options.attributes.message()),
+        });
+        let outcome = self
+            .requester
+            .mutate(
+                operation,
+                options.idempotency.as_ref(),
+                op,
+                self.requester.deadline(),
+            )
+            .await;
+        outcome.map_err(|failed| failed.error.about(path))?;
+        Ok(())
     }
 
     /// Renames a file or directory; atomic: at every moment it has exactly one of the names.
@@ -203,20 +238,10 @@ impl Client {
     /// `not_found`, `denied`, `invalid`, `precondition_failed`, `unknown`, `unavailable`.
     pub async fn set_attributes(&self, path: &str, changes: SetAttributes) -> Result<(), Error> {
         changes.check()?;
-        let xattr = |(name, value)| Xattr { name, value };
         let op = Op::SetAttributes(command::SetAttributes {
             target: Some(target("set attributes", path)?),
-            mode: changes.mode,
-            owner: changes.owner,
-            group: changes.group,
-            modified: changes.modified,
-            accessed: changes.accessed,
-            set_xattrs: changes.set_xattrs.into_iter().map(xattr).collect(),
-            remove_xattrs: changes.remove_xattrs,
-            replace_xattrs: changes.replace_xattrs,
-            policy: changes.policy.as_ref().map(policy_record),
-            inherit_policy: changes.inherit_policy,
             precondition: changes.precondition.message(),
+            changes: Some(changes.message()),
         });
         let outcome = self
             .requester

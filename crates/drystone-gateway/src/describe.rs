@@ -3,7 +3,7 @@
 use crate::time::rfc3339;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use drystone_client::{Attributes, ExtentInfo, Policy};
+use drystone_client::{Attributes, ExtentInfo, Kind, Policy};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub fn attributes(attributes: &Attributes) -> Value {
         .collect();
     json!({
         "inode": attributes.inode.0,
-        "kind": if attributes.is_directory() { "directory" } else { "file" },
+        "kind": kind(attributes.kind),
         "size": attributes.size,
         "mode": format!("{:04o}", attributes.mode),
         "owner": attributes.owner,
@@ -30,6 +30,15 @@ pub fn attributes(attributes: &Attributes) -> Value {
         "policy": attributes.policy.or(attributes.own_policy).map(|it| policy(&it)),
         "xattrs": xattrs,
     })
+}
+
+/// The kind in words.
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::File => "file",
+        Kind::Directory => "directory",
+        Kind::SymbolicLink => "symbolic_link",
+    }
 }
 
 /// A policy.

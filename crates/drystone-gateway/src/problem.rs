@@ -79,9 +79,12 @@ fn public(code: Code) -> Code {
 pub fn status(code: Code) -> StatusCode {
     match public(code) {
         Code::NotFound => StatusCode::NOT_FOUND,
-        Code::Exists | Code::NotEmpty | Code::IsADirectory | Code::NotADirectory | Code::Changed => {
-            StatusCode::CONFLICT
-        }
+        Code::Exists
+        | Code::NotEmpty
+        | Code::IsADirectory
+        | Code::NotADirectory
+        | Code::IsALink
+        | Code::Changed => StatusCode::CONFLICT,
         Code::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
         Code::Range => StatusCode::RANGE_NOT_SATISFIABLE,
         Code::Denied => StatusCode::FORBIDDEN,
@@ -110,6 +113,7 @@ mod tests {
             (Code::NotEmpty, 409),
             (Code::IsADirectory, 409),
             (Code::NotADirectory, 409),
+            (Code::IsALink, 409),
             (Code::Changed, 409),
             (Code::PreconditionFailed, 412),
             (Code::Invalid, 400),

@@ -146,6 +146,7 @@ fn main() {
                 target: target(format!("/data/d{i:03}")),
                 parents: true,
                 mode: 0,
+                attributes: None,
             })
         }),
     );

@@ -7,7 +7,7 @@ use crate::permission::WRITE;
 use crate::refusal::{ReadError, refuse};
 use crate::resolve::check_precondition;
 use crate::store::OrderedStore;
-use drystone_proto::command::{Outcome, SetAttributes};
+use drystone_proto::command::{AttributeChanges, Outcome, SetAttributes};
 use drystone_proto::record::{InodeKind, InodeRecord, Xattr};
 use drystone_types::Code;
 
@@ -20,39 +20,8 @@ impl<S: OrderedStore> Namespace<S> {
     ) -> Result<Outcome, ReadError> {
         let (_, mut inode) = self.spot(cx, command.target.as_ref(), false)?.existing()?;
         check_precondition(command.precondition.as_ref(), Some(&inode))?;
-        check_rights(cx, command, &inode)?;
-        if let Some(policy) = &command.policy {
-            checked_policy(policy)?;
-        }
         let before = (inode.mode, inode.owner.clone(), inode.group.clone(), inode.policy);
-        if let Some(mode) = command.mode {
-            inode.mode = mode & MODE_BITS;
-        }
-        for (name, field) in [
-            (&command.owner, &mut inode.owner),
-            (&command.group, &mut inode.group),
-        ] {
-            if let Some(name) = name {
-                if name.is_empty() || name.len() > MAX_LABEL_BYTES {
-                    return refuse(
-                        Code::Invalid,
-                        format!("owner and group have 1 to {MAX_LABEL_BYTES} bytes"),
-                    );
-                }
-                field.clone_from(name);
-            }
-        }
-        inode.policy = if command.inherit_policy {
-            None
-        } else {
-            inode.policy
-        };
-        inode.policy = command.policy.or(inode.policy);
-        inode.modified = command.modified.unwrap_or(inode.modified);
-        inode.accessed = command.accessed.unwrap_or(inode.accessed);
-        if command.replace_xattrs || !command.set_xattrs.is_empty() || !command.remove_xattrs.is_empty() {
-            set_xattrs(command, &mut inode.xattrs)?;
-        }
+        apply_changes(cx, command.changes.as_ref(), &mut inode)?;
         (inode.changed, inode.since) = (cx.wall, cx.since);
         let policy = inode.policy;
         if inode.kind() == InodeKind::Directory
@@ -70,7 +39,54 @@ impl<S: OrderedStore> Namespace<S> {
     }
 }
 
-fn check_rights(cx: &Context, command: &SetAttributes, inode: &InodeRecord) -> Result<(), ReadError> {
+/// Sets in `inode` what `changes` name, if the caller may. Its record is still to be written.
+pub(crate) fn apply_changes(
+    cx: &Context,
+    changes: Option<&AttributeChanges>,
+    inode: &mut InodeRecord,
+) -> Result<(), ReadError> {
+    let Some(changes) = changes else { return Ok(()) };
+    check_rights(cx, changes, inode)?;
+    if let Some(policy) = &changes.policy {
+        checked_policy(policy)?;
+    }
+    let of_content = changes.mode.is_some() || changes.policy.is_some() || changes.inherit_policy;
+    if inode.kind() == InodeKind::SymbolicLink && of_content {
+        return refuse(
+            Code::Invalid,
+            "a symbolic link has no permission bits and no policy",
+        );
+    }
+    if let Some(mode) = changes.mode {
+        inode.mode = mode & MODE_BITS;
+    }
+    for (name, field) in [
+        (&changes.owner, &mut inode.owner),
+        (&changes.group, &mut inode.group),
+    ] {
+        if let Some(name) = name {
+            if name.is_empty() || name.len() > MAX_LABEL_BYTES {
+                return refuse(
+                    Code::Invalid,
+                    format!("owner and group have 1 to {MAX_LABEL_BYTES} bytes"),
+                );
+            }
+            field.clone_from(name);
+        }
+    }
+    if changes.inherit_policy {
+        inode.policy = None;
+    }
+    inode.policy = changes.policy.or(inode.policy);
+    inode.modified = changes.modified.unwrap_or(inode.modified);
+    inode.accessed = changes.accessed.unwrap_or(inode.accessed);
+    if changes.replace_xattrs || !changes.set_xattrs.is_empty() || !changes.remove_xattrs.is_empty() {
+        set_xattrs(changes, &mut inode.xattrs)?;
+    }
+    Ok(())
+}
+
+fn check_rights(cx: &Context, command: &AttributeChanges, inode: &InodeRecord) -> Result<(), ReadError> {
     let caller = &cx.caller;
     let owners = command.mode.is_some()
         || command.group.is_some()
@@ -94,7 +110,7 @@ fn check_rights(cx: &Context, command: &SetAttributes, inode: &InodeRecord) -> R
     Ok(())
 }
 
-fn set_xattrs(command: &SetAttributes, xattrs: &mut Vec<Xattr>) -> Result<(), ReadError> {
+fn set_xattrs(command: &AttributeChanges, xattrs: &mut Vec<Xattr>) -> Result<(), ReadError> {
     if command.replace_xattrs {
         xattrs.clear();
     }

@@ -1,13 +1,15 @@
 //! Directories and their entries: the root, new directories, linking and unlinking a name.
 
+use crate::attributes::apply_changes;
+use crate::depth::too_deep;
 use crate::key::dentry;
-use crate::limits::MAX_LABEL_BYTES;
+use crate::limits::{MAX_DEPTH, MAX_LABEL_BYTES};
 use crate::namespace::{Context, Namespace, inode_key};
 use crate::records::corrupt;
 use crate::refusal::{ReadError, refuse};
 use crate::resolve::check_entries;
 use crate::store::{OrderedStore, StoreError};
-use drystone_proto::command::{Initialize, MakeDirectory, Outcome};
+use drystone_proto::command::{AttributeChanges, Initialize, MakeDirectory, Outcome};
 use drystone_proto::record::{DentryRecord, InodeKind, InodeRecord, PolicyRecord};
 use drystone_types::{AckPolicy, ByteCount, Code, Name, Policy};
 
@@ -98,7 +100,10 @@ impl<S: OrderedStore> Namespace<S> {
             return refuse(Code::Exists, "the name is taken");
         }
         let place = crate::resolve::named(spot.place)?;
-        let inode = self.make_child(cx, place.parent, &place.name, command.mode)?;
+        let (parent, depth) = (place.parent.id, self.depth(&place.parent)?);
+        let changes = command.attributes.as_ref();
+        let inode = self.make_child(cx, (place.parent, depth), &place.name, command.mode, changes)?;
+        self.raise_height(parent, 1)?;
         Ok(Outcome {
             inode: inode.id,
             version: inode.version,
@@ -107,22 +112,28 @@ impl<S: OrderedStore> Namespace<S> {
         })
     }
 
-    /// Makes the directory `name`, which is free, in `parent`; mode 0 is 0755.
+    /// Makes the directory `name`, which is free, in `parent`, which lies `depth` deep; mode 0 is 0755. The heights
+    /// above it are still to be raised.
     pub(crate) fn make_child(
         &mut self,
         cx: &Context,
-        parent: InodeRecord,
+        (parent, depth): (InodeRecord, usize),
         name: &Name,
         mode: u32,
+        changes: Option<&AttributeChanges>,
     ) -> Result<InodeRecord, ReadError> {
         check_entries(&cx.caller, &parent)?;
+        if depth >= MAX_DEPTH {
+            return too_deep();
+        }
         let mode = if mode == 0 { 0o755 } else { mode & MODE_BITS };
         let id = self.new_inode()?;
         let (user, group) = (&cx.caller.user, cx.caller.primary_group());
-        let inode = InodeRecord {
+        let mut inode = InodeRecord {
             parent: parent.id,
             ..new_record(cx, id, InodeKind::Directory, mode, user, group)
         };
+        apply_changes(cx, changes, &mut inode)?;
         self.tables.put_new(inode_key(id), &inode);
         self.link(cx, parent, name, &inode);
         Ok(inode)
@@ -162,6 +173,7 @@ impl<S: OrderedStore> Namespace<S> {
         };
         match inode.kind() {
             InodeKind::Directory => change(&mut state.directories, 1),
+            InodeKind::SymbolicLink => change(&mut state.links, 1),
             InodeKind::File => {
                 change(&mut state.files, 1);
                 change(&mut state.bytes, inode.size);

@@ -84,7 +84,7 @@ impl<S: OrderedStore> Namespace<S> {
     fn reclaim(&mut self, cx: &Context, id: u64, limit: usize) -> Result<usize, StoreError> {
         let inode = self.load_inode(id)?;
         match inode.kind() {
-            InodeKind::File => self.reclaim_file(cx, inode, limit),
+            InodeKind::File | InodeKind::SymbolicLink => self.reclaim_file(cx, inode, limit),
             InodeKind::Directory => self.reclaim_directory(cx, &inode, limit),
         }
     }

@@ -14,8 +14,13 @@ pub const MAX_EXTENTS_PER_FILE: u32 = 1_000_000;
 pub const MAX_EXTENTS_OVERWRITTEN: usize = 4_096;
 /// Content of at most this many extents is reclaimed by the command that drops it, more by housekeeping.
 pub const RECLAIM_AT_ONCE: u32 = 64;
-/// Directories between a place and the root: twice what the longest path can name.
-pub const MAX_DEPTH: usize = 4_096;
+/// How deep directories nest: the root is at 0, and none lies deeper than this. More than any tree has that people
+/// make (HDFS has the same limit), and few enough that a command can walk up from everywhere. No rename makes a deeper
+/// tree. Files and links may lie in the deepest directories.
+pub const MAX_DEPTH: usize = 1_000;
+/// Records that a rename looks at to find out how deep the tree is that it moves, where what is kept of it says that
+/// it might be too deep.
+pub const MAX_HEIGHT_LOOK: usize = 4_096;
 /// Answers that a session keeps: what a client may have under way.
 pub const MAX_UNACKNOWLEDGED: u64 = 1_024;
 /// Open sessions: ten for each of 100,000 clients.

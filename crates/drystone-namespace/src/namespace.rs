@@ -227,6 +227,7 @@ impl<S: OrderedStore> Namespace<S> {
         match op {
             Op::Publish(command) => self.publish(cx, command),
             Op::MakeDirectory(command) => self.make_directory(cx, command),
+            Op::MakeSymbolicLink(command) => self.make_symbolic_link(cx, command),
             Op::Rename(command) => self.rename(cx, command),
             Op::Delete(command) => self.delete(cx, command),
             Op::SetAttributes(command) => self.set_attributes(cx, command),

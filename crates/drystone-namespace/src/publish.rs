@@ -3,13 +3,14 @@
 //! A file keeps its inode when its content changes, but in two cases it gets a new one that takes over its
 //! attributes: its new content was staged, or its old content has too many extents to be dropped at once.
 
+use crate::attributes::apply_changes;
 use crate::directory::{MODE_BITS, new_record};
 use crate::extents::NewContent;
 use crate::limits::{MAX_INLINE_BYTES, RECLAIM_AT_ONCE};
 use crate::namespace::{Context, Namespace, inode_key};
 use crate::permission::WRITE;
 use crate::refusal::{ReadError, refuse};
-use crate::resolve::{Place, check_entries, check_precondition, named};
+use crate::resolve::{Place, check_entries, check_not_link, check_precondition, named};
 use crate::store::OrderedStore;
 use bytes::Bytes;
 use drystone_env::planted::{Bug, planted};
@@ -39,6 +40,7 @@ impl<S: OrderedStore> Namespace<S> {
             if inode.kind() == InodeKind::Directory {
                 return refuse(Code::IsADirectory, "content is published to files");
             }
+            check_not_link(inode)?;
             cx.caller.check(inode, WRITE)?;
         }
         if command.staged != 0 {
@@ -70,9 +72,9 @@ impl<S: OrderedStore> Namespace<S> {
             Some(inode) => {
                 let whole = mode == PublishMode::Replace || (offset == 0 && content.length >= size);
                 if whole && content.length > 0 || mode == PublishMode::Replace {
-                    self.replace_content(cx, spot.place, inode, content)?
+                    self.replace_content(cx, command, spot.place, inode, content)?
                 } else {
-                    self.change_content(cx, inode, offset, content)?
+                    self.change_content(cx, command, inode, offset, content)?
                 }
             }
         };
@@ -112,6 +114,7 @@ impl<S: OrderedStore> Namespace<S> {
         inode.parent = place.parent.id;
         (inode.size, inode.inline) = (content.length, content.inline);
         self.add_extents(cx, &mut inode, 0, &content.extents)?;
+        apply_changes(cx, command.attributes.as_ref(), &mut inode)?;
         self.tables.put_new(inode_key(id), &inode);
         self.link(cx, place.parent, &place.name, &inode);
         Ok(inode)
@@ -121,6 +124,7 @@ impl<S: OrderedStore> Namespace<S> {
     fn replace_content(
         &mut self,
         cx: &Context,
+        command: &Publish,
         place: Option<Place>,
         mut inode: InodeRecord,
         content: NewContent,
@@ -143,7 +147,7 @@ impl<S: OrderedStore> Namespace<S> {
         }
         (inode.size, inode.inline) = (content.length, content.inline);
         self.add_extents(cx, &mut inode, 0, &content.extents)?;
-        self.finish_content(cx, &mut inode, &touched)?;
+        self.finish_content(cx, command, &mut inode, &touched)?;
         Ok(inode)
     }
 
@@ -162,6 +166,7 @@ impl<S: OrderedStore> Namespace<S> {
     fn change_content(
         &mut self,
         cx: &Context,
+        command: &Publish,
         mut inode: InodeRecord,
         offset: u64,
         content: NewContent,
@@ -191,7 +196,7 @@ impl<S: OrderedStore> Namespace<S> {
             self.overwrite(cx, &mut inode, offset, &content, &mut touched)?;
         }
         inode.size = size;
-        self.finish_content(cx, &mut inode, &touched)?;
+        self.finish_content(cx, command, &mut inode, &touched)?;
         Ok(inode)
     }
 
@@ -199,11 +204,13 @@ impl<S: OrderedStore> Namespace<S> {
     fn finish_content(
         &mut self,
         cx: &Context,
+        command: &Publish,
         inode: &mut InodeRecord,
         touched: &BTreeSet<u64>,
     ) -> Result<(), ReadError> {
         (inode.modified, inode.changed) = (cx.wall, cx.wall);
         (inode.version, inode.since) = (cx.since, cx.since);
+        apply_changes(cx, command.attributes.as_ref(), inode)?;
         self.count(inode, true);
         self.tables.put(inode_key(inode.id), inode);
         Ok(self.doom_unreferenced(cx, touched)?)
@@ -232,6 +239,7 @@ impl<S: OrderedStore> Namespace<S> {
                     command.file_mode & MODE_BITS
                 };
                 (inode.created, inode.accessed) = (cx.wall, cx.wall);
+                apply_changes(cx, command.attributes.as_ref(), &mut inode)?;
                 self.tables.put(inode_key(id), &inode);
                 self.link(cx, place.parent, &place.name, &inode);
             }
@@ -239,6 +247,7 @@ impl<S: OrderedStore> Namespace<S> {
                 (inode.mode, inode.created, inode.accessed) = (old.mode, old.created, old.accessed);
                 (inode.owner, inode.group) = (old.owner.clone(), old.group.clone());
                 (inode.policy, inode.xattrs) = (old.policy, old.xattrs.clone());
+                apply_changes(cx, command.attributes.as_ref(), &mut inode)?;
                 self.tables.put(inode_key(id), &inode);
                 self.count(&old, false);
                 self.count(&inode, true);

@@ -57,7 +57,7 @@ pub struct ContentPage {
 /// One page of a directory, in byte order of names.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ListPage {
-    /// The entries, without inline content and xattrs.
+    /// The entries, without inline content, xattrs and targets of links.
     pub entries: Vec<ListEntry>,
     /// There are entries after the last one.
     pub more: bool,
@@ -70,6 +70,8 @@ pub struct Counters {
     pub files: u64,
     /// Names of directories, and the root.
     pub directories: u64,
+    /// Names of symbolic links.
+    pub links: u64,
     /// Sum of the sizes of named files.
     pub bytes: u64,
     /// Of these, bytes inline in the namespace.
@@ -122,10 +124,11 @@ impl Caller {
 }
 
 impl<S: OrderedStore> Namespace<S> {
-    /// Looks a file or directory up.
+    /// Looks a file, directory or symbolic link up. A link at the end of the path is the answer; one on the way is
+    /// refused.
     ///
     /// # Errors
-    /// `not_found`, `not_a_directory`, `denied`, `invalid`; or the store failed.
+    /// `not_found`, `not_a_directory`, `is_a_link`, `denied`, `invalid`; or the store failed.
     pub fn lookup(&self, target: &Target, caller: &Caller, want: Want) -> Result<Found, ReadError> {
         let inode = self.find(target, caller)?;
         if want == Want::Content && inode.kind() == InodeKind::File {
@@ -149,7 +152,7 @@ impl<S: OrderedStore> Namespace<S> {
     /// The store failed.
     pub fn policy_of(&self, inode: &InodeRecord) -> Result<PolicyRecord, StoreError> {
         let (mut policy, mut parent, mut id) = (inode.policy, inode.parent, inode.id);
-        for _ in 0..crate::limits::MAX_DEPTH {
+        for _ in 0..crate::limits::MAX_DEPTH + 2 {
             if policy.is_some() || parent == 0 || parent == id {
                 break;
             }
@@ -278,6 +281,7 @@ impl<S: OrderedStore> Namespace<S> {
                 inode.ok_or_else(|| corrupt(inode_key.as_slice(), "the inode of a name", hex(&key)))?;
             inode.inline = None;
             inode.xattrs.clear();
+            inode.link.clear();
             page.entries.push(ListEntry {
                 name: name.to_owned(),
                 inode: Some(inode),
@@ -374,6 +378,7 @@ impl<S: OrderedStore> Namespace<S> {
         Counters {
             files: state.files,
             directories: state.directories,
+            links: state.links,
             bytes: state.bytes,
             inline_bytes: state.inline_bytes,
             chunks: state.chunks,

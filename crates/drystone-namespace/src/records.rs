@@ -75,6 +75,9 @@ pub struct StateRecord {
     /// The state was restored, and no replica is deleted until an operator says so.
     #[prost(bool, tag = "21")]
     pub deletion_held: bool,
+    /// Names of symbolic links.
+    #[prost(uint64, tag = "22")]
+    pub links: u64,
 }
 
 /// One link of the batch chain.

@@ -1,7 +1,6 @@
 //! Rename: a file or a whole directory, at once, wherever it goes.
 
 use crate::key::dentry;
-use crate::limits::MAX_DEPTH;
 use crate::namespace::{Context, Namespace, inode_key};
 use crate::refusal::{ReadError, refuse};
 use crate::resolve::{Place, check_entries, check_precondition, named};
@@ -37,7 +36,7 @@ impl<S: OrderedStore> Namespace<S> {
             return refuse(Code::Invalid, "a directory cannot be moved below itself");
         }
         if directory && !same_directory {
-            self.check_depth(&to_place.parent)?;
+            self.check_depth(&inode, &to_place.parent)?;
         }
         if let Some(old) = to.inode {
             self.make_way(cx, command.overwrite, &inode, &to_place, old)?;
@@ -64,6 +63,9 @@ impl<S: OrderedStore> Namespace<S> {
                 self.touch_entries(cx, parent);
             }
         }
+        if directory && !same_directory {
+            self.raise_height(to_place.parent.id, inode.height + 1)?;
+        }
         Ok(Outcome {
             inode: inode.id,
             version: inode.version,
@@ -84,42 +86,27 @@ impl<S: OrderedStore> Namespace<S> {
         if !overwrite {
             return refuse(Code::Exists, format!("{:?} is taken", place.name));
         }
-        match (inode.kind(), old.kind()) {
-            (InodeKind::File, InodeKind::Directory) => {
-                return refuse(Code::IsADirectory, "a file cannot replace a directory");
+        let is_directory = |inode: &InodeRecord| inode.kind() == InodeKind::Directory;
+        match (is_directory(inode), is_directory(&old)) {
+            (false, true) => {
+                return refuse(Code::IsADirectory, "only a directory can replace a directory");
             }
-            (InodeKind::Directory, InodeKind::File) => {
-                return refuse(Code::NotADirectory, "a directory cannot replace a file");
+            (true, false) => {
+                return refuse(Code::NotADirectory, "a directory can replace directories only");
             }
-            (InodeKind::Directory, InodeKind::Directory) => {
+            (true, true) => {
                 if !self.is_empty_directory(old.id)? {
                     return refuse(Code::NotEmpty, format!("{:?} has entries", place.name));
                 }
                 self.tables.delete(inode_key(old.id));
                 self.count(&old, false);
             }
-            (InodeKind::File, InodeKind::File) => {
+            (false, false) => {
                 self.count(&old, false);
                 self.drop_file(cx, old)?;
             }
         }
         self.tables.delete(dentry(place.parent.id, place.name.as_str()));
         Ok(())
-    }
-
-    /// A directory is not moved where commands could not reach it by its inode any more.
-    fn check_depth(&mut self, parent: &InodeRecord) -> Result<(), ReadError> {
-        let mut at = parent.parent;
-        for _ in 0..MAX_DEPTH - 1 {
-            let above = self.load_inode(at)?.parent;
-            if above == at {
-                return Ok(());
-            }
-            at = above;
-        }
-        refuse(
-            Code::TooLarge,
-            format!("the place lies {MAX_DEPTH} directories deep"),
-        )
     }
 }

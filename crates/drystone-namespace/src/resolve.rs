@@ -71,7 +71,7 @@ fn start(fetch: &mut impl Fetch, root: u64, base: u64) -> Result<InodeRecord, Re
         return refuse(Code::NotFound, format!("there is no inode {id}"));
     };
     let mut parent = inode.parent;
-    for _ in 0..MAX_DEPTH {
+    for _ in 0..MAX_DEPTH + 2 {
         if parent == root {
             return Ok(inode);
         }
@@ -104,6 +104,7 @@ fn step(
     directory: &InodeRecord,
     name: &Name,
 ) -> Result<Option<InodeRecord>, ReadError> {
+    check_not_link(directory)?;
     if directory.kind() != InodeKind::Directory {
         return refuse(
             Code::NotADirectory,
@@ -159,12 +160,25 @@ impl<S: OrderedStore> Namespace<S> {
                 inode: Some(inode),
             });
         };
+        // How deep the directory is that was made last.
+        let mut made = None;
         for name in names {
             inode = match step(&mut &mut self.tables, &cx.caller, &inode, &name)? {
                 Some(next) => next,
-                None if parents => self.make_child(cx, inode, &name, 0)?,
+                None if parents => {
+                    let depth = match made {
+                        Some(depth) => depth,
+                        None => self.depth(&inode)?,
+                    };
+                    made = Some(depth + 1);
+                    self.make_child(cx, (inode, depth), &name, 0, None)?
+                }
                 None => return refuse(Code::NotFound, format!("there is no directory {name:?}")),
             };
+        }
+        if made.is_some() {
+            // Not above the last one itself, whose record the caller gets.
+            self.raise_height(inode.parent, 1)?;
         }
         let found = step(&mut &mut self.tables, &cx.caller, &inode, &last)?;
         Ok(Spot {
@@ -192,6 +206,15 @@ impl<S: OrderedStore> Namespace<S> {
         }
         refuse(Code::TooLarge, "the place lies too deep")
     }
+}
+
+/// Refuses a symbolic link: what stands behind it is for the client to find out.
+pub(crate) fn check_not_link(inode: &InodeRecord) -> Result<(), ReadError> {
+    if inode.kind() == InodeKind::SymbolicLink {
+        let detail = format!("inode {} is a symbolic link to {:?}", inode.id, inode.link);
+        return refuse(Code::IsALink, detail);
+    }
+    Ok(())
 }
 
 /// The place must be a name, not an inode alone.

@@ -7,7 +7,7 @@ use crate::namespace::{Context, Namespace, inode_key};
 use crate::permission::WRITE;
 use crate::records::MarkRecord;
 use crate::refusal::{ReadError, refuse};
-use crate::resolve::check_entries;
+use crate::resolve::{check_entries, check_not_link};
 use crate::store::OrderedStore;
 use drystone_proto::command::{Outcome, Stage, StageAbandon, StageExtend};
 use drystone_proto::record::{InodeKind, InodeRecord};
@@ -20,7 +20,10 @@ impl<S: OrderedStore> Namespace<S> {
         let spot = self.spot(cx, command.target.as_ref(), false)?;
         match (&spot.inode, &spot.place) {
             (Some(inode), _) if inode.kind() == InodeKind::Directory => check_entries(&cx.caller, inode)?,
-            (Some(inode), _) => cx.caller.check(inode, WRITE)?,
+            (Some(inode), _) => {
+                check_not_link(inode)?;
+                cx.caller.check(inode, WRITE)?;
+            }
             (None, Some(place)) => check_entries(&cx.caller, &place.parent)?,
             (None, None) => return refuse(Code::NotFound, "the inode is not there"),
         }

@@ -193,6 +193,10 @@ pub struct Publish {
     /// With `Replace`: publish this staged inode's content instead of `content`; 0: none.
     #[prost(uint64, tag = "8")]
     pub staged: u64,
+    /// Attributes that the file has from the moment at which it has the content, be it new or not; its time of
+    /// modification too. A policy among them is for its next content.
+    #[prost(message, optional, tag = "9")]
+    pub attributes: Option<AttributeChanges>,
 }
 
 /// Makes an unlinked inode to which content is added in steps. Answer: [`Outcome`] with `inode`.
@@ -243,6 +247,32 @@ pub struct MakeDirectory {
     /// Permission bits; 0: 0755.
     #[prost(uint32, tag = "3")]
     pub mode: u32,
+    /// Attributes of the directory if it is new.
+    #[prost(message, optional, tag = "4")]
+    pub attributes: Option<AttributeChanges>,
+}
+
+/// Makes a symbolic link.
+#[derive(Clone, PartialEq, Message)]
+pub struct MakeSymbolicLink {
+    /// The link.
+    #[prost(message, optional, tag = "1")]
+    pub target: Option<Target>,
+    /// What it points to: any text of 1 to 4,095 bytes without NUL. It is kept, and not looked at.
+    #[prost(string, tag = "2")]
+    pub link: String,
+    /// Must hold.
+    #[prost(message, optional, tag = "3")]
+    pub precondition: Option<Precondition>,
+    /// Take the place of a file or another link.
+    #[prost(bool, tag = "4")]
+    pub overwrite: bool,
+    /// Make missing directories on the way.
+    #[prost(bool, tag = "5")]
+    pub parents: bool,
+    /// Its attributes; a link has no permission bits and no policy.
+    #[prost(message, optional, tag = "6")]
+    pub attributes: Option<AttributeChanges>,
 }
 
 /// Renames a file or directory, atomically.
@@ -282,12 +312,23 @@ pub struct Delete {
     pub expect: u32,
 }
 
-/// Changes attributes; absent fields stay.
+/// Changes attributes.
 #[derive(Clone, PartialEq, Message)]
 pub struct SetAttributes {
     /// Whose.
     #[prost(message, optional, tag = "1")]
     pub target: Option<Target>,
+    /// Must hold.
+    #[prost(message, optional, tag = "2")]
+    pub precondition: Option<Precondition>,
+    /// What changes.
+    #[prost(message, optional, tag = "3")]
+    pub changes: Option<AttributeChanges>,
+}
+
+/// Attributes to set; absent fields stay.
+#[derive(Clone, PartialEq, Message)]
+pub struct AttributeChanges {
     /// Permission bits.
     #[prost(uint32, optional, tag = "2")]
     pub mode: Option<u32>,
@@ -318,9 +359,6 @@ pub struct SetAttributes {
     /// Take the parent's policy again.
     #[prost(bool, tag = "11")]
     pub inherit_policy: bool,
-    /// Must hold.
-    #[prost(message, optional, tag = "12")]
-    pub precondition: Option<Precondition>,
 }
 
 /// Opens (or keeps open) the origin's session. Commands of an unknown session are refused, not applied.
@@ -431,7 +469,7 @@ pub struct Command {
     /// Which.
     #[prost(
         oneof = "Op",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 21, 22, 23, 24, 25, 26, 27"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 20, 21, 22, 23, 24, 25, 26, 27"
     )]
     pub op: Option<Op>,
 }
@@ -460,6 +498,8 @@ pub enum Op {
     OpenSession(OpenSession),
     #[prost(message, tag = "10")]
     CloseSession(CloseSession),
+    #[prost(message, tag = "11")]
+    MakeSymbolicLink(MakeSymbolicLink),
     #[prost(message, tag = "20")]
     Initialize(Initialize),
     #[prost(message, tag = "21")]

@@ -17,6 +17,8 @@ pub enum InodeKind {
     File = 0,
     /// Names.
     Directory = 1,
+    /// A text that clients take for a path.
+    SymbolicLink = 2,
 }
 
 /// How redundant, see `drystone_types::Policy`.
@@ -53,7 +55,7 @@ pub struct InodeRecord {
     /// Its id.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    /// File or directory.
+    /// File, directory or symbolic link.
     #[prost(enumeration = "InodeKind", tag = "2")]
     pub kind: i32,
     /// Permission bits, 12 low bits.
@@ -77,7 +79,7 @@ pub struct InodeRecord {
     /// Last change of anything in this record.
     #[prost(uint64, tag = "9")]
     pub changed: u64,
-    /// Content bytes; 0 for directories.
+    /// Content bytes; of a link those of its target; 0 for directories.
     #[prost(uint64, tag = "10")]
     pub size: u64,
     /// Content version of a file: `since` of the command that published it. For a directory: `since` of the
@@ -106,6 +108,13 @@ pub struct InodeRecord {
     /// Log time at which the lease of a staged inode ends; 0 otherwise.
     #[prost(uint64, tag = "18")]
     pub staged_until: u64,
+    /// Target of a symbolic link, 1 to 4,095 bytes without NUL; empty for others.
+    #[prost(string, tag = "19")]
+    pub link: String,
+    /// Of a directory: no way down from it passes more directories than this. It may be higher than need be, because
+    /// deletions do not lower it.
+    #[prost(uint32, tag = "20")]
+    pub height: u32,
 }
 
 /// A directory entry, under (parent, name).

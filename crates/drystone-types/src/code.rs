@@ -77,6 +77,9 @@ codes! {
     InlineRefused = 25, "inline_refused";
     /// The operation names state of this replica that it does not have (offset or length differs).
     Conflict = 26, "conflict";
+    /// The path leads through a symbolic link, or names one where a file or directory is needed. Servers follow no
+    /// links: the client reads the link and goes on with its target.
+    IsALink = 27, "is_a_link";
 }
 
 impl fmt::Display for Code {

@@ -7,6 +7,9 @@ pub const MAX_NAME_BYTES: usize = 255;
 /// The longest path in a request, in bytes.
 pub const MAX_PATH_BYTES: usize = 4096;
 
+/// The longest target of a symbolic link, in bytes: what Linux takes.
+pub const MAX_LINK_BYTES: usize = 4095;
+
 /// Why a path or a name was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {

@@ -39,6 +39,7 @@ pub fn of_code(code: Code) -> Exit {
         | Code::NotEmpty
         | Code::IsADirectory
         | Code::NotADirectory
+        | Code::IsALink
         | Code::Changed
         | Code::PreconditionFailed
         | Code::Conflict

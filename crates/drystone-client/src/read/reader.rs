@@ -43,6 +43,10 @@ pub(crate) async fn open(context: ReadContext, path: &str, options: ReadOptions)
     };
     let inode = reply.inode.as_ref().ok_or_else(missing)?;
     let attributes = Attributes::of(inode, reply.policy.as_ref());
+    if let Some(link) = &attributes.link {
+        let detail = format!("{path}: a symbolic link to {link:?}");
+        return Err(Error::new(ErrorKind::IsALink, "open", detail));
+    }
     if attributes.is_directory() {
         return Err(Error::new(ErrorKind::IsADirectory, "open", path));
     }

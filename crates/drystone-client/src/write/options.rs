@@ -1,6 +1,6 @@
 //! How a file is written, and what is said of it once it is.
 
-use crate::attributes::Idempotency;
+use crate::attributes::{Idempotency, SetAttributes};
 use crate::version::{ContentVersion, Precondition};
 use drystone_types::{ByteCount, InodeId, Since};
 use std::time::Duration;
@@ -28,6 +28,9 @@ pub struct WriteOptions {
     pub parents: bool,
     /// Permission bits of a new file; 0: 0644.
     pub file_mode: u32,
+    /// Attributes that the file gets in the same step as the content, be it new or not; what these changes say of
+    /// preconditions and idempotency keys does not count.
+    pub attributes: SetAttributes,
     /// See [`Idempotency`].
     pub idempotency: Option<Idempotency>,
     /// How many bytes will come, if it is known: chooses slots that fit. More or fewer may come.

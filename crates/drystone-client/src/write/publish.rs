@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 use crate::target::target;
 use crate::version::ContentVersion;
 use bytes::Bytes;
-use drystone_proto::command::{Content, Op, Outcome, Precondition, Publish, PublishMode};
+use drystone_proto::command::{AttributeChanges, Content, Op, Outcome, Precondition, Publish, PublishMode};
 use drystone_types::{Code, InodeId, Since};
 use tokio::sync::mpsc;
 
@@ -127,6 +127,8 @@ impl Writer {
             content: self.staged.is_none().then_some(content),
             parents: self.options.parents,
             file_mode: self.options.file_mode,
+            attributes: Some(self.options.attributes.message())
+                .filter(|changes| *changes != AttributeChanges::default()),
             staged: self.staged.map_or(0, |staged| staged.inode),
         });
         let wait = self

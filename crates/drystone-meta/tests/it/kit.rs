@@ -287,6 +287,7 @@ impl Client {
             target: target(path),
             parents: true,
             mode: 0,
+            attributes: None,
         }))
         .await
     }

@@ -225,6 +225,7 @@ impl Cluster {
             target: at(path),
             parents: false,
             mode: 0,
+            attributes: None,
         })
     }
 

@@ -7,7 +7,7 @@ use drystone_namespace::limits::*;
 use drystone_namespace::{Caller, Want};
 use drystone_proto::command::*;
 use drystone_proto::grant::sign_receipt;
-use drystone_proto::record::{PolicyRecord, Xattr};
+use drystone_proto::record::{InodeKind, PolicyRecord, Xattr};
 use drystone_types::{ChunkId, Code, DiskId, DiskRef, Incarnation, PlacementIndex};
 
 fn put(path: &str, content: Content) -> Op {
@@ -32,6 +32,7 @@ fn a_cached_inode_below_a_deleted_tree_is_not_found() {
         target: Some(target.clone()),
         parents: false,
         mode: 0,
+        attributes: None,
     }));
     assert_eq!(refused, Some(Code::NotFound));
     let found = cluster.ns.lookup(&target, &Caller::superuser(), Want::Attributes);
@@ -365,27 +366,28 @@ fn a_file_with_many_extents_is_replaced_at_once_and_reclaimed_later() {
 fn attributes_are_changed_by_those_who_may() {
     let mut cluster = Cluster::new();
     assert_eq!(cluster.run("ann", put("f", inline(b"x"))).code, 0);
-    let set = |change: SetAttributes| {
+    let set = |changes: AttributeChanges| {
         Op::SetAttributes(SetAttributes {
             target: at("f"),
-            ..change
+            changes: Some(changes),
+            precondition: None,
         })
     };
-    let owner = SetAttributes {
+    let owner = AttributeChanges {
         owner: Some("bob".into()),
-        ..SetAttributes::default()
+        ..AttributeChanges::default()
     };
-    let mode = SetAttributes {
+    let mode = AttributeChanges {
         mode: Some(0o600),
-        ..SetAttributes::default()
+        ..AttributeChanges::default()
     };
     let xattr = |name: &str, bytes| Xattr {
         name: name.into(),
         value: Bytes::from(vec![0; bytes]),
     };
-    let tag = |bytes| SetAttributes {
+    let tag = |bytes| AttributeChanges {
         set_xattrs: vec![xattr("user.tag", bytes)],
-        ..SetAttributes::default()
+        ..AttributeChanges::default()
     };
     assert_eq!(code(&cluster.run("ann", set(owner.clone()))), Some(Code::Denied));
     assert_eq!(code(&cluster.run("bob", set(mode.clone()))), Some(Code::Denied));
@@ -411,7 +413,7 @@ fn attributes_are_changed_by_those_who_may() {
         ..PolicyRecord::default()
     };
     assert_eq!(
-        cluster.refused(set(SetAttributes {
+        cluster.refused(set(AttributeChanges {
             policy: Some(bad),
             ..Default::default()
         })),
@@ -441,8 +443,11 @@ fn a_policy_is_inherited_from_the_nearest_directory_that_has_one() {
     });
     let set = SetAttributes {
         target: at("a"),
-        policy,
-        ..SetAttributes::default()
+        changes: Some(AttributeChanges {
+            policy,
+            ..AttributeChanges::default()
+        }),
+        precondition: None,
     };
     cluster.ok(Op::SetAttributes(set));
     assert_eq!(replicas(&cluster), 1);
@@ -605,4 +610,260 @@ fn log_time_never_falls() {
     cluster.time = 5;
     cluster.ok(Cluster::mkdir("a"));
     assert_eq!(cluster.ns.log_time(), before);
+}
+
+fn link(path: &str, link: &str) -> MakeSymbolicLink {
+    MakeSymbolicLink {
+        target: at(path),
+        link: link.to_owned(),
+        ..MakeSymbolicLink::default()
+    }
+}
+
+#[test]
+fn a_link_is_found_at_the_end_of_a_path_and_refused_on_the_way() {
+    let mut cluster = Cluster::new();
+    cluster.ok(Cluster::mkdir("a"));
+    cluster.ok(put("a/f", inline(b"x")));
+    let made = cluster.ok(Op::MakeSymbolicLink(link("l", "/a")));
+    assert_eq!((made.created, made.size), (true, 2));
+    let look = |cluster: &Cluster, path: &str| {
+        let caller = Caller::superuser();
+        cluster.ns.lookup(&at(path).unwrap(), &caller, Want::Content)
+    };
+    let found = look(&cluster, "l").unwrap().inode;
+    assert_eq!(
+        (found.kind(), found.link.as_str()),
+        (InodeKind::SymbolicLink, "/a")
+    );
+    let Err(drystone_namespace::ReadError::Refused(refusal)) = look(&cluster, "l/f") else {
+        panic!("the way leads through a link")
+    };
+    assert_eq!(refusal.code, Code::IsALink);
+    assert!(refusal.message.contains("\"/a\""), "{refusal}");
+    for op in [
+        put("l", inline(b"y")),
+        put("l/f", inline(b"y")),
+        Cluster::mkdir("l/d"),
+        Cluster::remove("l/f", false),
+        Op::Stage(Stage {
+            target: at("l"),
+            lease: 9,
+        }),
+    ] {
+        assert_eq!(cluster.refused(op), Some(Code::IsALink));
+    }
+    let page = cluster
+        .ns
+        .list(&at("").unwrap(), &Caller::superuser(), "", 10)
+        .unwrap();
+    let kinds: Vec<i32> = page
+        .entries
+        .iter()
+        .map(|entry| entry.inode.as_ref().unwrap().kind)
+        .collect();
+    assert_eq!(
+        kinds,
+        [InodeKind::Directory as i32, InodeKind::SymbolicLink as i32]
+    );
+    assert_eq!(cluster.ns.counters().links, 1);
+    assert_eq!(cluster.ns.counters().files, 1);
+    invariants::check(&cluster.ns);
+    // It goes as a file goes, alone and in a tree; what it points to stays.
+    cluster.ok(Op::MakeSymbolicLink(link("a/l", "nowhere")));
+    cluster.ok(Cluster::remove("l", false));
+    cluster.ok(Cluster::remove("a", true));
+    cluster.housekeep();
+    assert_eq!(cluster.ns.counters().links, 0);
+    invariants::check(&cluster.ns);
+}
+
+#[test]
+fn a_link_takes_the_place_of_a_file_when_it_may_and_the_other_way_round() {
+    let mut cluster = Cluster::new();
+    let content = cluster.chunked(10, 1);
+    let chunk = content.extents[0].chunk;
+    cluster.ok(put("f", content));
+    cluster.ok(Cluster::mkdir("d"));
+    assert_eq!(
+        cluster.refused(Op::MakeSymbolicLink(link("f", "x"))),
+        Some(Code::Exists)
+    );
+    let over = |path| {
+        Op::MakeSymbolicLink(MakeSymbolicLink {
+            overwrite: true,
+            ..link(path, "x")
+        })
+    };
+    assert_eq!(cluster.refused(over("d")), Some(Code::IsADirectory));
+    assert!(!cluster.ok(over("f")).created);
+    assert!(cluster.ns.chunk(chunk).unwrap().unwrap().is_doomed());
+    assert_eq!(cluster.ns.counters().files, 0);
+    cluster.ok(put("g", inline(b"x")));
+    let rename = |from, to| {
+        Op::Rename(Rename {
+            from: at(from),
+            to: at(to),
+            overwrite: true,
+            ..Rename::default()
+        })
+    };
+    cluster.ok(rename("g", "f"));
+    assert_eq!((cluster.ns.counters().links, cluster.ns.counters().files), (0, 1));
+    for bad in [String::new(), "a\0b".to_owned(), "x".repeat(4096)] {
+        assert_eq!(
+            cluster.refused(Op::MakeSymbolicLink(link("l", &bad))),
+            Some(Code::Invalid)
+        );
+    }
+    cluster.ok(Op::MakeSymbolicLink(link("l", &"x".repeat(4095))));
+    let mode = AttributeChanges {
+        mode: Some(0o600),
+        ..AttributeChanges::default()
+    };
+    let set = |changes| {
+        Op::SetAttributes(SetAttributes {
+            target: at("l"),
+            changes: Some(changes),
+            precondition: None,
+        })
+    };
+    assert_eq!(cluster.refused(set(mode)), Some(Code::Invalid));
+    cluster.ok(set(AttributeChanges {
+        modified: Some(5),
+        ..AttributeChanges::default()
+    }));
+    invariants::check(&cluster.ns);
+}
+
+#[test]
+fn content_and_attributes_come_together() {
+    let mut cluster = Cluster::new();
+    let changes = AttributeChanges {
+        mode: Some(0o600),
+        modified: Some(77),
+        set_xattrs: vec![Xattr {
+            name: "user.tag".into(),
+            value: Bytes::from_static(b"1"),
+        }],
+        ..AttributeChanges::default()
+    };
+    let with = |op: Op, changes: &AttributeChanges| match op {
+        Op::Publish(publish) => Op::Publish(Publish {
+            attributes: Some(changes.clone()),
+            ..publish
+        }),
+        _ => panic!("not a publication"),
+    };
+    let look = |cluster: &Cluster| {
+        let caller = Caller::superuser();
+        let found = cluster.ns.lookup(&at("f").unwrap(), &caller, Want::Content);
+        let inode = found.unwrap().inode;
+        (inode.mode, inode.modified, inode.xattrs.len(), inode.owner)
+    };
+    assert_eq!(cluster.run("ann", with(put("f", inline(b"x")), &changes)).code, 0);
+    assert_eq!(look(&cluster), (0o600, 77, 1, "ann".to_owned()));
+    // Of a file that is there too: nobody reads the new bytes under the old bits.
+    let open = AttributeChanges {
+        mode: Some(0o640),
+        modified: Some(78),
+        replace_xattrs: true,
+        ..AttributeChanges::default()
+    };
+    assert_eq!(cluster.run("ann", with(put("f", inline(b"y")), &open)).code, 0);
+    assert_eq!(look(&cluster), (0o640, 78, 0, "ann".to_owned()));
+    // One command: what may not be set keeps the content from being published.
+    let give = AttributeChanges {
+        owner: Some("bob".into()),
+        ..AttributeChanges::default()
+    };
+    let before = cluster.ns.counters();
+    let refused = cluster.run("ann", with(put("f", inline(b"longer")), &give));
+    assert_eq!(code(&refused), Some(Code::Denied));
+    assert_eq!(cluster.ns.counters(), before);
+    // Staged content, new and in the place of old.
+    for (mode, modified) in [(0o600, 80), (0o400, 81)] {
+        let stage = Op::Stage(Stage {
+            target: at("f"),
+            lease: 1_000,
+        });
+        let staged = cluster.run("ann", stage).inode;
+        let changes = AttributeChanges {
+            mode: Some(mode),
+            modified: Some(modified),
+            ..AttributeChanges::default()
+        };
+        let publish = Op::Publish(Publish {
+            target: at("f"),
+            staged,
+            attributes: Some(changes),
+            ..Publish::default()
+        });
+        assert_eq!(cluster.run("ann", publish).code, 0);
+        let (found_mode, found_modified, ..) = look(&cluster);
+        assert_eq!((found_mode, found_modified), (mode, modified));
+        cluster.ok(Cluster::remove("f", false));
+    }
+    let directory = MakeDirectory {
+        target: at("d"),
+        attributes: Some(AttributeChanges {
+            mode: Some(0o711),
+            modified: Some(9),
+            ..AttributeChanges::default()
+        }),
+        ..MakeDirectory::default()
+    };
+    cluster.ok(Op::MakeDirectory(directory));
+    let found = cluster
+        .ns
+        .lookup(&at("d").unwrap(), &Caller::superuser(), Want::Attributes);
+    let inode = found.unwrap().inode;
+    assert_eq!((inode.mode, inode.modified), (0o711, 9));
+    invariants::check(&cluster.ns);
+}
+
+#[test]
+fn no_rename_makes_a_tree_deeper_than_the_limit() {
+    let mut cluster = Cluster::new();
+    let chain = |name: &str, length: usize| vec![name; length].join("/");
+    let make = |path: String| {
+        Op::MakeDirectory(MakeDirectory {
+            target: at(&path),
+            parents: true,
+            ..MakeDirectory::default()
+        })
+    };
+    assert_eq!(
+        cluster.refused(make(chain("a", MAX_DEPTH + 1))),
+        Some(Code::TooLarge)
+    );
+    cluster.ok(make(chain("a", 600)));
+    cluster.ok(make(chain("b", 400)));
+    cluster.ok(make(chain("c", 401)));
+    let rename = |from: String, to: String| {
+        Op::Rename(Rename {
+            from: at(&from),
+            to: at(&to),
+            ..Rename::default()
+        })
+    };
+    let below = |name: &str| format!("{}/{name}", chain("a", 600));
+    assert_eq!(
+        cluster.refused(rename("c".into(), below("c"))),
+        Some(Code::TooLarge)
+    );
+    cluster.ok(rename("b".into(), below("b")));
+    let deepest = format!("{}/{}", chain("a", 600), chain("b", 400));
+    cluster.ok(put(&format!("{deepest}/f"), inline(b"x")));
+    assert_eq!(
+        cluster.refused(Cluster::mkdir(&format!("{deepest}/d"))),
+        Some(Code::TooLarge)
+    );
+    invariants::check(&cluster.ns);
+    // Its height is not lowered by deletions, and is looked at again when it would keep a tree from being moved.
+    cluster.ok(Cluster::remove(&chain("c", 2), true));
+    cluster.housekeep();
+    let below = format!("{}/c", chain("a", 600));
+    cluster.ok(rename("c".into(), below));
+    invariants::check(&cluster.ns);
 }

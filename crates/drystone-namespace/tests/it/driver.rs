@@ -27,6 +27,7 @@ pub enum NewBody {
 pub enum Step {
     Publish(Vec<u8>, i32, usize, NewBody, bool, Condition),
     MakeDirectory(Vec<u8>, bool),
+    MakeLink(Vec<u8>, u8, bool),
     Rename(Vec<u8>, Vec<u8>, bool, bool),
     Delete(Vec<u8>, bool, u32),
     SetMode(Vec<u8>, u32),
@@ -83,6 +84,7 @@ pub fn step() -> impl Strategy<Value = (u8, Step)> {
         16 => (file_path(), 0i32..3, any::<u16>(), body(), any::<bool>(), condition)
             .prop_map(|(p, m, o, b, parents, c)| Step::Publish(p, m, usize::from(o), b, parents, c)),
         6 => (path(), any::<bool>()).prop_map(|(p, parents)| Step::MakeDirectory(p, parents)),
+        3 => (either(), 1u8..9, any::<bool>()).prop_map(|(p, l, o)| Step::MakeLink(p, l, o)),
         4 => (path(), path(), any::<bool>(), any::<bool>()).prop_map(|(f, t, o, p)| Step::Rename(f, t, o, p)),
         6 => (either(), either(), any::<bool>(), any::<bool>())
             .prop_map(|(f, t, o, p)| Step::Rename(f, t, o, p)),
@@ -132,6 +134,7 @@ fn kind(op: &Op) -> &'static str {
         Op::Publish(publish) if publish.staged != 0 => "publish staged",
         Op::Publish(publish) => ["replace", "append", "range"][publish.mode as usize],
         Op::MakeDirectory(_) => "make directory",
+        Op::MakeSymbolicLink(_) => "make link",
         Op::Rename(_) => "rename",
         Op::Delete(delete) if delete.recursive => "delete tree",
         Op::Delete(_) => "delete",
@@ -278,10 +281,24 @@ impl Driver {
                     Op::MakeDirectory(MakeDirectory {
                         target,
                         parents: *parents,
-                        mode: 0,
+                        ..MakeDirectory::default()
                     }),
                 );
                 let expected = self.model.make_directory(user, &names(path), *parents, version);
+                self.compare(before, expected, &outcome);
+            }
+            Step::MakeLink(path, length, overwrite) => {
+                let text = "x".repeat(usize::from(*length));
+                let op = MakeSymbolicLink {
+                    target: at(&Self::text(path)),
+                    link: text.clone(),
+                    overwrite: *overwrite,
+                    ..MakeSymbolicLink::default()
+                };
+                let outcome = self.run(user, Op::MakeSymbolicLink(op));
+                let expected = self
+                    .model
+                    .make_link(user, &names(path), &text, *overwrite, version);
                 self.compare(before, expected, &outcome);
             }
             Step::Rename(from, to, overwrite, parents) => {
@@ -313,10 +330,14 @@ impl Driver {
                 self.compare(before, expected, &outcome);
             }
             Step::SetMode(path, mode) => {
+                let changes = AttributeChanges {
+                    mode: Some(*mode),
+                    ..AttributeChanges::default()
+                };
                 let op = SetAttributes {
                     target: at(&Self::text(path)),
-                    mode: Some(*mode),
-                    ..SetAttributes::default()
+                    changes: Some(changes),
+                    precondition: None,
                 };
                 let outcome = self.run(user, Op::SetAttributes(op));
                 let expected = self.model.set_mode(user, &names(path), *mode, version);
@@ -478,7 +499,7 @@ impl Driver {
         let counters = self.cluster.ns.counters();
         assert_eq!(
             records[&1],
-            counters.files + counters.directories,
+            counters.files + counters.directories + counters.links,
             "no inode is left behind"
         );
     }
@@ -487,7 +508,7 @@ impl Driver {
 fn chunks_of(node: &Node, chunks: &mut BTreeSet<u64>) {
     match &node.kind {
         Kind::File(Body::Chunked(cells)) => chunks.extend(cells.iter().map(|cell| cell.0)),
-        Kind::File(_) => {}
+        Kind::File(_) | Kind::Link(_) => {}
         Kind::Directory(entries) => entries.values().for_each(|entry| chunks_of(entry, chunks)),
     }
 }
@@ -532,6 +553,13 @@ fn compare_tree(ns: &Namespace<MemoryStore>, path: &str, node: &Node) {
             for (name, entry) in entries {
                 compare_tree(ns, &format!("{path}/{name}"), entry);
             }
+        }
+        Kind::Link(text) => {
+            assert_eq!(
+                (found.kind(), &found.link),
+                (InodeKind::SymbolicLink, text),
+                "{path}"
+            );
         }
         Kind::File(body) => {
             let mut cells = Vec::new();

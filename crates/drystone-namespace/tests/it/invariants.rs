@@ -125,7 +125,15 @@ fn tree(state: &State) {
         while at > 1 {
             at = state.inodes[&at].parent;
             steps += 1;
-            assert!(steps < 1000, "a cycle above {id}");
+            assert!(steps <= 1001, "a cycle above {id}, or it lies too deep");
+        }
+        if inode.kind() == InodeKind::Directory && inode.parent != 0 {
+            let above = &state.inodes[&inode.parent];
+            assert!(
+                above.height > inode.height,
+                "the height of {} is too low",
+                above.id
+            );
         }
     }
     assert!(state.reclaim.iter().all(|id| state.inodes.contains_key(id)));
@@ -161,6 +169,9 @@ fn content(state: &State) {
         }
         match &inode.inline {
             Some(inline) => assert_eq!((inline.len() as u64, 0), (inode.size, count)),
+            None if inode.kind() == InodeKind::SymbolicLink => {
+                assert_eq!((inode.size, end), (inode.link.len() as u64, 0), "link {id}");
+            }
             None => assert_eq!(inode.size, end, "size of {id}"),
         }
     }
@@ -238,7 +249,12 @@ fn counters(ns: &Namespace<MemoryStore>, state: &State) {
         .map(|chunk| chunk.length)
         .collect();
     assert_eq!(counters.files, files.len() as u64);
-    assert_eq!(counters.directories, 1 + (named.len() - files.len()) as u64);
+    let links = named
+        .iter()
+        .filter(|inode| inode.kind() == InodeKind::SymbolicLink);
+    assert_eq!(counters.links, links.count() as u64);
+    let others = counters.files + counters.links;
+    assert_eq!(counters.directories, 1 + named.len() as u64 - others);
     assert_eq!(counters.bytes, files.iter().map(|inode| inode.size).sum::<u64>());
     assert_eq!(counters.inline_bytes, inline.sum::<u64>());
     assert_eq!(counters.chunks, sealed.len() as u64);

@@ -25,6 +25,7 @@ impl Body {
 pub enum Kind {
     File(Body),
     Directory(BTreeMap<String, Node>),
+    Link(String),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -39,7 +40,7 @@ impl Node {
     pub fn entries(&self) -> Option<&BTreeMap<String, Node>> {
         match &self.kind {
             Kind::Directory(entries) => Some(entries),
-            Kind::File(_) => None,
+            Kind::File(_) | Kind::Link(_) => None,
         }
     }
 
@@ -47,13 +48,14 @@ impl Node {
         match &self.kind {
             Kind::File(body) => body.len(),
             Kind::Directory(_) => 0,
+            Kind::Link(text) => text.len(),
         }
     }
 
     fn entries_mut(&mut self) -> &mut BTreeMap<String, Node> {
         match &mut self.kind {
             Kind::Directory(entries) => entries,
-            Kind::File(_) => panic!("a file has no entries"),
+            Kind::File(_) | Kind::Link(_) => panic!("it has no entries"),
         }
     }
 
@@ -123,6 +125,9 @@ impl Model {
     fn find(&mut self, user: &str, path: &[String], parents: bool, version: u64) -> Result<bool, Code> {
         for depth in 0..path.len() {
             let directory = self.get_mut(&path[..depth]);
+            if matches!(directory.kind, Kind::Link(_)) {
+                return Err(Code::IsALink);
+            }
             if directory.entries().is_none() {
                 return Err(Code::NotADirectory);
             }
@@ -217,6 +222,9 @@ impl Model {
             Condition::Wrong => return Err(Code::PreconditionFailed),
             _ => {}
         }
+        if matches!(node.kind, Kind::Link(_)) {
+            return Err(Code::IsALink);
+        }
         node.may(user, 2).map_err(|code| {
             if node.entries().is_some() {
                 Code::IsADirectory
@@ -256,6 +264,39 @@ impl Model {
         })
     }
 
+    pub fn make_link(
+        &mut self,
+        user: &str,
+        path: &Path,
+        text: &str,
+        overwrite: bool,
+        version: u64,
+    ) -> Result<Answer, Code> {
+        let taken = self.find(user, path, false, version)?;
+        if taken && !overwrite {
+            return Err(Code::Exists);
+        }
+        if taken && self.get_mut(path).entries().is_some() {
+            return Err(Code::IsADirectory);
+        }
+        let (name, directory) = path.split_last().expect("the root is a directory");
+        let directory = self.get_mut(directory);
+        directory.may(user, 3)?;
+        let node = Node {
+            kind: Kind::Link(text.to_owned()),
+            mode: 0o777,
+            owner: user.to_owned(),
+            version,
+        };
+        directory.entries_mut().insert(name.clone(), node);
+        Ok(Answer {
+            created: !taken,
+            version,
+            size: text.len() as u64,
+            offset: 0,
+        })
+    }
+
     pub fn rename(
         &mut self,
         user: &str,
@@ -277,11 +318,7 @@ impl Model {
         self.get_mut(from_directory).may(user, 3)?;
         self.get_mut(to_directory).may(user, 3)?;
         let source = self.get_mut(from).clone();
-        let size = if let Kind::File(body) = &source.kind {
-            body.len() as u64
-        } else {
-            0
-        };
+        let size = source.size() as u64;
         if from == to {
             return Ok(Answer {
                 version: source.version,
@@ -339,11 +376,7 @@ impl Model {
             node.may(user, 7)?;
         }
         directory.entries_mut().remove(name);
-        let size = if let Kind::File(body) = &node.kind {
-            body.len() as u64
-        } else {
-            0
-        };
+        let size = node.size() as u64;
         Ok(Answer {
             version: node.version,
             size,
@@ -359,15 +392,14 @@ impl Model {
         if user != "drystone" && user != node.owner {
             return Err(Code::Denied);
         }
+        if matches!(node.kind, Kind::Link(_)) {
+            return Err(Code::Invalid);
+        }
         if node.entries().is_some() && node.mode != mode {
             node.version = version;
         }
         node.mode = mode;
-        let size = if let Kind::File(body) = &node.kind {
-            body.len() as u64
-        } else {
-            0
-        };
+        let size = node.size() as u64;
         Ok(Answer {
             version: node.version,
             size,
@@ -379,6 +411,9 @@ impl Model {
     pub fn stage(&mut self, user: &str, path: &Path) -> Result<(), Code> {
         if self.find(user, path, false, 0)? {
             let node = self.get_mut(path);
+            if matches!(node.kind, Kind::Link(_)) {
+                return Err(Code::IsALink);
+            }
             let bits = if node.entries().is_some() { 3 } else { 2 };
             return node.may(user, bits);
         }

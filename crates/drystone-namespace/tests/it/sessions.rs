@@ -169,6 +169,7 @@ fn a_key_gives_the_first_answer_through_every_door() {
         target: crate::cluster::at("d"),
         parents: false,
         mode: 0,
+        attributes: None,
     });
     assert_eq!(
         keyed(&mut cluster, "bob", "k", 2, other).code,

@@ -57,6 +57,7 @@ messages! {
     command::Rename,
     command::Delete,
     command::SetAttributes,
+    command::MakeSymbolicLink,
     command::OpenSession,
     command::CloseSession,
     command::AllocateRange,

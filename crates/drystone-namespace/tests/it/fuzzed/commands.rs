@@ -116,9 +116,17 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let mode = |mode: PublishMode, offset, content| publish("a/b/chunked", mode, offset, content);
     let attributes = SetAttributes {
         target: at("a/inline"),
-        mode: Some(0o640),
-        owner: Some("ann".to_owned()),
-        ..SetAttributes::default()
+        changes: Some(AttributeChanges {
+            mode: Some(0o640),
+            owner: Some("ann".to_owned()),
+            ..AttributeChanges::default()
+        }),
+        precondition: None,
+    };
+    let link = MakeSymbolicLink {
+        target: at("c/link"),
+        link: "/a/inline".to_owned(),
+        ..MakeSymbolicLink::default()
     };
     let ops: Vec<(&str, u8, Op)> = vec![
         (
@@ -149,6 +157,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("delete", 0, Cluster::remove("a/inline", false)),
         ("delete-tree", 0, Cluster::remove("a", true)),
         ("set-attributes", 0, Op::SetAttributes(attributes)),
+        ("make-symbolic-link", 0, Op::MakeSymbolicLink(link)),
         (
             "rename",
             0,
