@@ -2,7 +2,7 @@
 
 use crate::format::SlotRef;
 use crate::replica::Sealed;
-use drystone_types::{Epoch, PlacementIndex};
+use drystone_types::{ChunkId, Epoch, PlacementIndex};
 
 /// Durable state of a replica. The only way from one to another is a journal record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,6 +55,24 @@ pub(crate) struct IndexEntry {
 }
 
 impl IndexEntry {
+    /// Panics if this cannot be what is durable of the chunk after `old`.
+    pub(super) fn check(&self, chunk: ChunkId, old: Option<&IndexEntry>) {
+        let most = self.slot.map_or(0, |slot| slot.class.bytes());
+        assert!(
+            self.slot_len <= self.length && self.length <= most,
+            "chunk {chunk}: {self:?} is longer than its slot, or holds less than its slot does"
+        );
+        if let Some(old) =
+            old.filter(|old| old.state == EntryState::Sealed && old.placement == self.placement)
+        {
+            assert!(
+                self.state == EntryState::Sealed
+                    && (self.length, self.checksum) == (old.length, old.checksum),
+                "chunk {chunk} is sealed for ever: {old:?} becomes {self:?}"
+            );
+        }
+    }
+
     pub(crate) fn sealed(&self) -> Option<Sealed> {
         (self.state == EntryState::Sealed).then_some(Sealed {
             epoch: self.epoch,

@@ -4,6 +4,17 @@ use super::entry::{EntryState, IndexEntry};
 use drystone_types::ChunkId;
 use std::collections::BTreeMap;
 
+/// What an index holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct IndexCounts {
+    /// Replicas.
+    pub(crate) chunks: u64,
+    /// Of these, not sealed.
+    pub(crate) open_chunks: u64,
+    /// Bytes of content, durable.
+    pub(crate) used_bytes: u64,
+}
+
 /// See the module. Counts are kept as entries change.
 #[derive(Default)]
 pub(crate) struct Index {
@@ -13,7 +24,12 @@ pub(crate) struct Index {
     /// Highest grant floor that is durable.
     floor: ChunkId,
     used_bytes: u64,
+    chunks: u64,
     open_chunks: u64,
+}
+
+fn is_replica(entry: &IndexEntry) -> bool {
+    entry.state != EntryState::Marker
 }
 
 fn is_open(entry: &IndexEntry) -> bool {
@@ -30,14 +46,23 @@ impl Index {
     }
 
     /// Enters what is durable of a chunk; `None`: nothing is here any more.
+    ///
+    /// # Panics
+    /// If the entry contradicts itself, or takes a seal back: no record may say that.
     pub(crate) fn set(&mut self, chunk: ChunkId, entry: Option<IndexEntry>) {
+        if let Some(entry) = &entry {
+            entry.check(chunk, self.entries.get(&chunk));
+        }
         let old = match entry {
             Some(entry) => self.entries.insert(chunk, entry),
             None => self.entries.remove(&chunk),
         };
         self.used_bytes = self.used_bytes + entry.map_or(0, |e| e.length) - old.map_or(0, |e| e.length);
-        self.open_chunks = self.open_chunks + u64::from(entry.as_ref().is_some_and(is_open))
-            - u64::from(old.as_ref().is_some_and(is_open));
+        let counted = |entry: &Option<IndexEntry>, what: fn(&IndexEntry) -> bool| {
+            u64::from(entry.as_ref().is_some_and(what))
+        };
+        self.chunks = self.chunks + counted(&entry, is_replica) - counted(&old, is_replica);
+        self.open_chunks = self.open_chunks + counted(&entry, is_open) - counted(&old, is_open);
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&ChunkId, &IndexEntry)> {
@@ -86,17 +111,23 @@ impl Index {
         self.floor = self.floor.max(floor);
     }
 
-    /// Bytes of content held, durable.
-    pub(crate) fn used_bytes(&self) -> u64 {
-        self.used_bytes
+    /// What is held, without looking at the entries. With debug assertions it is compared with a recount.
+    pub(crate) fn counts(&self) -> IndexCounts {
+        let counts = IndexCounts {
+            chunks: self.chunks,
+            open_chunks: self.open_chunks,
+            used_bytes: self.used_bytes,
+        };
+        debug_assert_eq!(counts, self.recount(), "the counts follow the entries");
+        counts
     }
 
-    /// Replicas held, and how many of them are not sealed.
-    pub(crate) fn counts(&self) -> (u64, u64) {
-        let markers = |e: &&IndexEntry| e.state != EntryState::Marker;
-        (
-            self.entries.values().filter(markers).count() as u64,
-            self.open_chunks,
-        )
+    fn recount(&self) -> IndexCounts {
+        let count = |what: fn(&IndexEntry) -> bool| self.entries.values().filter(|e| what(e)).count() as u64;
+        IndexCounts {
+            chunks: count(is_replica),
+            open_chunks: count(is_open),
+            used_bytes: self.entries.values().map(|e| e.length).sum(),
+        }
     }
 }

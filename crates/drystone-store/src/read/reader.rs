@@ -273,6 +273,12 @@ impl ChunkReader<'_> {
 
     pub(crate) fn on_read_data(&mut self, id: u64, result: Result<Bytes, String>) -> Option<CutBlock> {
         let mut job = self.reads.take(id)?;
+        let expected = (job.slot_end.next_multiple_of(BLOCK) - job.offset / BLOCK * BLOCK) as usize;
+        let result = result.and_then(|bytes| {
+            let length = bytes.len();
+            let whole = (length == expected).then_some(bytes);
+            whole.ok_or_else(|| format!("{length} bytes came back, {expected} were asked for"))
+        });
         match result {
             Ok(bytes) => job.data = Some(bytes),
             Err(reason) => {
@@ -414,6 +420,10 @@ impl ChunkReader<'_> {
             job.sums = Some(drystone_proto::checksum::block_checksums(&bytes));
             return Ok(bytes);
         }
+        debug_assert!(
+            low <= job.offset && job.end <= high,
+            "what was asked for was read"
+        );
         for (i, block) in bytes.chunks(BLOCK as usize).enumerate() {
             let found = crc32c::crc32c(block);
             let offset = low + i as u64 * BLOCK;

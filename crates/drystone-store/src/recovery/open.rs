@@ -125,7 +125,8 @@ pub(crate) fn open(
             parts.remove(&chunk).unwrap_or_default(),
         )?;
     }
-    (report.chunks, report.open_chunks) = adopted.index.counts();
+    let counts = adopted.index.counts();
+    (report.chunks, report.open_chunks) = (counts.chunks, counts.open_chunks);
     report.slots = adopted.slots.count();
     Ok(Recovered {
         journal: Journal::new(wal),

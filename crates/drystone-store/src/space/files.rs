@@ -2,7 +2,7 @@
 
 use super::slots::Slots;
 use crate::config::StoreConfig;
-use crate::format::{BLOCK, SlotRef};
+use crate::format::{BLOCK, SlotRef, slot_bytes};
 use crate::work::{DiskTask, DiskWork, FileKey};
 use bytes::Bytes;
 use drystone_env::{Disk, DiskFile, IoOp, IoOutput};
@@ -152,6 +152,7 @@ impl ChunkSpace {
             at.is_multiple_of(BLOCK) && parts.iter().all(|p| (p.len() as u64).is_multiple_of(BLOCK)),
             "direct writes are whole blocks"
         );
+        assert_inside(slot, at, bytes);
         self.slots.pin(slot);
         let op = IoOp::Write {
             file,
@@ -184,6 +185,7 @@ impl ChunkSpace {
         let Some(file) = self.slots.file(slot).cloned() else {
             return false;
         };
+        assert_inside(slot, at, u64::from(length));
         self.slots.pin(slot);
         let op = IoOp::Read {
             file,
@@ -235,6 +237,7 @@ impl ChunkSpace {
         let Some(syncs) = self.syncs.get_mut(&file) else {
             return BTreeSet::new();
         };
+        assert!(syncs.under_way, "a sync of {file:?} ended that was not begun");
         syncs.done += 1;
         syncs.under_way = false;
         let waiters = std::mem::take(&mut syncs.waiters);
@@ -262,6 +265,15 @@ impl ChunkSpace {
     pub(crate) fn is_idle(&self) -> bool {
         self.queue.iter().all(VecDeque::is_empty)
     }
+}
+
+/// Panics if `bytes` at `at` in the slot's file belong to another slot, too.
+fn assert_inside(slot: SlotRef, at: u64, bytes: u64) {
+    let (start, end) = (slot.head_offset(), slot.head_offset() + slot_bytes(slot.class));
+    assert!(
+        start <= at && bytes > 0 && at + bytes <= end,
+        "{bytes} bytes at {at} are not inside {slot:?}, {start} to {end}"
+    );
 }
 
 fn request_sync(file: Arc<dyn DiskFile>, key: FileKey, work: &mut DiskWork) {

@@ -104,16 +104,28 @@ impl Slots {
     }
 
     /// The lowest free slot.
+    ///
+    /// # Panics
+    /// If something still reads or writes it.
     pub(crate) fn take(&mut self, class: SizeClass) -> Option<SlotRef> {
-        self.free[at(class)].pop_first()
+        let slot = self.free[at(class)].pop_first()?;
+        assert!(
+            !self.pins.contains_key(&slot) && !self.doomed.contains(&slot),
+            "{slot:?} is handed out while it is read or written"
+        );
+        Some(slot)
     }
 
     /// The slot belongs to no chunk any more; it is free when nothing reads or writes it.
+    ///
+    /// # Panics
+    /// If it was free already.
     pub(crate) fn release(&mut self, slot: SlotRef) {
         if self.pins.contains_key(&slot) {
             self.doomed.insert(slot);
         } else if self.exists(slot) {
-            self.free[at(slot.class)].insert(slot);
+            let was_used = self.free[at(slot.class)].insert(slot);
+            assert!(was_used, "{slot:?} is given back twice");
         }
     }
 

@@ -106,6 +106,7 @@ impl Store {
         }
         if self.health.failed.is_some() && !was_failed {
             // Only here are all chunks in their places again.
+            self.writer().refuse_all_waiting();
             self.retry_waiting_reads();
         }
         out.extend(self.work.requests.drain(..).map(Output::Io));
@@ -356,13 +357,13 @@ impl Store {
     pub fn status(&self) -> Status {
         let room = self.space.room(&self.config);
         let (file_bytes, free_bytes) = self.space.bytes();
-        let (chunks, open_chunks) = self.index.counts();
+        let counts = self.index.counts();
         Status {
             capacity_bytes: file_bytes + room,
             free_bytes: free_bytes + room,
-            used_bytes: self.index.used_bytes(),
-            chunks,
-            open_chunks,
+            used_bytes: counts.used_bytes,
+            chunks: counts.chunks,
+            open_chunks: counts.open_chunks,
             queue: self.work.count() as u32,
             memory_bytes: self.active.memory_bytes(),
             io_errors: self.health.io_errors,

@@ -408,10 +408,21 @@ impl Writer<'_> {
         }
     }
 
+    /// Panics unless the index, which is set when a record is durable and by nothing else, says that the chunk is
+    /// durable to `end`: what is about to be acknowledged.
+    fn assert_durable(&self, chunk: ChunkId, end: u64) {
+        let durable = self.index.get(chunk).map(|entry| entry.length);
+        assert!(
+            durable.is_some_and(|durable| durable >= end),
+            "chunk {chunk}: {end} bytes are to be acknowledged, {durable:?} are durable"
+        );
+    }
+
     fn finish_op(&mut self, chunk: ChunkId, live: &mut ActiveChunk, op: ChunkOp) -> OpStep {
         live.ops.pop_front();
         match op.kind {
-            ChunkOpKind::Sync { .. } => {
+            ChunkOpKind::Sync { end } => {
+                self.assert_durable(chunk, end);
                 let reply = Reply::Appended {
                     received: live.received,
                     durable: live.durable,
@@ -435,6 +446,7 @@ impl Writer<'_> {
                     return OpStep::Again;
                 };
                 live.sealed = Some(sealed);
+                self.assert_durable(chunk, sealed.length);
                 self.reply(op.request, Ok(seal_reply(sealed, as_append)));
                 if entry.is_some_and(|e| e.slot_len == e.length) {
                     // Whoever still waits asks about what is sealed now.

@@ -38,13 +38,21 @@ impl Writer<'_> {
         self.replies.send(request, result);
     }
 
-    /// A write or sync failed: nothing is written any more, whoever waits learns it, reads go on.
+    /// A write or sync failed: nothing is written any more, reads go on. Whoever waits learns it at the end of this
+    /// step, see [`Writer::refuse_all_waiting`]: until then a chunk may be out of its place.
     pub(crate) fn fail(&mut self, reason: String) {
         if self.health.failed.is_some() {
             return;
         }
         tracing::error!(disk = %self.me, reason, "disk takes no writes any more");
-        self.health.failed = Some(reason.clone());
+        self.health.failed = Some(reason);
+    }
+
+    /// Answers everybody who waits for something to become durable, once the disk has failed.
+    pub(crate) fn refuse_all_waiting(&mut self) {
+        let Some(reason) = self.health.failed.clone() else {
+            return;
+        };
         let mut waiting = self.journal.take_requests();
         waiting.extend(self.active.take_requests());
         for request in waiting {
@@ -106,6 +114,16 @@ impl Writer<'_> {
         (start, end): (u64, u64),
     ) -> Option<u64> {
         let slot = live.slot.expect("writes only begin with a slot");
+        assert!(
+            start == end || start >= live.slot_synced,
+            "chunk {chunk}: bytes {start} to {end} go where those below {} are durable",
+            live.slot_synced
+        );
+        debug_assert!(
+            (live.writes.values())
+                .all(|(low, high)| low == high || start == end || end <= *low || *high <= start),
+            "chunk {chunk}: bytes {start} to {end} are being written"
+        );
         let Some((token, bytes)) = self.space.write(slot, at, parts, (chunk, live.id), self.work) else {
             self.fail(format!("slot file of {slot:?} is gone"));
             return None;
