@@ -58,10 +58,11 @@ pub(crate) fn list(index: &Index, active: &ActiveChunks, after: ChunkId, limit: 
         .after(after)
         .filter(|(_, e)| e.state != EntryState::Marker)
         .map(|(id, _)| *id);
+    // What is being deleted is left out before it is counted: a page that lacks it is not the last one.
     let mut ids: Vec<ChunkId> = recorded
-        .take(limit + 1)
-        .chain(unrecorded.take(limit + 1))
         .filter(|id| !index.is_deleting(*id))
+        .take(limit + 1)
+        .chain(unrecorded.filter(|id| !index.is_deleting(*id)).take(limit + 1))
         .collect();
     ids.sort_unstable();
     let more = ids.len() > limit;

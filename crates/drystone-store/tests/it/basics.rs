@@ -1,5 +1,6 @@
 use crate::harness::{How, ME, Sim, content, frame, open, tiny};
 use bytes::Bytes;
+use drystone_env::Disk;
 use drystone_env::sim::SimDisk;
 use drystone_store::{Input, ReplicaState, Reply, Sealed, StoreError};
 use drystone_types::{ChunkId, DiskId, DiskRef, Epoch, Incarnation, PlacementIndex, SizeClass};
@@ -476,6 +477,69 @@ fn pages_list_what_is_held() {
     };
     let ids: Vec<_> = chunks.iter().map(|r| (r.chunk.0, r.state, r.durable)).collect();
     assert_eq!(ids, [(3, ReplicaState::Sealed, 1), (4, ReplicaState::Open, 0)]);
+}
+
+#[test]
+fn a_page_goes_on_behind_chunks_that_are_being_deleted() {
+    let mut sim = Sim::new(15);
+    for chunk in 1..=9 {
+        sim.write(chunk, SizeClass::K64, b"x").unwrap();
+    }
+    for chunk in 1..=5 {
+        sim.request(|request| Input::Delete {
+            request,
+            chunk: ChunkId(chunk),
+            placement: PlacementIndex(1),
+            incarnation: ME.incarnation,
+        });
+    }
+    // The delete records are on their way.
+    let mut after = ChunkId(0);
+    let mut found = Vec::new();
+    loop {
+        let request = sim.request(|request| Input::List {
+            request,
+            after,
+            limit: 3,
+        });
+        let Some(Ok(Reply::Chunks { chunks, more })) = sim.replies.remove(&request) else {
+            panic!("a listing is answered at once")
+        };
+        found.extend(chunks.iter().map(|replica| replica.chunk.0));
+        match chunks.last() {
+            Some(last) if more => after = last.chunk,
+            _ => break,
+        }
+    }
+    assert_eq!(found, [6, 7, 8, 9]);
+    assert_eq!(
+        sim.store.status().chunks,
+        9,
+        "nothing is deleted before it is durable"
+    );
+    sim.run();
+    assert_eq!(sim.store.status().chunks, 4);
+}
+
+#[test]
+fn an_append_whose_slot_file_is_gone_is_answered() {
+    let mut sim = Sim::new(16);
+    let data = content(1, 1, 40_000);
+    sim.append(1, SizeClass::M1, 0, &data[..10_000], How::Sync);
+    sim.run();
+    drop(sim.store);
+    let files = sim.disk.list("slots").unwrap();
+    for file in files.iter().filter(|file| file.starts_with("1m")) {
+        sim.disk.unlink(&format!("slots/{file}")).unwrap();
+    }
+    let mut sim = Sim::on(sim.disk, 16, tiny()).unwrap();
+    let request = sim.append(1, SizeClass::M1, 10_000, &data[10_000..], How::Sync);
+    sim.run();
+    let answer = sim.replies.remove(&request);
+    assert!(
+        matches!(answer, Some(Err(StoreError::ReadOnly { .. }))),
+        "{answer:?}"
+    );
 }
 
 #[test]
