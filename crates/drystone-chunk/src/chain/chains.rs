@@ -35,7 +35,7 @@ type Written = BTreeMap<(u64, u64), Arc<WrittenChunk>>;
 pub(crate) struct WrittenChunk {
     pub(crate) name: (u64, u64),
     pub(crate) me: ReplicaRecord,
-    pub(crate) permit: Permit,
+    pub(crate) permit: Arc<Permit>,
     pub(crate) hops: Vec<Hop>,
     pub(crate) next: Option<Channel>,
     chain: Mutex<Chain>,
@@ -93,9 +93,13 @@ impl Chains {
         let name = (me.disk, append.chunk);
         let found = self.written.lock().get(&name).cloned();
         let known = found.as_ref().filter(|entry| entry.permit.token == append.grant);
+        let verified;
         let permit = match known {
-            Some(entry) => entry.permit.clone(),
-            None => self.signatures.permit(&append.grant)?,
+            Some(entry) => &entry.permit,
+            None => {
+                verified = Arc::new(self.signatures.permit(&append.grant)?);
+                &verified
+            }
         };
         permit.admit(admission, (append.chunk, append.epoch), &me, &append.chain)?;
         if let Some(entry) = known
@@ -106,6 +110,7 @@ impl Chains {
             entry.used.store(now.0, Relaxed);
             return Ok((Arc::clone(entry), false));
         }
+        let permit = Arc::clone(permit);
         if self.written.lock().len() >= MOST_CHAINS {
             self.sweep(now);
         }
