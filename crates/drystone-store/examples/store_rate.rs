@@ -7,7 +7,7 @@ use bytes::Bytes;
 use drystone_env::os::OsDisk;
 use drystone_env::{BufferPool, Disk, IoCompletion, IoRequest, Monotonic};
 use drystone_proto::checksum::block_checksums;
-use drystone_store::{AppendFrame, Input, LastFrame, Output, RequestId, Store, StoreConfig};
+use drystone_store::{AppendFrame, Input, IoClass, LastFrame, Output, RequestId, Store, StoreConfig};
 use drystone_types::{ChunkId, DiskId, DiskRef, Epoch, Incarnation, PlacementIndex, SizeClass};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, mpsc};
@@ -32,7 +32,7 @@ impl Shell {
         self.store.on(self.now(), input, &mut out);
         for output in out {
             match output {
-                Output::Io(request) => self
+                Output::Io { request, .. } => self
                     .work
                     .as_ref()
                     .expect("open")
@@ -87,6 +87,7 @@ fn append(
         checksums: data.1,
         sync: false,
         last: last.then(LastFrame::default),
+        io_class: IoClass::Foreground,
     };
     Input::Append {
         request: RequestId(request),

@@ -1,5 +1,6 @@
 //! What a store takes and gives.
 
+use crate::class::IoClass;
 use crate::error::StoreError;
 use crate::replica::{Replica, Sealed};
 use bytes::Bytes;
@@ -38,6 +39,8 @@ pub struct AppendFrame {
     pub sync: bool,
     /// Seal the chunk after it.
     pub last: Option<LastFrame>,
+    /// On whose behalf. The first frame's counts for all of the chunk's writes.
+    pub io_class: IoClass,
 }
 
 impl AppendFrame {
@@ -115,6 +118,8 @@ pub enum Input {
         offset: u64,
         /// How many, 1 to 1 MiB.
         length: u32,
+        /// On whose behalf.
+        io_class: IoClass,
     },
     /// Removes the replica of this or an earlier placement. Answer: [`Reply::Deleted`] once it is durable that it
     /// is not here; refused for a newer placement.
@@ -155,7 +160,12 @@ pub enum Input {
 #[derive(Debug)]
 pub enum Output {
     /// Execute this and return the completion; in any order, several at once.
-    Io(IoRequest),
+    Io {
+        /// On whose behalf.
+        class: IoClass,
+        /// What.
+        request: IoRequest,
+    },
     /// The one answer to a request.
     Reply {
         /// Which.

@@ -21,6 +21,7 @@
 
 mod active;
 mod checkpoint;
+mod class;
 mod config;
 mod error;
 pub mod format;
@@ -37,6 +38,7 @@ mod sums;
 mod work;
 mod write;
 
+pub use class::IoClass;
 pub use config::StoreConfig;
 pub use error::{OpenError, StoreError};
 pub use input::{AppendFrame, Input, LastFrame, Output, RecoveryReport, Reply, RequestId, Status};

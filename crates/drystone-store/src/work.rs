@@ -1,5 +1,6 @@
 //! What a step of the store gives out, and how the disk is: disk work, answers, failures.
 
+use crate::class::IoClass;
 use crate::error::StoreError;
 use crate::format::SlotRef;
 use crate::input::{Reply, RequestId};
@@ -39,7 +40,7 @@ pub(crate) enum DiskTask {
 /// Disk work under way and disk work to hand out; the journal's own is not counted here.
 pub(crate) struct DiskWork {
     next_token: u64,
-    under_way: BTreeMap<u64, DiskTask>,
+    under_way: BTreeMap<u64, (IoClass, DiskTask)>,
     /// To be handed out at the end of this step, in this order.
     pub(crate) requests: Vec<IoRequest>,
 }
@@ -54,10 +55,10 @@ impl DiskWork {
     }
 
     /// Asks for disk work; the token comes back with its completion.
-    pub(crate) fn request(&mut self, op: IoOp, task: DiskTask) -> u64 {
+    pub(crate) fn request(&mut self, class: IoClass, op: IoOp, task: DiskTask) -> u64 {
         let token = self.next_token;
         self.next_token += 1;
-        self.under_way.insert(token, task);
+        self.under_way.insert(token, (class, task));
         self.requests.push(IoRequest {
             token: IoToken(token),
             op,
@@ -65,9 +66,22 @@ impl DiskWork {
         token
     }
 
+    /// What is to be handed out, with its class: the journal's is always of the foreground.
+    pub(crate) fn take_requests(&mut self) -> impl Iterator<Item = (IoClass, IoRequest)> + '_ {
+        let Self {
+            under_way, requests, ..
+        } = self;
+        requests.drain(..).map(|request| {
+            let class = under_way
+                .get(&request.token.0)
+                .map_or(IoClass::Foreground, |(class, _)| *class);
+            (class, request)
+        })
+    }
+
     /// What the completed work was for; `None` if nothing of this token was asked for.
     pub(crate) fn complete(&mut self, token: u64) -> Option<DiskTask> {
-        self.under_way.remove(&token)
+        self.under_way.remove(&token).map(|(_, task)| task)
     }
 
     /// Pieces of work that have not come back.

@@ -8,7 +8,7 @@ use super::chains::{Chains, WrittenChunk};
 use super::core::{Ask, Frame, FrameId, Held, Input, Output};
 use crate::changes::ChangeLog;
 use crate::disk::disks::Disks;
-use crate::disk::ops::{Appended, Pending};
+use crate::disk::ops::{Appended, Pending, io_class};
 use crate::grants::GrantFloor;
 use crate::memory::budget::{Budget, Counted};
 use crate::metrics::Metrics;
@@ -19,7 +19,7 @@ use drystone_proto::cluster::ErrorReply;
 use drystone_proto::data::{Append, AppendReply, HopState};
 use drystone_proto::{Kind, Priority};
 use drystone_rpc::{Answer, CallError, CallFuture, CallOptions, Channel, Payload, Reply, Request, refusal};
-use drystone_store::{AppendFrame, LastFrame};
+use drystone_store::{AppendFrame, IoClass, LastFrame};
 use drystone_types::{ChunkId, ClientId, Code, Epoch, PlacementIndex};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -73,6 +73,7 @@ struct AppendCall {
     frame: FrameGuard,
     last: bool,
     ask: Ask,
+    class: IoClass,
     /// Until then the answer is made.
     answer_by: Monotonic,
     own: Option<Pending<Appended>>,
@@ -134,6 +135,7 @@ impl AppendCall {
             },
             last: append.last,
             ask,
+            class: io_class(request.priority),
             answer_by: request.deadline,
             own: None,
             below: None,
@@ -153,16 +155,13 @@ impl AppendCall {
             }),
             &mut out,
         );
-        let source = FrameSource {
-            append: &append,
-            request: &request,
-        };
-        out.into_iter().for_each(|output| call.take(&source, output));
+        let mut source = FrameSource { append, request };
+        out.into_iter().for_each(|output| call.take(&mut source, output));
         drop(chain);
         Ok(call)
     }
 
-    fn take(&mut self, source: &FrameSource<'_>, output: Output) {
+    fn take(&mut self, source: &mut FrameSource, output: Output) {
         let entry = &self.frame.entry;
         match output {
             Output::Store(_) => self.own = Some(source.store(&self.appends.disks, entry)),
@@ -237,7 +236,7 @@ impl AppendCall {
                     appends.chains.remove(entry);
                 } else if self.ask == Ask::Received
                     && let Ok((disk, _)) = appends.disks.of(Some(entry.me))
-                    && let Some(room) = disk.backlog().room()
+                    && let Some(room) = disk.backlog(self.class).room()
                 {
                     // The disk is behind: whoever sends waits, because memory is bounded. Disk work always ends,
                     // so no circle of servers can wait for each other here.
@@ -269,14 +268,14 @@ fn hops_of(result: Result<Answer<AppendReply>, CallError>) -> Result<Vec<HopStat
 }
 
 /// What the frame came in.
-struct FrameSource<'a> {
-    append: &'a Append,
-    request: &'a Request,
+struct FrameSource {
+    append: Append,
+    request: Request,
 }
 
-impl FrameSource<'_> {
+impl FrameSource {
     fn store(&self, disks: &Disks, entry: &WrittenChunk) -> Pending<Appended> {
-        let append = self.append;
+        let append = &self.append;
         let frame = AppendFrame {
             chunk: ChunkId(append.chunk),
             epoch: Epoch(append.epoch),
@@ -289,6 +288,7 @@ impl FrameSource<'_> {
             last: append.last.then_some(LastFrame {
                 checksum: append.checksum,
             }),
+            io_class: io_class(self.request.priority),
         };
         match disks.of(Some(entry.me)) {
             Ok((disk, _)) => disk.append(frame),
@@ -296,14 +296,20 @@ impl FrameSource<'_> {
         }
     }
 
-    fn forward(&self, entry: &WrittenChunk, deadline: Monotonic) -> Option<CallFuture<AppendReply>> {
-        let (channel, (next, rest)) = (entry.next.as_ref()?, entry.hops.split_first()?);
+    fn forward(&mut self, entry: &WrittenChunk, deadline: Monotonic) -> Option<CallFuture<AppendReply>> {
+        let channel = entry.next.as_ref()?;
+        // The next hop gets the chain behind itself. It is moved: no address is copied for a frame.
+        let mut chain = std::mem::take(&mut self.append.chain);
+        if chain.is_empty() {
+            return None;
+        }
+        let next = chain.remove(0);
         let append = Append {
             replica: next.replica,
-            chain: rest.to_vec(),
+            chain,
             ..self.append.clone()
         };
-        Some(send(channel, &append, self.request, deadline))
+        Some(send(channel, &append, &self.request, deadline))
     }
 }
 

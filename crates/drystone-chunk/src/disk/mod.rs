@@ -3,6 +3,7 @@
 //! Read [`directory`] (who a directory is), [`disks`], [`runner`] (the thread of one disk), [`ops`] (requests in the words of
 //! the wire), [`load`] (what the heartbeat reports of a disk).
 
+mod class_queue;
 pub(crate) mod directory;
 pub(crate) mod disks;
 pub(crate) mod load;

@@ -3,12 +3,15 @@
 use crate::config::Config;
 use crate::disk::runner::{Answer, DiskRunner, NotTaken, Usage};
 use bytes::Bytes;
+use drystone_proto::Priority;
 use drystone_proto::cluster::{DiskLoad, ErrorReply};
 use drystone_proto::command::Receipt;
 use drystone_proto::data::{ChunkStatus, FenceReply, ReplicaState};
 use drystone_proto::record::ReplicaRecord;
 use drystone_rpc::refusal;
-use drystone_store::{AppendFrame, Input, Replica, Reply, RequestId, Sealed, StoreConfig, StoreError};
+use drystone_store::{
+    AppendFrame, Input, IoClass, Replica, Reply, RequestId, Sealed, StoreConfig, StoreError,
+};
 use drystone_types::{ChunkId, Code, DiskRef, Epoch, PlacementIndex};
 use std::future::Future;
 use std::pin::Pin;
@@ -31,6 +34,14 @@ pub(crate) fn store_config(config: &Config) -> StoreConfig {
         capacity: config.capacity.map(|capacity| capacity.0),
         memory_bytes: LEAST_STORE_MEMORY.max(config.in_flight.0.saturating_mul(2)),
         ..StoreConfig::default()
+    }
+}
+
+/// How a disk shares itself out to what comes with a priority.
+pub(crate) fn io_class(priority: Priority) -> IoClass {
+    match priority {
+        Priority::Control | Priority::Foreground => IoClass::Foreground,
+        Priority::Repair => IoClass::Repair,
     }
 }
 
@@ -156,12 +167,22 @@ fn status(replica: Replica, me: DiskRef) -> ChunkStatus {
 }
 
 impl DiskRunner {
+    /// Asks on behalf of a user or of the leader.
     fn ask<T>(
         &self,
         take: fn(Reply, DiskRef) -> Option<T>,
         make: impl FnOnce(RequestId) -> Input + Send + 'static,
     ) -> Pending<T> {
-        match self.submit(Box::new(make)) {
+        self.ask_as(IoClass::Foreground, take, make)
+    }
+
+    fn ask_as<T>(
+        &self,
+        class: IoClass,
+        take: fn(Reply, DiskRef) -> Option<T>,
+        make: impl FnOnce(RequestId) -> Input + Send + 'static,
+    ) -> Pending<T> {
+        match self.submit(class, Box::new(make)) {
             Ok(answer) => Pending {
                 state: State::Waiting(answer),
                 me: self.me,
@@ -192,7 +213,10 @@ impl DiskRunner {
             }),
             _ => None,
         };
-        self.ask(take, move |request| Input::Append { request, frame })
+        self.ask_as(frame.io_class, take, move |request| Input::Append {
+            request,
+            frame,
+        })
     }
 
     pub(crate) fn finish(
@@ -251,8 +275,8 @@ impl DiskRunner {
         &self,
         chunk: u64,
         replica: ReplicaRecord,
-        offset: u64,
-        length: u32,
+        (offset, length): (u64, u32),
+        io_class: IoClass,
     ) -> Pending<ReadDone> {
         let take = |reply, _| match reply {
             Reply::Data {
@@ -266,12 +290,13 @@ impl DiskRunner {
             }),
             _ => None,
         };
-        self.ask(take, move |request| Input::Read {
+        self.ask_as(io_class, take, move |request| Input::Read {
             request,
             chunk: ChunkId(chunk),
             placement: Some(PlacementIndex(replica.placement)),
             offset,
             length,
+            io_class,
         })
     }
 

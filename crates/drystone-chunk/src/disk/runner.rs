@@ -2,26 +2,36 @@
 //! work to a few threads that may block.
 //!
 //! Never blocks but on its inbox, so a slow disk holds up its own requests alone. Requests are bounded and refused
-//! beyond that (`busy`); completions are bounded by what the store has asked for. When the store thread ends, by
+//! beyond that (`busy`), each class of work by itself; completions are bounded by what the store has asked for. Classes
+//! share the threads, see [`class_queue`](super::class_queue): repair and scrub take no more than their part of a busy
+//! disk, of its queue of requests and of its memory. When the store thread ends, by
 //! closing or by a programmer's error, everything queued is dropped and every waiting request learns it.
 
+use crate::disk::class_queue::ClassQueue;
 use crate::disk::load::Load;
 use crate::locks;
 use crate::memory::budget::{Budget, ReadBudget};
 use bytes::Bytes;
 use drystone_env::sync::Mutex;
 use drystone_env::{BufferPool, Clock, Env, IoCompletion, IoOp, IoRequest, Monotonic};
-use drystone_store::{Input, Output, Reply, RequestId, Store, StoreError};
-use drystone_types::DiskRef;
+use drystone_store::{Input, IoClass, Output, Reply, RequestId, Store, StoreError};
+use drystone_types::{DiskRef, MAX_PAYLOAD_BYTES};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
-/// Requests that wait for one disk. Their payloads are bounded elsewhere; this bounds a flood of small ones to
-/// some tens of milliseconds of work.
-const MOST_REQUESTS: usize = 8192;
+/// Requests of clients and of the leader that wait for one disk. Their payloads are bounded elsewhere; this bounds a
+/// flood of small ones to some tens of milliseconds of work. Repair and scrub have a place in the queue that clients
+/// cannot take from them, and the other way round.
+const MOST_REQUESTS: [usize; 3] = [8192, 1024, 256];
+/// What repair and scrub may each hold in memory, appends or answers to reads: a quarter of what clients may.
+const BACKGROUND_SHARE: u64 = 4;
+/// What a sync or the making of a file counts for in the queue of disk work: about as long as writing so many bytes.
+const SYNC_COST: u64 = 256 << 10;
+/// What any piece of disk work counts for at least: a small read keeps the device as busy as one of this size.
+const LEAST_COST: u64 = 16 << 10;
 /// Without a wake-up of the store the thread looks up this often, so that a clock that jumps delays it no longer.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// How long a closing disk waits for work under way: what is acknowledged is durable already.
@@ -54,13 +64,38 @@ enum Message {
 #[derive(Default)]
 struct Inbox {
     messages: VecDeque<Message>,
+    /// Of these, by class.
+    counts: [usize; 3],
     completions: VecDeque<IoCompletion>,
     closed: bool,
 }
 
+impl Inbox {
+    /// Queues a message; true if the store's thread has to be woken.
+    fn push(&mut self, class: IoClass, message: Message) -> Result<bool, NotTaken> {
+        if self.closed {
+            return Err(NotTaken::Closed);
+        }
+        if self.counts[class.number()] >= MOST_REQUESTS[class.number()] {
+            return Err(NotTaken::Full);
+        }
+        let wake = self.messages.is_empty() && self.completions.is_empty();
+        self.counts[class.number()] += 1;
+        self.messages.push_back(message);
+        Ok(wake)
+    }
+
+    /// Takes all messages, in the order in which they came.
+    fn take(&mut self, messages: &mut VecDeque<Message>, completions: &mut VecDeque<IoCompletion>) {
+        self.counts = [0; 3];
+        std::mem::swap(&mut self.messages, messages);
+        std::mem::swap(&mut self.completions, completions);
+    }
+}
+
 #[derive(Default)]
 struct Work {
-    queue: VecDeque<IoRequest>,
+    queue: ClassQueue<IoRequest>,
     closed: bool,
 }
 
@@ -72,8 +107,8 @@ struct Shared {
     work: Mutex<Work>,
     work_changed: Notify,
     load: Load,
-    /// Bytes of appends that the store still has in memory.
-    backlog: Budget,
+    /// Bytes of appends that the store still has in memory, by class.
+    backlog: [Budget; 3],
 }
 
 /// A disk in service. Dropping it closes it.
@@ -81,13 +116,15 @@ pub(crate) struct DiskRunner {
     pub(crate) me: DiskRef,
     pub(crate) path: String,
     shared: Arc<Shared>,
-    reads: ReadBudget,
+    /// By class.
+    reads: [ReadBudget; 3],
     ended: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
 impl DiskRunner {
     /// Starts the threads of an opened store. `backlog` is how many bytes may wait to be written before those
-    /// who send more wait too, `reads` how many the answers to reads may hold.
+    /// who send more wait too, `reads` how many the answers to reads may hold: of clients. Repair and scrub have a
+    /// quarter of it each, beside it, and one whole answer at least.
     pub(crate) fn start(
         env: &Env,
         path: String,
@@ -104,7 +141,7 @@ impl DiskRunner {
             work: Mutex::new(locks::DISK_WORK, Work::default()),
             work_changed: Notify::new(),
             load: Load::default(),
-            backlog: Budget::new(backlog),
+            backlog: limits(backlog).map(Budget::new),
         });
         for number in 0..io_threads {
             let shared = Arc::clone(&shared);
@@ -133,18 +170,18 @@ impl DiskRunner {
             me,
             path,
             shared,
-            reads: ReadBudget::new(reads),
+            reads: limits(reads).map(ReadBudget::new),
             ended: Mutex::new(locks::DISK_END, Some(end)),
         }
     }
 
-    /// Queues a request, in order. Never blocks.
+    /// Queues a request, in the order of its class. Never blocks.
     ///
     /// # Errors
     /// [`NotTaken`]: nothing was done.
-    pub(crate) fn submit(&self, input: MakeInput) -> Result<Answer, NotTaken> {
+    pub(crate) fn submit(&self, class: IoClass, input: MakeInput) -> Result<Answer, NotTaken> {
         let (sender, receiver) = oneshot::channel();
-        self.push(Message::Request(input, sender))?;
+        self.push(class, Message::Request(input, sender))?;
         Ok(receiver)
     }
 
@@ -152,21 +189,12 @@ impl DiskRunner {
     /// late, or never from a disk that hangs.
     pub(crate) fn usage(&self) -> Result<oneshot::Receiver<Usage>, NotTaken> {
         let (sender, receiver) = oneshot::channel();
-        self.push(Message::Usage(sender))?;
+        self.push(IoClass::Foreground, Message::Usage(sender))?;
         Ok(receiver)
     }
 
-    fn push(&self, message: Message) -> Result<(), NotTaken> {
-        let mut inbox = self.shared.inbox.lock();
-        if inbox.closed {
-            return Err(NotTaken::Closed);
-        }
-        if inbox.messages.len() >= MOST_REQUESTS {
-            return Err(NotTaken::Full);
-        }
-        let wake = inbox.messages.is_empty() && inbox.completions.is_empty();
-        inbox.messages.push_back(message);
-        drop(inbox);
+    fn push(&self, class: IoClass, message: Message) -> Result<(), NotTaken> {
+        let wake = self.shared.inbox.lock().push(class, message)?;
         self.shared.load.queue.fetch_add(1, Relaxed);
         if wake {
             self.shared.inbox_changed.notify_one();
@@ -179,14 +207,14 @@ impl DiskRunner {
         &self.shared.load
     }
 
-    /// Bytes of appends that are still in memory.
-    pub(crate) fn backlog(&self) -> &Budget {
-        &self.shared.backlog
+    /// Bytes of appends of a class that are still in memory.
+    pub(crate) fn backlog(&self, class: IoClass) -> &Budget {
+        &self.shared.backlog[class.number()]
     }
 
-    /// Room for the answers to reads.
-    pub(crate) fn reads(&self) -> &ReadBudget {
-        &self.reads
+    /// Room for the answers to reads of a class.
+    pub(crate) fn reads(&self, class: IoClass) -> &ReadBudget {
+        &self.reads[class.number()]
     }
 
     /// True once its thread has ended, wished or not.
@@ -264,7 +292,9 @@ impl Core {
                 self.store.on(now, Input::Tick, &mut out);
             }
             self.dispatch(&mut out);
-            self.shared.backlog.set(self.store.memory_bytes());
+            for class in IoClass::ALL {
+                self.shared.backlog[class.number()].set(self.store.memory_bytes(class));
+            }
             if closed {
                 let until = *give_up.get_or_insert(now.plus(CLOSING));
                 if self.under_way == 0 || now >= until {
@@ -287,8 +317,7 @@ impl Core {
                 let idle = inbox.messages.is_empty() && inbox.completions.is_empty();
                 let due = self.wake.is_some_and(|at| at <= now);
                 if !idle || due || (inbox.closed && self.under_way == 0) {
-                    std::mem::swap(&mut inbox.messages, messages);
-                    std::mem::swap(&mut inbox.completions, completions);
+                    inbox.take(messages, completions);
                     return inbox.closed;
                 }
                 inbox.closed
@@ -321,7 +350,7 @@ impl Core {
         let mut work = Vec::new();
         for output in out.drain(..) {
             match output {
-                Output::Io(request) => work.push(request),
+                Output::Io { class, request } => work.push((class, request)),
                 Output::Reply { request, result } => {
                     if let Some(sender) = self.waiting.remove(&request) {
                         let _ = sender.send(result);
@@ -335,10 +364,30 @@ impl Core {
         }
         self.under_way += work.len();
         self.shared.load.queue.fetch_add(work.len() as u32, Relaxed);
-        self.shared.work.lock().queue.extend(work);
+        let mut queued = self.shared.work.lock();
+        for (class, request) in work {
+            queued.queue.push(class, cost(&request), request);
+        }
+        drop(queued);
         // The one that wakes wakes the next if more is left.
         self.shared.work_changed.notify_one();
     }
+}
+
+/// The limit of each class where clients have `limit`.
+fn limits(limit: u64) -> [u64; 3] {
+    let background = (limit / BACKGROUND_SHARE).max(MAX_PAYLOAD_BYTES as u64);
+    [limit, background, background]
+}
+
+/// What a piece of disk work counts for in the queue: the bytes that it moves, or how long it takes in bytes.
+fn cost(request: &IoRequest) -> u64 {
+    let bytes = match &request.op {
+        IoOp::Write { .. } => write_bytes(request).unwrap_or(0),
+        IoOp::Read { length, .. } => u64::from(*length),
+        _ => SYNC_COST,
+    };
+    bytes.max(LEAST_COST)
 }
 
 fn write_bytes(request: &IoRequest) -> Option<u64> {
@@ -353,7 +402,7 @@ async fn run_io(shared: &Shared) {
     loop {
         let (request, more) = {
             let mut work = shared.work.lock();
-            let request = work.queue.pop_front();
+            let request = work.queue.pop();
             (request, work.closed || !work.queue.is_empty())
         };
         if more {
@@ -393,5 +442,36 @@ async fn run_io(shared: &Shared) {
         if wake {
             shared.inbox_changed.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message() -> Message {
+        Message::Usage(oneshot::channel().0)
+    }
+
+    #[test]
+    fn a_flood_of_one_class_leaves_the_others_their_places() {
+        let mut inbox = Inbox::default();
+        assert_eq!(inbox.push(IoClass::Repair, message()), Ok(true));
+        let taken = (0..10_000).filter(|_| inbox.push(IoClass::Repair, message()).is_ok());
+        assert_eq!(taken.count() + 1, MOST_REQUESTS[1]);
+        assert_eq!(inbox.push(IoClass::Repair, message()), Err(NotTaken::Full));
+        assert_eq!(inbox.push(IoClass::Foreground, message()), Ok(false));
+        assert_eq!(inbox.push(IoClass::Scrub, message()), Ok(false));
+        let (mut messages, mut completions) = (VecDeque::new(), VecDeque::new());
+        inbox.take(&mut messages, &mut completions);
+        assert_eq!(messages.len(), MOST_REQUESTS[1] + 2);
+        assert_eq!(inbox.push(IoClass::Repair, message()), Ok(true));
+    }
+
+    #[test]
+    fn background_has_a_quarter_and_one_answer_at_least() {
+        let whole = MAX_PAYLOAD_BYTES as u64;
+        assert_eq!(limits(64 << 20), [64 << 20, 16 << 20, 16 << 20]);
+        assert_eq!(limits(whole), [whole; 3]);
     }
 }

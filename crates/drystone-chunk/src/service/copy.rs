@@ -1,6 +1,7 @@
 //! A survivor copies its sealed prefix of a private chunk to a replacement.
 
 use crate::disk::disks::Disks;
+use crate::disk::ops::io_class;
 use crate::grants::GrantFloor;
 use crate::signatures::Signatures;
 use drystone_env::{Clock, Monotonic};
@@ -10,6 +11,7 @@ use drystone_proto::command::Receipt;
 use drystone_proto::data::{Append, AppendReply, CopyPrefix, FinishReply, ReplicaState};
 use drystone_proto::record::ReplicaRecord;
 use drystone_rpc::{CallFuture, CallOptions, Channel, Channels, Payload, Request, refusal};
+use drystone_store::IoClass;
 use drystone_types::{Code, MAX_PAYLOAD_BYTES};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -54,6 +56,7 @@ impl Copies {
             channel: self.channels.to(&to.address),
             clock: Arc::clone(&self.clock),
             disks: Arc::clone(&self.disks),
+            class: io_class(request.priority),
             options: CallOptions::until(request.deadline)
                 .priority(request.priority)
                 .client(request.client),
@@ -74,6 +77,8 @@ struct CopyJob {
     clock: Arc<dyn Clock>,
     disks: Arc<Disks>,
     channel: Channel,
+    /// Of the reads of the own replica.
+    class: IoClass,
     options: CallOptions,
     deadline: Monotonic,
     target: ReplicaRecord,
@@ -110,8 +115,10 @@ impl CopyJob {
     /// A range of the own replica, verified by the store as it is read.
     async fn read(&self, offset: u64, length: u32) -> Result<Payload, ErrorReply> {
         let (disk, _) = self.disks.of(Some(self.replica))?;
-        let permit = disk.reads().take(length as usize).await;
-        let done = disk.read(self.copy.chunk, self.replica, offset, length).await?;
+        let class = self.class;
+        let permit = disk.reads(class).take(length as usize).await;
+        let range = (offset, length);
+        let done = disk.read(self.copy.chunk, self.replica, range, class).await?;
         Ok(Payload::with_checksums(
             crate::memory::budget::hold(done.data, permit),
             done.checksums,

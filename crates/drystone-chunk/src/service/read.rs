@@ -5,7 +5,7 @@
 //! hangs holds up its own readers alone, and given back when the answer has left.
 
 use crate::disk::disks::Disks;
-use crate::disk::ops::ReadDone;
+use crate::disk::ops::{ReadDone, io_class};
 use crate::memory::budget::hold;
 use crate::memory::cache::{BLOCK, Block, Cache, ReplicaKey};
 use crate::metrics::Metrics;
@@ -53,7 +53,7 @@ impl Reads {
         }
         // The answer counts until it has left, wherever its bytes come from. What only the cache holds does not: the
         // cache has a bound of its own, and an answer must never wait for it to let go.
-        let permit = disk.reads().take(length as usize).await;
+        let permit = disk.reads(io_class(request.priority)).take(length as usize).await;
         let done = self.find(request, &read, replica).await?;
         Ok(ReadDone {
             data: hold(done.data, permit),
@@ -89,7 +89,9 @@ impl Reads {
             && request.priority != Priority::Repair
             && self.cache.is_sequential(key, read.offset, length);
         if wanted
-            && let Some(block) = self.whole_block((read.chunk, replica), key, number).await
+            && let Some(block) = self
+                .whole_block(request, (read.chunk, replica), key, number)
+                .await
             && let Some((data, checksums)) = block.part(start, length as usize)
         {
             return Ok(ReadDone {
@@ -98,13 +100,15 @@ impl Reads {
                 chunk_length: block.chunk_length,
             });
         }
-        self.direct(read.chunk, replica, (read.offset, length)).await
+        self.direct(request, (read.chunk, replica), (read.offset, length))
+            .await
     }
 
     /// Reads a whole block and keeps it. `None` if its size is not known or it cannot be read whole: then the range
     /// alone is tried, because damage elsewhere in the block is none of this reader's business.
     async fn whole_block(
         &self,
+        request: &Request,
         (chunk, replica): (u64, ReplicaRecord),
         key: ReplicaKey,
         number: u64,
@@ -125,7 +129,10 @@ impl Reads {
             .checked_sub(offset)
             .filter(|left| *left > 0)?
             .min(BLOCK);
-        let done = self.direct(chunk, replica, (offset, length)).await.ok()?;
+        let done = self
+            .direct(request, (chunk, replica), (offset, length))
+            .await
+            .ok()?;
         let checksums = match done.checksums {
             Some(checksums) => checksums,
             None => drystone_proto::checksum::block_checksums(&done.data),
@@ -141,11 +148,12 @@ impl Reads {
 
     async fn direct(
         &self,
-        chunk: u64,
-        replica: ReplicaRecord,
+        request: &Request,
+        (chunk, replica): (u64, ReplicaRecord),
         (offset, length): (u64, u64),
     ) -> Result<ReadDone, ErrorReply> {
         let (disk, _) = self.disks.of(Some(replica))?;
-        disk.read(chunk, replica, offset, length as u32).await
+        let range = (offset, length as u32);
+        disk.read(chunk, replica, range, io_class(request.priority)).await
     }
 }

@@ -3,7 +3,7 @@
 
 use drystone_env::sim::SimDisk;
 use drystone_env::{BufferPool, Disk, Monotonic};
-use drystone_store::{Input, Output, Replica, ReplicaState, Reply, RequestId, Store, StoreConfig};
+use drystone_store::{Input, IoClass, Output, Replica, ReplicaState, Reply, RequestId, Store, StoreConfig};
 use drystone_types::{ChunkId, DiskRef};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -55,7 +55,7 @@ impl Offline {
         let mut answer = None;
         while let Some(output) = out.pop() {
             match output {
-                Output::Io(request) => {
+                Output::Io { request, .. } => {
                     let done = request.execute(&self.pool);
                     self.store.on(Monotonic(0), Input::Io(done), &mut out);
                 }
@@ -97,6 +97,7 @@ impl Offline {
                 placement: None,
                 offset: at,
                 length: step as u32,
+                io_class: IoClass::Foreground,
             });
             match reply {
                 Ok(Reply::Data { data, .. }) if data.len() as u64 == step => {

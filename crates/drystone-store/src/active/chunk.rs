@@ -1,6 +1,7 @@
 //! What is in memory of a chunk that is not sealed, or sealed but not moved to its slot.
 
 use super::buffer::ChunkBuffer;
+use crate::class::IoClass;
 use crate::format::{BLOCK, SlotRef};
 use crate::input::RequestId;
 use crate::replica::Sealed;
@@ -58,6 +59,8 @@ pub(crate) struct ActiveChunk {
     pub(crate) placement: PlacementIndex,
     pub(crate) epoch: Epoch,
     pub(crate) class: SizeClass,
+    /// Of its writes.
+    pub(crate) io_class: IoClass,
     pub(crate) slot: Option<SlotRef>,
     /// Takes no appends: fenced, or being sealed.
     pub(crate) stopped: bool,
@@ -102,6 +105,7 @@ impl ActiveChunk {
             placement,
             epoch,
             class,
+            io_class: IoClass::Foreground,
             slot: None,
             stopped: false,
             fenced: false,

@@ -1,6 +1,7 @@
 //! All active chunks, and the memory that they take.
 
 use super::chunk::ActiveChunk;
+use crate::class::IoClass;
 use crate::input::RequestId;
 use drystone_types::{ChunkId, Epoch, PlacementIndex, SizeClass};
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ pub(crate) struct ActiveChunks {
     chunks: BTreeMap<ChunkId, ActiveChunk>,
     next_id: u64,
     by_class: [usize; 4],
-    memory_bytes: u64,
+    memory_bytes: [u64; 3],
 }
 
 impl Default for ActiveChunks {
@@ -20,7 +21,7 @@ impl Default for ActiveChunks {
             chunks: BTreeMap::new(),
             next_id: 1,
             by_class: [0; 4],
-            memory_bytes: 0,
+            memory_bytes: [0; 3],
         }
     }
 }
@@ -57,7 +58,8 @@ impl ActiveChunks {
     /// Puts a chunk back whose state may have changed.
     pub(crate) fn put_back(&mut self, chunk: ChunkId, mut live: ActiveChunk) {
         let now = live.memory();
-        self.memory_bytes = self.memory_bytes + now - live.accounted;
+        let memory = &mut self.memory_bytes[live.io_class.number()];
+        *memory = *memory + now - live.accounted;
         live.accounted = now;
         self.chunks.insert(chunk, live);
     }
@@ -71,7 +73,7 @@ impl ActiveChunks {
     /// Settles the account of a chunk that was taken out and does not come back.
     pub(crate) fn forget(&mut self, live: &ActiveChunk) {
         self.by_class[live.class.number() as usize] -= 1;
-        self.memory_bytes -= live.accounted;
+        self.memory_bytes[live.io_class.number()] -= live.accounted;
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&ChunkId, &ActiveChunk)> {
@@ -92,9 +94,14 @@ impl ActiveChunks {
         self.by_class[class.number() as usize]
     }
 
+    /// Bytes of appends of a class in memory.
+    pub(crate) fn memory_bytes(&self, class: IoClass) -> u64 {
+        self.memory_bytes[class.number()]
+    }
+
     /// Bytes of appends in memory.
-    pub(crate) fn memory_bytes(&self) -> u64 {
-        self.memory_bytes
+    pub(crate) fn all_memory_bytes(&self) -> u64 {
+        self.memory_bytes.iter().sum()
     }
 
     /// Takes out every request that waits for an operation of a chunk.

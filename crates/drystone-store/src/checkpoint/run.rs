@@ -5,6 +5,7 @@
 
 use super::image::CheckpointEncoder;
 use crate::active::{ActiveChunk, ActiveChunks};
+use crate::class::IoClass;
 use crate::format::BLOCK;
 use crate::index::{EntryState, Index, IndexEntry};
 use crate::journal::Journal;
@@ -116,7 +117,7 @@ impl Checkpoint {
             offset: at as u64,
             parts: vec![piece],
         };
-        work.request(op, DiskTask::Checkpoint);
+        work.request(IoClass::Foreground, op, DiskTask::Checkpoint);
     }
 
     /// A write or sync has succeeded. When both copies are durable: the journal below this record is superfluous.
@@ -134,7 +135,7 @@ impl Checkpoint {
             CheckpointPhase::Writing { cut, bytes, copy, .. } => {
                 let file = Arc::clone(&self.files[copy]);
                 self.phase = CheckpointPhase::Syncing { cut, bytes, copy };
-                work.request(IoOp::Sync { file }, DiskTask::Checkpoint);
+                work.request(IoClass::Foreground, IoOp::Sync { file }, DiskTask::Checkpoint);
             }
             CheckpointPhase::Syncing { cut, bytes, copy: 0 } => {
                 self.phase = CheckpointPhase::Writing {

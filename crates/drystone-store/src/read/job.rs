@@ -1,5 +1,6 @@
 //! Reads under way.
 
+use crate::class::IoClass;
 use crate::error::StoreError;
 use crate::format::{Head, SlotRef};
 use crate::input::{AppendFrame, Reply, RequestId};
@@ -42,6 +43,7 @@ pub(super) enum ReadTarget {
 /// A read under way, of whole blocks.
 pub(crate) struct ReadJob {
     pub(super) target: ReadTarget,
+    pub(super) io_class: IoClass,
     pub(super) chunk: ChunkId,
     pub(super) placement: PlacementIndex,
     /// Asked for.

@@ -2,6 +2,7 @@
 
 use super::job::{CompareFrame, CutBlock, ReadJob, ReadTarget, Reads};
 use crate::active::ActiveChunks;
+use crate::class::IoClass;
 use crate::error::StoreError;
 use crate::format::{BLOCK, Head, head_bytes};
 use crate::index::{EntryState, Index};
@@ -35,8 +36,8 @@ impl ChunkReader<'_> {
         request: RequestId,
         chunk: ChunkId,
         placement: Option<PlacementIndex>,
-        offset: u64,
-        length: u32,
+        (offset, length): (u64, u32),
+        io_class: IoClass,
     ) {
         let found = self.index.get(chunk).filter(|e| e.state != EntryState::Marker);
         let Some(entry) = found.filter(|_| !self.index.is_deleting(chunk)).copied() else {
@@ -72,7 +73,8 @@ impl ChunkReader<'_> {
                 .send(request, Err(StoreError::Invalid { chunk, reason }));
             return;
         }
-        self.add_job(ReadTarget::Request(request), chunk, (offset, end), entry.length);
+        let target = ReadTarget::Request(request);
+        self.add_job(target, io_class, chunk, (offset, end), entry.length);
     }
 
     /// Reads all that is durable, piece by piece, and then answers the fence.
@@ -108,14 +110,15 @@ impl ChunkReader<'_> {
             return;
         }
         let end = length.min(at + MAX_PAYLOAD_BYTES as u64);
-        self.add_job(target, chunk, (at, end), length);
+        self.add_job(target, IoClass::Foreground, chunk, (at, end), length);
     }
 
     /// Reads what a repeated append names, and answers it.
     pub(crate) fn begin_compare(&mut self, compare: Box<CompareFrame>) {
         let (chunk, range) = (compare.frame.chunk, (compare.frame.offset, compare.frame.end()));
         let readable = self.index.get(chunk).map_or(0, |e| e.length);
-        self.add_job(ReadTarget::Compare(compare), chunk, range, readable);
+        let io_class = compare.frame.io_class;
+        self.add_job(ReadTarget::Compare(compare), io_class, chunk, range, readable);
     }
 
     /// Reads the block of an open chunk in which `length` lies; it is in the slot, written.
@@ -128,6 +131,7 @@ impl ChunkReader<'_> {
                 live: live.id,
                 length,
             },
+            io_class: IoClass::Foreground,
             chunk,
             placement: live.placement,
             offset: start,
@@ -148,12 +152,20 @@ impl ChunkReader<'_> {
         self.read_slot(id, job)
     }
 
-    fn add_job(&mut self, target: ReadTarget, chunk: ChunkId, (offset, end): (u64, u64), readable: u64) {
+    fn add_job(
+        &mut self,
+        target: ReadTarget,
+        io_class: IoClass,
+        chunk: ChunkId,
+        (offset, end): (u64, u64),
+        readable: u64,
+    ) {
         let Some(entry) = self.index.get(chunk) else {
             return;
         };
         let job = ReadJob {
             target,
+            io_class,
             chunk,
             placement: entry.placement,
             offset,
@@ -249,13 +261,13 @@ impl ChunkReader<'_> {
         };
         if let Some(head) = &job.head {
             let length = head_bytes(slot.class, head.length) as u32;
-            let task = DiskTask::ReadHead { job: id, slot };
+            let task = (job.io_class, DiskTask::ReadHead { job: id, slot });
             self.space.read(slot, slot.head_offset(), length, task, self.work);
             job.left += 1;
         }
         if wants_data {
             let length = (job.slot_end.next_multiple_of(BLOCK) - low) as u32;
-            let task = DiskTask::ReadData { job: id, slot };
+            let task = (job.io_class, DiskTask::ReadData { job: id, slot });
             self.space
                 .read(slot, slot.data_offset() + low, length, task, self.work);
             job.left += 1;

@@ -1,6 +1,7 @@
 //! Slots with the disk work on them: writes, reads, syncs, new files, and the chunks that wait for a slot.
 
 use super::slots::Slots;
+use crate::class::IoClass;
 use crate::config::StoreConfig;
 use crate::format::{BLOCK, SlotRef, slot_bytes};
 use crate::work::{DiskTask, DiskWork, FileKey};
@@ -110,7 +111,7 @@ impl ChunkSpace {
         let wanted = config.spare_slots(class) + extra + self.queue[class.number() as usize].len();
         while let Some(count) = self.slots.plan_file(config, class, wanted) {
             let (file, length, op) = self.slots.create(&self.disk, config, class, count);
-            work.request(op, DiskTask::Create { file, length });
+            work.request(IoClass::Foreground, op, DiskTask::Create { file, length });
         }
     }
 
@@ -144,6 +145,7 @@ impl ChunkSpace {
         at: u64,
         parts: Vec<Bytes>,
         (chunk, live): (ChunkId, u64),
+        class: IoClass,
         work: &mut DiskWork,
     ) -> Option<(u64, u64)> {
         let file = Arc::clone(self.slots.file(slot)?);
@@ -165,7 +167,7 @@ impl ChunkSpace {
             slot,
             bytes,
         };
-        Some((work.request(op, task), bytes))
+        Some((work.request(class, op, task), bytes))
     }
 
     /// True if the slot lies in a file that is there.
@@ -179,7 +181,7 @@ impl ChunkSpace {
         slot: SlotRef,
         at: u64,
         length: u32,
-        task: DiskTask,
+        (class, task): (IoClass, DiskTask),
         work: &mut DiskWork,
     ) -> bool {
         let Some(file) = self.slots.file(slot).cloned() else {
@@ -192,7 +194,7 @@ impl ChunkSpace {
             offset: at,
             length,
         };
-        work.request(op, task);
+        work.request(class, op, task);
         true
     }
 
@@ -277,7 +279,8 @@ fn assert_inside(slot: SlotRef, at: u64, bytes: u64) {
 }
 
 fn request_sync(file: Arc<dyn DiskFile>, key: FileKey, work: &mut DiskWork) {
-    work.request(IoOp::Sync { file }, DiskTask::FileSync { file: key });
+    let task = DiskTask::FileSync { file: key };
+    work.request(IoClass::Foreground, IoOp::Sync { file }, task);
 }
 
 /// True if a file could not be made for want of room.

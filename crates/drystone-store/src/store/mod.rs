@@ -4,6 +4,7 @@ mod completions;
 
 use crate::active::ActiveChunks;
 use crate::checkpoint::Checkpoint;
+use crate::class::IoClass;
 use crate::config::StoreConfig;
 use crate::error::OpenError;
 use crate::index::Index;
@@ -109,7 +110,8 @@ impl Store {
             self.writer().refuse_all_waiting();
             self.retry_waiting_reads();
         }
-        out.extend(self.work.requests.drain(..).map(Output::Io));
+        let requests = self.work.take_requests();
+        out.extend(requests.map(|(class, request)| Output::Io { class, request }));
         let replies = self.replies.take();
         out.extend(replies.map(|(request, result)| Output::Reply { request, result }));
         self.ask_for_wake(out);
@@ -176,7 +178,11 @@ impl Store {
                 placement,
                 offset,
                 length,
-            } => self.reader().on_read(request, chunk, placement, offset, length),
+                io_class,
+            } => {
+                let range = (offset, length);
+                self.reader().on_read(request, chunk, placement, range, io_class);
+            }
             Input::Delete {
                 request,
                 chunk,
@@ -365,16 +371,16 @@ impl Store {
             chunks: counts.chunks,
             open_chunks: counts.open_chunks,
             queue: self.work.count() as u32,
-            memory_bytes: self.active.memory_bytes(),
+            memory_bytes: self.active.all_memory_bytes(),
             io_errors: self.health.io_errors,
             checksum_errors: self.health.checksum_errors,
             read_only: self.health.failed.clone(),
         }
     }
 
-    /// [`Status::memory_bytes`] alone, at no cost: for back-pressure after every step.
-    pub fn memory_bytes(&self) -> u64 {
-        self.active.memory_bytes()
+    /// Bytes of appends of one class in memory, at no cost: for back-pressure after every step.
+    pub fn memory_bytes(&self, class: IoClass) -> u64 {
+        self.active.memory_bytes(class)
     }
 
     /// The highest grant floor that is durable here.

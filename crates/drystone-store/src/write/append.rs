@@ -113,6 +113,7 @@ impl Writer<'_> {
             return Err(self.no_space(class));
         }
         let mut live = self.active.create(frame.placement, frame.epoch, class);
+        live.io_class = frame.io_class;
         live.slot = slot;
         if slot.is_none() {
             self.space.wait_for_slot(class, frame.chunk, live.id);
@@ -171,7 +172,7 @@ impl Writer<'_> {
             if live.stopped {
                 return Err(conflict("the chunk has ended"));
             }
-            if self.active.memory_bytes() + frame.data.len() as u64 > self.config.memory_bytes {
+            if self.active.all_memory_bytes() + frame.data.len() as u64 > self.config.memory_bytes {
                 return Err(StoreError::Busy);
             }
             live.push(frame.data, &frame.checksums);

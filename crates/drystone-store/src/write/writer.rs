@@ -124,7 +124,10 @@ impl Writer<'_> {
                 .all(|(low, high)| low == high || start == end || end <= *low || *high <= start),
             "chunk {chunk}: bytes {start} to {end} are being written"
         );
-        let Some((token, bytes)) = self.space.write(slot, at, parts, (chunk, live.id), self.work) else {
+        let Some((token, bytes)) =
+            self.space
+                .write(slot, at, parts, (chunk, live.id), live.io_class, self.work)
+        else {
             self.fail(format!("slot file of {slot:?} is gone"));
             return None;
         };

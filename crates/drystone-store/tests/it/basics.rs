@@ -2,7 +2,7 @@ use crate::harness::{How, ME, Sim, content, frame, open, tiny};
 use bytes::Bytes;
 use drystone_env::Disk;
 use drystone_env::sim::SimDisk;
-use drystone_store::{Input, ReplicaState, Reply, Sealed, StoreError};
+use drystone_store::{Input, IoClass, ReplicaState, Reply, Sealed, StoreError};
 use drystone_types::{ChunkId, DiskId, DiskRef, Epoch, Incarnation, PlacementIndex, SizeClass};
 use drystone_wal::Wal;
 use std::time::Duration;
@@ -420,6 +420,7 @@ fn a_read_that_waits_for_a_cut_is_answered_when_the_disk_fails() {
                 placement: None,
                 offset: 80_000,
                 length: 10_000,
+                io_class: IoClass::default(),
             }));
             if !sim.step() {
                 break;

@@ -5,8 +5,8 @@ use drystone_env::sim::SimDisk;
 use drystone_env::{BufferPool, IoRequest, Monotonic, Rng, SeededRng};
 use drystone_proto::checksum::block_checksums;
 use drystone_store::{
-    AppendFrame, Input, LastFrame, OpenError, Output, RecoveryReport, Reply, RequestId, Store, StoreConfig,
-    StoreError,
+    AppendFrame, Input, IoClass, LastFrame, OpenError, Output, RecoveryReport, Reply, RequestId, Store,
+    StoreConfig, StoreError,
 };
 use drystone_types::{ChunkId, DiskId, DiskRef, Epoch, Incarnation, PlacementIndex, SizeClass};
 use std::collections::BTreeMap;
@@ -82,7 +82,7 @@ impl Sim {
         }
         for output in out {
             match output {
-                Output::Io(request) => self.pending.push(request),
+                Output::Io { request, .. } => self.pending.push(request),
                 Output::Reply { request, result } => {
                     let old = self.replies.insert(request, result);
                     assert!(old.is_none(), "two answers to {request:?}");
@@ -160,6 +160,7 @@ impl Sim {
             placement: None,
             offset,
             length,
+            io_class: IoClass::default(),
         })?;
         let Reply::Data { data, checksums, .. } = reply else {
             panic!("a read is answered with data")
@@ -232,6 +233,7 @@ pub fn frame(
             How::Last(checksum) => Some(LastFrame { checksum }),
             _ => None,
         },
+        io_class: IoClass::default(),
     };
     Input::Append { request, frame }
 }

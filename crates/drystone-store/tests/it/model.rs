@@ -3,7 +3,7 @@
 use crate::harness::{How, ME, Sim, content, frame};
 use drystone_env::Rng;
 use drystone_proto::checksum::block_checksums;
-use drystone_store::{Input, Replica, ReplicaState, Reply, RequestId, StoreError};
+use drystone_store::{Input, IoClass, Replica, ReplicaState, Reply, RequestId, StoreError};
 use drystone_types::{ChunkId, Epoch, PlacementIndex, SizeClass};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -234,6 +234,7 @@ impl Run {
                 placement: Some(PlacementIndex(placement)),
                 offset,
                 length: length as u32,
+                io_class: IoClass::default(),
             },
         );
     }
