@@ -188,6 +188,8 @@ impl Admin {
                     .to_owned(),
             );
         }
+        // Reads the state, which is never read while the office is held.
+        let members = self.listed_members();
         self.leader
             .with(|office| {
                 let deletion_limit = office.reclaim.deletion_limit();
@@ -226,7 +228,7 @@ impl Admin {
                     files: counters.files,
                     directories: counters.directories,
                     file_bytes: counters.bytes,
-                    members: self.listed_members(),
+                    members,
                     grant_floor: floor,
                     applied,
                     damage_reports: office.damage_reports,
