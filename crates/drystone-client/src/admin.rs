@@ -1,7 +1,8 @@
 //! What administration asks and is answered, as the metadata servers speak it.
 
 pub use drystone_proto::cluster::{
-    AdminOp, AdminReply, ClusterInfo, ClusterStatus, DiskLoad, Empty, Member, RaftReplace, ServerStatus,
+    AdminOp, AdminReply, ClusterInfo, ClusterStatus, DiskLoad, Empty, LostChunk, LostFile, LostPage, Member,
+    RaftReplace, ServerStatus,
 };
 pub use drystone_proto::command::UpdateNode;
 pub use drystone_proto::meta::DamageReport;

@@ -45,7 +45,7 @@ impl Client {
     /// Whatever the leader says; `unknown`, `unavailable`.
     pub async fn admin(&self, op: AdminOp) -> Result<AdminReply, Error> {
         let repeat = match op {
-            AdminOp::Status(_) | AdminOp::Raft(_) | AdminOp::Chunk(_) => Repeat::Read,
+            AdminOp::Status(_) | AdminOp::Raft(_) | AdminOp::Chunk(_) | AdminOp::Lost(_) => Repeat::Read,
             AdminOp::RaftReplace(_)
             | AdminOp::UpdateNode(_)
             | AdminOp::TransferLeader(_)

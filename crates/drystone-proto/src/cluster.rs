@@ -278,7 +278,7 @@ pub struct JoinReply {
 #[derive(Clone, PartialEq, Message)]
 pub struct AdminRequest {
     /// What.
-    #[prost(oneof = "AdminOp", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "AdminOp", tags = "1, 2, 3, 4, 5, 6, 7, 8, 20")]
     pub op: Option<AdminOp>,
 }
 
@@ -309,6 +309,57 @@ pub enum AdminOp {
     /// Let replicas be deleted again after a restore.
     #[prost(message, tag = "8")]
     ReleaseDeletion(Empty),
+    /// A page of the chunks that have no replica that counts, with ids above this one, and whom they belong to.
+    #[prost(uint64, tag = "20")]
+    Lost(u64),
+}
+
+/// A chunk without a replica on a disk that counts.
+#[derive(Clone, PartialEq, Message)]
+pub struct LostChunk {
+    /// Its record.
+    #[prost(message, optional, tag = "1")]
+    pub chunk: Option<ChunkRecord>,
+    /// Names of the servers that held its replicas, those that are known.
+    #[prost(string, repeated, tag = "2")]
+    pub servers: Vec<String>,
+    /// Files with bytes in it.
+    #[prost(message, repeated, tag = "3")]
+    pub files: Vec<LostFile>,
+    /// There are more files than that.
+    #[prost(bool, tag = "4")]
+    pub more_files: bool,
+}
+
+/// A file with bytes in a chunk that is lost.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct LostFile {
+    /// Its inode.
+    #[prost(uint64, tag = "1")]
+    pub inode: u64,
+    /// Inodes of the directories that it is in, from the one below the root to its own; names are found by listing them.
+    #[prost(uint64, repeated, tag = "2")]
+    pub directories: Vec<u64>,
+    /// It has no name: it is being deleted, or staged.
+    #[prost(bool, tag = "3")]
+    pub detached: bool,
+    /// Its bytes in the chunk begin at these offsets of the file, the first ones.
+    #[prost(uint64, repeated, tag = "4")]
+    pub offsets: Vec<u64>,
+}
+
+/// Answer to [`AdminOp::Lost`].
+#[derive(Clone, PartialEq, Message)]
+pub struct LostPage {
+    /// In order of ids.
+    #[prost(message, repeated, tag = "1")]
+    pub chunks: Vec<LostChunk>,
+    /// Go on above this id; 0: that was all.
+    #[prost(uint64, tag = "2")]
+    pub next: u64,
+    /// Servers that this leader has not heard from: what only they hold is listed.
+    #[prost(string, repeated, tag = "3")]
+    pub unheard: Vec<String>,
 }
 
 /// See [`AdminOp::RaftReplace`].
@@ -393,6 +444,9 @@ pub struct ClusterStatus {
     /// Warnings for people: domains that are one disk, an even number of voters, ...
     #[prost(string, repeated, tag = "17")]
     pub warnings: Vec<String>,
+    /// Why a chunk of the default policy would be refused now; empty: it would be granted.
+    #[prost(string, tag = "24")]
+    pub writes_refused: String,
 }
 
 /// Answer.
@@ -407,4 +461,7 @@ pub struct AdminReply {
     /// To chunk.
     #[prost(message, optional, tag = "3")]
     pub chunk: Option<ChunkRecord>,
+    /// To lost.
+    #[prost(message, optional, tag = "20")]
+    pub lost: Option<LostPage>,
 }

@@ -1,5 +1,6 @@
 //! The cluster at a glance, and operators' decisions.
 
+use super::grant::writes_refused;
 use super::inline::{inline_voters, live_domains, policy_of, voter_domains};
 use super::refused::Refused;
 use super::router::{Route, Router, came_from_metadata};
@@ -114,6 +115,10 @@ impl Admin {
                 reply.chunk =
                     Some(record.ok_or_else(|| refusal(Code::NotFound, format!("there is no chunk {id}")))?);
             }
+            AdminOp::Lost(after) => {
+                self.router.confirmed(request.deadline).await?;
+                reply.lost = Some(self.lost(after)?);
+            }
             AdminOp::ReleaseSweep(node) => {
                 let now = self.clock.now();
                 let released = self.leader.with(|office| office.reclaim.release_sweep(node, now));
@@ -179,6 +184,7 @@ impl Admin {
         let (floor, applied) = (state.grant_floor().0, state.applied().0);
         let held = state.deletion_held();
         drop(state);
+        let writes_refused = writes_refused(&self.leader, &self.state).unwrap_or_default();
         let mut warnings = warnings(&nodes, &view.conf.voters);
         warnings.extend(self.crowded_voters(&view.conf.voters));
         if held {
@@ -196,7 +202,7 @@ impl Admin {
                 warnings.extend(deletion_limit.stopped(now).map(|(node, bytes)| {
                     format!(
                         "node {node} holds many replicas that nothing refers to: {} of them were deleted within \
-                         an hour, the rest waits (`admin repair --release-sweep {node}` lets them go)",
+                         an hour, the rest waits (`admin release-sweep {node}` lets them go)",
                         ByteCount(bytes)
                     )
                 }));
@@ -235,6 +241,7 @@ impl Admin {
                     leader_name: self.identity.name.clone(),
                     chunks_doomed: counters.doomed,
                     warnings,
+                    writes_refused,
                 }
             })
             .ok_or(Refused::NotLeader)

@@ -33,6 +33,54 @@ fn disk_of(replica: &ReplicaRecord) -> DiskRef {
 /// How often a new leader looks whether its servers have come: a tenth of what a failover takes.
 const SETTLE_POLL: Duration = Duration::from_millis(20);
 
+/// Why a chunk of the default policy would be refused now, if it would. While a new leader waits for its servers
+/// nothing is refused.
+pub(super) fn writes_refused(leader: &Leader, state: &StateReader) -> Option<String> {
+    if leader.is_settling()? {
+        return None;
+    }
+    let policy = policy_of(&state.read().default_policy()).ok()?;
+    let views = leader.disk_views()?;
+    let class = SizeClass::for_bytes(policy.chunk_bytes.0)?;
+    let refused = plan_disks(leader, &GrantRequest::default(), &policy, class, &views).err()?;
+    Some(refused.message)
+}
+
+/// Chooses the disks of one chunk.
+fn plan_disks(
+    leader: &Leader,
+    ask: &GrantRequest,
+    policy: &Policy,
+    class: SizeClass,
+    views: &[DiskView],
+) -> Result<Vec<DiskRef>, ErrorReply> {
+    let have: Vec<DiskRef> = ask.have.iter().map(disk_of).collect();
+    let replacing = ask.replace_in != 0;
+    let mut demand = Demand {
+        replicas: if replacing {
+            have.len() as u32 + 1
+        } else {
+            policy.replicas
+        },
+        minimum: if replacing { 0 } else { policy.minimum() },
+        bytes: ByteCount(class.bytes()),
+        near_host: ask.host.clone(),
+        avoid: ask.avoid.iter().map(|node| NodeId(*node)).collect(),
+        have: if replacing { have } else { Vec::new() },
+    };
+    let plan = |demand: &Demand| leader.draw(|draws| plan_replicas(demand, views, draws));
+    let wanted = demand.replicas as usize - demand.have.len();
+    let mut found = plan(&demand);
+    if !demand.avoid.is_empty() && found.as_ref().map_or(0, Vec::len) < wanted {
+        // What failed the client lately is still better than too little redundancy.
+        demand.avoid.clear();
+        found = plan(&demand);
+    }
+    found.map_err(|error @ PlacementError::NotEnoughDomains { .. }| {
+        refusal(Code::NotEnoughDomains, error.to_string())
+    })
+}
+
 /// Grants chunks.
 pub(crate) struct Grants {
     pub(crate) clock: Arc<dyn Clock>,
@@ -68,7 +116,7 @@ impl Grants {
         let views = self.settled_views(&ask, &policy, class).await?;
         let mut grants = Vec::with_capacity(chunks.len());
         for (chunk, placement) in chunks {
-            let disks = self.plan(&ask, &policy, class, &views)?;
+            let disks = plan_disks(&self.leader, &ask, &policy, class, &views)?;
             grants.push(self.grant_on(chunk, placement, &disks, class, record, ask.replace_in != 0)?);
         }
         self.metrics.grants.inc_by(grants.len() as u64);
@@ -92,7 +140,7 @@ impl Grants {
                 1
             };
             let enough = || {
-                let plan = self.plan(ask, policy, class, &views);
+                let plan = plan_disks(&self.leader, ask, policy, class, &views);
                 plan.is_ok_and(|disks| disks.len() >= wanted)
             };
             if !settling || enough() {
@@ -131,40 +179,6 @@ impl Grants {
                 Code::Invalid,
                 "a replacement is apart from the replicas that are kept",
             )
-        })
-    }
-
-    fn plan(
-        &self,
-        ask: &GrantRequest,
-        policy: &Policy,
-        class: SizeClass,
-        views: &[DiskView],
-    ) -> Result<Vec<DiskRef>, ErrorReply> {
-        let have: Vec<DiskRef> = ask.have.iter().map(disk_of).collect();
-        let replacing = ask.replace_in != 0;
-        let mut demand = Demand {
-            replicas: if replacing {
-                have.len() as u32 + 1
-            } else {
-                policy.replicas
-            },
-            minimum: if replacing { 0 } else { policy.minimum() },
-            bytes: ByteCount(class.bytes()),
-            near_host: ask.host.clone(),
-            avoid: ask.avoid.iter().map(|node| NodeId(*node)).collect(),
-            have: if replacing { have } else { Vec::new() },
-        };
-        let plan = |demand: &Demand| self.leader.draw(|draws| plan_replicas(demand, views, draws));
-        let wanted = demand.replicas as usize - demand.have.len();
-        let mut found = plan(&demand);
-        if !demand.avoid.is_empty() && found.as_ref().map_or(0, Vec::len) < wanted {
-            // What failed the client lately is still better than too little redundancy.
-            demand.avoid.clear();
-            found = plan(&demand);
-        }
-        found.map_err(|error @ PlacementError::NotEnoughDomains { .. }| {
-            refusal(Code::NotEnoughDomains, error.to_string())
         })
     }
 

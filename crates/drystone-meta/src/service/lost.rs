@@ -1,0 +1,141 @@
+//! Chunks of which no replica can be read, and the files that miss their bytes.
+
+use super::admin::Admin;
+use super::refused::Refused;
+use drystone_namespace::{Namespace, OrderedStore, StoreError};
+use drystone_proto::cluster::{LostChunk, LostFile, LostPage};
+use drystone_proto::record::{ChunkRecord, NodeRecord, PlacedReplica, role};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Chunk records looked at while the state is held: some hundred microseconds.
+const SLICE: usize = 256;
+/// Slices in one answer.
+const SLICES: usize = 16;
+/// Lost chunks in one answer.
+const MAX_CHUNKS: usize = 64;
+/// References of one chunk that are looked at.
+const MAX_REFERENCES: usize = 64;
+/// Directories above a file that are named: more than a path can have.
+const MAX_DEPTH: usize = 4096;
+
+impl Admin {
+    /// A page of the chunks without a replica on a disk that counts, with ids above `after`. A server that this leader
+    /// has not heard from does not count, and is named.
+    pub(super) fn lost(&self, mut after: u64) -> Result<LostPage, Refused> {
+        let nodes: Vec<NodeRecord> = self.state.read().nodes().cloned().collect();
+        let (live, unheard) = self.present_disks(&nodes)?;
+        let names: BTreeMap<(u64, u64), &str> = nodes
+            .iter()
+            .flat_map(|node| {
+                node.disks
+                    .iter()
+                    .map(|disk| ((disk.id, disk.incarnation), node.name.as_str()))
+            })
+            .collect();
+        let mut page = LostPage {
+            unheard,
+            ..LostPage::default()
+        };
+        for _ in 0..SLICES {
+            let state = self.state.read();
+            let chunks = state
+                .chunks(after, SLICE)
+                .map_err(|error| self.state.store_error(&error))?;
+            for chunk in &chunks {
+                after = chunk.id;
+                if is_lost(chunk, &live) {
+                    let found =
+                        describe(&state, chunk, &names).map_err(|error| self.state.store_error(&error))?;
+                    page.chunks.push(found);
+                }
+                if page.chunks.len() == MAX_CHUNKS {
+                    break;
+                }
+            }
+            if chunks.len() < SLICE && page.chunks.len() < MAX_CHUNKS {
+                return Ok(page);
+            }
+            if page.chunks.len() == MAX_CHUNKS {
+                break;
+            }
+        }
+        page.next = after;
+        Ok(page)
+    }
+
+    /// Disks of servers that this leader has heard from and does not suspect, and the names of servers that it has not
+    /// heard from.
+    fn present_disks(&self, nodes: &[NodeRecord]) -> Result<(BTreeSet<(u64, u64)>, Vec<String>), Refused> {
+        let now = self.clock.now();
+        let config = &self.config;
+        let found = self.leader.with(|office| {
+            let chunk_servers = nodes.iter().filter(|node| node.roles & role::CHUNK != 0);
+            let (heard, unheard): (Vec<&NodeRecord>, Vec<&NodeRecord>) =
+                chunk_servers.partition(|node| office.servers.get(node.id).is_some());
+            let live = office
+                .servers
+                .live_disks(heard.into_iter(), now, office.begun, config);
+            (live, unheard.into_iter().map(|node| node.name.clone()).collect())
+        });
+        found.ok_or(Refused::NotLeader)
+    }
+}
+
+fn is_lost(chunk: &ChunkRecord, live: &BTreeSet<(u64, u64)>) -> bool {
+    !chunk.is_doomed() && chunk.redundancy(|disk| live.contains(&(disk.disk.0, disk.incarnation.0))) == 0
+}
+
+fn describe<S: OrderedStore>(
+    state: &Namespace<S>,
+    chunk: &ChunkRecord,
+    names: &BTreeMap<(u64, u64), &str>,
+) -> Result<LostChunk, StoreError> {
+    let server = |replica: &PlacedReplica| {
+        let replica = replica.replica();
+        let name = names.get(&(replica.disk, replica.incarnation))?;
+        Some((*name).to_owned())
+    };
+    let references = state.references(chunk.id, MAX_REFERENCES + 1)?;
+    let mut files: Vec<LostFile> = Vec::new();
+    for reference in references.iter().take(MAX_REFERENCES) {
+        match files.iter_mut().find(|file| file.inode == reference.inode) {
+            Some(file) => file.offsets.push(reference.file_offset),
+            None => {
+                let mut file = place(state, reference.inode)?;
+                file.offsets.push(reference.file_offset);
+                files.push(file);
+            }
+        }
+    }
+    Ok(LostChunk {
+        chunk: Some(chunk.clone()),
+        servers: chunk.replicas.iter().filter_map(server).collect(),
+        files,
+        more_files: references.len() > MAX_REFERENCES,
+    })
+}
+
+/// The directories above a file.
+fn place<S: OrderedStore>(state: &Namespace<S>, inode: u64) -> Result<LostFile, StoreError> {
+    let mut file = LostFile {
+        inode,
+        ..LostFile::default()
+    };
+    let mut at = state.inode(inode)?.map_or(0, |inode| inode.parent);
+    for _ in 0..MAX_DEPTH {
+        let Some(directory) = state.inode(at)?.filter(|_| at != 0) else {
+            file.detached = true;
+            file.directories.clear();
+            return Ok(file);
+        };
+        if directory.parent == directory.id {
+            file.directories.reverse();
+            return Ok(file);
+        }
+        file.directories.push(directory.id);
+        at = directory.parent;
+    }
+    file.detached = true;
+    file.directories.clear();
+    Ok(file)
+}
