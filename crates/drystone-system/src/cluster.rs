@@ -34,6 +34,14 @@ impl Options {
         Self::default()
     }
 
+    /// Everything in one process, with one metadata server.
+    pub fn lone() -> Self {
+        Self {
+            metadata: Some(1),
+            ..Self::default()
+        }
+    }
+
     /// 3 metadata and 5 chunk servers, a process each.
     pub fn processes() -> Self {
         Self {
@@ -233,14 +241,13 @@ impl Cluster {
         }
     }
 
-    /// Kills `up` and runs it again: it starts the nodes that are dead.
+    /// Asks the `up` that runs, by another one, to start the nodes that are dead.
     ///
     /// # Panics
-    /// If it does not get ready.
+    /// If one does not start.
     #[track_caller]
-    pub fn revive(&mut self) {
-        self.end_up(Signal::KILL);
-        self.up();
+    pub fn revive(&self) -> String {
+        Running::start(self.up_command()).finish().text()
     }
 
     /// What `cluster.json` says.

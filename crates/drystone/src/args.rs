@@ -1,12 +1,34 @@
 //! The command line as clap knows it.
 
+use crate::address;
+use crate::output::{Lines, OutputError};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// A distributed file system in one binary.
+/// What the help opens with.
+const ABOUT: &str = "\
+Drystone stores files on many machines: one namespace, every file on several disks, every byte checksummed. \
+This one binary runs its servers and is the command line for its files.
+
+  drystone up                            a whole cluster on this machine, to try and to develop
+  drystone put --recursive docs /        copy a tree in
+  drystone ls -l /docs                   look at it
+  drystone get --recursive /docs copy    copy it out
+  drystone admin status                  is everything well?
+
+Exit codes: 0 done, 1 other, 2 usage, 3 not found, 4 conflict, 5 denied, 6 unavailable or unknown \
+(of several failures the first), 10 to 13 of `admin status --check`.";
+
+/// Arguments of the binary.
 #[derive(Parser, Debug)]
-#[command(name = "drystone", version, about, max_term_width = 100)]
+#[command(
+    name = "drystone",
+    version,
+    about = "A distributed file system: one namespace over the disks of many machines",
+    long_about = ABOUT,
+    max_term_width = 100
+)]
 pub struct Arguments {
     /// REST address of the cluster, for commands that work on files
     #[arg(
@@ -14,7 +36,8 @@ pub struct Arguments {
         global = true,
         env = "DRYSTONE_CLUSTER",
         default_value = "http://127.0.0.1:9700",
-        value_name = "URL"
+        value_parser = address::parse_url,
+        value_name = "HOST:PORT"
     )]
     pub cluster: String,
     /// User on whose behalf files are read and changed (default: the system's user)
@@ -56,10 +79,10 @@ pub struct UpOptions {
     /// Where the cluster keeps everything
     #[arg(long, default_value = "./drystone-data", value_name = "DIR")]
     pub data: PathBuf,
-    /// REST address; the other ports follow from it (port 0: all ephemeral)
-    #[arg(long, default_value = "127.0.0.1:9700", value_name = "ADDRESS")]
-    pub listen: SocketAddr,
-    /// Metadata servers: 1, 3 or 5 (default 1; 3 with --processes)
+    /// REST address; the other ports follow from it (port 0: all ephemeral); default 127.0.0.1:9700, or as before
+    #[arg(long, value_parser = address::parse, value_name = "HOST:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Metadata servers: 1, 3 or 5 (default 3)
     #[arg(long, value_name = "N")]
     pub metadata: Option<u32>,
     /// Chunk servers (default 3; 5 with --processes)
@@ -90,7 +113,7 @@ pub struct FormatOptions {
 }
 
 /// Commands on files and on the cluster.
-#[derive(Subcommand, Debug)]
+#[derive(Subcommand, Clone, Debug)]
 pub enum Command {
     /// Copy local files or trees (or stdin: -) into the cluster
     Put(PutOptions),
@@ -195,16 +218,6 @@ pub enum Command {
         #[arg(long)]
         min_size: Option<String>,
     },
-    /// Follow a growing file
-    Tail {
-        /// The file
-        path: String,
-    },
-    /// Show a path of the cluster as a local file system
-    Mount {
-        /// Where
-        directory: PathBuf,
-    },
     /// Look after the cluster
     #[command(subcommand)]
     Admin(AdminCommand),
@@ -217,18 +230,21 @@ pub enum Command {
 }
 
 /// Options of `put`.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct PutOptions {
     /// Local files or directories; - is stdin
     #[arg(required = true)]
     pub sources: Vec<String>,
     /// Path in the cluster; ending in / (or an existing directory): put them in there
     pub target: String,
-    /// Whole trees
+    /// Whole trees, directories with their modes
     #[arg(long, short)]
     pub recursive: bool,
-    /// Make missing directories on the way
+    /// Keep times and all mode bits, of what exists too (not owners)
     #[arg(long, short)]
+    pub preserve: bool,
+    /// Make missing directories on the way
+    #[arg(long)]
     pub parents: bool,
     /// Fail if the file exists
     #[arg(long)]
@@ -239,26 +255,36 @@ pub struct PutOptions {
 }
 
 /// Options of `get`.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct GetOptions {
     /// Path in the cluster
     pub source: String,
     /// Local path; - is stdout
     #[arg(default_value = ".")]
     pub target: String,
-    /// A whole tree
+    /// A whole tree, directories with their modes
     #[arg(long, short)]
     pub recursive: bool,
+    /// Keep times and all mode bits, whatever the umask says (not owners)
+    #[arg(long, short)]
+    pub preserve: bool,
     /// Files at a time, with --recursive
     #[arg(long, default_value_t = 16, value_name = "N")]
     pub jobs: usize,
 }
 
 /// Looking after the cluster.
-#[derive(Subcommand, Debug)]
+#[derive(Subcommand, Clone, Debug)]
 pub enum AdminCommand {
     /// The cluster at a glance
-    Status,
+    Status {
+        /// Exit with 10 if data is lost, 11 if new data is refused, 12 if redundancy is reduced, 13 if that is not
+        /// known yet: the first of them that holds; 0 if all is well
+        #[arg(long)]
+        check: bool,
+    },
+    /// List the files with bytes of which no replica can be read
+    Lost,
     /// Chunk servers and their disks
     Servers {
         /// End the fence of a chunk server of which two processes were seen: stop the wrong one first
@@ -281,20 +307,11 @@ pub enum AdminCommand {
         /// Chunk id
         chunk: u64,
     },
-    /// Restore redundancy
-    Repair {
-        /// Let the replicas on this node go that nothing refers to and that are so many that their deletion stopped
-        #[arg(long, value_name = "NODE")]
-        release_sweep: Option<u64>,
+    /// Let the replicas on a node be deleted that nothing refers to and that are so many that their deletion stopped
+    ReleaseSweep {
+        /// Node id
+        node: u64,
     },
-    /// Verify checksums
-    Scrub,
-    /// Even out disks
-    Rebalance,
-    /// Check the namespace
-    Fsck,
-    /// Back up the namespace
-    Backup,
     /// Bring what is left of a lone metadata server with a damaged log into a new history (offline)
     Recover {
         /// Data directory of `drystone up`, or of the metadata server
@@ -317,7 +334,7 @@ pub enum AdminCommand {
 }
 
 /// Metadata servers.
-#[derive(Subcommand, Debug)]
+#[derive(Subcommand, Clone, Debug)]
 pub enum RaftCommand {
     /// Members and their progress
     Status,
@@ -336,13 +353,13 @@ pub enum RaftCommand {
 }
 
 /// Prints completions to stdout.
-pub fn print_completions(shell: clap_complete::Shell) {
-    clap_complete::generate(
-        shell,
-        &mut Arguments::command(),
-        "drystone",
-        &mut std::io::stdout(),
-    );
+pub fn print_completions(shell: clap_complete::Shell) -> Result<(), OutputError> {
+    // The generator panics if it cannot write.
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "drystone", &mut text);
+    let mut lines = Lines::new();
+    lines.bytes(&text)?;
+    lines.finish()
 }
 
 #[cfg(test)]
@@ -352,5 +369,31 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_opens_with_what_it_is_for_and_lists_what_is_built() {
+        let help = Arguments::command().render_long_help().to_string();
+        assert!(
+            help.starts_with("Drystone stores files on many machines"),
+            "{help}"
+        );
+        for verb in ["tail", "mount"] {
+            assert!(Arguments::command().find_subcommand(verb).is_none(), "{verb}");
+        }
+        let command = Arguments::command();
+        let admin = command.find_subcommand("admin").unwrap();
+        for verb in ["scrub", "rebalance", "fsck", "backup", "repair"] {
+            assert!(admin.find_subcommand(verb).is_none(), "{verb}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_taken_as_people_type_them() {
+        let parse = |words: &[&str]| Arguments::try_parse_from(words);
+        let arguments = parse(&["drystone", "--cluster", "localhost:9700", "ls"]).unwrap();
+        assert_eq!(arguments.cluster, "http://localhost:9700");
+        assert!(parse(&["drystone", "up", "--listen", "localhost:9700"]).is_ok());
+        assert!(parse(&["drystone", "--cluster", "ftp://x", "ls"]).is_err());
     }
 }

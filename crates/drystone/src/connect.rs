@@ -1,7 +1,6 @@
 //! From the REST address of a cluster to a client of it.
 
 use crate::args::Arguments;
-use crate::exit::UsageError;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use drystone_client::{Caller, Client, Options};
@@ -27,12 +26,7 @@ struct MetadataServer {
 
 /// One GET; answers status and body.
 pub async fn get(url: &str) -> anyhow::Result<(u16, Bytes)> {
-    let uri: hyper::Uri = url
-        .parse()
-        .map_err(|_| UsageError(format!("{url:?} is not a URL")))?;
-    if uri.scheme_str() != Some("http") || uri.host().is_none() {
-        return Err(UsageError(format!("{url:?} is not an http:// URL")).into());
-    }
+    let uri: hyper::Uri = url.parse().with_context(|| format!("{url} is not a URL"))?;
     let client: HttpClient<_, Empty<Bytes>> = HttpClient::builder(TokioExecutor::new()).build_http();
     let answer = client.get(uri).await?;
     let status = answer.status().as_u16();
@@ -41,9 +35,8 @@ pub async fn get(url: &str) -> anyhow::Result<(u16, Bytes)> {
     Ok((status, body.to_bytes()))
 }
 
-/// The metadata servers of the cluster whose REST door is at `url`.
+/// The metadata servers of the cluster whose REST door is at `url` (see [`crate::address::parse_url`]).
 pub async fn metadata_servers(url: &str) -> anyhow::Result<Vec<String>> {
-    let url = url.trim_end_matches('/');
     let (status, body) = get(&format!("{url}/cluster"))
         .await
         .with_context(|| format!("no cluster answers at {url} (is it up? --cluster names another)"))?;
@@ -60,13 +53,7 @@ pub async fn metadata_servers(url: &str) -> anyhow::Result<Vec<String>> {
 
 /// A client of the cluster that the arguments name, for the user that they name.
 pub async fn client(env: &Env, arguments: &Arguments) -> anyhow::Result<Client> {
-    let metadata = metadata_servers(&arguments.cluster).await.map_err(|error| {
-        if error.is::<UsageError>() {
-            error
-        } else {
-            error.context(Unreachable)
-        }
-    })?;
+    let metadata = metadata_servers(&arguments.cluster).await.context(Unreachable)?;
     let client = Client::connect(env.clone(), Options::new(metadata)).await?;
     Ok(client.as_caller(caller(arguments)))
 }

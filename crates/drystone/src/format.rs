@@ -2,6 +2,7 @@
 
 use crate::exit::UsageError;
 use crate::node::config::{NodeConfig, Voter};
+use crate::output::say;
 use anyhow::{Context, bail};
 use drystone_env::os::{OsDisk, random_bytes};
 use drystone_identity::{Identity, Role};
@@ -198,26 +199,26 @@ pub fn run(options: &crate::args::FormatOptions) -> anyhow::Result<()> {
     let config = crate::node::load(&options.config)?;
     let (file, is_new) = ClusterFile::load_or_draw(&config.cluster_file, &config.voters)?;
     if is_new {
-        println!(
+        say(format_args!(
             "new cluster {}; its secret is in {}",
             file.cluster,
             config.cluster_file.display()
-        );
-        println!("copy that file to every other node before formatting there");
+        ));
+        say("copy that file to every other node before formatting there");
         if file.voters.len().is_multiple_of(2) {
-            println!(
+            say(format_args!(
                 "warning: {} voters survive no more failures than {}; take 1, 3 or 5",
                 file.voters.len(),
                 file.voters.len() - 1
-            );
+            ));
         }
     }
     let done = format_node(&config, &file)?;
     if done.is_empty() {
-        println!("everything was formatted already, nothing was changed");
+        say("everything was formatted already, nothing was changed");
     }
     for path in done {
-        println!("formatted {path}");
+        say(format_args!("formatted {path}"));
     }
     Ok(())
 }

@@ -5,6 +5,9 @@
 //! through the client library, [`recover`] brings what is left of a damaged metadata server into a new history.
 //! Architecture invariant: no protocol lives here.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+mod address;
 mod args;
 mod commands;
 mod connect;
@@ -12,6 +15,7 @@ mod exit;
 mod format;
 mod lock;
 mod node;
+mod output;
 mod recover;
 mod up;
 
@@ -61,7 +65,9 @@ fn start_logging(arguments: &Arguments) {
     let filter = EnvFilter::try_from_env("DRYSTONE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        // It would say on stderr that stderr is closed, and panic.
+        .log_internal_errors(false);
     builder
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
@@ -72,8 +78,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Task::Up(options) => up::run(options).await?,
         Task::Node(options) => node::run(&options.config).await?,
         Task::Format(options) => format::run(&options)?,
-        Task::Completions { shell } => args::print_completions(shell),
-        Task::Client(ref command) => return commands::run(&arguments, command).await,
+        Task::Completions { shell } => args::print_completions(shell)?,
+        Task::Client(ref command) => return commands::run(&arguments, command.clone()).await,
     }
     Ok(ExitCode::SUCCESS)
 }

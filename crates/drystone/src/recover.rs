@@ -6,6 +6,7 @@
 
 use crate::exit::UsageError;
 use crate::format::ClusterFile;
+use crate::output::say;
 use crate::up::Tree;
 use anyhow::{Context, bail};
 use drystone_env::os::{LockedDirectory, OsDisk, lock_directory, random_bytes};
@@ -40,12 +41,12 @@ pub fn run(data: &Path, dry_run: bool, as_json: bool) -> anyhow::Result<()> {
     let recovery = Recovery::open(&metadata).map_err(usage)?;
     if let Some(survey) = recovery.survey() {
         if as_json {
-            println!("{}", in_json(survey, dry_run));
+            say(format_args!("{}", in_json(survey, dry_run)));
         } else {
             print(survey, dry_run);
         }
     } else if !as_json {
-        println!("an interrupted recovery goes on");
+        say("an interrupted recovery goes on");
     }
     if dry_run {
         return Ok(());
@@ -98,39 +99,41 @@ fn print(survey: &Survey, dry_run: bool) {
         ("restored", "lost")
     };
     if !survey.log_fault.is_empty() {
-        println!("damage: {}", survey.log_fault);
+        say(format_args!("damage: {}", survey.log_fault));
     }
     for refused in &survey.refused {
-        println!("not used: {refused}");
+        say(format_args!("not used: {refused}"));
     }
-    println!(
+    say(format_args!(
         "{verb}: everything up to log index {} of {}, from {} (index {}) and {} log entries behind it",
         survey.restored,
         time(survey),
         survey.base,
         survey.base_index,
         survey.restored - survey.base_index
-    );
+    ));
     let lost = &survey.lost;
     if lost.is_nothing() {
-        println!("{loses}: nothing is known to be");
+        say(format_args!("{loses}: nothing is known to be"));
     } else if lost.entries == 0 {
-        println!("{loses}: what was in a file of the log that is gone; nothing tells how much");
+        say(format_args!(
+            "{loses}: what was in a file of the log that is gone; nothing tells how much"
+        ));
     } else {
-        println!(
+        say(format_args!(
             "{loses}: {} log entries from index {} on; {} of them are intact but stand on what is missing",
             lost.entries,
             survey.restored + 1,
             lost.intact
-        );
+        ));
     }
     for place in &lost.places {
-        println!("  {place}");
+        say(format_args!("  {place}"));
     }
     if let Some(tail) = &lost.tail {
-        println!(
+        say(format_args!(
             "  the end of the log, {tail}: a write that nobody was told of, or damage; nothing tells which"
-        );
+        ));
     }
 }
 
@@ -154,25 +157,23 @@ fn in_json(survey: &Survey, dry_run: bool) -> serde_json::Value {
 }
 
 fn print_end(history: HistoryId, old: &Path, metadata: &Path, is_tree: bool) {
-    println!("new history: {history}");
-    println!(
+    say(format_args!("new history: {history}"));
+    say(format_args!(
         "what was there before is in {}; remove it when nobody needs it",
         old.display()
-    );
+    ));
     if is_tree {
-        println!(
-            "the chunk servers in this directory belong to the new history; start it with `drystone up`"
-        );
+        say("the chunk servers in this directory belong to the new history; start it with `drystone up`");
     } else {
-        println!(
+        say(format_args!(
             "on every node of the cluster run `drystone admin adopt {history} DIRECTORY...` for each directory of a \
              chunk server and for the cluster file, then start {}",
             metadata.display()
-        );
+        ));
     }
-    println!(
+    say(
         "no replica is deleted in the new history until you say so: look whether files are missing, then run \
-         `drystone admin release-deletion`"
+         `drystone admin release-deletion`",
     );
 }
 
@@ -199,7 +200,7 @@ pub fn adopt(history: &str, paths: &[PathBuf]) -> anyhow::Result<()> {
                 ClusterId::from_hex(&file.cluster).context("the cluster file's cluster id is malformed")?;
             adopt_cluster_file(path, cluster, history)?;
         }
-        println!("{} belongs to history {history}", path.display());
+        say(format_args!("{} belongs to history {history}", path.display()));
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ const POLICY: PolicyRecord = PolicyRecord {
     chunk_bytes: 64 << 20,
 };
 
-async fn beat(client: &Client) -> HeartbeatReply {
+pub async fn beat(client: &Client) -> HeartbeatReply {
     let load = DiskLoad {
         disk: 10,
         total_bytes: 1 << 40,
@@ -36,8 +36,8 @@ async fn beat(client: &Client) -> HeartbeatReply {
     client.call(0, Kind::Heartbeat, &beat, WAIT).await.unwrap()
 }
 
-/// A file in one chunk on the only server, deleted.
-async fn write_and_delete(client: &Client) -> u64 {
+/// A file of 5,000 bytes in one chunk on the only server.
+pub async fn write(client: &Client, path: &str) -> u64 {
     let node = NodeRecord {
         id: 1,
         incarnation: 1,
@@ -91,18 +91,25 @@ async fn write_and_delete(client: &Client) -> u64 {
         }],
     };
     let publish = Publish {
-        target: target("/f"),
+        target: target(path),
         content: Some(content),
+        parents: true,
         ..Publish::default()
     };
     let outcome = client.mutate(Op::Publish(publish)).await;
     assert_eq!(outcome.code, 0, "{outcome:?}");
+    grant.chunk
+}
+
+/// The same, deleted.
+async fn write_and_delete(client: &Client) -> u64 {
+    let chunk = write(client, "/f").await;
     let delete = Delete {
         target: target("/f"),
         ..Delete::default()
     };
     assert_eq!(client.mutate(Op::Delete(delete)).await.code, 0);
-    grant.chunk
+    chunk
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

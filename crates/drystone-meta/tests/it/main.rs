@@ -7,6 +7,7 @@ mod damage_store;
 mod grace;
 mod kit;
 mod leader;
+mod lost;
 mod membership;
 mod newer;
 mod processes;

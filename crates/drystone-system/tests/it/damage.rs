@@ -41,7 +41,7 @@ fn a_flipped_byte_is_found_reported_and_never_served() {
         metadata: Some(1),
         chunk_servers: Some(3),
     };
-    let mut cluster = Cluster::start(options);
+    let cluster = Cluster::start(options);
     let content = bytes(21, LENGTH);
     cluster.cli_with(&["put", "-", "/file"], &content).ok();
     let stat = cluster.cli(&["--json", "stat", "-e", "/file"]).json();

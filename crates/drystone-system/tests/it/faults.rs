@@ -120,7 +120,7 @@ fn extents(cluster: &Cluster, path: &str) -> Vec<(u64, u64, Vec<String>)> {
 /// source has stopped, and goes on after the fault only; the last bytes that came from it lie on that server in a
 /// replica that is not sealed, so that there is no receipt for it and no chunk that counts.
 fn hit_in_the_middle(signal: Signal) {
-    let mut cluster = Cluster::start(Options::processes());
+    let cluster = Cluster::start(Options::processes());
     let mut put = cluster.begin(&["-q", "put", "-", "/large"]);
     let mut slow = Slow::new(11, LARGE);
     slow.feed(&mut put, 80 << 20);
@@ -201,7 +201,7 @@ fn a_client_killed_in_the_middle_of_a_put_leaves_no_file() {
 
 #[test]
 fn no_write_fails_while_the_metadata_leader_dies() {
-    let mut cluster = Cluster::start(Options::processes());
+    let cluster = Cluster::start(Options::processes());
     let mut worst = Duration::ZERO;
     // Every third file is too large to lie in the namespace: its chunk has to be granted by a leader.
     let content = |seed: u64| bytes(seed, if seed.is_multiple_of(3) { 200_000 } else { 50 });

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod basics;
+mod commands;
 mod crashes;
 mod damage;
 mod faults;
@@ -16,3 +17,5 @@ mod members;
 mod memory;
 mod processes;
 mod recover;
+mod status;
+mod tour;

@@ -76,9 +76,18 @@ fn nodes_outlive_up_and_only_the_dead_are_started_again() {
     assert_eq!(cluster.cli(&["cat", "/file", "/other"]).ok(), b"beforemeanwhile");
 }
 
+fn wait_for_line(cluster: &Cluster, line: &str) {
+    drystone_system::wait_for(line, Duration::from_secs(60), || {
+        fs::read_to_string(cluster.log())
+            .unwrap()
+            .contains(line)
+            .then_some(())
+    });
+}
+
 #[test]
 fn a_node_that_dies_is_seen_and_missed_by_nobody() {
-    let mut cluster = Cluster::start(Options::processes());
+    let cluster = Cluster::start(Options::processes());
     cluster.signal("chunk-3", Signal::KILL);
     drystone_system::wait_for(
         "the status tells of the dead server",
@@ -93,7 +102,15 @@ fn a_node_that_dies_is_seen_and_missed_by_nobody() {
     let alive = cluster.nodes().iter().filter(|node| is_alive(node.pid)).count();
     assert_eq!(alive, 8, "nothing restarts a node behind the operator's back");
     cluster.cli_with(&["put", "-", "/file"], &vec![7; 3_000_000]).ok();
-    cluster.revive();
+    wait_for_line(&cluster, "node chunk-3 has ended");
+    let before = cluster.nodes();
+    let said = cluster.revive();
+    assert!(said.contains("started again: chunk-3"), "{said}");
+    for (old, new) in before.iter().zip(cluster.nodes()) {
+        assert_eq!(old.pid != new.pid, old.name == "chunk-3", "{}", old.name);
+    }
+    let said = cluster.revive();
+    assert!(said.contains("nothing was to be started"), "{said}");
     drystone_system::wait_for("the server is alive again", Duration::from_secs(60), || {
         let status = cluster.status();
         status["servers"]

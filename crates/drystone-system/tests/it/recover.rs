@@ -106,7 +106,7 @@ fn recover(cluster: &Cluster, more: &[&str]) -> Answer {
 
 #[test]
 fn a_damaged_store_is_rebuilt_from_an_export_and_the_log() {
-    let mut cluster = Cluster::start(Options::single());
+    let mut cluster = Cluster::start(Options::lone());
     let content = bytes(41, 3 << 20);
     cluster.cli_with(&["put", "-", "/before"], &content).ok();
     work_until_exported(&cluster, "a");
@@ -130,7 +130,7 @@ fn a_damaged_store_is_rebuilt_from_an_export_and_the_log() {
 
 #[test]
 fn a_damaged_log_is_refused_and_what_is_left_is_recovered_in_a_new_history() {
-    let mut cluster = Cluster::start(Options::single());
+    let mut cluster = Cluster::start(Options::lone());
     let content = bytes(42, 3 << 20);
     cluster.cli_with(&["put", "-", "/before"], &content).ok();
     work_until_exported(&cluster, "a");
@@ -184,7 +184,7 @@ fn a_damaged_log_is_refused_and_what_is_left_is_recovered_in_a_new_history() {
 
 #[test]
 fn a_good_store_makes_up_for_a_damaged_log() {
-    let mut cluster = Cluster::start(Options::single());
+    let mut cluster = Cluster::start(Options::lone());
     let content = bytes(43, 3 << 20);
     cluster.cli_with(&["put", "-", "/file"], &content).ok();
     for number in 0..10 {

@@ -1,97 +1,163 @@
 //! `put`, `append` and `cp`: bytes into the cluster.
 
+mod source;
+
 use super::names::{base_name, is_directory, join, place_for};
 use super::progress::bar;
-use super::tree::{Crew, Walk};
+use super::tree::{Parallel, Walk};
 use super::{Context, is_not_found};
 use crate::args::PutOptions;
-use crate::exit::UsageError;
+use crate::exit::{Failures, UsageError};
+use crate::output::{line, note};
 use anyhow::{Context as _, bail};
 use bytes::{Bytes, BytesMut};
 use drystone_client::{
-    Client, Error, ErrorKind, MakeDirectoryOptions, Precondition, Published, ReadOptions, WriteMode,
-    WriteOptions,
+    Client, Error, ErrorKind, MakeDirectoryOptions, Precondition, Published, ReadOptions, SetAttributes,
+    WriteMode, WriteOptions,
 };
 use indicatif::ProgressBar;
-use std::fs::{self, File, Metadata};
+use source::SparseFile;
+use std::collections::BTreeMap;
+use std::fs::{self, Metadata};
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Read at once from local files: what one frame carries.
 const PIECE: usize = 1 << 20;
 
+/// A file to copy in.
+struct Job {
+    path: PathBuf,
+    target: String,
+}
+
+/// A directory that was made, or that gets the attributes of a local one, at the end: until then files go into it.
+struct Made {
+    target: String,
+    changes: SetAttributes,
+}
+
+/// What `put` found to do.
+#[derive(Default)]
+struct Found {
+    jobs: Vec<Job>,
+    made: Vec<Made>,
+    bytes: u64,
+}
+
 /// `drystone put`.
 pub async fn put(context: &Context, options: &PutOptions) -> anyhow::Result<()> {
     let client = &context.client;
     let into = options.sources.len() > 1 || is_directory(client, &options.target).await?;
-    let target_of = |source: &str| -> anyhow::Result<String> {
-        if !into {
-            return Ok(options.target.clone());
-        }
-        let path = Path::new(source);
-        let name = path
-            .canonicalize()
-            .ok()
-            .and_then(|path| path.file_name().map(|name| name.to_owned()));
-        let name = name.or_else(|| path.file_name().map(|name| name.to_owned()));
-        let name = name
-            .as_ref()
-            .and_then(|name| name.to_str())
-            .filter(|_| source != "-");
-        let name =
-            name.ok_or_else(|| UsageError(format!("{source} gives no name: name the target in full")))?;
-        Ok(join(&options.target, name))
-    };
-    let (mut jobs, mut total) = (Vec::new(), 0);
-    for source in &options.sources {
-        let target = target_of(source)?;
-        if source == "-" {
-            put_stdin(context, &target, options).await?;
-            continue;
-        }
-        let path = PathBuf::from(source);
-        let metadata = fs::metadata(&path).with_context(|| format!("cannot read {source}"))?;
-        if metadata.is_dir() {
-            if !options.recursive {
-                return Err(UsageError(format!("{source} is a directory (use --recursive)")).into());
-            }
-            make_directory(client, &target, options.parents).await?;
-            scan(client, &path, &target, &mut jobs, &mut total).await?;
+    let targets = plan_targets(&options.sources, &options.target, into)?;
+    let mut failures = Failures::new(context.json);
+    let mut found = Found::default();
+    for (source, target) in options.sources.iter().zip(targets) {
+        let outcome = if source == "-" {
+            put_stdin(context, &target, options).await
         } else {
-            total += metadata.len();
-            jobs.push((path, target));
-        }
+            add_source(client, options, source, target, &mut found, &mut failures).await
+        };
+        failures.check(outcome)?;
     }
-    put_files(context, options, jobs, total).await
+    put_files(context, options, found, failures).await
+}
+
+/// Where each source goes. Nothing has been sent yet.
+///
+/// # Errors
+/// Two of them would go to the same place, or one has no name.
+fn plan_targets(sources: &[String], target: &str, into: bool) -> anyhow::Result<Vec<String>> {
+    let mut by_target: BTreeMap<String, &str> = BTreeMap::new();
+    let mut targets = Vec::new();
+    for source in sources {
+        let target = match into {
+            true => join(target, &local_name(source)?),
+            false => target.to_owned(),
+        };
+        if let Some(first) = by_target.insert(target.clone(), source) {
+            bail!(UsageError(format!(
+                "{first} and {source} would both become {target}: nothing was copied"
+            )));
+        }
+        targets.push(target);
+    }
+    Ok(targets)
+}
+
+/// The name that a local path has in a directory of the cluster.
+fn local_name(source: &str) -> anyhow::Result<String> {
+    let path = Path::new(source);
+    let full = || path.canonicalize().ok().filter(|_| source != "-");
+    // `.` and `..` have the names of the directories that they are.
+    let name = match path.file_name() {
+        Some(name) if source != "-" => Some(name.to_owned()),
+        _ => full().and_then(|path| path.file_name().map(ToOwned::to_owned)),
+    };
+    let name = name.and_then(|name| name.into_string().ok());
+    name.ok_or_else(|| UsageError(format!("{source} gives no name: name the target in full")).into())
+}
+
+async fn add_source(
+    client: &Client,
+    options: &PutOptions,
+    source: &str,
+    target: String,
+    found: &mut Found,
+    failures: &mut Failures,
+) -> anyhow::Result<()> {
+    let path = PathBuf::from(source);
+    let metadata = fs::metadata(&path).with_context(|| format!("cannot read {source}"))?;
+    if !metadata.is_dir() {
+        found.bytes += metadata.len();
+        found.jobs.push(Job { path, target });
+        return Ok(());
+    }
+    if !options.recursive {
+        return Err(UsageError(format!("{source} is a directory (use --recursive)")).into());
+    }
+    let made = make_like(client, &target, &metadata, options.parents, options.preserve).await?;
+    found.made.extend(made);
+    scan(client, &path, &target, options.preserve, found, failures).await
 }
 
 async fn put_files(
     context: &Context,
     options: &PutOptions,
-    jobs: Vec<(PathBuf, String)>,
-    total: u64,
+    found: Found,
+    failures: Failures,
 ) -> anyhow::Result<()> {
-    let count = jobs.len();
-    let progress = bar(context, total, "put");
-    let mut crew = Crew::new(options.jobs);
-    for (path, target) in jobs {
+    let count = found.jobs.len();
+    let progress = bar(context, found.bytes, "put");
+    let mut parallel = Parallel::new(options.jobs, failures);
+    for job in found.jobs {
         let (client, progress, write) = (context.client.clone(), progress.clone(), write_options(options));
-        crew.start(async move {
-            let published = put_file(&client, &path, &target, write, &progress).await?;
-            warn_if_degraded(&target, &published);
-            Ok(())
-        })
-        .await?;
+        let preserve = options.preserve;
+        parallel
+            .start(async move {
+                let published = put_file(&client, &job, write, preserve, &progress).await?;
+                warn_if_degraded(&job.target, &published);
+                Ok(())
+            })
+            .await?;
     }
-    crew.finish().await?;
+    let mut failures = parallel.finish().await?;
+    // The deepest first: a parent may be closed to its owner.
+    for directory in found.made.into_iter().rev() {
+        let done = context
+            .client
+            .set_attributes(&directory.target, directory.changes)
+            .await;
+        failures.check(done.map_err(anyhow::Error::from))?;
+    }
     progress.finish_and_clear();
     if context.json {
-        println!("{}", serde_json::json!({ "files": count, "bytes": total }));
+        line(serde_json::json!({ "files": count, "bytes": found.bytes, "failed": failures.count() }))?;
     } else if !context.quiet && options.recursive {
-        println!("{count} files, {total} bytes");
+        line(format_args!("{count} files, {} bytes", found.bytes))?;
     }
-    Ok(())
+    failures.finish()
 }
 
 fn write_options(options: &PutOptions) -> WriteOptions {
@@ -107,87 +173,168 @@ fn write_options(options: &PutOptions) -> WriteOptions {
     }
 }
 
-async fn make_directory(client: &Client, path: &str, parents: bool) -> anyhow::Result<()> {
-    match client
-        .make_directory(
-            path,
-            MakeDirectoryOptions {
-                parents,
-                ..MakeDirectoryOptions::default()
-            },
-        )
-        .await
-    {
-        Err(error) if error.kind() == ErrorKind::Exists && is_directory(client, path).await? => Ok(()),
-        other => Ok(other.map(|_| ())?),
+/// Makes a directory, with a mode (0: the usual one); true if it was not there.
+async fn make_directory(client: &Client, path: &str, parents: bool, mode: u32) -> anyhow::Result<bool> {
+    let options = MakeDirectoryOptions {
+        parents,
+        mode,
+        ..MakeDirectoryOptions::default()
+    };
+    match client.make_directory(path, options).await {
+        Err(error) if error.kind() == ErrorKind::Exists && is_directory(client, path).await? => Ok(false),
+        other => Ok(other?),
     }
 }
 
-/// Makes the directories of a local tree and collects its files.
+/// Makes a directory like a local one; what remains to be changed when it is complete.
+async fn make_like(
+    client: &Client,
+    target: &str,
+    metadata: &Metadata,
+    parents: bool,
+    preserve: bool,
+) -> anyhow::Result<Option<Made>> {
+    let mode = metadata.permissions().mode() & 0o7777;
+    // Its owner must be able to put files into it.
+    let is_new = make_directory(client, target, parents, mode & 0o777 | 0o700).await?;
+    let wanted = if preserve { mode } else { mode & 0o777 };
+    let mut changes = SetAttributes::default();
+    if preserve {
+        (changes.modified, changes.accessed) = (Some(modified(metadata)), Some(accessed(metadata)));
+    }
+    if preserve || (is_new && wanted != mode & 0o777 | 0o700) {
+        changes.mode = Some(wanted);
+    }
+    Ok((changes != SetAttributes::default()).then(|| Made {
+        target: target.to_owned(),
+        changes,
+    }))
+}
+
+fn modified(metadata: &Metadata) -> u64 {
+    micros(metadata.mtime(), metadata.mtime_nsec())
+}
+
+fn accessed(metadata: &Metadata) -> u64 {
+    micros(metadata.atime(), metadata.atime_nsec())
+}
+
+/// Microseconds since 1970; times before are not kept.
+fn micros(seconds: i64, nanos: i64) -> u64 {
+    let micros = i128::from(seconds) * 1_000_000 + i128::from(nanos) / 1000;
+    u64::try_from(micros.max(0)).unwrap_or(u64::MAX)
+}
+
+/// Makes the directories of a local tree and collects its files. What cannot be read is told of and left out.
 async fn scan(
     client: &Client,
     from: &Path,
     to: &str,
-    jobs: &mut Vec<(PathBuf, String)>,
-    total: &mut u64,
+    preserve: bool,
+    found: &mut Found,
+    failures: &mut Failures,
 ) -> anyhow::Result<()> {
     let mut ahead = vec![(from.to_owned(), to.to_owned())];
     while let Some((local, remote)) = ahead.pop() {
-        let mut entries: Vec<_> = fs::read_dir(&local)
-            .and_then(Iterator::collect::<Result<_, _>>)
-            .with_context(|| format!("cannot read {}", local.display()))?;
-        entries.sort_by_key(fs::DirEntry::file_name);
+        let cannot = || format!("cannot read {}", local.display());
+        let Some(entries) = failures.check(fs::read_dir(&local).with_context(cannot))? else {
+            continue;
+        };
+        let mut paths = Vec::new();
         for entry in entries {
-            let path = entry.path();
-            let name = entry
-                .file_name()
-                .into_string()
-                .map_err(|name| anyhow::anyhow!("{name:?} is not UTF-8"))?;
-            let target = join(&remote, &name);
-            let is_link = entry.file_type()?.is_symlink();
-            match fs::metadata(&path) {
-                Ok(metadata) if metadata.is_dir() && is_link => {
-                    eprintln!(
-                        "warning: {} is a link to a directory and was left out",
-                        path.display()
-                    );
-                }
-                Ok(metadata) if metadata.is_dir() => {
-                    make_directory(client, &target, false).await?;
-                    ahead.push((path, target));
-                }
-                Ok(metadata) if metadata.is_file() => {
-                    *total += metadata.len();
-                    jobs.push((path, target));
-                }
-                Ok(_) => eprintln!(
-                    "warning: {} is neither file nor directory and was left out",
-                    path.display()
-                ),
-                Err(_) if is_link => {
-                    eprintln!("warning: {} is a broken link and was left out", path.display())
-                }
-                Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+            paths.extend(
+                failures
+                    .check(entry.with_context(cannot))?
+                    .map(|entry| entry.path()),
+            );
+        }
+        paths.sort();
+        for path in paths {
+            let outcome = add_entry(client, &path, &remote, preserve, found).await;
+            if let Some(Some(target)) = failures.check(outcome)? {
+                ahead.push((path, target));
             }
         }
     }
     Ok(())
 }
 
-async fn put_file(
+/// Adds what is at `path`; its target, if it is a directory that was made.
+async fn add_entry(
     client: &Client,
     path: &Path,
-    target: &str,
+    remote: &str,
+    preserve: bool,
+    found: &mut Found,
+) -> anyhow::Result<Option<String>> {
+    let shown = path.display();
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.with_context(|| format!("{shown}: its name is not UTF-8"))?;
+    let target = join(remote, name);
+    let is_link = path.is_symlink();
+    let metadata = match fs::metadata(path) {
+        Err(error) if is_link && error.kind() == std::io::ErrorKind::NotFound => {
+            note(format_args!("warning: {shown} is a broken link and was left out"));
+            return Ok(None);
+        }
+        other => other.with_context(|| format!("cannot read {shown}"))?,
+    };
+    if metadata.is_dir() && is_link {
+        note(format_args!(
+            "warning: {shown} is a link to a directory and was left out"
+        ));
+    } else if metadata.is_dir() {
+        let made = make_like(client, &target, &metadata, false, preserve).await?;
+        found.made.extend(made);
+        return Ok(Some(target));
+    } else if metadata.is_file() {
+        found.bytes += metadata.len();
+        found.jobs.push(Job {
+            path: path.to_owned(),
+            target,
+        });
+    } else {
+        note(format_args!(
+            "warning: {shown} is neither file nor directory and was left out"
+        ));
+    }
+    Ok(None)
+}
+
+async fn put_file(
+    client: &Client,
+    job: &Job,
     mut options: WriteOptions,
+    preserve: bool,
     progress: &ProgressBar,
 ) -> anyhow::Result<Published> {
-    let place = || format!("cannot read {}", path.display());
-    let mut file = File::open(path).with_context(place)?;
-    let metadata: Metadata = file.metadata().with_context(place)?;
+    let cannot = || format!("cannot read {}", job.path.display());
+    // A pipe may have no writer yet.
+    let file = tokio::task::block_in_place(|| SparseFile::open(&job.path)).with_context(cannot)?;
+    let metadata = file.metadata();
+    let length = if metadata.is_file() { metadata.len() } else { 0 };
     options.file_mode = metadata.permissions().mode() & 0o777;
-    options.size_hint = Some(metadata.len());
-    let published = send(client, &mut file, target, options, metadata.len(), progress).await?;
+    let changes = preserve.then(|| SetAttributes {
+        mode: Some(metadata.permissions().mode() & 0o7777),
+        modified: Some(modified(metadata)),
+        accessed: Some(accessed(metadata)),
+        ..SetAttributes::default()
+    });
+    let mut file = file;
+    let published = send(client, &mut file, &job.target, options, length, progress).await;
+    let published = published.map_err(|error| about(error, &job.path))?;
+    if let Some(changes) = changes {
+        client.set_attributes(&job.target, changes).await?;
+    }
     Ok(published)
+}
+
+/// Errors of the cluster name the target; those of the source name it here.
+fn about(error: anyhow::Error, path: &Path) -> anyhow::Error {
+    match error.is::<Error>() {
+        true => error,
+        false => error.context(format!("cannot read {}", path.display())),
+    }
 }
 
 async fn put_stdin(context: &Context, target: &str, options: &PutOptions) -> anyhow::Result<()> {
@@ -206,25 +353,37 @@ async fn put_stdin(context: &Context, target: &str, options: &PutOptions) -> any
     Ok(())
 }
 
+/// Where bytes come from.
+trait Source: Send {
+    /// The next `length` bytes, fewer at the end only.
+    fn read_piece(&mut self, length: usize) -> std::io::Result<Bytes>;
+}
+
+impl Source for std::io::Stdin {
+    fn read_piece(&mut self, length: usize) -> std::io::Result<Bytes> {
+        read_full(self, length)
+    }
+}
+
 /// Streams `source` into a file; `hint` bytes are expected (0: unknown).
 async fn send(
     client: &Client,
-    source: &mut (impl Read + Send),
+    source: &mut impl Source,
     target: &str,
-    options: WriteOptions,
+    mut options: WriteOptions,
     hint: u64,
     progress: &ProgressBar,
 ) -> anyhow::Result<Published> {
+    options.size_hint = (hint > 0).then_some(hint);
     let mut writer = client.write(target, options);
     // One byte more than expected, so that the end is met in the first read of a small file.
-    let piece = if hint == 0 {
-        PIECE
-    } else {
-        PIECE.min(hint as usize + 1)
+    let piece = match hint {
+        0 => PIECE,
+        _ => PIECE.min(hint as usize + 1),
     };
     loop {
         let data =
-            tokio::task::block_in_place(|| read_piece(source, piece)).context("cannot read the source")?;
+            tokio::task::block_in_place(|| source.read_piece(piece)).context("cannot read the source")?;
         if data.is_empty() {
             break;
         }
@@ -239,7 +398,7 @@ async fn send(
 }
 
 /// The next `length` bytes, fewer at the end only.
-fn read_piece(source: &mut impl Read, length: usize) -> std::io::Result<Bytes> {
+fn read_full(source: &mut impl Read, length: usize) -> std::io::Result<Bytes> {
     let mut data = BytesMut::zeroed(length);
     let mut filled = 0;
     while filled < length {
@@ -257,7 +416,9 @@ fn read_piece(source: &mut impl Read, length: usize) -> std::io::Result<Bytes> {
 fn warn_if_degraded(target: &str, published: &Published) {
     // 0: the content is in the replicated log itself.
     if published.redundancy == 1 {
-        eprintln!("warning: {target} has one replica only until repair adds others");
+        note(format_args!(
+            "warning: {target} has one replica only until repair adds others"
+        ));
     }
 }
 
@@ -279,16 +440,16 @@ pub async fn append(context: &Context, path: &str, source: &str) -> anyhow::Resu
         )
         .await?
     } else {
-        let mut file = File::open(source).with_context(|| format!("cannot read {source}"))?;
-        let hint = file.metadata()?.len();
-        send(&context.client, &mut file, path, options, hint, &progress).await?
+        let cannot = || format!("cannot read {source}");
+        let file = tokio::task::block_in_place(|| SparseFile::open(Path::new(source)));
+        let mut file = file.with_context(cannot)?;
+        let hint = file.metadata().len();
+        let sent = send(&context.client, &mut file, path, options, hint, &progress).await;
+        sent.map_err(|error| about(error, Path::new(source)))?
     };
     progress.finish_and_clear();
     if context.json {
-        println!(
-            "{}",
-            serde_json::json!({ "offset": published.offset, "size": published.size })
-        );
+        line(serde_json::json!({ "offset": published.offset, "size": published.size }))?;
     }
     Ok(())
 }
@@ -322,23 +483,25 @@ pub async fn copy(
             "{target} lies in {from}: a tree cannot be copied into itself"
         )));
     }
-    make_directory(client, &target, false).await?;
+    make_directory(client, &target, false, attributes.mode).await?;
     let mut walk = Walk::new(client, from, true);
-    let mut crew = Crew::new(16);
-    while let Some((path, attributes)) = walk.next().await? {
+    let mut parallel = Parallel::new(16, Failures::new(context.json));
+    while let Some((path, attributes)) = walk.next(&mut parallel.failures).await? {
         let rest = path
             .get(from.trim_end_matches('/').len() + 1..)
             .unwrap_or_default();
         let place = join(&target, rest);
         if attributes.is_directory() {
-            make_directory(client, &place, false).await?;
+            let made = make_directory(client, &place, false, attributes.mode).await;
+            parallel.failures.check(made)?;
         } else {
             let (client, precondition) = (client.clone(), precondition.clone());
-            crew.start(async move { copy_file(&client, &path, &place, precondition).await })
+            parallel
+                .start(async move { copy_file(&client, &path, &place, precondition).await })
                 .await?;
         }
     }
-    crew.finish().await
+    parallel.finish().await?.finish()
 }
 
 async fn copy_file(client: &Client, from: &str, to: &str, precondition: Precondition) -> anyhow::Result<()> {
@@ -366,3 +529,6 @@ async fn copy_file(client: &Client, from: &str, to: &str, precondition: Precondi
             _ => error.into(),
         })
 }
+
+#[cfg(test)]
+mod tests;

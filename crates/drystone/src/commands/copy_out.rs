@@ -1,32 +1,38 @@
 //! `get` and `cat`: bytes out of the cluster.
 
 use super::Context;
+use super::local::{Destination, LocalTree, NewFile, Place, Present, times};
 use super::names::base_name;
 use super::progress::bar;
-use super::tree::{Crew, Walk};
+use super::tree::{Parallel, Walk};
 use crate::args::GetOptions;
-use crate::exit::UsageError;
-use anyhow::Context as _;
-use drystone_client::{Client, ReadOptions};
+use crate::exit::{Failures, UsageError};
+use crate::output::{Lines, line};
+use anyhow::{Context as _, bail};
+use drystone_client::{Attributes, Client, ReadOptions};
 use indicatif::ProgressBar;
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// `drystone cat`.
 pub async fn cat(context: &Context, paths: &[String]) -> anyhow::Result<()> {
+    let mut failures = Failures::new(context.json);
     for path in paths {
-        copy_to(
-            &context.client,
-            path,
-            &mut std::io::stdout(),
-            &ProgressBar::hidden(),
-        )
-        .await?;
+        failures.check(cat_one(&context.client, path).await)?;
     }
-    Ok(())
+    failures.finish()
+}
+
+async fn cat_one(client: &Client, path: &str) -> anyhow::Result<()> {
+    let reader = client.open(path, ReadOptions::default()).await?;
+    let mut stream = reader.read(0, reader.attributes().size);
+    let mut out = Lines::new();
+    while let Some(piece) = stream.next().await {
+        let piece = piece?;
+        tokio::task::block_in_place(|| out.bytes(&piece))?;
+    }
+    Ok(tokio::task::block_in_place(|| out.finish())?)
 }
 
 /// `drystone get`.
@@ -37,112 +43,182 @@ pub async fn get(context: &Context, options: &GetOptions) -> anyhow::Result<()> 
     }
     let attributes = client.stat(&options.source).await?;
     let target = local_place(&options.source, &options.target)?;
-    if !attributes.is_directory() {
-        let progress = bar(context, attributes.size, "get");
-        get_file(client, &options.source, &target, attributes.mode, &progress).await?;
-        progress.finish_and_clear();
-        return Ok(());
-    }
-    if !options.recursive {
-        return Err(UsageError(format!("{} is a directory (use --recursive)", options.source)).into());
-    }
-    get_tree(context, options, &target).await
-}
-
-async fn get_tree(context: &Context, options: &GetOptions, target: &Path) -> anyhow::Result<()> {
-    make_local(target)?;
-    let prefix = options.source.trim_end_matches('/').len() + 1;
-    let progress = bar(context, 0, "get");
-    let (mut walk, mut crew) = (
-        Walk::new(&context.client, &options.source, true),
-        Crew::new(options.jobs),
-    );
-    let (mut files, mut bytes) = (0u64, 0u64);
-    while let Some((path, attributes)) = walk.next().await? {
-        // Names hold no slash and are not `.` or `..`: the place lies in the target.
-        let place = target.join(path.get(prefix..).unwrap_or_default());
-        if attributes.is_directory() {
-            make_local(&place)?;
-            continue;
+    if attributes.is_directory() {
+        if !options.recursive {
+            return Err(UsageError(format!("{} is a directory (use --recursive)", options.source)).into());
         }
-        (files, bytes) = (files + 1, bytes + attributes.size);
-        let (client, progress) = (context.client.clone(), progress.clone());
-        crew.start(async move { get_file(&client, &path, &place, attributes.mode, &progress).await })
-            .await?;
+        return get_tree(context, options, &attributes, &target).await;
     }
-    crew.finish().await?;
+    let progress = bar(context, attributes.size, "get");
+    let cannot = || format!("cannot write {}", target.display());
+    match Destination::of(&target).with_context(cannot)? {
+        Destination::Replace(place) => {
+            get_file(client, &options.source, &place, options.preserve, &progress).await?;
+        }
+        Destination::Into(path) => {
+            let open = || OpenOptions::new().write(true).truncate(true).open(&path);
+            // A pipe may have no reader yet.
+            let mut file = tokio::task::block_in_place(open).with_context(cannot)?;
+            copy_to(client, &options.source, &mut file, &target, &progress).await?;
+        }
+    }
     progress.finish_and_clear();
     if context.json {
-        println!("{}", serde_json::json!({ "files": files, "bytes": bytes }));
-    } else if !context.quiet {
-        println!("{files} files, {bytes} bytes");
+        line(serde_json::json!({ "files": 1, "bytes": attributes.size, "failed": 0 }))?;
     }
     Ok(())
 }
 
+/// A directory that is complete gets its mode and times at the end: until then files go into it.
+struct Made {
+    place: Place,
+    mode: Option<u32>,
+    times: Option<(u64, u64)>,
+}
+
+fn make_directory(place: &Place, attributes: &Attributes, preserve: bool) -> anyhow::Result<Made> {
+    let cannot = || format!("cannot make {}", place.path.display());
+    let mode = place
+        .make_directory(attributes.mode & 0o777)
+        .with_context(cannot)?;
+    Ok(Made {
+        place: place.clone(),
+        mode: if preserve { Some(attributes.mode) } else { mode },
+        times: preserve.then(|| times(attributes)),
+    })
+}
+
+async fn get_tree(
+    context: &Context,
+    options: &GetOptions,
+    attributes: &Attributes,
+    target: &Path,
+) -> anyhow::Result<()> {
+    let mut made = Vec::new();
+    // The root of the cluster goes into a directory that is there, and `.` has no name.
+    if !target.is_dir() {
+        let place = Place::of(target).with_context(|| format!("cannot make {}", target.display()))?;
+        made.push(make_directory(&place, attributes, options.preserve)?);
+    }
+    let mut tree = LocalTree::open(target).with_context(|| format!("cannot open {}", target.display()))?;
+    let prefix = options.source.trim_end_matches('/').len() + 1;
+    let progress = bar(context, 0, "get");
+    let mut walk = Walk::new(&context.client, &options.source, true);
+    let mut parallel = Parallel::new(options.jobs, Failures::new(context.json));
+    let (mut files, mut bytes) = (0u64, 0u64);
+    while let Some((path, attributes)) = walk.next(&mut parallel.failures).await? {
+        // Names hold no slash and are not `.` or `..`: the place lies in the target.
+        let relative = path.get(prefix..).unwrap_or_default();
+        let place = tree
+            .place(relative)
+            .with_context(|| format!("cannot write {}", target.join(relative).display()));
+        let Some(place) = parallel.failures.check(place)? else {
+            continue;
+        };
+        if attributes.is_directory() {
+            let directory = make_directory(&place, &attributes, options.preserve);
+            made.extend(parallel.failures.check(directory)?);
+            continue;
+        }
+        (files, bytes) = (files + 1, bytes + attributes.size);
+        let (client, progress, preserve) = (context.client.clone(), progress.clone(), options.preserve);
+        parallel
+            .start(async move {
+                check_free(&place)?;
+                get_file(&client, &path, &place, preserve, &progress).await
+            })
+            .await?;
+    }
+    let mut failures = parallel.finish().await?;
+    // The deepest first: a parent may be closed to its owner.
+    for directory in made.into_iter().rev() {
+        let finished = directory.place.finish_directory(directory.mode, directory.times);
+        let path = &directory.place.path;
+        failures.check(
+            finished.with_context(|| format!("cannot set the mode and times of {}", path.display())),
+        )?;
+    }
+    progress.finish_and_clear();
+    if context.json {
+        line(serde_json::json!({ "files": files, "bytes": bytes, "failed": failures.count() }))?;
+    } else if !context.quiet {
+        line(format_args!("{files} files, {bytes} bytes"))?;
+    }
+    failures.finish()
+}
+
+/// What a tree brings takes the place of files only: a link there may lead anywhere, and nobody named it.
+fn check_free(place: &Place) -> anyhow::Result<()> {
+    let cannot = || format!("cannot write {}", place.path.display());
+    let what = match place.present().with_context(cannot)? {
+        Present::Nothing | Present::File => return Ok(()),
+        Present::Directory => "a directory",
+        Present::Link => "a symbolic link",
+        Present::Special => "a special file",
+    };
+    let error = io::Error::new(
+        io::ErrorKind::AlreadyExists,
+        format!("{what} is there (it is written through only if it is named itself)"),
+    );
+    Err(error).with_context(cannot)
+}
+
 fn local_place(source: &str, target: &str) -> anyhow::Result<PathBuf> {
     let path = PathBuf::from(target);
+    if target.is_empty() {
+        return Err(UsageError("the local path is empty".to_owned()).into());
+    }
     if !path.is_dir() && !target.ends_with('/') {
         return Ok(path);
     }
     match base_name(source) {
         Some(name) => Ok(path.join(name)),
         // The root of the cluster has no name: its tree goes into the directory itself.
-        None => Ok(path),
+        None if path.is_dir() => Ok(path),
+        None => bail!(UsageError(format!(
+            "{target} does not exist: name it without a slash at its end"
+        ))),
     }
 }
 
-fn make_local(path: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))
-}
-
-/// Copies one file, under another name until it is whole.
+/// Copies one file; it appears when it is whole.
 async fn get_file(
     client: &Client,
     source: &str,
-    target: &Path,
-    mode: u32,
+    place: &Place,
+    preserve: bool,
     progress: &ProgressBar,
 ) -> anyhow::Result<()> {
-    let name = target
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or("file");
-    // The name may be as long as a name can be: the temporary one is made of its beginning.
-    let short: String = name.chars().take(32).collect();
-    // Names with the same beginning may be written at the same time.
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let unique = NEXT.fetch_add(1, Ordering::Relaxed);
-    let temporary = target.with_file_name(format!(".{short}.{}-{unique}.part", std::process::id()));
-    let place = || format!("cannot write {}", target.display());
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode | 0o200)
-        .open(&temporary)
-        .with_context(place)?;
-    let outcome = copy_to(client, source, &mut file, progress).await;
-    let outcome = outcome.and_then(|()| fs::rename(&temporary, target).with_context(place));
-    if outcome.is_err() {
-        // Half a file is worth nothing; the fault that matters is the first one.
-        let _ = fs::remove_file(&temporary);
+    let cannot = || format!("cannot write {}", place.path.display());
+    let reader = client.open(source, ReadOptions::default()).await?;
+    let attributes = reader.attributes().clone();
+    let mut file = NewFile::create(place, attributes.mode & 0o777).with_context(cannot)?;
+    let mut stream = reader.read(0, attributes.size);
+    while let Some(piece) = stream.next().await {
+        let piece = piece?;
+        tokio::task::block_in_place(|| file.write_all(&piece)).with_context(cannot)?;
+        progress.inc(piece.len() as u64);
     }
-    outcome
+    let exact = preserve.then(|| (attributes.mode & 0o7777, times(&attributes)));
+    file.publish(exact.map(|exact| exact.0), exact.map(|exact| exact.1))
+        .with_context(cannot)
 }
 
+/// Copies into what is there already.
 async fn copy_to(
     client: &Client,
     source: &str,
     out: &mut (impl Write + Send),
+    target: &Path,
     progress: &ProgressBar,
 ) -> anyhow::Result<()> {
+    let cannot = || format!("cannot write {}", target.display());
     let reader = client.open(source, ReadOptions::default()).await?;
     let mut stream = reader.read(0, reader.attributes().size);
     while let Some(piece) = stream.next().await {
         let piece = piece?;
-        tokio::task::block_in_place(|| out.write_all(&piece)).context("cannot write")?;
+        tokio::task::block_in_place(|| out.write_all(&piece)).with_context(cannot)?;
         progress.inc(piece.len() as u64);
     }
-    out.flush().context("cannot write")
+    out.flush().with_context(cannot)
 }

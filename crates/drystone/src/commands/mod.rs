@@ -3,6 +3,7 @@
 mod admin;
 mod copy_in;
 mod copy_out;
+mod local;
 mod names;
 mod progress;
 mod show;
@@ -10,10 +11,16 @@ mod tree;
 
 use crate::args::{AdminCommand, Arguments, Command};
 use crate::connect;
-use crate::exit::UsageError;
+use crate::exit::{Failures, UsageError};
+use crate::node::terminated;
 use drystone_client::{Client, DeleteOptions, Error, ErrorKind, MakeDirectoryOptions, RenameOptions};
 use drystone_env::Env;
 use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::task::JoinSet;
+
+/// What a shell says of a process that was told to end by SIGINT.
+const INTERRUPTED: u8 = 130;
 
 /// What every command has at hand.
 pub struct Context {
@@ -26,10 +33,9 @@ pub struct Context {
 }
 
 /// Runs one command.
-pub async fn run(arguments: &Arguments, command: &Command) -> anyhow::Result<ExitCode> {
-    match command {
+pub async fn run(arguments: &Arguments, command: Command) -> anyhow::Result<ExitCode> {
+    match &command {
         Command::Bench { arguments: words } => return bench(arguments, words).await,
-        Command::Mount { .. } | Command::Tail { .. } => anyhow::bail!("not built yet"),
         Command::Admin(AdminCommand::Recover { data, dry_run }) => {
             crate::recover::run(data, *dry_run, arguments.json)?;
             return Ok(ExitCode::SUCCESS);
@@ -42,16 +48,29 @@ pub async fn run(arguments: &Arguments, command: &Command) -> anyhow::Result<Exi
     }
     let env = Env::os();
     let client = connect::client(&env, arguments).await?;
-    let context = Context {
+    let context = Arc::new(Context {
         client,
         json: arguments.json,
         quiet: arguments.quiet,
+    });
+    // A task of its own: reading a terminal or writing to a pipe blocks it, and signals are heard here.
+    let mut task = JoinSet::new();
+    let own = Arc::clone(&context);
+    task.spawn(async move { dispatch(&own, &command).await });
+    let outcome = tokio::select! {
+        biased;
+        done = task.join_next() => Some(done),
+        () = terminated() => None,
     };
-    let outcome = dispatch(&context, command).await;
+    local::remove_partial_files();
+    task.abort_all();
     // Also after a failure: otherwise the cluster keeps the session for an hour.
     context.client.close().await;
-    outcome?;
-    Ok(ExitCode::SUCCESS)
+    match outcome {
+        Some(Some(Ok(done))) => done.map(|()| ExitCode::SUCCESS),
+        Some(Some(Err(fault))) => Err(fault.into()),
+        Some(None) | None => Ok(INTERRUPTED.into()),
+    }
 }
 
 async fn dispatch(context: &Context, command: &Command) -> anyhow::Result<()> {
@@ -96,7 +115,7 @@ async fn dispatch(context: &Context, command: &Command) -> anyhow::Result<()> {
             force,
         } => remove(context, paths, *recursive, *force).await,
         Command::Admin(command) => admin::run(context, command).await,
-        Command::Bench { .. } | Command::Mount { .. } | Command::Tail { .. } => Ok(()),
+        Command::Bench { .. } => Ok(()),
     }
 }
 
@@ -115,14 +134,16 @@ async fn bench(arguments: &Arguments, words: &[String]) -> anyhow::Result<ExitCo
 }
 
 async fn make_directories(context: &Context, paths: &[String], parents: bool) -> anyhow::Result<()> {
+    let mut failures = Failures::new(context.json);
     for path in paths {
         let options = MakeDirectoryOptions {
             parents,
             ..MakeDirectoryOptions::default()
         };
-        context.client.make_directory(path, options).await?;
+        let made = context.client.make_directory(path, options).await;
+        failures.check(made.map_err(anyhow::Error::from))?;
     }
-    Ok(())
+    failures.finish()
 }
 
 async fn rename(context: &Context, from: &str, to: &str, force: bool) -> anyhow::Result<()> {
@@ -136,26 +157,25 @@ async fn rename(context: &Context, from: &str, to: &str, force: bool) -> anyhow:
 }
 
 async fn remove(context: &Context, paths: &[String], recursive: bool, force: bool) -> anyhow::Result<()> {
+    let mut failures = Failures::new(context.json);
     for path in paths {
-        if path.trim_matches('/').is_empty() {
-            return Err(UsageError("the root directory cannot be deleted".to_owned()).into());
-        }
-        match context
-            .client
-            .delete(
-                path,
-                DeleteOptions {
-                    recursive,
-                    ..DeleteOptions::default()
-                },
-            )
-            .await
-        {
-            Err(error) if force && error.kind() == ErrorKind::NotFound => {}
-            other => other?,
-        }
+        failures.check(remove_one(context, path, recursive, force).await)?;
     }
-    Ok(())
+    failures.finish()
+}
+
+async fn remove_one(context: &Context, path: &str, recursive: bool, force: bool) -> anyhow::Result<()> {
+    if path.trim_matches('/').is_empty() {
+        return Err(UsageError("the root directory cannot be deleted".to_owned()).into());
+    }
+    let options = DeleteOptions {
+        recursive,
+        ..DeleteOptions::default()
+    };
+    match context.client.delete(path, options).await {
+        Err(error) if force && is_not_found(&error) => Ok(()),
+        other => Ok(other?),
+    }
 }
 
 /// True if the error says that there is nothing of this name.

@@ -3,56 +3,51 @@
 use super::Context;
 use super::names::{base_name, matches};
 use super::tree::Walk;
-use crate::exit::UsageError;
+use crate::exit::{Failures, UsageError};
+use crate::output::{Lines, OutputError, line, printable};
 use drystone_client::{Attributes, ByteCount};
 use drystone_gateway::describe;
 use serde_json::{Value, json};
-use std::io::Write;
 
 /// `drystone ls`.
 pub async fn list(context: &Context, path: &str, long: bool, recursive: bool) -> anyhow::Result<()> {
     let attributes = context.client.stat(path).await?;
-    let mut out = std::io::BufWriter::new(std::io::stdout());
+    let (mut out, mut failures) = (Lines::new(), Failures::new(context.json));
     if !attributes.is_directory() {
-        line(
-            &mut out,
-            context,
-            base_name(path).unwrap_or(path),
-            &attributes,
-            long,
-        )?;
-        return Ok(out.flush()?);
+        let name = base_name(path).unwrap_or(path);
+        entry_line(&mut out, context, name, &attributes, long)?;
+        return Ok(out.finish()?);
     }
     let mut walk = Walk::new(&context.client, path, recursive);
-    while let Some((entry, attributes)) = walk.next().await? {
+    while let Some((entry, attributes)) = walk.next(&mut failures).await? {
         let name = if recursive {
             entry.as_str()
         } else {
             base_name(&entry).unwrap_or(&entry)
         };
-        line(&mut out, context, name, &attributes, long)?;
+        entry_line(&mut out, context, name, &attributes, long)?;
     }
-    Ok(out.flush()?)
+    out.finish()?;
+    failures.finish()
 }
 
-fn line(
-    out: &mut impl Write,
+fn entry_line(
+    out: &mut Lines,
     context: &Context,
     name: &str,
     attributes: &Attributes,
     long: bool,
-) -> std::io::Result<()> {
+) -> Result<(), OutputError> {
     if context.json {
         let mut value = describe::attributes(attributes);
         value["name"] = name.into();
-        return writeln!(out, "{value}");
+        return out.line(value);
     }
     let mark = if attributes.is_directory() { "/" } else { "" };
     if !long {
-        return writeln!(out, "{}{mark}", printable(name));
+        return out.line(format_args!("{}{mark}", printable(name)));
     }
-    writeln!(
-        out,
+    out.line(format_args!(
         "{}{} {:<10} {:<10} {:>12} {} {}{mark}",
         if attributes.is_directory() { 'd' } else { '-' },
         permissions(attributes.mode),
@@ -61,20 +56,7 @@ fn line(
         attributes.size,
         time(attributes.modified).get(..16).unwrap_or_default(),
         printable(name)
-    )
-}
-
-/// Control characters in a name must not drive the terminal.
-fn printable(name: &str) -> String {
-    name.chars()
-        .flat_map(|c| {
-            if c.is_control() {
-                c.escape_default().collect::<Vec<_>>()
-            } else {
-                vec![c]
-            }
-        })
-        .collect()
+    ))
 }
 
 fn permissions(mode: u32) -> String {
@@ -104,10 +86,10 @@ pub async fn stat(context: &Context, path: &str, extents: bool) -> anyhow::Resul
         value["extents"] = layout.extents.iter().map(describe::extent).collect();
     }
     if context.json {
-        println!("{value}");
-        return Ok(());
+        return Ok(line(value)?);
     }
-    println!("{path}");
+    let mut out = Lines::new();
+    out.line(printable(path))?;
     for key in [
         "kind", "size", "mode", "owner", "group", "created", "modified", "accessed", "changed", "inode",
         "version", "policy",
@@ -117,10 +99,10 @@ pub async fn stat(context: &Context, path: &str, extents: bool) -> anyhow::Resul
             Value::Null => continue,
             other => other.to_string(),
         };
-        println!("  {key:<9} {text}");
+        out.line(format_args!("  {key:<9} {text}"))?;
     }
     for (name, data) in &attributes.xattrs {
-        println!("  xattr     {} = {:?}", printable(name), data);
+        out.line(format_args!("  xattr     {} = {data:?}", printable(name)))?;
     }
     for extent in layout.iter().flat_map(|layout| &layout.extents) {
         let places: Vec<String> = extent
@@ -128,19 +110,19 @@ pub async fn stat(context: &Context, path: &str, extents: bool) -> anyhow::Resul
             .iter()
             .map(|replica| format!("{} ({})", replica.server, replica.rack))
             .collect();
-        println!(
+        out.line(format_args!(
             "  extent    {} +{} chunk {} {}: {}",
             extent.offset,
             extent.length,
             extent.chunk,
             extent.state,
             places.join(", ")
-        );
+        ))?;
     }
     if layout.is_some_and(|layout| layout.inline) {
-        println!("  content   in the namespace itself");
+        out.line("  content   in the namespace itself")?;
     }
-    Ok(())
+    Ok(out.finish()?)
 }
 
 fn time(micros: u64) -> String {
@@ -150,28 +132,29 @@ fn time(micros: u64) -> String {
 /// `drystone du`.
 pub async fn usage(context: &Context, path: &str) -> anyhow::Result<()> {
     let attributes = context.client.stat(path).await?;
-    let (mut files, mut directories, mut bytes) = (0u64, 0u64, 0u64);
+    let mut failures = Failures::new(context.json);
+    let (mut files, mut directories, mut size) = (0u64, 0u64, 0u64);
     if attributes.is_directory() {
         let mut walk = Walk::new(&context.client, path, true);
-        while let Some((_, attributes)) = walk.next().await? {
+        while let Some((_, attributes)) = walk.next(&mut failures).await? {
             if attributes.is_directory() {
                 directories += 1;
             } else {
-                (files, bytes) = (files + 1, bytes + attributes.size);
+                (files, size) = (files + 1, size + attributes.size);
             }
         }
     } else {
-        (files, bytes) = (1, attributes.size);
+        (files, size) = (1, attributes.size);
     }
     if context.json {
-        println!(
-            "{}",
-            json!({ "path": path, "files": files, "directories": directories, "bytes": bytes })
-        );
+        line(json!({ "path": path, "files": files, "directories": directories, "bytes": size }))?;
     } else {
-        println!("{bytes} bytes in {files} files and {directories} directories below {path}");
+        line(format_args!(
+            "{size} bytes in {files} files and {directories} directories below {}",
+            printable(path)
+        ))?;
     }
-    Ok(())
+    failures.finish()
 }
 
 /// `drystone find`.
@@ -184,8 +167,8 @@ pub async fn find(
 ) -> anyhow::Result<()> {
     let least: ByteCount = min_size.unwrap_or("0").parse().map_err(UsageError)?;
     let mut walk = Walk::new(&context.client, path, true);
-    let mut out = std::io::BufWriter::new(std::io::stdout());
-    while let Some((entry, attributes)) = walk.next().await? {
+    let (mut out, mut failures) = (Lines::new(), Failures::new(context.json));
+    while let Some((entry, attributes)) = walk.next(&mut failures).await? {
         let kind_fits = kind.is_none_or(|kind| (kind == "d") == attributes.is_directory());
         let name_fits =
             name.is_none_or(|pattern| base_name(&entry).is_some_and(|name| matches(pattern, name)));
@@ -195,10 +178,11 @@ pub async fn find(
         if context.json {
             let mut value = describe::attributes(&attributes);
             value["path"] = entry.into();
-            writeln!(out, "{value}")?;
+            out.line(value)?;
         } else {
-            writeln!(out, "{}", printable(&entry))?;
+            out.line(printable(&entry))?;
         }
     }
-    Ok(out.flush()?)
+    out.finish()?;
+    failures.finish()
 }

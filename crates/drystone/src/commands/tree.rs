@@ -1,6 +1,8 @@
 //! Walking a tree of the cluster, and doing many things at a time.
 
+use super::is_not_found;
 use super::names::join;
+use crate::exit::Failures;
 use drystone_client::{Attributes, Client};
 use std::collections::VecDeque;
 use std::future::Future;
@@ -9,13 +11,14 @@ use tokio::task::JoinSet;
 /// Entries asked for at once: a tenth of what a server gives, so that the first lines come soon.
 const PAGE: u32 = 1000;
 
-/// A tree in pre-order, directory by directory, in byte order of names.
+/// A tree, directory by directory, a directory before what is in it, in byte order of names.
 pub struct Walk {
     client: Client,
     // Directories to come, each with the name after which to go on.
     ahead: VecDeque<(String, String)>,
     page: VecDeque<(String, Attributes)>,
     is_deep: bool,
+    is_begun: bool,
 }
 
 impl Walk {
@@ -27,11 +30,16 @@ impl Walk {
             ahead,
             page: VecDeque::new(),
             is_deep,
+            is_begun: false,
         }
     }
 
-    /// The next entry with its path.
-    pub async fn next(&mut self) -> anyhow::Result<Option<(String, Attributes)>> {
+    /// The next entry with its path. A directory below the first one that cannot be read is told of in `failures`
+    /// and left out; one that was deleted meanwhile is left out.
+    ///
+    /// # Errors
+    /// The first directory cannot be read, or nothing can be any more.
+    pub async fn next(&mut self, failures: &mut Failures) -> anyhow::Result<Option<(String, Attributes)>> {
         loop {
             if let Some((path, attributes)) = self.page.pop_front() {
                 if self.is_deep && attributes.is_directory() {
@@ -42,7 +50,16 @@ impl Walk {
             let Some((directory, after)) = self.ahead.pop_front() else {
                 return Ok(None);
             };
-            let page = self.client.list(&directory, &after, PAGE).await?;
+            let page = match self.client.list(&directory, &after, PAGE).await {
+                Ok(page) => page,
+                Err(error) if !self.is_begun => return Err(error.into()),
+                Err(error) if is_not_found(&error) => continue,
+                Err(error) => {
+                    failures.add(error.into())?;
+                    continue;
+                }
+            };
+            self.is_begun = true;
             if let Some(next) = page.next {
                 self.ahead.push_front((directory.clone(), next));
             }
@@ -55,22 +72,28 @@ impl Walk {
     }
 }
 
-/// Runs tasks, at most `limit` at a time; the first error ends it.
-pub struct Crew {
+/// Runs tasks, at most `limit` at a time. What fails is told of, and the others go on.
+pub struct Parallel {
     tasks: JoinSet<anyhow::Result<()>>,
     limit: usize,
+    /// What failed so far.
+    pub failures: Failures,
 }
 
-impl Crew {
+impl Parallel {
     /// At most `limit` (at least one) at a time.
-    pub fn new(limit: usize) -> Self {
+    pub fn new(limit: usize, failures: Failures) -> Self {
         Self {
             tasks: JoinSet::new(),
             limit: limit.max(1),
+            failures,
         }
     }
 
     /// Starts `task`, after waiting for a place.
+    ///
+    /// # Errors
+    /// Of an earlier task, if everything after it would fail as well. The tasks under way end.
     pub async fn start(
         &mut self,
         task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
@@ -83,16 +106,19 @@ impl Crew {
     }
 
     /// Waits for all.
-    pub async fn finish(mut self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// As [`Parallel::start`].
+    pub async fn finish(mut self) -> anyhow::Result<Failures> {
         while !self.tasks.is_empty() {
             self.reap().await?;
         }
-        Ok(())
+        Ok(self.failures)
     }
 
     async fn reap(&mut self) -> anyhow::Result<()> {
         match self.tasks.join_next().await {
-            Some(Ok(outcome)) => outcome,
+            Some(Ok(outcome)) => self.failures.check(outcome).map(|_| ()),
             Some(Err(error)) => Err(anyhow::anyhow!(error)),
             None => Ok(()),
         }

@@ -6,10 +6,11 @@ pub mod config;
 mod fuzzed;
 
 use crate::lock::lock_patiently;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use config::NodeConfig;
 use drystone_client::Client;
 use drystone_env::Env;
+use futures_util::FutureExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,48 +115,20 @@ impl Node {
             && self.chunk.as_ref().is_none_or(drystone_chunk::Handle::ready)
     }
 
-    /// Waits until [`Node::is_ready`].
-    ///
-    /// # Errors
-    /// After `patience`, or if a role failed.
-    pub async fn ready(&self, env: &Env, patience: Duration) -> anyhow::Result<()> {
-        let deadline = env.clock.now().plus(patience);
-        while !self.is_ready() {
-            if let Some(failure) = self.failure() {
-                bail!("node {}: {failure}", self.name);
-            }
-            if env.clock.now() >= deadline {
-                bail!("node {} was not ready after {patience:?}", self.name);
-            }
-            env.clock.sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
-    }
-
-    fn failure(&self) -> Option<String> {
-        self.metadata.as_ref().and_then(|handle| handle.failure())
+    /// Why a role has failed, if one has.
+    pub fn failure(&self) -> Option<String> {
+        let metadata = self.metadata.as_ref().and_then(|handle| handle.failure());
+        let chunk = || self.chunk.as_ref()?.stopped().now_or_never();
+        metadata.or_else(|| chunk().map(|reason| reason.to_string()))
     }
 
     /// Completes with a reason when a role has failed.
     pub async fn failed(&self, env: &Env) -> String {
-        let metadata = async {
-            loop {
-                if let Some(failure) = self.failure() {
-                    return failure;
-                }
-                env.clock.sleep(Duration::from_millis(200)).await;
+        loop {
+            if let Some(failure) = self.failure() {
+                return failure;
             }
-        };
-        let chunk = async {
-            match &self.chunk {
-                Some(handle) => handle.stopped().await.to_string(),
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            reason = metadata => reason,
-            reason = chunk => reason,
+            env.clock.sleep(Duration::from_millis(200)).await;
         }
     }
 

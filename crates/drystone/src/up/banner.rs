@@ -2,36 +2,52 @@
 
 use super::ClusterJson;
 use super::plan::{Plan, policy};
+use crate::output::say;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Where it is, what to try, and which failures it does not survive.
-pub fn print(data: &Path, plan: &Plan, cluster: &ClusterJson, how: &str) {
+///
+/// `refused`: why it takes no data, if it takes none.
+pub fn print(data: &Path, plan: &Plan, cluster: &ClusterJson, how: &str, refused: Option<&str>) {
     let rest = &cluster.rest;
-    println!(
+    say(format_args!(
         "drystone is up: {}, {}, {how}",
         count(plan.metadata.len(), "metadata server"),
         count(plan.chunk.len(), "chunk server")
-    );
-    println!("  REST  {rest}   (described by {rest}/openapi.json)");
-    println!("  data  {}   (nodes: cluster.json)", data.display());
-    println!();
+    ));
+    say(format_args!(
+        "  REST  {rest}   (described by {rest}/openapi.json)"
+    ));
+    say(format_args!("  data  {}   (nodes: cluster.json)", data.display()));
+    say("");
     let flag = if rest == "http://127.0.0.1:9700" {
         String::new()
     } else {
         format!(" --cluster {rest}")
     };
     let program = program();
-    println!("Try, in another terminal:");
-    println!("  {program}{flag} put README.md /readme.md");
-    println!("  {program}{flag} ls -l /");
-    println!("  curl {rest}/files/readme.md");
-    println!();
-    for line in domains(plan, cluster) {
-        println!("{line}");
+    say("Try, in another terminal:");
+    say(format_args!("  {program}{flag} put README.md /readme.md"));
+    say(format_args!("  {program}{flag} ls -l /"));
+    say(format_args!("  curl {rest}/files/readme.md"));
+    say("");
+    if let Some(refused) = refused {
+        // Those go into the log of the metadata servers.
+        let tiny = if plan.metadata.len() >= 3 {
+            ", but for tiny ones"
+        } else {
+            ""
+        };
+        say(format_args!(
+            "WARNING: no file is taken{tiny}: {refused}. `drystone admin status` says when that changes."
+        ));
     }
-    println!("Ctrl-C stops it; the same command starts it again with everything in it.");
+    for line in domains(plan, cluster) {
+        say(format_args!("{line}"));
+    }
+    say("Ctrl-C stops it; the same command starts it again with everything in it.");
 }
 
 fn count(number: usize, what: &str) -> String {

@@ -1,7 +1,10 @@
 //! `drystone up`: a whole cluster on this machine, in one process or in one process per node.
 
+mod again;
 mod banner;
+mod health;
 mod plan;
+mod ports;
 mod processes;
 mod single;
 
@@ -9,11 +12,13 @@ use crate::args::UpOptions;
 use crate::format::{ClusterFile, format_node};
 use crate::lock::lock_patiently;
 use crate::node::config::NodeConfig;
+use crate::output::note;
 use anyhow::{Context, bail};
 use drystone_env::Env;
 use plan::Plan;
 use serde::{Deserialize, Serialize};
-use std::io::Write;
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// The directories of a cluster that `up` has made.
@@ -80,12 +85,23 @@ pub async fn run(options: UpOptions) -> anyhow::Result<()> {
     std::fs::create_dir_all(&options.data)
         .with_context(|| format!("cannot make the data directory {}", options.data.display()))?;
     let data = options.data.canonicalize()?;
-    let _lock = lock_patiently(&Env::os(), &data)
-        .await
-        .with_context(|| format!("another `drystone up` runs on {}", data.display()))?;
+    let env = Env::os();
+    let _lock = match lock_patiently(&env, &data).await {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            check_mode(&data, options.processes)?;
+            return again::ask(&env, &options, &data).await;
+        }
+        other => other.with_context(|| format!("cannot lock {}", data.display()))?,
+    };
+    again::clear(&data);
     check_mode(&data, options.processes)?;
     let plan = Plan::load_or_make(&options, &data)?;
     let nodes = plan.nodes(&data);
+    let living = match options.processes {
+        true => processes::living(&data),
+        false => BTreeMap::new(),
+    };
+    ports::check(&env, &plan, |name| living.contains_key(name)).await?;
     let (file, _) = ClusterFile::load_or_draw(&data.join(SECRET), &plan.voters())?;
     for node in &nodes {
         format_node(node, &file)?;
@@ -94,6 +110,34 @@ pub async fn run(options: UpOptions) -> anyhow::Result<()> {
         processes::run(&data, &plan, nodes).await
     } else {
         single::run(&data, &plan, nodes).await
+    }
+}
+
+/// What became of nodes that were to be started.
+#[derive(Default)]
+pub struct Started {
+    /// Those that run now.
+    pub names: Vec<String>,
+    /// Why others do not.
+    pub faults: Vec<String>,
+}
+
+impl Started {
+    /// Says on stderr what did not start.
+    pub fn tell(&self) {
+        for fault in &self.faults {
+            note(format_args!(
+                "drystone: {fault}; the others go on without it (`drystone up` once more tries again)"
+            ));
+        }
+    }
+
+    /// The error of a cluster that cannot work.
+    pub fn without_majority(&self) -> anyhow::Error {
+        match self.faults.as_slice() {
+            [one] => anyhow::anyhow!("{one}"),
+            several => anyhow::anyhow!("too few metadata servers run: {}", several.join("; ")),
+        }
     }
 }
 
@@ -112,9 +156,7 @@ fn check_mode(data: &Path, processes: bool) -> anyhow::Result<()> {
                 "one"
             }
         ))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            write_atomically(&path, mode.as_bytes())
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound => write_atomically(&path, mode.as_bytes()),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
 }

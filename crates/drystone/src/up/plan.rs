@@ -4,16 +4,20 @@
 use crate::args::UpOptions;
 use crate::exit::UsageError;
 use crate::node::config::{GatewayConfig, NodeConfig, Voter};
+use crate::output::note;
 use anyhow::{Context, bail};
 use drystone_types::{ByteCount, Policy};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Chunk servers of `up` get node ids from here on, metadata servers from 1 on.
 const FIRST_CHUNK_NODE: u64 = 21;
+
+/// Where REST of a new cluster listens, unless `--listen` says something else.
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9700);
 
 /// Where the plan is kept.
 const FILE: &str = "plan.json";
@@ -48,7 +52,7 @@ impl Plan {
     /// Reads the plan in the data directory, or makes one from the options. More chunk servers than before are
     /// added; what was formatted otherwise cannot change.
     pub fn load_or_make(options: &UpOptions, data: &Path) -> anyhow::Result<Self> {
-        let (mut metadata, mut chunk) = if options.processes { (3, 5) } else { (1, 3) };
+        let (mut metadata, mut chunk) = if options.processes { (3, 5) } else { (3, 3) };
         let present = Self::load(data)?;
         if let Some(present) = &present {
             (metadata, chunk) = (present.metadata.len() as u32, present.chunk.len() as u32);
@@ -74,8 +78,9 @@ impl Plan {
         }
     }
 
-    fn make(metadata: u32, chunk: u32, options: &UpOptions) -> anyhow::Result<Self> {
-        let mut ports = Ports::new(options.listen)?;
+    /// A new plan.
+    pub fn make(metadata: u32, chunk: u32, options: &UpOptions) -> anyhow::Result<Self> {
+        let mut ports = Ports::new(options.listen.unwrap_or(DEFAULT_LISTEN))?;
         let gateway = Place {
             name: "gateway".to_owned(),
             node: 0,
@@ -137,7 +142,7 @@ impl Plan {
                 self.chunk.len()
             )));
         }
-        let listen = options.listen;
+        let listen = options.listen.unwrap_or(self.gateway.wire);
         if listen.port() != 0 && listen != self.gateway.wire {
             self.move_to(listen)?;
         }
@@ -159,7 +164,7 @@ impl Plan {
         if self.metadata.len() > 1 {
             bail!(UsageError(format!(
                 "this cluster listens on {}; its metadata servers know each other by their ports, so --listen cannot \
-                 change",
+                 change: leave it out",
                 self.gateway.wire
             )));
         }
@@ -365,11 +370,11 @@ fn check(metadata: u32, chunk: u32, racks: u32) -> anyhow::Result<()> {
         bail!(UsageError(faults.join("; ")));
     }
     if metadata.is_multiple_of(2) {
-        eprintln!(
+        note(format_args!(
             "warning: {metadata} metadata servers survive the loss of {}, as {} would; take 1, 3 or 5",
             metadata / 2 - 1,
             metadata - 1
-        );
+        ));
     }
     Ok(())
 }
@@ -417,7 +422,7 @@ mod tests {
     fn options(listen: &str) -> UpOptions {
         UpOptions {
             data: "d".into(),
-            listen: listen.parse().unwrap(),
+            listen: Some(listen.parse().unwrap()),
             metadata: None,
             chunk_servers: None,
             racks: 3,
@@ -464,5 +469,18 @@ mod tests {
         );
         assert!(plan.clone().grown(3, 3, &options("127.0.0.1:9700")).is_err());
         assert!(plan.grown(1, 2, &options("127.0.0.1:9700")).is_err());
+    }
+
+    #[test]
+    fn the_port_of_a_cluster_is_remembered() {
+        let plan = Plan::make(3, 3, &options("127.0.0.1:9300")).unwrap();
+        let mut again = options("127.0.0.1:9300");
+        again.listen = None;
+        assert_eq!(plan.clone().grown(3, 3, &again).unwrap(), plan);
+        let refused = plan.grown(3, 3, &options("127.0.0.1:9400")).unwrap_err();
+        assert!(
+            refused.to_string().contains("--listen cannot change"),
+            "{refused}"
+        );
     }
 }

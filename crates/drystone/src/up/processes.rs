@@ -1,11 +1,13 @@
-//! One process per node: each survives a kill of `up`, none is restarted when it dies.
+//! One process per node: each survives a kill of `up`. One that dies is told of, and started again when an operator
+//! runs `up` once more.
 
 use super::plan::{Plan, toml};
-use super::{ClusterJson, banner, describe, write_atomically};
+use super::{ClusterJson, Started, again, banner, describe, health, write_atomically};
 use crate::connect;
 use crate::node::config::NodeConfig;
 use crate::node::terminated;
-use anyhow::{Context, bail};
+use crate::output::note;
+use anyhow::Context;
 use drystone_env::Env;
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
@@ -17,6 +19,11 @@ use std::time::Duration;
 
 /// How long a node may take to recover its disks.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long nothing is said while nodes get ready.
+const SILENCE: Duration = Duration::from_secs(5);
+const STEP: Duration = Duration::from_millis(50);
+/// How long a node may take to say whether it is ready.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a node may take to stop before it is killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
 
@@ -28,9 +35,22 @@ pub async fn run(data: &Path, plan: &Plan, configs: Vec<NodeConfig>) -> anyhow::
         pids: living(data),
         children: Vec::new(),
     };
-    let outcome = fleet.start_and_wait(&env, plan, configs).await;
+    let outcome = tokio::select! {
+        biased;
+        outcome = fleet.run(&env, plan, &configs) => outcome,
+        () = terminated() => Ok(()),
+    };
     fleet.stop(&env).await;
     outcome
+}
+
+/// Whether a node can be used.
+enum Readiness {
+    Ready,
+    /// Not yet, and why.
+    Waiting(String),
+    /// It never will: why.
+    Ended(String),
 }
 
 struct Fleet {
@@ -41,33 +61,106 @@ struct Fleet {
 }
 
 impl Fleet {
-    async fn start_and_wait(
-        &mut self,
-        env: &Env,
-        plan: &Plan,
-        configs: Vec<NodeConfig>,
-    ) -> anyhow::Result<()> {
+    async fn run(&mut self, env: &Env, plan: &Plan, configs: &[NodeConfig]) -> anyhow::Result<()> {
         let kept = self.pids.len();
-        for config in &configs {
-            self.start_node(config)?;
-        }
-        for config in &configs {
-            self.wait_until_ready(env, config).await?;
-        }
-        let cluster = describe(plan, &configs, |name| {
-            self.pids.get(name).copied().unwrap_or_default()
-        });
-        write_atomically(
-            &self.data.join("cluster.json"),
-            serde_json::to_string_pretty(&cluster)?.as_bytes(),
-        )?;
+        self.start_dead(env, configs, true).await?.tell();
+        let cluster = self.write_description(plan, configs)?;
         let how = match kept {
             0 => "each in a process of its own".to_owned(),
             _ => format!("each in a process of its own, {kept} of them kept from before"),
         };
-        banner::print(&self.data, plan, &cluster, &how);
-        terminated().await;
-        Ok(())
+        let refused = health::writes_refused(env, plan).await;
+        banner::print(&self.data, plan, &cluster, &how, refused.as_deref());
+        loop {
+            env.clock.sleep(again::POLL).await;
+            self.tell_of_deaths();
+            if let Some(number) = again::request(&self.data) {
+                let started = self.start_dead(env, configs, false).await?;
+                self.write_description(plan, configs)?;
+                started.tell();
+                again::answer(&self.data, number, &started)?;
+            }
+        }
+    }
+
+    /// Writes `cluster.json`.
+    fn write_description(&self, plan: &Plan, configs: &[NodeConfig]) -> anyhow::Result<ClusterJson> {
+        let cluster = describe(plan, configs, |name| {
+            self.pids.get(name).copied().unwrap_or_default()
+        });
+        let text = serde_json::to_string_pretty(&cluster)?;
+        write_atomically(&self.data.join("cluster.json"), text.as_bytes())?;
+        Ok(cluster)
+    }
+
+    /// Says once of each node that has ended that it has.
+    fn tell_of_deaths(&mut self) {
+        self.reap();
+        let data = &self.data;
+        self.pids.retain(|name, pid| {
+            let lives = is_node(data, name, *pid);
+            if !lives {
+                note(format_args!(
+                    "node {name} has ended ({}); `drystone up` in another terminal, with the same arguments, starts it \
+                     again",
+                    last_line(&log_file(data, name))
+                ));
+            }
+            lives
+        });
+    }
+
+    /// Starts the nodes that do not live and waits until they are ready (`all`: until every node is). One that ends
+    /// does not keep the others from it.
+    ///
+    /// # Errors
+    /// There is no majority of metadata servers.
+    async fn start_dead(&mut self, env: &Env, configs: &[NodeConfig], all: bool) -> anyhow::Result<Started> {
+        let mut started = Started::default();
+        for config in configs {
+            if !self.pids.contains_key(&config.name) {
+                self.start_node(config)?;
+                started.names.push(config.name.clone());
+            }
+        }
+        let mut waiting: Vec<(&NodeConfig, String)> = configs
+            .iter()
+            .filter(|config| all || started.names.contains(&config.name))
+            .map(|config| (config, String::new()))
+            .collect();
+        let begun = env.clock.now();
+        let mut is_told = false;
+        while !waiting.is_empty() {
+            let mut still = Vec::new();
+            for (config, _) in waiting {
+                match self.readiness(env, config).await {
+                    Readiness::Ready => {}
+                    Readiness::Waiting(reason) => still.push((config, reason)),
+                    Readiness::Ended(fault) => {
+                        self.pids.remove(&config.name);
+                        started.names.retain(|name| *name != config.name);
+                        started.faults.push(fault);
+                    }
+                }
+            }
+            if !has_majority(configs, &self.pids) {
+                return Err(started.without_majority());
+            }
+            waiting = still;
+            let waited = env.clock.now().since(begun);
+            if waited >= PATIENCE {
+                let late = |(config, reason): (&NodeConfig, String)| {
+                    format!("node {} is not ready after {PATIENCE:?}: {reason}", config.name)
+                };
+                started.faults.extend(waiting.drain(..).map(late));
+            } else if waited >= SILENCE && !is_told {
+                let names: Vec<&str> = waiting.iter().map(|(config, _)| config.name.as_str()).collect();
+                note(format_args!("waiting for {}", names.join(", ")));
+                is_told = true;
+            }
+            env.clock.sleep(STEP).await;
+        }
+        Ok(started)
     }
 
     fn start_node(&mut self, config: &NodeConfig) -> anyhow::Result<()> {
@@ -76,12 +169,11 @@ impl Fleet {
         }
         let file = config_file(&self.data, &config.name);
         write_atomically(&file, toml(config).as_bytes())?;
-        let logs = self.data.join("logs");
-        fs::create_dir_all(&logs)?;
+        fs::create_dir_all(self.data.join("logs"))?;
         let log = File::options()
             .create(true)
             .append(true)
-            .open(logs.join(format!("{}.log", config.name)))?;
+            .open(log_file(&self.data, &config.name))?;
         let child = Command::new(std::env::current_exe().context("cannot find this binary")?)
             .arg("node")
             .arg("--config")
@@ -100,26 +192,28 @@ impl Fleet {
         write_atomically(&self.data.join("pids.json"), pids.as_bytes())
     }
 
-    async fn wait_until_ready(&mut self, env: &Env, config: &NodeConfig) -> anyhow::Result<()> {
-        let Some(admin) = config.admin else { return Ok(()) };
-        let url = format!("http://{admin}/readyz");
-        let deadline = env.clock.now().plus(PATIENCE);
-        let mut reason = String::new();
-        while env.clock.now() < deadline {
-            self.reap();
-            let pid = self.pids.get(&config.name).copied().unwrap_or_default();
-            if !is_node(&self.data, &config.name, pid) {
-                let log = self.data.join("logs").join(format!("{}.log", config.name));
-                bail!("node {} ended at once: {}", config.name, last_line(&log));
-            }
-            match connect::get(&url).await {
-                Ok((200, _)) => return Ok(()),
-                Ok((_, body)) => reason = String::from_utf8_lossy(&body).trim().to_owned(),
-                Err(error) => reason = format!("{error:#}"),
-            }
-            env.clock.sleep(Duration::from_millis(50)).await;
+    async fn readiness(&mut self, env: &Env, config: &NodeConfig) -> Readiness {
+        self.reap();
+        let pid = self.pids.get(&config.name).copied().unwrap_or_default();
+        if !is_node(&self.data, &config.name, pid) {
+            let log = log_file(&self.data, &config.name);
+            return Readiness::Ended(format!("node {} ended at once: {}", config.name, last_line(&log)));
         }
-        bail!("node {} was not ready after {PATIENCE:?}: {reason}", config.name)
+        let Some(admin) = config.admin else {
+            return Readiness::Ready;
+        };
+        let url = format!("http://{admin}/readyz");
+        let answer = tokio::select! {
+            biased;
+            answer = connect::get(&url) => answer,
+            // A process that is stopped takes connections and says nothing.
+            () = env.clock.sleep(ANSWER_PATIENCE) => Err(anyhow::anyhow!("no answer for {ANSWER_PATIENCE:?}")),
+        };
+        match answer {
+            Ok((200, _)) => Readiness::Ready,
+            Ok((_, body)) => Readiness::Waiting(String::from_utf8_lossy(&body).trim().to_owned()),
+            Err(error) => Readiness::Waiting(format!("{error:#}")),
+        }
     }
 
     fn reap(&mut self) {
@@ -158,8 +252,20 @@ fn config_file(data: &Path, name: &str) -> PathBuf {
     data.join(format!("{name}.toml"))
 }
 
+fn has_majority(configs: &[NodeConfig], pids: &BTreeMap<String, u32>) -> bool {
+    let voters = configs.iter().filter(|config| config.metadata.is_some());
+    let (all, alive) = voters.fold((0, 0), |(all, alive), config| {
+        (all + 1, alive + usize::from(pids.contains_key(&config.name)))
+    });
+    alive * 2 > all
+}
+
+fn log_file(data: &Path, name: &str) -> PathBuf {
+    data.join("logs").join(format!("{name}.log"))
+}
+
 /// The nodes of an earlier `up` that still live.
-fn living(data: &Path) -> BTreeMap<String, u32> {
+pub fn living(data: &Path) -> BTreeMap<String, u32> {
     let mut pids: BTreeMap<String, u32> = read_json(&data.join("pids.json")).unwrap_or_default();
     if let Some(cluster) = read_json::<ClusterJson>(&data.join("cluster.json")) {
         pids.extend(cluster.nodes.into_iter().map(|node| (node.name, node.pid)));
