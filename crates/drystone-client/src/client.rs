@@ -6,6 +6,7 @@ use crate::metrics::Metrics;
 use crate::options::{Caller, Options};
 use crate::read::{ReadContext, ReadOptions, ReadShared, Reader, open};
 use crate::requester::{ClientProcess, Requester};
+use crate::target::Target;
 use crate::version::ContentVersion;
 use crate::write::{Published, WriteContext, WriteOptions, WriteShared, Writer};
 use bytes::Bytes;
@@ -142,12 +143,12 @@ impl Client {
     }
 
     /// Begins to write a file. Nothing is visible before [`Writer::finish`]. No I/O happens here.
-    pub fn write(&self, path: &str, options: WriteOptions) -> Writer {
+    pub fn write(&self, target: impl Into<Target>, options: WriteOptions) -> Writer {
         let context = WriteContext {
             requester: self.requester.clone(),
             shared: Arc::clone(&self.writes),
         };
-        Writer::new(context, path, options)
+        Writer::new(context, target.into(), options)
     }
 
     /// Writes a whole file: [`Client::write`], the content, [`Writer::finish`].
@@ -156,12 +157,12 @@ impl Client {
     /// As [`Writer::finish`].
     pub async fn put(
         &self,
-        path: &str,
+        target: impl Into<Target>,
         content: Bytes,
         mut options: WriteOptions,
     ) -> Result<Published, Error> {
         options.size_hint = Some(content.len() as u64);
-        let mut writer = self.write(path, options);
+        let mut writer = self.write(target, options);
         writer.write(content).await?;
         writer.finish().await
     }
@@ -170,12 +171,12 @@ impl Client {
     ///
     /// # Errors
     /// `not_found`, `is_a_directory`, `denied`, `changed` (if a version was pinned), `unavailable`.
-    pub async fn open(&self, path: &str, options: ReadOptions) -> Result<Reader, Error> {
+    pub async fn open(&self, target: impl Into<Target>, options: ReadOptions) -> Result<Reader, Error> {
         let context = ReadContext {
             requester: self.requester.clone(),
             shared: Arc::clone(&self.reads),
         };
-        open(context, path, options).await
+        open(context, target.into(), options).await
     }
 
     /// The process is done with the cluster: gives the idempotency session back, if one was opened, instead of leaving

@@ -156,9 +156,9 @@ impl Error {
     }
 
     /// With `subject` before the words there are.
-    pub(crate) fn about(mut self, subject: &str) -> Self {
+    pub(crate) fn about(mut self, subject: impl fmt::Display) -> Self {
         self.context = if self.context.is_empty() {
-            subject.into()
+            subject.to_string()
         } else {
             format!("{subject}: {}", self.context)
         };

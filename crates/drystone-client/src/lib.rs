@@ -40,6 +40,7 @@ mod read;
 mod requester;
 mod target;
 mod version;
+mod walk;
 mod write;
 
 pub use attributes::{
@@ -51,7 +52,9 @@ pub use error::{Error, ErrorKind, Retry};
 pub use metrics::{Metrics, MetricsSnapshot};
 pub use options::{Caller, Consistency, Options};
 pub use read::{ReadOptions, ReadStream, Reader};
+pub use target::Target;
 pub use version::{ContentVersion, Precondition};
+pub use walk::{Walk, WalkEntry};
 pub use write::{Published, WriteMode, WriteOptions, Writer};
 
 pub use drystone_types::{AckPolicy, ByteCount, Code, InodeId, Policy, Since};

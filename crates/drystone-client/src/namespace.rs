@@ -8,9 +8,9 @@ use crate::client::Client;
 use crate::error::{Error, ErrorKind};
 use crate::meta::Repeat;
 use crate::options::Consistency;
-use crate::target::target;
+use crate::target::Target;
 use drystone_proto::Kind;
-use drystone_proto::command::{self, Op, Target};
+use drystone_proto::command::{self, Op};
 use drystone_proto::meta::{DiskLocation, ListReply, ListRequest, LookupReply, LookupRequest};
 use drystone_proto::record::{ChunkRecord, ChunkState};
 use drystone_types::Code;
@@ -21,13 +21,18 @@ impl Client {
     ///
     /// # Errors
     /// `not_found`, `not_a_directory`, `denied`, `invalid`, `unavailable`.
-    pub async fn stat(&self, path: &str) -> Result<Attributes, Error> {
-        let place = target("stat", path)?;
+    pub async fn stat(&self, target: impl Into<Target>) -> Result<Attributes, Error> {
+        let target = target.into();
+        let place = target.message("stat")?;
         let reply = self
             .requester
             .look_up("stat", place, Consistency::Linearizable, LookupRequest::default())
             .await;
-        attributes("stat", path, &reply.map_err(|failed| failed.error.about(path))?)
+        attributes(
+            "stat",
+            &target,
+            &reply.map_err(|failed| failed.error.about(&target))?,
+        )
     }
 
     /// Entries of a directory with names above `after` (empty: from the first) in byte order, `limit` (1 to 10,000)
@@ -35,7 +40,8 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::stat`], and `not_a_directory`.
-    pub async fn list(&self, path: &str, after: &str, limit: u32) -> Result<Page, Error> {
+    pub async fn list(&self, target: impl Into<Target>, after: &str, limit: u32) -> Result<Page, Error> {
+        let target = target.into();
         if !(1..=10_000).contains(&limit) {
             return Err(Error::new(
                 ErrorKind::Invalid,
@@ -44,7 +50,7 @@ impl Client {
             ));
         }
         let request = ListRequest {
-            target: Some(target("list", path)?),
+            target: Some(target.message("list")?),
             after: after.to_owned(),
             limit,
             min_index: self.requester.seen(),
@@ -56,7 +62,7 @@ impl Client {
             .requester
             .ask("list", Kind::List, Repeat::Read, &request)
             .await;
-        let reply = reply.map_err(|failed| failed.error.about(path))?;
+        let reply = reply.map_err(|failed| failed.error.about(&target))?;
         self.requester.saw(reply.index);
         let entries: Vec<Entry> = reply
             .entries
@@ -80,8 +86,9 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::stat`]; `changed` if it was replaced while its pages were read.
-    pub async fn extents(&self, path: &str) -> Result<FileLayout, Error> {
-        let mut place = target("extents", path)?;
+    pub async fn extents(&self, target: impl Into<Target>) -> Result<FileLayout, Error> {
+        let target = target.into();
+        let mut place = target.message("extents")?;
         let mut request = LookupRequest {
             content: true,
             ..LookupRequest::default()
@@ -97,9 +104,9 @@ impl Client {
                     request.clone(),
                 )
                 .await;
-            let reply = reply.map_err(|failed| failed.error.about(path))?;
+            let reply = reply.map_err(|failed| failed.error.about(&target))?;
             let page = layout.get_or_insert(FileLayout {
-                attributes: attributes("extents", path, &reply)?,
+                attributes: attributes("extents", &target, &reply)?,
                 inline: reply.inode.as_ref().is_some_and(|inode| inode.inline.is_some()),
                 extents: Vec::new(),
             });
@@ -109,10 +116,7 @@ impl Client {
                 return Ok(layout);
             }
             if let Some(layout) = &layout {
-                place = Target {
-                    base: layout.attributes.inode.0,
-                    path: String::new(),
-                };
+                place = Target::inode(layout.attributes.inode).message("extents")?;
                 request.pinned = Some(layout.attributes.content_version().tag());
             }
             request.offset = reply.next_offset;
@@ -123,10 +127,14 @@ impl Client {
     ///
     /// # Errors
     /// `exists` (without `parents`), `not_found`, `not_a_directory`, `denied`, `unknown`, `unavailable`.
-    pub async fn make_directory(&self, path: &str, options: MakeDirectoryOptions) -> Result<bool, Error> {
-        let target = Some(target("make directory", path)?);
+    pub async fn make_directory(
+        &self,
+        target: impl Into<Target>,
+        options: MakeDirectoryOptions,
+    ) -> Result<bool, Error> {
+        let target = target.into();
         let op = Op::MakeDirectory(command::MakeDirectory {
-            target,
+            target: Some(target.message("make directory")?),
             parents: options.parents,
             mode: options.mode,
             attributes: None,
@@ -140,7 +148,7 @@ impl Client {
                 self.requester.deadline(),
             )
             .await;
-        Ok(outcome.map_err(|failed| failed.error.about(path))?.created)
+        Ok(outcome.map_err(|failed| failed.error.about(&target))?.created)
     }
 
     /// Makes a symbolic link to `link`, a text of 1 to 4,095 bytes that the cluster keeps and never follows: an
@@ -151,13 +159,14 @@ impl Client {
     /// `invalid`, `precondition_failed`, `unknown`, `unavailable`.
     pub async fn make_symbolic_link(
         &self,
-        path: &str,
+        target: impl Into<Target>,
         link: &str,
         options: MakeSymbolicLinkOptions,
     ) -> Result<(), Error> {
+        let target = target.into();
         let operation = "make symbolic link";
         let op = Op::MakeSymbolicLink(command::MakeSymbolicLink {
-            target: Some(target(operation, path)?),
+            target: Some(target.message(operation)?),
             link: link.to_owned(),
             precondition: options.precondition.message(),
             overwrite: options.overwrite,
@@ -173,7 +182,7 @@ impl Client {
                 self.requester.deadline(),
             )
             .await;
-        outcome.map_err(|failed| failed.error.about(path))?;
+        outcome.map_err(|failed| failed.error.about(&target))?;
         Ok(())
     }
 
@@ -182,10 +191,16 @@ impl Client {
     /// # Errors
     /// `not_found`, `exists`, `not_empty`, `invalid` (below itself), `precondition_failed`, `denied`, `unknown`,
     /// `unavailable`.
-    pub async fn rename(&self, from: &str, to: &str, options: RenameOptions) -> Result<(), Error> {
+    pub async fn rename(
+        &self,
+        from: impl Into<Target>,
+        to: impl Into<Target>,
+        options: RenameOptions,
+    ) -> Result<(), Error> {
+        let (from, to) = (from.into(), to.into());
         let op = Op::Rename(command::Rename {
-            from: Some(target("rename", from)?),
-            to: Some(target("rename", to)?),
+            from: Some(from.message("rename")?),
+            to: Some(to.message("rename")?),
             overwrite: options.overwrite,
             precondition: options.precondition.message(),
             parents: options.parents,
@@ -199,7 +214,7 @@ impl Client {
                 self.requester.deadline(),
             )
             .await;
-        outcome.map_err(|failed| failed.error.about(&format!("{from} to {to}")))?;
+        outcome.map_err(|failed| failed.error.about(format_args!("{from} to {to}")))?;
         Ok(())
     }
 
@@ -208,9 +223,10 @@ impl Client {
     /// # Errors
     /// `not_found`, `not_empty`, `is_a_directory`, `not_a_directory`, `precondition_failed`, `denied`, `unknown`,
     /// `unavailable`.
-    pub async fn delete(&self, path: &str, options: DeleteOptions) -> Result<(), Error> {
+    pub async fn delete(&self, target: impl Into<Target>, options: DeleteOptions) -> Result<(), Error> {
+        let target = target.into();
         let op = Op::Delete(command::Delete {
-            target: Some(target("delete", path)?),
+            target: Some(target.message("delete")?),
             recursive: options.recursive,
             precondition: options.precondition.message(),
             expect: match options.expect {
@@ -228,7 +244,7 @@ impl Client {
                 self.requester.deadline(),
             )
             .await;
-        outcome.map_err(|failed| failed.error.about(path))?;
+        outcome.map_err(|failed| failed.error.about(&target))?;
         Ok(())
     }
 
@@ -236,10 +252,15 @@ impl Client {
     ///
     /// # Errors
     /// `not_found`, `denied`, `invalid`, `precondition_failed`, `unknown`, `unavailable`.
-    pub async fn set_attributes(&self, path: &str, changes: SetAttributes) -> Result<(), Error> {
+    pub async fn set_attributes(
+        &self,
+        target: impl Into<Target>,
+        changes: SetAttributes,
+    ) -> Result<(), Error> {
+        let target = target.into();
         changes.check()?;
         let op = Op::SetAttributes(command::SetAttributes {
-            target: Some(target("set attributes", path)?),
+            target: Some(target.message("set attributes")?),
             precondition: changes.precondition.message(),
             changes: Some(changes.message()),
         });
@@ -252,18 +273,18 @@ impl Client {
                 self.requester.deadline(),
             )
             .await;
-        outcome.map_err(|failed| failed.error.about(path))?;
+        outcome.map_err(|failed| failed.error.about(&target))?;
         self.writes.policies.forget();
         Ok(())
     }
 }
 
-fn attributes(operation: &'static str, path: &str, reply: &LookupReply) -> Result<Attributes, Error> {
+fn attributes(operation: &'static str, target: &Target, reply: &LookupReply) -> Result<Attributes, Error> {
     let missing = || {
         Error::of_code(
             Code::Unavailable,
             operation,
-            format!("{path}: the answer holds no inode"),
+            format!("{target}: the answer holds no inode"),
         )
     };
     Ok(Attributes::of(

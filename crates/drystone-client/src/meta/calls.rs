@@ -76,6 +76,16 @@ impl From<Failed> for Error {
     }
 }
 
+/// What was found before anything was sent.
+impl From<Error> for Failed {
+    fn from(error: Error) -> Failed {
+        Failed {
+            code: error.code(),
+            error,
+        }
+    }
+}
+
 /// What to do after an attempt that gave no answer.
 enum Next {
     Again { retry_after_ms: u32 },

@@ -5,8 +5,8 @@ use super::options::ReadOptions;
 use super::shared::ReadContext;
 use crate::attributes::Attributes;
 use crate::error::{Error, ErrorKind};
+use crate::target::Target;
 use bytes::Bytes;
-use drystone_proto::command::Target;
 use drystone_proto::meta::LookupRequest;
 use drystone_types::Code;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ const READ: &str = "read";
 /// See the module.
 pub(crate) struct OpenFile {
     pub(super) context: ReadContext,
-    pub(super) path: String,
+    pub(super) target: Target,
     pub(super) attributes: Attributes,
     pub(super) options: ReadOptions,
     pub(super) inline: Option<Bytes>,
@@ -32,10 +32,7 @@ impl OpenFile {
             pinned: Some(self.attributes.content_version().tag()),
             ..LookupRequest::default()
         };
-        let place = Target {
-            base: self.attributes.inode.0,
-            path: String::new(),
-        };
+        let place = Target::inode(self.attributes.inode).message(READ)?;
         match self
             .context
             .requester
@@ -49,13 +46,13 @@ impl OpenFile {
                 self.attributes.size,
             ))),
             Err(failed) if matches!(failed.code, Code::NotFound | Code::Changed) => {
-                Err(Error::new(ErrorKind::Changed, READ, self.path.clone()).because(failed.error))
+                Err(Error::new(ErrorKind::Changed, READ, self.target.to_string()).because(failed.error))
             }
-            Err(failed) => Err(failed.error.about(&self.path)),
+            Err(failed) => Err(failed.error.about(&self.target)),
         }
     }
 
     pub(crate) fn error(&self, kind: ErrorKind, context: impl std::fmt::Display) -> Error {
-        Error::new(kind, READ, format!("{}: {context}", self.path))
+        Error::new(kind, READ, format!("{}: {context}", self.target))
     }
 }

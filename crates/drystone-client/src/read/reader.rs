@@ -7,7 +7,7 @@ use super::shared::ReadContext;
 use super::stream::ReadStream;
 use crate::attributes::Attributes;
 use crate::error::{Error, ErrorKind};
-use crate::target::target;
+use crate::target::Target;
 use crate::version::ContentVersion;
 use bytes::{Bytes, BytesMut};
 use drystone_proto::meta::LookupRequest;
@@ -20,8 +20,12 @@ pub struct Reader {
     opened: Arc<OpenFile>,
 }
 
-/// Opens the file at `path`: one look-up.
-pub(crate) async fn open(context: ReadContext, path: &str, options: ReadOptions) -> Result<Reader, Error> {
+/// Opens a file: one look-up.
+pub(crate) async fn open(
+    context: ReadContext,
+    target: Target,
+    options: ReadOptions,
+) -> Result<Reader, Error> {
     let request = LookupRequest {
         content: true,
         offset: options.offset,
@@ -31,14 +35,14 @@ pub(crate) async fn open(context: ReadContext, path: &str, options: ReadOptions)
     };
     let reply = context
         .requester
-        .look_up("open", target("open", path)?, options.consistency, request)
+        .look_up("open", target.message("open")?, options.consistency, request)
         .await;
-    let reply = reply.map_err(|failed| failed.error.about(path))?;
+    let reply = reply.map_err(|failed| failed.error.about(&target))?;
     let missing = || {
         Error::new(
             ErrorKind::Unavailable,
             "open",
-            format!("{path}: the answer holds no inode"),
+            format!("{target}: the answer holds no inode"),
         )
     };
     let inode = reply.inode.as_ref().ok_or_else(missing)?;
@@ -48,13 +52,13 @@ pub(crate) async fn open(context: ReadContext, path: &str, options: ReadOptions)
         return Err(Error::new(ErrorKind::IsALink, "open", detail));
     }
     if attributes.is_directory() {
-        return Err(Error::new(ErrorKind::IsADirectory, "open", path));
+        return Err(Error::new(ErrorKind::IsADirectory, "open", target.to_string()));
     }
     if options
         .pinned
         .is_some_and(|pinned| pinned != attributes.content_version())
     {
-        return Err(Error::new(ErrorKind::Changed, "open", path));
+        return Err(Error::new(ErrorKind::Changed, "open", target.to_string()));
     }
     let first = Arc::new(ExtentPage::of(
         &reply,
@@ -62,11 +66,11 @@ pub(crate) async fn open(context: ReadContext, path: &str, options: ReadOptions)
         options.length,
         attributes.size,
     ));
-    let (path, inline) = (path.to_owned(), inode.inline.clone());
+    let inline = inode.inline.clone();
     Ok(Reader {
         opened: Arc::new(OpenFile {
             context,
-            path,
+            target,
             attributes,
             options,
             inline,

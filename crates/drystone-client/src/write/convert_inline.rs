@@ -8,7 +8,7 @@ use super::writer::Writer;
 use crate::error::{Error, ErrorKind};
 use crate::meta::Failed;
 use crate::options::Consistency;
-use crate::target::target;
+use crate::target::Target;
 use crate::version::{ContentVersion, Precondition};
 use drystone_proto::command::{Content, NewExtent, Outcome};
 use drystone_proto::meta::LookupRequest;
@@ -17,10 +17,10 @@ use drystone_types::{Code, InodeId, Since};
 /// Times that another writer may come first.
 const MAX_RACES: u32 = 5;
 
-fn refused(code: Code, context: &str) -> Failed {
+fn refused(code: Code, target: &Target) -> Failed {
     Failed {
         code,
-        error: Error::new(ErrorKind::from_code(code), WRITE, context),
+        error: Error::new(ErrorKind::from_code(code), WRITE, target.to_string()),
     }
 }
 
@@ -38,15 +38,12 @@ impl Writer {
                 None => continue,
             }
         }
-        Err(refused(Code::Busy, &self.path))
+        Err(refused(Code::Busy, &self.target))
     }
 
     /// `None` if another writer came first.
     async fn convert_inline(&mut self, parts: &[SealedPart]) -> Result<Option<Outcome>, Failed> {
-        let place = target(WRITE, &self.path).map_err(|error| Failed {
-            code: error.code(),
-            error,
-        })?;
+        let place = self.target.message(WRITE)?;
         let request = LookupRequest {
             content: true,
             ..LookupRequest::default()
@@ -67,15 +64,12 @@ impl Writer {
         self.check(found)?;
         let at = match self.options.mode {
             WriteMode::Range(offset) if offset > old.len() as u64 => {
-                return Err(refused(Code::Range, &self.path));
+                return Err(refused(Code::Range, &self.target));
             }
             WriteMode::Range(offset) => offset,
             _ => old.len() as u64,
         };
-        let kept = self.write_single(&old, true).await.map_err(|error| Failed {
-            code: error.code(),
-            error,
-        })?;
+        let kept = self.write_single(&old, true).await?;
         let spliced = splice(&kept, parts, at);
         match self
             .publish_as(
@@ -98,12 +92,12 @@ impl Writer {
     fn check(&self, found: ContentVersion) -> Result<(), Failed> {
         let wanted = &self.options.precondition;
         if wanted.absent {
-            return Err(refused(Code::Exists, &self.path));
+            return Err(refused(Code::Exists, &self.target));
         }
         let fits = wanted.versions.is_empty() || wanted.versions.contains(&found);
         match fits && !wanted.not_versions.contains(&found) {
             true => Ok(()),
-            false => Err(refused(Code::PreconditionFailed, &self.path)),
+            false => Err(refused(Code::PreconditionFailed, &self.target)),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::chunk::{SealedPart, Trouble};
 use crate::error::{Error, ErrorKind};
 use crate::meta::Failed;
+use crate::target::Target;
 use drystone_proto::command::{Content, NewExtent};
 use drystone_types::Code;
 
@@ -23,25 +24,19 @@ pub(super) fn content(parts: &[SealedPart]) -> Content {
     }
 }
 
-/// The path of the directory that `path` lies in; the root's is empty.
-pub(super) fn parent_path(path: &str) -> &str {
-    let path = path.trim_end_matches('/');
-    path.rfind('/').map_or("", |at| &path[..at])
-}
-
 /// Nothing is visible yet, so whatever a server left unknown certainly did not happen.
-pub(super) fn impossible(path: &str, trouble: Trouble) -> Error {
+pub(super) fn impossible(target: &Target, trouble: Trouble) -> Error {
     let code = match trouble.code {
         Code::Unknown | Code::Conflict | Code::NotFound | Code::Corrupt | Code::Invalid => Code::Unavailable,
         code => code,
     };
-    Error::of_code(code, WRITE, format!("{path}: {}", trouble.message))
+    Error::of_code(code, WRITE, format!("{target}: {}", trouble.message))
 }
 
 /// A step before the publication whose outcome is unknown has published nothing.
-pub(super) fn not_visible(failed: Failed, path: &str) -> Error {
+pub(super) fn not_visible(failed: Failed, target: &Target) -> Error {
     match failed.error.kind() {
-        ErrorKind::Unknown => Error::new(ErrorKind::Unavailable, WRITE, failed.error.context()).about(path),
-        _ => failed.error.about(path),
+        ErrorKind::Unknown => Error::new(ErrorKind::Unavailable, WRITE, failed.error.context()).about(target),
+        _ => failed.error.about(target),
     }
 }

@@ -1,14 +1,14 @@
 //! How redundant new content must be.
 
 use super::options::WriteOptions;
-use super::parts::{WRITE, parent_path};
+use super::parts::WRITE;
 use crate::attributes::policy_record;
 use crate::error::{Error, ErrorKind};
 use crate::meta::Failed;
 use crate::options::Consistency;
 use crate::requester::Requester;
+use crate::target::Target;
 use drystone_env::Monotonic;
-use drystone_proto::command::Target;
 use drystone_proto::meta::LookupRequest;
 use drystone_proto::record::{InodeKind, PolicyRecord};
 use drystone_types::{Code, Policy};
@@ -23,10 +23,10 @@ const MAX_POLICIES: usize = 4096;
 
 /// The policies of directories that were asked for lately.
 #[derive(Default)]
-pub(crate) struct PolicyCache(Mutex<BTreeMap<String, (Monotonic, PolicyRecord)>>);
+pub(crate) struct PolicyCache(Mutex<BTreeMap<Target, (Monotonic, PolicyRecord)>>);
 
 impl PolicyCache {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, (Monotonic, PolicyRecord)>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Target, (Monotonic, PolicyRecord)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -40,14 +40,11 @@ impl PolicyCache {
     pub(crate) async fn find(
         &self,
         requester: &Requester,
-        path: &str,
+        target: &Target,
         options: &WriteOptions,
     ) -> Result<PolicyRecord, Error> {
-        let ask = async |path: &str| -> Result<(PolicyRecord, bool), Failed> {
-            let place = Target {
-                base: 0,
-                path: path.to_owned(),
-            };
+        let ask = async |target: &Target| -> Result<(PolicyRecord, bool), Failed> {
+            let place = target.message(WRITE)?;
             let reply = requester
                 .look_up(WRITE, place, Consistency::Linearizable, LookupRequest::default())
                 .await?;
@@ -62,34 +59,37 @@ impl PolicyCache {
         };
         // One that must not be there needs no look: the publication is refused if it is.
         if !options.precondition.absent {
-            match ask(path).await {
-                Ok((_, true)) => return Err(Error::new(ErrorKind::IsADirectory, WRITE, path)),
+            match ask(target).await {
+                Ok((_, true)) => return Err(Error::new(ErrorKind::IsADirectory, WRITE, target.to_string())),
                 Ok((policy, false)) => return Ok(policy),
                 Err(failed) if failed.code == Code::NotFound => {}
-                Err(failed) => return Err(failed.error.about(path)),
+                Err(failed) => return Err(failed.error.about(target)),
             }
         }
-        let mut above = path;
+        let mut above = target.clone();
         loop {
-            above = parent_path(above);
+            let Some(parent) = above.parent() else {
+                return Err(Error::new(ErrorKind::NotFound, WRITE, above.to_string()));
+            };
+            above = parent;
             let now = requester.now();
-            let known = self.lock().get(above).copied();
+            let known = self.lock().get(&above).copied();
             if let Some((at, policy)) = known
                 && now.since(at) < POLICY_AGE
             {
                 return Ok(policy);
             }
-            match ask(above).await {
+            match ask(&above).await {
                 Ok((policy, true)) => {
                     let mut policies = self.lock();
                     if policies.len() >= MAX_POLICIES {
                         policies.clear();
                     }
-                    policies.insert(above.to_owned(), (now, policy));
+                    policies.insert(above.clone(), (now, policy));
                     return Ok(policy);
                 }
-                Ok((_, false)) => return Err(Error::new(ErrorKind::NotADirectory, WRITE, above)),
-                Err(failed) if failed.code == Code::NotFound && options.parents && !above.is_empty() => {}
+                Ok((_, false)) => return Err(Error::new(ErrorKind::NotADirectory, WRITE, above.to_string())),
+                Err(failed) if failed.code == Code::NotFound && options.parents => {}
                 Err(failed) => return Err(failed.error.about(above)),
             }
         }

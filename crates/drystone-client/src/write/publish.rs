@@ -9,7 +9,6 @@ use super::writer::Writer;
 use crate::error::Error;
 use crate::meta::Failed;
 use crate::metrics::Metrics;
-use crate::target::target;
 use crate::version::ContentVersion;
 use bytes::Bytes;
 use drystone_proto::command::{AttributeChanges, Content, Op, Outcome, Precondition, Publish, PublishMode};
@@ -94,7 +93,7 @@ impl Writer {
         let mut parts = Vec::new();
         run(self.context.clone(), stretch, inbox, |part| parts.push(part))
             .await
-            .map_err(|trouble| impossible(&self.path, trouble))?;
+            .map_err(|trouble| impossible(&self.target, trouble))?;
         Ok(parts)
     }
 
@@ -109,10 +108,7 @@ impl Writer {
         precondition: Option<Precondition>,
         content: Content,
     ) -> Result<Outcome, Failed> {
-        let place = target(WRITE, &self.path).map_err(|error| Failed {
-            code: error.code(),
-            error,
-        })?;
+        let place = self.target.message(WRITE)?;
         let (mode, offset) = match mode {
             WriteMode::Replace => (PublishMode::Replace, 0),
             WriteMode::Append => (PublishMode::Append, 0),
@@ -142,7 +138,7 @@ impl Writer {
             .mutate(WRITE, self.options.idempotency.as_ref(), op, deadline)
             .await;
         outcome.map_err(|failed| Failed {
-            error: failed.error.about(&self.path),
+            error: failed.error.about(&self.target),
             ..failed
         })
     }

@@ -5,11 +5,12 @@
 
 use super::chunk::{SealedPart, Trouble};
 use super::options::WriteMode;
-use super::parts::{WRITE, content, impossible, not_visible, parent_path};
+use super::parts::{WRITE, content, impossible, not_visible};
 use crate::error::{Error, ErrorKind};
 use crate::requester::Requester;
+use crate::target::Target;
 use drystone_env::Monotonic;
-use drystone_proto::command::{Op, Stage, StageAbandon, StageExtend, Target};
+use drystone_proto::command::{Op, Stage, StageAbandon, StageExtend};
 use drystone_types::Code;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ const STAGE_LEASE: Duration = Duration::from_secs(6 * 3600);
 /// See the module.
 pub(super) struct SealedParts {
     requester: Requester,
-    path: String,
+    target: Target,
     mode: WriteMode,
     parents: bool,
     ledger: Mutex<Ledger>,
@@ -95,7 +96,7 @@ impl Drop for Reporter {
 
 impl Ledger {
     /// Takes what the oldest stretches have sealed: what comes later in the stream waits for them.
-    fn gather(&mut self, path: &str) -> Result<(), Error> {
+    fn gather(&mut self, target: &Target) -> Result<(), Error> {
         if let Some(error) = &self.error {
             return Err(error.clone());
         }
@@ -115,7 +116,7 @@ impl Ledger {
                     Trouble::new(Code::Unavailable, "the client stopped")
                 }
             };
-            let error = impossible(path, trouble);
+            let error = impossible(target, trouble);
             self.error = Some(error.clone());
             return Err(error);
         }
@@ -129,10 +130,10 @@ impl Ledger {
 }
 
 impl SealedParts {
-    pub(super) fn new(requester: Requester, path: &str, mode: WriteMode, parents: bool) -> Arc<Self> {
+    pub(super) fn new(requester: Requester, target: Target, mode: WriteMode, parents: bool) -> Arc<Self> {
         Arc::new(Self {
             requester,
-            path: path.to_owned(),
+            target,
             mode,
             parents,
             ledger: Mutex::default(),
@@ -191,7 +192,7 @@ impl SealedParts {
             {
                 // Not held while waiting: what is sealed may have to be staged meanwhile.
                 let mut ledger = self.ledger.lock().await;
-                ledger.gather(&self.path)?;
+                ledger.gather(&self.target)?;
                 if ledger.running.len() <= left {
                     return Ok(());
                 }
@@ -203,7 +204,7 @@ impl SealedParts {
     /// Stages what must not wait any longer; when to look again.
     pub(super) async fn stage_if_due(&self) -> Result<Option<Monotonic>, Error> {
         let mut ledger = self.ledger.lock().await;
-        ledger.gather(&self.path)?;
+        ledger.gather(&self.target)?;
         let now = self.requester.now();
         let due = ledger.due().is_some_and(|at| at <= now) || ledger.parts.len() >= STAGE_CHUNKS;
         if self.mode != WriteMode::Replace {
@@ -218,7 +219,7 @@ impl SealedParts {
     /// Everything is sealed: the parts that the publication brings, or the staged file that holds them all.
     pub(super) async fn take(&self) -> Result<(Vec<SealedPart>, Option<Staged>), Error> {
         let mut ledger = self.ledger.lock().await;
-        ledger.gather(&self.path)?;
+        ledger.gather(&self.target)?;
         if ledger.parts.len() > MAX_CHUNKS || ledger.staged.is_some() {
             self.stage(&mut ledger).await?;
         }
@@ -240,7 +241,7 @@ impl SealedParts {
         if self.mode != WriteMode::Replace {
             let message = format!(
                 "{}: more than {MAX_CHUNKS} chunks in one append or range",
-                self.path
+                self.target
             );
             return Err(Error::new(ErrorKind::TooLarge, WRITE, message));
         }
@@ -267,7 +268,7 @@ impl SealedParts {
                 .requester
                 .mutate(WRITE, None, op, self.requester.deadline())
                 .await;
-            let outcome = outcome.map_err(|failed| not_visible(failed, &self.path))?;
+            let outcome = outcome.map_err(|failed| not_visible(failed, &self.target))?;
             staged.length += parts.iter().map(|part| part.length).sum::<u64>();
             staged.redundancy = staged.redundancy.min(outcome.redundancy);
             ledger.staged = Some(staged);
@@ -278,13 +279,10 @@ impl SealedParts {
     /// A new unlinked inode. Its target says only in which directory the caller must be allowed to write: if that is
     /// still to be made, the nearest one above it, in which the publication will make it.
     async fn open(&self, lease: u64) -> Result<u64, Error> {
-        let mut path = self.path.as_str();
+        let mut target = self.target.clone();
         loop {
             let op = Op::Stage(Stage {
-                target: Some(Target {
-                    base: 0,
-                    path: path.to_owned(),
-                }),
+                target: Some(target.message(WRITE)?),
                 lease,
             });
             let outcome = self
@@ -295,11 +293,11 @@ impl SealedParts {
                 Err(failed)
                     if failed.code == Code::NotFound
                         && self.parents
-                        && !path.trim_matches('/').is_empty() =>
+                        && let Some(parent) = target.parent() =>
                 {
-                    path = parent_path(path);
+                    target = parent;
                 }
-                outcome => return Ok(outcome.map_err(|failed| not_visible(failed, &self.path))?.inode),
+                outcome => return Ok(outcome.map_err(|failed| not_visible(failed, &self.target))?.inode),
             }
         }
     }

@@ -8,7 +8,7 @@ use super::sealed::{SealedParts, Staged, keep};
 use super::shared::WriteContext;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::Metrics;
-use crate::target::target;
+use crate::target::Target;
 use bytes::Bytes;
 use drystone_env::BufferMut;
 use drystone_proto::record::PolicyRecord;
@@ -22,7 +22,7 @@ const FIRST_UNKNOWN: u64 = 8 << 20;
 /// A file being written. Dropping it before [`Writer::finish`] leaves nothing visible; the space is reclaimed.
 pub struct Writer {
     pub(super) context: WriteContext,
-    pub(super) path: String,
+    pub(super) target: Target,
     pub(super) options: WriteOptions,
     policy: Option<PolicyRecord>,
     gather: Option<(BufferMut, usize)>,
@@ -50,10 +50,10 @@ struct OpenStretch {
 }
 
 impl Writer {
-    pub(crate) fn new(context: WriteContext, path: &str, options: WriteOptions) -> Self {
+    pub(crate) fn new(context: WriteContext, target: Target, options: WriteOptions) -> Self {
         Self {
             context,
-            path: path.to_owned(),
+            target,
             options,
             policy: None,
             gather: None,
@@ -141,12 +141,12 @@ impl Writer {
         if let Some(policy) = self.policy {
             return Ok(policy);
         }
-        target(WRITE, &self.path)?;
+        self.target.message(WRITE)?;
         let mut policy = self
             .context
             .shared
             .policies
-            .find(&self.context.requester, &self.path, &self.options)
+            .find(&self.context.requester, &self.target, &self.options)
             .await?;
         if let Some(bytes) = self
             .options
@@ -160,7 +160,7 @@ impl Writer {
             return Err(Error::new(
                 ErrorKind::Invalid,
                 WRITE,
-                format!("{}: {}", self.path, faults.join("; ")),
+                format!("{}: {}", self.target, faults.join("; ")),
             ));
         }
         self.policy = Some(policy);
@@ -210,7 +210,7 @@ impl Writer {
             }
             if !sent {
                 self.started().sealed.collect(0).await?;
-                return Err(Error::new(ErrorKind::Unavailable, WRITE, self.path.clone()));
+                return Err(Error::new(ErrorKind::Unavailable, WRITE, self.target.to_string()));
             }
         }
         Ok(())
@@ -255,7 +255,12 @@ impl Writer {
     fn started(&mut self) -> &Started {
         let (requester, options) = (&self.context.requester, &self.options);
         self.started.get_or_insert_with(|| {
-            let sealed = SealedParts::new(requester.clone(), &self.path, options.mode, options.parents);
+            let sealed = SealedParts::new(
+                requester.clone(),
+                self.target.clone(),
+                options.mode,
+                options.parents,
+            );
             let (alive, gone) = oneshot::channel();
             let task = keep(sealed.clone(), gone);
             requester.env().spawn.spawn("stager", Box::pin(task));
