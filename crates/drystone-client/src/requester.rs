@@ -6,7 +6,7 @@ use crate::metrics::Metrics;
 use crate::options::{Caller, Consistency, Options};
 use drystone_env::{BufferPool, Clock, Env, Monotonic};
 use drystone_proto::command::{Op, Outcome, Target};
-use drystone_proto::meta::{self, LookupReply, LookupRequest};
+use drystone_proto::meta::{self, LookupReply, LookupRequest, MutateReply};
 use drystone_proto::{Kind, Message};
 use drystone_rpc::Channels;
 use drystone_types::HistoryId;
@@ -131,12 +131,24 @@ impl Requester {
         op: Op,
         deadline: Monotonic,
     ) -> Result<Outcome, Failed> {
-        let (outcome, index) = self
+        let reply = self.mutate_inline(operation, key, op, deadline).await?;
+        Ok(reply.outcome.unwrap_or_default())
+    }
+
+    /// The same of a command with content, with the whole answer: it says whether enough voters have the content.
+    pub(crate) async fn mutate_inline(
+        &self,
+        operation: &'static str,
+        key: Option<&Idempotency>,
+        op: Op,
+        deadline: Monotonic,
+    ) -> Result<MutateReply, Failed> {
+        let reply = self
             .meta()
             .mutate(operation, &self.caller, key, op, deadline)
             .await?;
-        self.saw(index);
-        Ok(outcome)
+        self.saw(reply.index);
+        Ok(reply)
     }
 
     /// A look-up of `target`; the rest of `request` is the caller's.

@@ -23,6 +23,8 @@ pub const MAX_DEPTH: usize = 1_000;
 pub const MAX_HEIGHT_LOOK: usize = 4_096;
 /// Answers that a session keeps: what a client may have under way.
 pub const MAX_UNACKNOWLEDGED: u64 = 1_024;
+/// Commands of a session that others may overtake by any number: far more than are ever slow at one time.
+pub const MAX_OVERTAKEN: usize = 64;
 /// Open sessions: ten for each of 100,000 clients.
 pub const MAX_SESSIONS: u64 = 1_000_000;
 /// Longest life of an idle session: a day, in microseconds.

@@ -134,7 +134,7 @@ pub struct RangeRecord {
 }
 
 /// A client's session.
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
+#[derive(Clone, PartialEq, Eq, Message)]
 pub struct SessionRecord {
     /// Microseconds of log time without a command after which it is forgotten.
     #[prost(uint64, tag = "1")]
@@ -142,7 +142,7 @@ pub struct SessionRecord {
     /// Log time of its last command.
     #[prost(uint64, tag = "2")]
     pub used: u64,
-    /// Answers to lower sequences are gone.
+    /// Answers to lower sequences are gone, but for those in `outstanding`.
     #[prost(uint64, tag = "3")]
     pub acknowledged_below: u64,
     /// Log time at which it ended; 0 while it is open. A closed session's id is kept for a while, so that a
@@ -152,6 +152,9 @@ pub struct SessionRecord {
     /// See the proto's record module.
     #[prost(uint64, tag = "5")]
     pub since: u64,
+    /// Lower sequences whose answers the client does not have yet, ascending.
+    #[prost(uint64, repeated, tag = "6")]
+    pub outstanding: Vec<u64>,
 }
 
 /// An answer that a session may ask for again.

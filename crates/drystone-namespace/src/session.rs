@@ -1,14 +1,15 @@
 //! Sessions: each command of a client is applied at most once.
 //!
 //! A session is (client id); its commands are numbered from 1. The answer to each is kept until the client says
-//! that it has it (`acknowledged_below`), so a repeated number gets the first answer. A command of a session that
+//! that it has it ([`Acknowledged`]), so a repeated number gets the first answer. A command of a session that
 //! is not open is refused, not applied: its answer may have been forgotten. For the same reason the id of a
 //! closed session cannot be opened again while a frame of it may be on its way: a client whose session is gone
 //! takes a new id.
 
 use crate::key;
 use crate::limits::{
-    CLOSED_SESSION_KEPT, MAX_GROUPS, MAX_LABEL_BYTES, MAX_SESSION_TTL, MAX_SESSIONS, MAX_UNACKNOWLEDGED,
+    CLOSED_SESSION_KEPT, MAX_GROUPS, MAX_LABEL_BYTES, MAX_OVERTAKEN, MAX_SESSION_TTL, MAX_SESSIONS,
+    MAX_UNACKNOWLEDGED,
 };
 use crate::namespace::{Context, Namespace};
 use crate::records::{AnswerRecord, MarkRecord, SessionRecord, corrupt};
@@ -24,6 +25,67 @@ pub(crate) enum Entered {
     Repeated(Outcome),
     /// It is new.
     Fresh(SessionRecord),
+}
+
+/// Which answers of a session have arrived: those to all numbers below `below`, but for some.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Acknowledged {
+    below: u64,
+    // Ascending, all lower than `below`.
+    outstanding: Vec<u64>,
+}
+
+impl Acknowledged {
+    /// What a command says. It never says that its own answer has arrived.
+    fn said_by(origin: &Origin) -> Result<Self, ReadError> {
+        let ascending = origin.outstanding.is_sorted_by(|one, next| one < next);
+        let lower = origin
+            .outstanding
+            .last()
+            .is_none_or(|&last| last < origin.acknowledged_below);
+        if !ascending || !lower || origin.outstanding.len() > MAX_OVERTAKEN {
+            return refuse(
+                Code::Invalid,
+                format!("outstanding commands are at most {MAX_OVERTAKEN}, ascending, of lower numbers"),
+            );
+        }
+        let below = origin.acknowledged_below.min(origin.sequence);
+        let outstanding = origin.outstanding.iter().copied();
+        Ok(Self {
+            below,
+            outstanding: outstanding.filter(|&sequence| sequence < below).collect(),
+        })
+    }
+
+    fn known(session: &SessionRecord) -> Self {
+        Self {
+            below: session.acknowledged_below,
+            outstanding: session.outstanding.clone(),
+        }
+    }
+
+    fn has(&self, sequence: u64) -> bool {
+        sequence < self.below && self.outstanding.binary_search(&sequence).is_err()
+    }
+
+    /// What has arrived by either of them.
+    fn or(&self, other: &Self) -> Self {
+        let (more, less) = if self.below >= other.below {
+            (self, other)
+        } else {
+            (other, self)
+        };
+        let outstanding = more.outstanding.iter().copied();
+        Self {
+            below: more.below,
+            outstanding: outstanding.filter(|&sequence| !less.has(sequence)).collect(),
+        }
+    }
+
+    /// Numbers up to `sequence` whose answers have not arrived, itself not counted.
+    fn missing_before(&self, sequence: u64) -> u64 {
+        self.outstanding.len() as u64 + sequence.saturating_sub(self.below)
+    }
 }
 
 /// Nothing was done, and asking again may well be answered otherwise: such an answer is not kept.
@@ -80,13 +142,17 @@ impl<S: OrderedStore> Namespace<S> {
                 "the session is not open: the command was not applied",
             );
         };
-        if origin.sequence < session.acknowledged_below {
-            let below = session.acknowledged_below;
+        let known = Acknowledged::known(&session);
+        if known.has(origin.sequence) {
             return refuse(
                 Code::Unknown,
-                format!("the answer was acknowledged (below {below}) and is forgotten"),
+                format!(
+                    "the answer to {} was acknowledged and is forgotten",
+                    origin.sequence
+                ),
             );
         }
+        let said = Acknowledged::said_by(origin)?;
         if let Some(answer) = self
             .tables
             .load_record::<AnswerRecord>(&key::answer(&client, origin.sequence))?
@@ -100,10 +166,7 @@ impl<S: OrderedStore> Namespace<S> {
                 }
             };
         }
-        let lowest = session
-            .acknowledged_below
-            .max(origin.acknowledged_below.min(origin.sequence));
-        if origin.sequence - lowest >= MAX_UNACKNOWLEDGED {
+        if known.or(&said).missing_before(origin.sequence) >= MAX_UNACKNOWLEDGED {
             return refuse(
                 Code::Busy,
                 format!("{MAX_UNACKNOWLEDGED} answers are not acknowledged yet"),
@@ -121,17 +184,24 @@ impl<S: OrderedStore> Namespace<S> {
         outcome: &Outcome,
     ) {
         let Ok(client) = client(origin) else { return };
-        // Never past its own number: its answer is the one that is not there yet.
-        let below = before
-            .acknowledged_below
-            .max(origin.acknowledged_below.min(origin.sequence));
+        let known = Acknowledged::known(&before);
+        // Whoever entered said something sound.
+        let now = Acknowledged::said_by(origin).map_or_else(|_| known.clone(), |said| known.or(&said));
+        assert!(
+            !now.has(origin.sequence),
+            "the answer to a command is kept before it arrives"
+        );
         // Answers are kept for numbers of the window only.
-        for sequence in before.acknowledged_below..below.min(before.acknowledged_below + MAX_UNACKNOWLEDGED) {
-            self.tables.delete(key::answer(&client, sequence));
+        let window = known.below..now.below.min(known.below + MAX_UNACKNOWLEDGED);
+        for sequence in known.outstanding.iter().copied().chain(window) {
+            if now.has(sequence) {
+                self.tables.delete(key::answer(&client, sequence));
+            }
         }
         let session = SessionRecord {
             used: cx.now,
-            acknowledged_below: below,
+            acknowledged_below: now.below,
+            outstanding: now.outstanding,
             since: cx.since,
             ..before
         };
@@ -185,6 +255,7 @@ impl<S: OrderedStore> Namespace<S> {
                     acknowledged_below: 1,
                     closed: 0,
                     since: cx.since,
+                    outstanding: Vec::new(),
                 };
                 self.tables.put_new(key, &session);
                 let check = key::session_check(cx.now.saturating_add(ttl), &client);

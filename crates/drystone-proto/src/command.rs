@@ -33,7 +33,7 @@ pub struct Origin {
     /// Numbers the session's commands from 1; a repeated number gets the first answer.
     #[prost(uint64, tag = "2")]
     pub sequence: u64,
-    /// Answers to sequences below this have arrived and may be forgotten.
+    /// Answers to sequences below this have arrived and may be forgotten, but for those in `outstanding`.
     #[prost(uint64, tag = "3")]
     pub acknowledged_below: u64,
     /// User name; `drystone` is the superuser.
@@ -48,6 +48,10 @@ pub struct Origin {
     /// Hash of method, path and preconditions that the key was used with, 16 bytes.
     #[prost(bytes = "bytes", tag = "7")]
     pub key_hash: bytes::Bytes,
+    /// Sequences below `acknowledged_below` whose answers have not arrived, ascending, at most 64: a slow command does
+    /// not stop those after it.
+    #[prost(uint64, repeated, tag = "8")]
+    pub outstanding: Vec<u64>,
 }
 
 /// A file or directory as a command names it.

@@ -27,6 +27,10 @@ pub struct MutateReply {
     /// Failure domains whose voters have an inline write's entry synced; 0 otherwise.
     #[prost(uint32, tag = "3")]
     pub voters: u32,
+    /// That is fewer than the policy names, and no more came within some hundred milliseconds: what was applied counts
+    /// only once the caller has moved the content to a chunk.
+    #[prost(bool, tag = "4")]
+    pub short: bool,
 }
 
 /// How fresh an answer must be.

@@ -17,7 +17,7 @@ use drystone_types::Code;
 const MAX_SESSIONS: u32 = 3;
 
 impl Meta {
-    /// Applies `op` exactly once, or says that it is unknown. The outcome's code is 0.
+    /// Applies `op` exactly once, or says that it is unknown. The answer has an outcome, and its code is 0.
     pub(crate) async fn mutate(
         &self,
         operation: &'static str,
@@ -25,7 +25,7 @@ impl Meta {
         key: Option<&Idempotency>,
         op: Op,
         deadline: Monotonic,
-    ) -> Result<(Outcome, u64), Failed> {
+    ) -> Result<MutateReply, Failed> {
         let call = MetaCall {
             operation,
             kind: Kind::Mutate,
@@ -59,7 +59,7 @@ impl Meta {
                 self.pause(call, deadline).await?;
                 continue;
             };
-            request.origin = Some(origin(begun.ticket, caller, key));
+            request.origin = Some(origin(&begun.ticket, caller, key));
             let (reply, maybe_done) = match self.call::<_, MutateReply>(call, &request).await {
                 Ok(answer) => answer,
                 Err(failed)
@@ -80,9 +80,14 @@ impl Meta {
                 }
             };
             begun.known = !maybe_done || reply.outcome.as_ref().is_some_and(|outcome| outcome.code == 0);
-            let outcome = reply.outcome.unwrap_or_default();
+            let outcome = reply.outcome.clone().unwrap_or_default();
             match Code::from_number(outcome.code) {
-                None if outcome.code == 0 => return Ok((outcome, reply.index)),
+                None if outcome.code == 0 => {
+                    return Ok(MutateReply {
+                        outcome: Some(outcome),
+                        ..reply
+                    });
+                }
                 Some(Code::SessionUnknown) if !maybe_done => {
                     forgotten += 1;
                     self.renew(begun.ticket.generation);
@@ -159,7 +164,7 @@ impl Meta {
             repeat: Repeat::Idempotent,
         };
         let request = MutateRequest {
-            origin: Some(origin(ticket, caller, None)),
+            origin: Some(origin(&ticket, caller, None)),
             command: Some(Command {
                 op: Some(Op::CloseSession(CloseSession {})),
             }),
@@ -188,12 +193,13 @@ impl Meta {
             generation,
             sequence: 0,
             acknowledged_below: 0,
+            outstanding: Vec::new(),
         };
         let op = Op::OpenSession(OpenSession {
             ttl: self.session_ttl.as_micros() as u64,
         });
         let request = MutateRequest {
-            origin: Some(origin(ticket, caller, None)),
+            origin: Some(origin(&ticket, caller, None)),
             command: Some(Command { op: Some(op) }),
         };
         let result = self.call::<_, MutateReply>(call, &request).await;
@@ -235,7 +241,7 @@ struct Begun<'a> {
 
 impl Drop for Begun<'_> {
     fn drop(&mut self) {
-        lock(&self.meta.session).end(self.ticket, self.known);
+        lock(&self.meta.session).end(&self.ticket, self.known);
     }
 }
 
@@ -250,11 +256,12 @@ fn session_unknown() -> MutateReply {
     }
 }
 
-fn origin(ticket: Ticket, caller: &Caller, key: Option<&Idempotency>) -> Origin {
+fn origin(ticket: &Ticket, caller: &Caller, key: Option<&Idempotency>) -> Origin {
     Origin {
         client: bytes::Bytes::copy_from_slice(&ticket.client.0),
         sequence: ticket.sequence,
         acknowledged_below: ticket.acknowledged_below,
+        outstanding: ticket.outstanding.clone(),
         user: caller.user.clone(),
         groups: caller.groups.clone(),
         key: key.map(|key| key.key.clone()).unwrap_or_default(),

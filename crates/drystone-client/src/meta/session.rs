@@ -4,8 +4,13 @@
 use drystone_types::ClientId;
 use std::collections::BTreeSet;
 
-/// Numbers between the oldest outstanding command and the newest: a little less than the namespace keeps answers for.
-const MAX_WINDOW: u64 = 1000;
+/// Numbers between the oldest outstanding command and the newest, those that were overtaken aside: less than the
+/// namespace keeps answers for.
+const MAX_WINDOW: u64 = 900;
+/// A command that so many later ones have overtaken is slow: it is named, and no longer holds the window.
+const OVERTAKEN_BY: u64 = 256;
+/// Slow commands that can be named: what the namespace takes.
+const MAX_OVERTAKEN: usize = 64;
 
 /// One session of this process. When the cluster has forgotten it, another begins under another id.
 #[derive(Debug)]
@@ -19,13 +24,15 @@ pub(crate) struct CommandSession {
     unsure: bool,
 }
 
-/// A command's place in a session.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// A command's place in a session, and which answers had arrived when it began.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Ticket {
     pub(crate) client: ClientId,
     pub(crate) generation: u64,
     pub(crate) sequence: u64,
     pub(crate) acknowledged_below: u64,
+    /// Lower numbers than that whose answers had not arrived.
+    pub(crate) outstanding: Vec<u64>,
 }
 
 impl CommandSession {
@@ -61,29 +68,35 @@ impl CommandSession {
         }
     }
 
-    /// The next command's place; `None` while the oldest one outstanding is too far behind.
+    /// The next command's place; `None` while too many are under way that are not slow, or too many slow ones.
     pub(crate) fn begin(&mut self) -> Option<Ticket> {
         let sequence = self.next;
-        if self
+        let slow = |&&outstanding: &&u64| sequence - outstanding > OVERTAKEN_BY;
+        let overtaken: Vec<u64> = self
             .outstanding
-            .first()
-            .is_some_and(|&oldest| sequence - oldest >= MAX_WINDOW)
-        {
+            .iter()
+            .take_while(slow)
+            .copied()
+            .take(MAX_OVERTAKEN)
+            .collect();
+        let oldest = self.outstanding.iter().nth(overtaken.len());
+        let acknowledged_below = oldest.copied().unwrap_or(sequence);
+        if sequence - acknowledged_below >= MAX_WINDOW {
             return None;
         }
         self.next += 1;
         self.outstanding.insert(sequence);
-        let acknowledged_below = self.outstanding.first().copied().unwrap_or(sequence);
         Some(Ticket {
             client: self.client,
             generation: self.generation,
             sequence,
             acknowledged_below,
+            outstanding: overtaken,
         })
     }
 
     /// Nobody waits for this command any more. Not `known`: it may still be on its way.
-    pub(crate) fn end(&mut self, ticket: Ticket, known: bool) {
+    pub(crate) fn end(&mut self, ticket: &Ticket, known: bool) {
         if ticket.generation == self.generation {
             self.outstanding.remove(&ticket.sequence);
             self.unsure |= !known;
@@ -98,6 +111,7 @@ impl CommandSession {
             generation: self.generation,
             sequence: 0,
             acknowledged_below: 0,
+            outstanding: Vec::new(),
         };
         let idle = self.open && self.outstanding.is_empty() && !self.unsure;
         idle.then(|| {
@@ -116,9 +130,9 @@ mod tests {
         let mut session = CommandSession::new(ClientId([1; 16]));
         let (one, two) = (session.begin().unwrap(), session.begin().unwrap());
         assert_eq!((one.sequence, one.acknowledged_below), (1, 1));
-        session.end(two, true);
+        session.end(&two, true);
         assert_eq!(session.begin().unwrap().acknowledged_below, 1);
-        session.end(one, true);
+        session.end(&one, true);
         assert_eq!(session.begin().unwrap().acknowledged_below, 3);
     }
 
@@ -134,7 +148,7 @@ mod tests {
         session.opened(0);
         assert!(session.to_open().is_some());
         let new = session.begin().unwrap();
-        session.end(old, true);
+        session.end(&old, true);
         assert_eq!(
             (new.sequence, session.begin().unwrap().acknowledged_below),
             (1, 1)
@@ -148,7 +162,7 @@ mod tests {
         session.opened(0);
         let one = session.begin().unwrap();
         assert_eq!(session.close(ClientId([9; 16])), None);
-        session.end(one, true);
+        session.end(&one, true);
         assert_eq!(
             session.close(ClientId([2; 16])).unwrap().client,
             ClientId([1; 16])
@@ -157,22 +171,41 @@ mod tests {
         assert_eq!(session.to_open(), Some((ClientId([2; 16]), 1)));
         session.opened(1);
         let lost = session.begin().unwrap();
-        session.end(lost, false);
+        session.end(&lost, false);
         let next = session.begin().unwrap();
-        session.end(next, true);
+        session.end(&next, true);
         assert_eq!(session.close(ClientId([9; 16])), None, "one may still come");
     }
 
+    /// One stuck command once stopped all others after 1,000 numbers.
     #[test]
-    fn one_stuck_command_stops_the_numbers_before_the_cluster_does() {
+    fn a_slow_command_stops_no_other() {
         let mut session = CommandSession::new(ClientId([1; 16]));
         let stuck = session.begin().unwrap();
-        (0..999).for_each(|_| {
+        for _ in 0..5_000 {
             let ticket = session.begin().unwrap();
-            session.end(ticket, true);
-        });
-        assert_eq!(session.begin(), None);
-        session.end(stuck, true);
+            session.end(&ticket, true);
+        }
+        let ticket = session.begin().unwrap();
+        assert_eq!(
+            (ticket.acknowledged_below, &ticket.outstanding[..]),
+            (ticket.sequence, &[1][..])
+        );
+        session.end(&stuck, true);
+        assert_eq!(session.begin().unwrap().outstanding, []);
+    }
+
+    #[test]
+    fn too_many_slow_commands_stop_the_numbers_before_the_cluster_does() {
+        let mut session = CommandSession::new(ClientId([1; 16]));
+        let stuck: Vec<Ticket> = (0..=MAX_OVERTAKEN).map(|_| session.begin().unwrap()).collect();
+        while let Some(ticket) = session.begin() {
+            assert!(ticket.outstanding.len() <= MAX_OVERTAKEN);
+            assert!(ticket.sequence - ticket.acknowledged_below + (ticket.outstanding.len() as u64) < 1_024);
+            assert!(ticket.sequence < 2_000, "it ends");
+            session.end(&ticket, true);
+        }
+        session.end(&stuck[0], true);
         assert!(session.begin().is_some());
     }
 }

@@ -48,7 +48,7 @@ pub(crate) async fn open(
     let inode = reply.inode.as_ref().ok_or_else(missing)?;
     let attributes = Attributes::of(inode, reply.policy.as_ref());
     if let Some(link) = &attributes.link {
-        let detail = format!("{path}: a symbolic link to {link:?}");
+        let detail = format!("{target}: a symbolic link to {link:?}");
         return Err(Error::new(ErrorKind::IsALink, "open", detail));
     }
     if attributes.is_directory() {

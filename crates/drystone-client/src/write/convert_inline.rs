@@ -1,5 +1,5 @@
-//! Adds bytes in chunks to a file whose content is in the metadata: its old bytes move to a chunk, and one command
-//! replaces the content, provided that it still is the one that was read.
+//! Moves content out of the metadata into a chunk, when bytes in chunks are added to it or too few voters have it: one
+//! command replaces the content, provided that it still is the one that was read.
 
 use super::chunk::SealedPart;
 use super::options::WriteMode;
@@ -10,7 +10,7 @@ use crate::meta::Failed;
 use crate::options::Consistency;
 use crate::target::Target;
 use crate::version::{ContentVersion, Precondition};
-use drystone_proto::command::{Content, NewExtent, Outcome};
+use drystone_proto::command::{Content, NewExtent, Op, Outcome, Publish, PublishMode};
 use drystone_proto::meta::LookupRequest;
 use drystone_types::{Code, InodeId, Since};
 
@@ -86,6 +86,74 @@ impl Writer {
             Err(failed) if failed.code == Code::PreconditionFailed => Ok(None),
             Err(failed) => Err(failed),
         }
+    }
+
+    /// The content is in the metadata of fewer failure domains than its policy names, because a voter may just have
+    /// died: it moves to a chunk at once. What others made of the file since is moved with it, or needs no move.
+    ///
+    /// # Errors
+    /// `unknown`: the write is visible, and it is less redundant than it should be.
+    pub(super) async fn move_to_chunk(&mut self, written: Outcome) -> Result<Outcome, Error> {
+        let moved = self.try_move_to_chunk(written).await;
+        moved.map_err(|error| {
+            let message = "it is written, in fewer failure domains than its policy names";
+            Error::new(ErrorKind::Unknown, WRITE, message)
+                .about(&self.target)
+                .because(error)
+        })
+    }
+
+    async fn try_move_to_chunk(&mut self, written: Outcome) -> Result<Outcome, Error> {
+        let file = Target::inode(InodeId(written.inode)).message(WRITE)?;
+        for _ in 0..MAX_RACES {
+            let request = LookupRequest {
+                content: true,
+                ..LookupRequest::default()
+            };
+            let looked =
+                self.context
+                    .requester
+                    .look_up(WRITE, file.clone(), Consistency::Linearizable, request);
+            let reply = match looked.await {
+                // Somebody has deleted it since.
+                Err(failed) if failed.code == Code::NotFound => return Ok(written),
+                reply => reply?,
+            };
+            let mut inode = reply.inode.unwrap_or_default();
+            let Some(bytes) = inode.inline.take() else {
+                return Ok(written);
+            };
+            let found = ContentVersion {
+                inode: InodeId(inode.id),
+                version: Since(inode.version),
+            };
+            let parts = self.write_single(&bytes, true).await?;
+            let op = Op::Publish(Publish {
+                target: Some(file.clone()),
+                precondition: Precondition::version(found).message(),
+                mode: PublishMode::Replace as i32,
+                content: Some(content(&parts)),
+                ..Publish::default()
+            });
+            let deadline = self.context.requester.deadline();
+            match self.context.requester.mutate(WRITE, None, op, deadline).await {
+                Ok(moved) if inode.version == written.version => {
+                    return Ok(Outcome {
+                        version: moved.version,
+                        redundancy: moved.redundancy,
+                        ..written
+                    });
+                }
+                Ok(_) => return Ok(written),
+                Err(failed) if matches!(failed.code, Code::PreconditionFailed | Code::NotFound) => {}
+                Err(failed) => return Err(failed.error),
+            }
+        }
+        Err(Error::new(
+            ErrorKind::Busy,
+            WRITE,
+            "others change it all the time",
+        ))
     }
 
     /// The caller's own precondition, which the replacing command cannot carry beside ours.

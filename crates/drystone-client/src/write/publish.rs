@@ -12,6 +12,7 @@ use crate::metrics::Metrics;
 use crate::version::ContentVersion;
 use bytes::Bytes;
 use drystone_proto::command::{AttributeChanges, Content, Op, Outcome, Precondition, Publish, PublishMode};
+use drystone_proto::meta::MutateReply;
 use drystone_types::{Code, InodeId, Since};
 use tokio::sync::mpsc;
 
@@ -67,9 +68,15 @@ impl Writer {
             inline: Some(data.clone()),
             ..Content::default()
         };
-        match self.publish(inline).await {
-            Ok(outcome) => {
+        let precondition = self.options.precondition.message();
+        match self.publish_inline(self.options.mode, precondition, inline).await {
+            Ok(reply) => {
                 Metrics::add(&self.context.requester.metrics().bytes_written, data.len() as u64);
+                let outcome = reply.outcome.unwrap_or_default();
+                let outcome = match reply.short {
+                    true => self.move_to_chunk(outcome).await?,
+                    false => outcome,
+                };
                 Ok(Some(self.published(&outcome)))
             }
             Err(failed) if matches!(failed.code, Code::InlineRefused | Code::TooLarge) => Ok(None),
@@ -108,6 +115,16 @@ impl Writer {
         precondition: Option<Precondition>,
         content: Content,
     ) -> Result<Outcome, Failed> {
+        let reply = self.publish_inline(mode, precondition, content).await?;
+        Ok(reply.outcome.unwrap_or_default())
+    }
+
+    async fn publish_inline(
+        &self,
+        mode: WriteMode,
+        precondition: Option<Precondition>,
+        content: Content,
+    ) -> Result<MutateReply, Failed> {
         let place = self.target.message(WRITE)?;
         let (mode, offset) = match mode {
             WriteMode::Replace => (PublishMode::Replace, 0),
@@ -132,12 +149,12 @@ impl Writer {
             .deadline
             .unwrap_or(self.context.requester.options().deadline);
         let deadline = self.context.requester.now().plus(wait);
-        let outcome = self
+        let reply = self
             .context
             .requester
-            .mutate(WRITE, self.options.idempotency.as_ref(), op, deadline)
+            .mutate_inline(WRITE, self.options.idempotency.as_ref(), op, deadline)
             .await;
-        outcome.map_err(|failed| Failed {
+        reply.map_err(|failed| Failed {
             error: failed.error.about(&self.target),
             ..failed
         })

@@ -14,8 +14,8 @@ use drystone_proto::data::{
     ReadReply, ReplicaState,
 };
 use drystone_proto::meta::{
-    ChunkGrant, DamageReport, DiskLocation, GrantReply, GrantRequest, GrantedReplica, LocatedExtent,
-    LookupReply, LookupRequest, MutateReply, MutateRequest,
+    ChunkGrant, DamageReport, DiskLocation, GrantReply, GrantRequest, GrantedReplica, ListEntry, ListReply,
+    ListRequest, LocatedExtent, LookupReply, LookupRequest, MutateReply, MutateRequest,
 };
 use drystone_proto::record::{
     ChunkRecord, InodeKind, InodeRecord, PlacedReplica, PlacementState, PolicyRecord, ReplicaRecord,
@@ -75,6 +75,9 @@ pub(crate) struct Namespace {
     pub(crate) extended: u64,
 }
 
+/// Inodes by name, and whether they are directories.
+type Names = BTreeMap<String, (u64, bool)>;
+
 #[derive(Default)]
 pub(crate) struct World {
     pub(crate) nodes: Vec<FakeNode>,
@@ -88,6 +91,14 @@ pub(crate) struct World {
     pub(crate) look_ups: AtomicU32,
     /// So many commands are refused before the sessions are looked at, once no answer is to be lost any more.
     pub(crate) refuse_early: AtomicU32,
+    /// So many commands with inline content are synced by too few voters.
+    pub(crate) short: AtomicU32,
+    /// Directories by inode, for walks: names with their inodes, and whether they are directories.
+    pub(crate) tree: Mutex<BTreeMap<u64, Names>>,
+    /// A directory that nobody may list.
+    pub(crate) locked: AtomicU64,
+    /// Pages of directories that were asked for.
+    pub(crate) lists: AtomicU32,
     leader: AtomicU64,
     members: Mutex<Vec<Member>>,
     pub(crate) chunk_bytes: AtomicU64,
@@ -270,6 +281,7 @@ impl Service for FakeMeta {
                     .is_ok();
                 Reply::ok(&reply)
             }
+            Kind::List => Reply::from_result(world.list(&request.decode().unwrap())),
             Kind::Lookup => Reply::from_result(world.look_up(&request.decode().unwrap())),
             Kind::Grant => Reply::from_result(world.grant(&request.decode().unwrap())),
             Kind::ReportDamage => {
@@ -322,6 +334,8 @@ impl World {
         let op = request.command.unwrap().op.unwrap();
         ns.index += 1;
         let (index, key) = (ns.index, (origin.client.clone(), origin.sequence));
+        let inline = matches!(&op, Op::Publish(publish)
+            if publish.content.as_ref().is_some_and(|content| content.inline.is_some()));
         let outcome = match (&op, ns.answers.get(&key)) {
             (Op::OpenSession(_), _) => {
                 ns.sessions.insert(origin.client);
@@ -343,11 +357,55 @@ impl World {
                 outcome
             }
         };
+        let short = inline
+            && self
+                .short
+                .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
+                .is_ok();
         MutateReply {
             outcome: Some(outcome),
             index,
             voters: 1,
+            short,
         }
+    }
+
+    fn list(&self, request: &ListRequest) -> Result<ListReply, ErrorReply> {
+        self.lists.fetch_add(1, SeqCst);
+        let tree = self.tree.lock().unwrap();
+        let target = request.target.clone().unwrap();
+        assert_eq!(target.path, "", "directories are listed by inode");
+        if target.base == self.locked.load(SeqCst) {
+            return Err(refusal(Code::Denied, "locked"));
+        }
+        let directory = tree
+            .get(&target.base)
+            .ok_or_else(|| refusal(Code::NotFound, "no directory"))?;
+        let above = (
+            std::ops::Bound::Excluded(request.after.clone()),
+            std::ops::Bound::Unbounded,
+        );
+        let after = directory
+            .range::<String, _>(above)
+            .filter(|(name, _)| !name.is_empty());
+        let entry = |(name, &(id, is_directory)): (&String, &(u64, bool))| ListEntry {
+            name: name.clone(),
+            inode: Some(InodeRecord {
+                id,
+                kind: if is_directory {
+                    InodeKind::Directory as i32
+                } else {
+                    0
+                },
+                ..InodeRecord::default()
+            }),
+        };
+        let entries: Vec<ListEntry> = after.clone().take(request.limit as usize).map(entry).collect();
+        Ok(ListReply {
+            more: after.count() > entries.len(),
+            entries,
+            index: 0,
+        })
     }
 
     fn look_up(&self, request: &LookupRequest) -> Result<LookupReply, ErrorReply> {
@@ -355,9 +413,10 @@ impl World {
         let ns = self.namespace.lock().unwrap();
         let target = request.target.clone().unwrap();
         let policy = Some(self.policy());
-        if target.base == 0 && target.path.trim_matches('/').is_empty() {
+        let listed = self.tree.lock().unwrap().contains_key(&target.base);
+        if listed || target.base == 0 && target.path.trim_matches('/').is_empty() {
             let inode = InodeRecord {
-                id: 1,
+                id: target.base.max(1),
                 kind: InodeKind::Directory as i32,
                 ..InodeRecord::default()
             };
@@ -494,7 +553,15 @@ impl Namespace {
         };
         match op {
             Op::Publish(publish) => {
-                let path = publish.target.unwrap().path.trim_matches('/').to_owned();
+                let target = publish.target.unwrap();
+                let mut path = target.path.trim_matches('/').to_owned();
+                if target.base != 0 {
+                    let mut files = self.files.iter();
+                    let Some((name, _)) = files.find(|(_, file)| file.inode == target.base) else {
+                        return refused(Code::NotFound);
+                    };
+                    path = name.clone();
+                }
                 assert!(
                     publish.staged == 0 || publish.content.is_none(),
                     "staged content comes alone"

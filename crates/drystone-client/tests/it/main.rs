@@ -4,9 +4,12 @@
 mod fake;
 
 use bytes::Bytes;
-use drystone_client::{ByteCount, Client, ErrorKind, Precondition, ReadOptions, WriteMode, WriteOptions};
+use drystone_client::{
+    ByteCount, Client, ErrorKind, InodeId, Precondition, ReadOptions, Target, WriteMode, WriteOptions,
+};
 use drystone_env::{Rng, SeededRng};
 use fake::Cluster;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
@@ -16,9 +19,9 @@ fn bytes(seed: u64, length: usize) -> Bytes {
     data.into()
 }
 
-async fn content(client: &Client, path: &str) -> Bytes {
+async fn content(client: &Client, target: impl Into<Target>) -> Bytes {
     client
-        .open(path, ReadOptions::default())
+        .open(target, ReadOptions::default())
         .await
         .unwrap()
         .read_all()
@@ -260,6 +263,128 @@ async fn an_early_refusal_of_a_repeated_command_is_not_believed() {
         "the refusals were met"
     );
     assert_eq!(cluster.world.namespace.lock().unwrap().applied, applied + 1);
+}
+
+/// A voter died while tiny content was on its way: the write waited for it until its deadline.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tiny_content_that_too_few_voters_hold_moves_to_a_chunk() {
+    let cluster = Cluster::start(1, 3).await;
+    cluster.world.inline_max.store(4096, SeqCst);
+    let client = cluster.client().await;
+    let append = WriteOptions {
+        mode: WriteMode::Append,
+        ..WriteOptions::default()
+    };
+    let mut wanted = Vec::new();
+    for (at, options) in [WriteOptions::default(), append.clone()].into_iter().enumerate() {
+        cluster.world.short.store(1, SeqCst);
+        let data = bytes(at as u64, 100);
+        wanted.extend_from_slice(&data);
+        let published = client.put("/f", data, options.clone()).await.unwrap();
+        assert_eq!(cluster.world.short.load(SeqCst), 0);
+        assert_eq!((published.redundancy, published.created), (3, at == 0));
+        assert_eq!(
+            (published.offset, published.size),
+            (100 * at as u64, wanted.len() as u64)
+        );
+        let reader = client.open("/f", ReadOptions::default()).await.unwrap();
+        assert_eq!(reader.etag(), published.etag);
+        assert!(reader.read_all().await.unwrap() == wanted);
+        client
+            .put("/f", bytes(0, 100), WriteOptions::default())
+            .await
+            .unwrap();
+    }
+    // Without a chunk server it is told that nobody knows: it is visible, and no failure.
+    (0..3).for_each(|at| cluster.world.nodes[at].dead.store(true, SeqCst));
+    cluster.world.short.store(1, SeqCst);
+    let hasty = cluster
+        .client_with(|options| options.deadline = Duration::from_secs(2))
+        .await;
+    let unknown = hasty.put("/f", bytes(7, 100), WriteOptions::default()).await;
+    assert_eq!(unknown.unwrap_err().kind(), ErrorKind::Unknown);
+    assert!(content(&client, "/f").await == bytes(7, 100));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_walk_gives_every_entry_once_however_deep() {
+    const DEEP: u64 = 5_000;
+    let cluster = Cluster::start(1, 3).await;
+    let client = cluster.client().await;
+    {
+        let mut tree = cluster.world.tree.lock().unwrap();
+        // 10 is the root of the walk; 100 and up lie one below the other, each beside a file.
+        let mut root = BTreeMap::from([
+            ("deep".to_owned(), (100, true)),
+            ("locked".to_owned(), (11, true)),
+        ]);
+        root.insert("gone".to_owned(), (12, true));
+        root.extend((0..2_500).map(|at| (format!("z{at:04}"), (20_000 + at, false))));
+        tree.insert(10, root);
+        tree.insert(11, BTreeMap::new());
+        for at in 0..DEEP {
+            let mut entries = BTreeMap::from([("a-file".to_owned(), (50_000 + at, false))]);
+            entries.insert("down".to_owned(), (101 + at, true));
+            tree.insert(100 + at, entries);
+        }
+        tree.insert(100 + DEEP, BTreeMap::new());
+    }
+    cluster.world.locked.store(11, SeqCst);
+    let mut walk = client.walk(InodeId(10)).await.unwrap();
+    let (mut entries, mut errors, mut deepest) = (Vec::new(), Vec::new(), 0);
+    while let Some(next) = walk.next().await {
+        match next {
+            Ok(entry) => {
+                deepest = deepest.max(entry.depth);
+                assert_eq!(entry.path.split('/').count(), entry.depth + 1);
+                assert!(entry.path.ends_with(&entry.entry.name));
+                entries.push(entry);
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    assert_eq!(entries.len() as u64, 3 + 2_500 + 2 * DEEP);
+    assert_eq!(deepest as u64, DEEP);
+    let inodes: BTreeSet<_> = entries.iter().map(|entry| entry.entry.attributes.inode).collect();
+    assert_eq!(inodes.len(), entries.len(), "each once");
+    assert_eq!(
+        errors.len(),
+        1,
+        "one directory cannot be listed, and one is gone: {errors:?}"
+    );
+    assert_eq!(errors[0].kind(), ErrorKind::Denied);
+    assert!(
+        errors[0].context().starts_with("locked"),
+        "{}",
+        errors[0].context()
+    );
+    let place = entries.iter().find(|entry| entry.path == "deep/a-file").unwrap();
+    assert_eq!(
+        (place.parent, place.place()),
+        (InodeId(100), (InodeId(100), "a-file").into())
+    );
+    // What is skipped is not listed.
+    let lists = cluster.world.lists.swap(0, SeqCst);
+    assert!(lists as u64 > DEEP, "{lists}");
+    let mut walk = client.walk(InodeId(10)).await.unwrap();
+    let mut given = 0;
+    while let Some(next) = walk.next().await {
+        given += 1;
+        if next.unwrap().entry.attributes.is_directory() {
+            walk.skip();
+        }
+    }
+    assert_eq!((given, cluster.world.lists.load(SeqCst)), (3 + 2_500, 3));
+    let file = client
+        .put("/f", bytes(1, 10), WriteOptions::default())
+        .await
+        .unwrap();
+    let refused = client.walk(file.inode).await.err().map(|error| error.kind());
+    assert_eq!(refused, Some(ErrorKind::NotADirectory));
+    assert!(
+        content(&client, file.inode).await == bytes(1, 10),
+        "an inode names a file as well"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,6 +15,20 @@ use drystone_rpc::{Request, refusal};
 use drystone_types::{ClientId, Code};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How long an inline write that is applied waits for the voters that its policy names beyond a majority: longer than
+/// a healthy voter ever takes, and short enough that the content can be moved to a chunk within a second.
+const INLINE_WAIT: Duration = Duration::from_millis(600);
+
+/// Failure domains whose voters must have an inline write synced.
+#[derive(Clone, Copy)]
+struct InlineNeed {
+    /// So many are waited for.
+    wanted: u32,
+    /// With fewer it is not acknowledged.
+    least: u32,
+}
 
 /// Commands that free space: what is still taken when the disk is nearly full.
 fn frees_space(op: &Op) -> bool {
@@ -109,12 +123,14 @@ impl Mutations {
             outcome: Some(applied.outcome),
             index: applied.index,
             voters: 0,
+            short: false,
         };
         let done = reply.outcome.as_ref().is_some_and(|outcome| outcome.code == 0);
         if let Some(need) = need
             && done
         {
-            reply.voters = self.synced(applied.index, need, deadline).await?;
+            reply.voters = self.synced(applied.index, need.wanted, deadline).await?;
+            reply.short = reply.voters < need.least;
         }
         Ok(reply)
     }
@@ -127,7 +143,12 @@ impl Mutations {
         kept.map_err(|error| self.state.store_error(&error))
     }
 
-    fn inline_need(&self, bytes: usize, target: Option<&Target>, origin: &Origin) -> Result<u32, ErrorReply> {
+    fn inline_need(
+        &self,
+        bytes: usize,
+        target: Option<&Target>,
+        origin: &Origin,
+    ) -> Result<InlineNeed, ErrorReply> {
         if bytes as u64 > self.config.inline_max.0 && !self.keeps_answer(origin)? {
             let limit = self.config.inline_max;
             return Err(refusal(
@@ -138,9 +159,15 @@ impl Mutations {
         let policy = policy_of(&self.policy_at(target)?)?;
         let live = live_domains(&self.raft, &self.state);
         match inline_voters(&policy, live) {
-            Some(need) => Ok(need),
-            // It is done, and is told so when enough voters are back.
-            None if self.keeps_answer(origin)? => Ok(policy.minimum()),
+            Some(wanted) => Ok(InlineNeed {
+                wanted,
+                least: wanted.min(policy.minimum()),
+            }),
+            // It is done already: the answer is that too few have it.
+            None if self.keeps_answer(origin)? => Ok(InlineNeed {
+                wanted: policy.minimum(),
+                least: policy.minimum(),
+            }),
             None => {
                 let message = format!(
                     "voters in {live} failure domains answer, {} must hold inline content: write it to a chunk",
@@ -177,12 +204,23 @@ impl Mutations {
         }
     }
 
-    /// Waits until voters in `need` failure domains have synced `index`.
-    async fn synced(&self, index: u64, need: u32, deadline: Monotonic) -> Result<u32, ErrorReply> {
+    /// Waits until voters in `wanted` failure domains have synced `index`, but not for one that may have died; gives in
+    /// how many they have.
+    async fn synced(&self, index: u64, wanted: u32, deadline: Monotonic) -> Result<u32, ErrorReply> {
         let domains = voter_domains(&self.raft, &self.state);
-        let answer = self.raft.synced(index, need, domains);
-        match self.clock.until(deadline, answer).await {
+        let patience = self.clock.now().plus(INLINE_WAIT).min(deadline);
+        let answer = self.raft.synced(index, wanted, domains.clone());
+        let answer = match self.clock.until(patience, answer).await {
+            Some(answer) => Some(answer),
+            None => {
+                self.clock
+                    .until(deadline, self.raft.synced(index, 0, domains))
+                    .await
+            }
+        };
+        match answer {
             Some(Ok(synced)) => Ok(synced),
+            // It is dropped when this server leads no more.
             _ => Err(unknown()),
         }
     }

@@ -86,6 +86,55 @@ fn numbers_may_come_in_any_order_within_the_window() {
     assert_eq!(acknowledged.code, 0, "what was busy is done once there is room");
 }
 
+/// A command whose answer does not come once stopped its session after 1,024 others.
+#[test]
+fn a_slow_command_stops_no_other_and_is_still_applied_once() {
+    let mut cluster = Cluster::new();
+    assert_eq!(open(&mut cluster, OTHER, 1 << 40), None);
+    let send = |cluster: &mut Cluster, sequence: u64, below: u64, outstanding: &[u64]| {
+        let mut entry = cluster.entry("ann", sequence, Cluster::mkdir(&format!("d{sequence}")));
+        let origin = entry.origin.as_mut().unwrap();
+        origin.client = Bytes::copy_from_slice(&OTHER);
+        (origin.acknowledged_below, origin.outstanding) = (below, outstanding.to_vec());
+        cluster.apply(entry)
+    };
+    // 1 is on its way for ever, 2 was applied and its answer is lost.
+    let second = send(&mut cluster, 2, 1, &[]);
+    for sequence in 3..=3 * MAX_UNACKNOWLEDGED {
+        assert_eq!(
+            send(&mut cluster, sequence, sequence, &[1, 2]).code,
+            0,
+            "{sequence}"
+        );
+    }
+    assert_eq!(send(&mut cluster, 2, 1, &[]), second, "its answer is kept");
+    let three = send(&mut cluster, 3, 1, &[]);
+    assert_eq!(code(&three), Some(Code::Unknown), "its answer was acknowledged");
+    assert_eq!(send(&mut cluster, 1, 1, &[]).code, 0);
+    let last = 3 * MAX_UNACKNOWLEDGED + 1;
+    assert_eq!(send(&mut cluster, last, last, &[]).code, 0);
+    for late in [1, 2, last - 1] {
+        assert_eq!(
+            code(&send(&mut cluster, late, 1, &[])),
+            Some(Code::Unknown),
+            "{late}"
+        );
+    }
+    assert_eq!(cluster.ns.counters().directories, 1 + last);
+    // What says less, or nonsense, forgets nothing and is not applied.
+    let many: Vec<u64> = (1..=MAX_OVERTAKEN as u64 + 1).collect();
+    for (below, outstanding) in [
+        (last, &[last][..]),
+        (last, &[9, 8]),
+        (last, &[8, 8]),
+        (last, &many),
+    ] {
+        let refused = send(&mut cluster, last + 1, below, outstanding);
+        assert_eq!(code(&refused), Some(Code::Invalid), "{outstanding:?}");
+    }
+    assert_eq!(send(&mut cluster, last + 1, 1, &[]).code, 0);
+}
+
 #[test]
 fn acknowledged_answers_are_forgotten_and_never_applied_again() {
     let mut cluster = Cluster::new();

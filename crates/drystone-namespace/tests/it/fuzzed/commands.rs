@@ -83,6 +83,10 @@ fn apply(cluster: &mut Cluster, how: u8, command: Command) {
                 "key".to_owned()
             },
             key_hash: if how & 32 == 0 { "" } else { "0123456789abcdef" }.into(),
+            outstanding: (how & 1 == 1)
+                .then(|| cluster.sequence.saturating_sub(9))
+                .into_iter()
+                .collect(),
             ..Origin::default()
         }
     });
