@@ -1,10 +1,12 @@
 //! What files and directories are, as callers see them, and the options of namespace operations.
 
 use crate::error::{Error, ErrorKind};
+use crate::options::Caller;
 use crate::version::{ContentVersion, Precondition};
 use bytes::Bytes;
 use drystone_proto::command::AttributeChanges;
 use drystone_proto::record::{InodeKind, InodeRecord, PolicyRecord, Xattr};
+use drystone_types::permission::Mode;
 use drystone_types::{AckPolicy, ByteCount, InodeId, Policy, Since};
 use std::collections::BTreeMap;
 
@@ -62,6 +64,17 @@ impl Attributes {
             inode: self.inode,
             version: self.version,
         }
+    }
+
+    /// True if `caller` may do all of `wanted` (see [`drystone_types::permission`]) as far as this file or directory is
+    /// concerned. The namespace decides when a command is applied; this is for refusing early.
+    pub fn grants(&self, caller: &Caller, wanted: u32) -> bool {
+        let mode = Mode {
+            bits: self.mode,
+            owner: &self.owner,
+            group: &self.group,
+        };
+        mode.grants(&caller.user, &caller.groups, wanted)
     }
 
     /// True for directories.

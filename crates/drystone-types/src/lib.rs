@@ -8,6 +8,7 @@
 pub mod code;
 pub mod id;
 pub mod path;
+pub mod permission;
 pub mod policy;
 pub mod size;
 
