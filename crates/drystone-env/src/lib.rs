@@ -9,6 +9,7 @@
 
 pub mod buffer;
 pub mod clock;
+pub mod connections;
 pub mod disk;
 pub mod io;
 pub mod net;
@@ -21,6 +22,7 @@ pub mod sync;
 
 pub use buffer::{BufferMut, BufferPool};
 pub use clock::{Clock, Monotonic, WallTime};
+pub use connections::Connections;
 pub use disk::{Disk, DiskFile, OpenOptions, Space};
 pub use io::{IoCompletion, IoOp, IoOutput, IoRequest, IoToken};
 pub use net::{BoxStream, Listener, Net, Stream};

@@ -24,6 +24,11 @@ pub trait Net: Send + Sync + 'static {
 pub trait Listener: Send + 'static {
     /// Where it listens.
     fn address(&self) -> SocketAddr;
+    /// Connections that a server should hold here at most, now: with as many at every listener of this process,
+    /// descriptors are left for storage.
+    fn room(&self) -> usize {
+        usize::MAX
+    }
     /// The next connection and its peer.
     #[allow(
         clippy::type_complexity,

@@ -16,6 +16,7 @@ pub mod client;
 pub mod decode;
 pub mod encode;
 pub mod error;
+mod locks;
 pub mod message;
 pub mod retry;
 pub mod server;

@@ -1,8 +1,8 @@
 //! What callers need to retry politely: a budget and jittered delays. Synchronous, no clock inside.
 
+use crate::locks;
+use drystone_env::sync::Mutex;
 use drystone_env::{Rng, SeededRng};
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 /// Retries may be at most 10 % of calls: each call earns a tenth of a token, each retry costs one. Ten tokens can
@@ -26,20 +26,20 @@ impl RetryBudget {
     /// A full budget.
     pub fn new() -> Self {
         Self {
-            tenths: Mutex::new(SAVED_TENTHS),
+            tenths: Mutex::new(locks::RETRIES, SAVED_TENTHS),
             limit: SAVED_TENTHS,
         }
     }
 
     /// Counts a first attempt.
     pub fn earn(&self) {
-        let mut tenths = self.tenths.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tenths = self.tenths.lock();
         *tenths = (*tenths + 1).min(self.limit);
     }
 
     /// True if one retry may be made; it is counted then.
     pub fn spend(&self) -> bool {
-        let mut tenths = self.tenths.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tenths = self.tenths.lock();
         let allowed = *tenths >= 10;
         if allowed {
             *tenths -= 10;

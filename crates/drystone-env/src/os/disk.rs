@@ -1,15 +1,22 @@
 use crate::buffer::BufferPool;
 use crate::disk::{Disk, DiskFile, OpenOptions, Space};
+use rustix::fd::OwnedFd;
 use rustix::fs::{FallocateFlags, Mode, OFlags};
+use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 const BLOCK: usize = 4096;
 /// Unaligned memory is copied through buffers of this pool before direct I/O.
 const BOUNCE_BYTES: usize = 8 << 20;
+/// How often, and after which pause, a file is opened again for which there was no descriptor: 5 s in all, by then
+/// connections have been closed.
+const OPEN_TRIES: u32 = 250;
+const OPEN_PAUSE: Duration = Duration::from_millis(20);
 
 /// A directory of the local file system.
 #[derive(Clone)]
@@ -37,6 +44,19 @@ impl OsDisk {
     }
 }
 
+/// Opens a file. Without a free descriptor it waits for a while: there will be some again, and whoever asks would take
+/// an error for one of the disk. Blocks.
+fn open(path: &Path, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
+    let mut tries = 0;
+    loop {
+        match rustix::fs::open(path, flags, mode) {
+            Err(Errno::MFILE | Errno::NFILE) if tries < OPEN_TRIES => tries += 1,
+            other => return other,
+        }
+        std::thread::sleep(OPEN_PAUSE);
+    }
+}
+
 impl Disk for OsDisk {
     fn open(&self, name: &str, options: OpenOptions) -> io::Result<Arc<dyn DiskFile>> {
         let path = self.root.join(name);
@@ -45,9 +65,9 @@ impl Disk for OsDisk {
         flags.set(OFlags::EXCL, options.create && options.exclusive);
         let mode = Mode::from_raw_mode(0o600);
         let direct = if options.direct {
-            match rustix::fs::open(&path, flags | OFlags::DIRECT, mode) {
+            match open(&path, flags | OFlags::DIRECT, mode) {
                 // The file system has no direct I/O (tmpfs before 6.6, overlays).
-                Err(rustix::io::Errno::INVAL) => None,
+                Err(Errno::INVAL) => None,
                 other => Some(other?),
             }
         } else {
@@ -56,7 +76,7 @@ impl Disk for OsDisk {
         let aligned = direct.is_some();
         let file = match direct {
             Some(file) => file,
-            None => rustix::fs::open(&path, flags, mode)?,
+            None => open(&path, flags, mode)?,
         };
         Ok(Arc::new(OsFile {
             file: File::from(file),
@@ -142,7 +162,7 @@ impl DiskFile for OsFile {
     fn allocate(&self, length: u64) -> io::Result<()> {
         match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, length) {
             // The file system cannot reserve: the length is set and space is found at the write.
-            Err(rustix::io::Errno::OPNOTSUPP) => self.file.set_len(length),
+            Err(Errno::OPNOTSUPP) => self.file.set_len(length),
             other => Ok(other?),
         }
     }

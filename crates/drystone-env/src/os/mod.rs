@@ -1,6 +1,7 @@
 //! The real seams, on Linux: the only place that names a clock, `std::fs`, `std::net` or tokio's own.
 
 mod clock;
+pub mod descriptors;
 mod disk;
 mod lock;
 mod net;

@@ -6,21 +6,34 @@ use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
+/// A listener has room for so many connections however many others there are: peers of a cluster must get through.
+const MIN_ROOM: usize = 8;
+
 /// TCP. Every socket has TCP_NODELAY and the named congestion control (the system's default may be bbr, which
 /// costs more than half of the loopback speed).
+///
+/// The listeners of one `OsNet` (and its clones) share what [`super::descriptors::for_connections`] leaves them, all
+/// alike.
 #[derive(Clone, Debug)]
 pub struct OsNet {
     congestion: Option<&'static str>,
+    /// Descriptors for accepted connections.
+    descriptors: usize,
+    listeners: Arc<AtomicUsize>,
 }
 
 impl Default for OsNet {
     fn default() -> Self {
         Self {
             congestion: Some("cubic"),
+            descriptors: super::descriptors::for_connections(super::descriptors::limit()),
+            listeners: Arc::default(),
         }
     }
 }
@@ -51,6 +64,7 @@ impl Net for OsNet {
         Box::pin(async move {
             let listener = TcpListener::bind(address).await?;
             let address = listener.local_addr()?;
+            net.listeners.fetch_add(1, Ordering::Relaxed);
             Ok(Box::new(TcpAccept {
                 net,
                 listener,
@@ -66,9 +80,19 @@ struct TcpAccept {
     address: SocketAddr,
 }
 
+impl Drop for TcpAccept {
+    fn drop(&mut self) {
+        self.net.listeners.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Listener for TcpAccept {
     fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    fn room(&self) -> usize {
+        (self.net.descriptors / self.net.listeners.load(Ordering::Relaxed).max(1)).max(MIN_ROOM)
     }
 
     fn accept(&mut self) -> Pin<Box<dyn Future<Output = io::Result<(BoxStream, SocketAddr)>> + Send + '_>> {

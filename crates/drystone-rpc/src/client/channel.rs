@@ -6,14 +6,16 @@ use super::state::State;
 use super::{CallFuture, Ready};
 use crate::encode::OutFrame;
 use crate::error::{NotSent, SendError};
+use crate::locks;
 use crate::message::{CallOptions, Payload, encode};
 use crate::retry::Backoff;
 use bytes::Bytes;
+use drystone_env::sync::{Mutex, MutexGuard};
 use drystone_proto::frame::MAX_BODY_BYTES;
 use drystone_proto::{FrameHeader, Kind, Message, Priority};
 use drystone_types::{ClientId, HistoryId, MAX_PAYLOAD_BYTES, NodeId};
 use futures_util::task::AtomicWaker;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The first pause after a failed connection attempt.
@@ -37,12 +39,12 @@ impl Shared {
             address: address.to_owned(),
             node,
             driver: AtomicWaker::new(),
-            state: Mutex::new(State::new(backoff)),
+            state: Mutex::new(locks::CHANNEL, State::new(backoff)),
         }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Refuses everything from now on; the driver ends what is under way.

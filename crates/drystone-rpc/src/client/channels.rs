@@ -3,11 +3,13 @@
 use super::channel::Shared;
 use super::{Channel, ChannelOptions};
 use crate::error::refusal;
+use crate::locks;
 use drystone_env::Env;
+use drystone_env::sync::{Mutex, MutexGuard};
 use drystone_proto::cluster::{ErrorReply, HelloReply};
 use drystone_types::{ClusterId, Code, HistoryId, NodeId};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// Channels that are kept though nobody holds them: more than a large cluster has servers.
 const KEPT: usize = 4_096;
@@ -27,7 +29,7 @@ struct Known {
 
 impl Common {
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 
     pub(super) fn cluster(&self) -> Option<ClusterId> {
@@ -65,7 +67,7 @@ struct Inner {
 
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, NodeId, u8), Arc<Shared>>> {
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+        self.channels.lock()
     }
 }
 
@@ -78,15 +80,16 @@ pub struct Channels {
 impl Channels {
     /// No connection is made yet.
     pub fn new(env: Env, options: ChannelOptions) -> Self {
-        let known = Mutex::new(Known {
+        let known = Known {
             cluster: options.cluster,
             history: options.history,
-        });
+        };
+        let known = Mutex::new(locks::KNOWN, known);
         let common = Arc::new(Common { env, options, known });
         Self {
             inner: Arc::new(Inner {
                 common,
-                channels: Mutex::default(),
+                channels: Mutex::new(locks::CHANNELS, BTreeMap::new()),
             }),
         }
     }

@@ -10,6 +10,7 @@ use crate::encode::OutFrame;
 use crate::message::{Peer, Reply, Request};
 use crate::wire::{Wire, WireError};
 use bytes::Bytes;
+use drystone_env::connections::{Busy, Place};
 use drystone_env::{BoxFuture, BoxStream, Monotonic};
 use drystone_proto::cluster::Hello;
 use drystone_proto::frame::MAX_BODY_BYTES;
@@ -55,6 +56,8 @@ pub(super) struct Connection {
     sweep: BoxFuture<()>,
     /// The service wants nothing more from this peer until then.
     held_back: Option<BoxFuture<()>>,
+    /// While there is something to do for this peer.
+    busy: Option<Busy>,
     /// Bytes written and read when they last changed, and when that was.
     last_written: (u64, Monotonic),
     last_read: (u64, Monotonic),
@@ -79,14 +82,25 @@ impl Connection {
             ended: None,
             sweep,
             held_back: None,
+            busy: None,
             last_written: (0, now),
             last_read: (0, now),
             server,
         }
     }
 
-    /// Serves until the connection ends, and says why it did.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<WireError> {
+    /// Serves until the connection ends, and says why it did. `place` hears when it is busy.
+    pub(super) fn poll(&mut self, place: &Place, context: &mut Context<'_>) -> Poll<WireError> {
+        let outcome = self.poll_rounds(context);
+        let works = !self.running.is_empty() || !self.frames.is_empty() || !self.wire.outbox.is_empty();
+        if works != self.busy.is_some() {
+            self.busy = works.then(|| place.busy());
+        }
+        place.active(self.arrived);
+        outcome
+    }
+
+    fn poll_rounds(&mut self, context: &mut Context<'_>) -> Poll<WireError> {
         if let Err(error) = self.poll_sweep(context) {
             return Poll::Ready(error);
         }

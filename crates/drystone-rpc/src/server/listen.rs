@@ -3,19 +3,21 @@
 use super::ServerOptions;
 use super::admission::Admission;
 use super::connection::Connection;
+use crate::locks;
 use crate::message::Service;
-use drystone_env::{BoxStream, Env, Listener};
+use drystone_env::connections::Place;
+use drystone_env::{BoxStream, Connections, Env, Listener};
 use futures_util::task::AtomicWaker;
-use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 /// After a failed accept (no descriptors left, most often) the listener rests this long.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the listener and all connections share.
 pub(super) struct Server {
@@ -25,13 +27,7 @@ pub(super) struct Server {
     pub(super) admission: Arc<Admission>,
     stopped: AtomicBool,
     listening: AtomicWaker,
-    connections: Mutex<Connections>,
-}
-
-#[derive(Default)]
-struct Connections {
-    next: u64,
-    wakers: BTreeMap<u64, Arc<AtomicWaker>>,
+    connections: Connections,
 }
 
 /// A running server. Dropping it does not stop the server; its environment's [`drystone_env::Spawn`] does.
@@ -51,12 +47,12 @@ impl ServerHandle {
     pub fn shutdown(&self) {
         self.server.stopped.store(true, Ordering::Release);
         self.server.listening.wake();
-        self.server.lock().wakers.values().for_each(|waker| waker.wake());
+        self.server.connections.wake();
     }
 
     /// Connections now.
     pub fn connections(&self) -> usize {
-        self.server.lock().wakers.len()
+        self.server.connections.len()
     }
 }
 
@@ -76,7 +72,7 @@ pub fn serve(
         admission,
         stopped: AtomicBool::new(false),
         listening: AtomicWaker::new(),
-        connections: Mutex::default(),
+        connections: Connections::new(Arc::clone(&env.clock), locks::CONNECTIONS),
     });
     env.spawn
         .spawn("rpc listener", Box::pin(listen(Arc::clone(&server), listener)));
@@ -84,37 +80,38 @@ pub fn serve(
 }
 
 impl Server {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Connections> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
     }
 
-    fn admit(self: &Arc<Self>, stream: BoxStream, peer: SocketAddr) {
-        let (id, waker) = (self.lock().next, Arc::new(AtomicWaker::new()));
-        {
-            let mut connections = self.lock();
-            if connections.wakers.len() >= self.options.connections {
-                tracing::warn!(%peer, limit = self.options.connections, "too many connections: one is closed");
-                return;
+    /// What `future` comes to, unless the server is stopped before.
+    async fn unless_stopped<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let mut future = pin!(future);
+        poll_fn(|context| {
+            self.listening.register(context.waker());
+            if self.stopped() {
+                return Poll::Ready(None);
             }
-            connections.next += 1;
-            connections.wakers.insert(id, Arc::clone(&waker));
-        }
-        let place = Place {
-            server: Arc::clone(self),
-            id,
-        };
+            future.as_mut().poll(context).map(Some)
+        })
+        .await
+    }
+
+    fn serve(self: &Arc<Self>, stream: BoxStream, peer: SocketAddr, place: Place) {
+        let server = Arc::clone(self);
         let mut connection = Connection::new(Arc::clone(self), stream, peer);
         let task = async move {
             let reason = poll_fn(|context| {
-                waker.register(context.waker());
-                if place.server.stopped() {
+                // Registers this task before it is looked whether it shall stop.
+                if place.asked_to_close(context).is_ready() {
+                    return Poll::Ready(Some("another connection needs its place".to_owned()));
+                }
+                if server.stopped() {
                     return Poll::Ready(None);
                 }
-                connection.poll(context).map(Some)
+                connection
+                    .poll(&place, context)
+                    .map(|reason| Some(reason.to_string()))
             })
             .await;
             drop((connection, place));
@@ -126,36 +123,26 @@ impl Server {
     }
 }
 
-/// A connection's place under the limit; given back when its task ends, however it ends.
-struct Place {
-    server: Arc<Server>,
-    id: u64,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.server.lock().wakers.remove(&self.id);
-    }
-}
-
 async fn listen(server: Arc<Server>, mut listener: Box<dyn Listener>) {
+    let mut failing = false;
     loop {
-        let accepted = {
-            let mut accept = listener.accept();
-            poll_fn(|context| {
-                server.listening.register(context.waker());
-                if server.stopped() {
-                    return Poll::Ready(None);
-                }
-                accept.as_mut().poll(context).map(Some)
-            })
-            .await
-        };
-        match accepted {
+        match server.unless_stopped(listener.accept()).await {
             None => return,
-            Some(Ok((stream, peer))) => server.admit(stream, peer),
+            Some(Ok((stream, peer))) => {
+                failing = false;
+                let limit = server.options.connections.min(listener.room());
+                match server.unless_stopped(server.connections.admit(limit)).await {
+                    None => return,
+                    Some(place) => server.serve(stream, peer, place),
+                }
+            }
             Some(Err(error)) => {
-                tracing::warn!(%error, "accepting a connection failed");
+                // Said once: it is tried again ten times a second.
+                if !failing {
+                    tracing::warn!(%error, address = %listener.address(), "no connection can be accepted");
+                }
+                failing = true;
+                server.connections.close_oldest_idle();
                 server.env.clock.sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -18,7 +18,8 @@ pub struct ClassLimit {
 pub struct ServerOptions {
     /// Payloads are read into its buffers. Share one per process.
     pub pool: BufferPool,
-    /// Connections at once; more are closed on arrival. 4,096: below the usual limit of 8,192 descriptors.
+    /// Connections at once, 4,096, or fewer where descriptors are few ([`drystone_env::Listener::room`]). One more takes
+    /// the place of the one that has been idle for longest, or waits.
     pub connections: usize,
     /// Unanswered requests of one connection, told to the peer in the hello; beyond it nothing is read.
     /// 1,024: far above what a round trip of pipelining needs.

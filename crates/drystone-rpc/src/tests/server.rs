@@ -139,6 +139,33 @@ async fn connections_are_limited() {
     world.call(Kind::Ping, 1).await.unwrap();
 }
 
+/// Peers that connect and say nothing more keep nobody out, and nobody is closed who is at work.
+#[tokio::test]
+async fn an_idle_connection_makes_room_for_a_new_one() {
+    let world = world(|options| {
+        options.connections = 2;
+        options.hello_timeout = Duration::from_secs(600);
+    })
+    .await;
+    let held = world.call(Kind::Read, 1);
+    settle().await;
+    let mut idle = world.net.raw(ADDRESS).unwrap();
+    idle.write_all(&hello()).await.unwrap();
+    read_frames(&mut idle, 1).await;
+    let mut new = world.net.raw(ADDRESS).unwrap();
+    new.write_all(&hello()).await.unwrap();
+    settle().await;
+    assert_eq!(world.server.connections(), 2);
+    world.pass(1_500).await;
+    read_frames(&mut new, 1).await;
+    let mut rest = Vec::new();
+    idle.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.is_empty(), "it was closed, and heard nothing");
+    assert_eq!(world.server.connections(), 2);
+    world.service.release.notify_waiters();
+    held.await.expect("a connection at work is kept");
+}
+
 #[tokio::test]
 async fn a_full_class_answers_busy_and_leaves_the_others_alone() {
     let world = world(|options| options.classes[1].requests = 2).await;
