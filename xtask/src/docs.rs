@@ -24,7 +24,7 @@ const SECTIONS: &[(&str, &str, &str)] = &[
         "`[chunk]`: chunk server",
     ),
     (
-        "crates/drystone/src/node/config.rs",
+        "crates/drystone/src/node/gateway.rs",
         "GatewayConfig",
         "`[gateway]`: doors",
     ),

@@ -1,56 +1,57 @@
 //! A connection of the Net seam as hyper wants it, which does not write for ever to a peer that reads nothing.
 
-use drystone_env::{BoxFuture, BoxStream, Clock};
+use crate::pace::{Pace, Patience};
+use drystone_env::connections::{Busy, Place};
+use drystone_env::{BoxStream, Clock};
 use futures_io::{AsyncRead as _, AsyncWrite as _};
 use hyper::rt::ReadBufCursor;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 /// Read from a connection at once: what a bulk frame carries.
 pub(crate) const READ_BYTES: usize = 256 << 10;
+/// Read at once while no request is under way: more than most heads have.
+const IDLE_READ_BYTES: usize = 8 << 10;
 
 /// See the module.
 pub(crate) struct HttpStream {
     stream: BoxStream,
     buffer: Vec<u8>,
-    clock: Arc<dyn Clock>,
-    stall_timeout: Duration,
-    /// Runs while the peer takes nothing.
-    alarm: Option<BoxFuture<()>>,
+    place: Arc<Place>,
+    patience: Patience,
+    /// While the peer takes nothing of what waits for it.
+    writing: Option<Busy>,
 }
 
 impl HttpStream {
-    pub(crate) fn new(stream: BoxStream, clock: Arc<dyn Clock>, stall_timeout: Duration) -> Self {
+    pub(crate) fn new(stream: BoxStream, clock: Arc<dyn Clock>, place: Arc<Place>, pace: Pace) -> Self {
         Self {
             stream,
             buffer: Vec::new(),
-            clock,
-            stall_timeout,
-            alarm: None,
+            patience: Patience::new(clock, pace),
+            place,
+            writing: None,
         }
     }
 
-    /// What a write came to, unless the peer has taken nothing for too long.
+    /// What a write came to, unless the peer takes its answer too slowly.
     fn watched(
         &mut self,
         context: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
-            self.alarm = None;
+        if let Poll::Ready(outcome) = &written {
+            self.patience.moved(*outcome.as_ref().unwrap_or(&0));
+            self.writing = None;
             return written;
         }
-        let alarm = self
-            .alarm
-            .get_or_insert_with(|| self.clock.sleep(self.stall_timeout));
-        ready!(alarm.as_mut().poll(context));
-        self.alarm = None;
+        self.writing.get_or_insert_with(|| self.place.busy());
+        ready!(self.patience.poll_wait(context));
         Poll::Ready(Err(io::Error::new(
             io::ErrorKind::TimedOut,
-            "the peer does not read its answer",
+            "the peer reads its answer too slowly",
         )))
     }
 }
@@ -62,7 +63,16 @@ impl hyper::rt::Read for HttpStream {
         mut cursor: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let room = cursor.remaining().min(READ_BYTES);
+        let most = if this.place.is_idle() {
+            // An idle connection holds no more memory than a head needs.
+            if this.buffer.len() > IDLE_READ_BYTES {
+                this.buffer = Vec::new();
+            }
+            IDLE_READ_BYTES
+        } else {
+            READ_BYTES
+        };
+        let room = cursor.remaining().min(most);
         if this.buffer.len() < room {
             this.buffer.resize(room, 0);
         }

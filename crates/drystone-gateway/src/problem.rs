@@ -1,9 +1,21 @@
 //! Errors as RFC 9457 problem documents with a stable `code`.
 
+use crate::http_server::{Response, empty, full};
 use drystone_client::Error;
 use drystone_types::Code;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
+
+/// Codes that are a door's own, beside those of [`Code`]: a body that comes too slowly (408), a body without the
+/// checksum that was named (400), a head that is too large (431), a host for which the door does not answer (421), a
+/// change that a web page of another origin asks for (403).
+pub const DOOR_CODES: [&str; 5] = [
+    "slow_body",
+    "digest_mismatch",
+    "head_too_large",
+    "wrong_host",
+    "cross_origin",
+];
 
 /// A problem document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -45,6 +57,38 @@ impl Problem {
                 .then_some(1),
             length: None,
         }
+    }
+
+    /// A problem that doors alone have, under a code of their own.
+    pub fn named(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        debug_assert!(DOOR_CODES.contains(&code), "{code} is not documented");
+        Self {
+            code,
+            ..Self::with_status(status, Code::Invalid, detail)
+        }
+    }
+
+    /// The response that tells it.
+    pub fn response(&self) -> Response {
+        let mut response = Response::new(empty());
+        *response.status_mut() = self.status();
+        let body = serde_json::to_vec(self).unwrap_or_default();
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(length) = self.length
+            && let Ok(value) = HeaderValue::from_str(&format!("bytes */{length}"))
+        {
+            headers.insert(header::CONTENT_RANGE, value);
+        }
+        *response.body_mut() = full(body);
+        response
     }
 
     /// The status as HTTP knows it.

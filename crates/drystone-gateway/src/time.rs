@@ -27,6 +27,13 @@ pub fn http_date(micros: u64) -> String {
     format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
 }
 
+/// Microseconds since 1970 of an HTTP date in any of its three forms; `None` if it is not one, or before 1970.
+pub fn parse_http_date(text: &str) -> Option<u64> {
+    let time = httpdate::parse_http_date(text.trim()).ok()?;
+    let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_micros()).ok()
+}
+
 /// Microseconds since 1970 of an RFC 3339 time from 1970 to 9999, any offset; `None` if it is not one.
 pub fn parse_rfc3339(text: &str) -> Option<u64> {
     let number = |from: usize, to: usize| -> Option<u64> {
@@ -128,6 +135,21 @@ mod tests {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000000Z");
         assert_eq!(rfc3339(1_795_325_598_000_001), "2026-11-22T05:33:18.000001Z");
         assert_eq!(http_date(1_795_325_598_000_000), "Sun, 22 Nov 2026 05:33:18 GMT");
+        for text in [
+            "Sun, 22 Nov 2026 05:33:18 GMT",
+            "Sunday, 22-Nov-26 05:33:18 GMT",
+            "Sun Nov 22 05:33:18 2026",
+        ] {
+            assert_eq!(parse_http_date(text), Some(1_795_325_598_000_000), "{text}");
+        }
+        for text in [
+            "",
+            "yesterday",
+            "2026-11-22T05:33:18Z",
+            "Sun, 32 Nov 2026 05:33:18 GMT",
+        ] {
+            assert_eq!(parse_http_date(text), None, "{text}");
+        }
         assert_eq!(rfc3339(951_782_400_000_000), "2000-02-29T00:00:00.000000Z");
     }
 

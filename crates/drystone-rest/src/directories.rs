@@ -72,7 +72,7 @@ pub async fn delete(call: Call) -> Result<Response, Problem> {
     let options = DeleteOptions {
         recursive: call.query.flag("recursive")?,
         expect: Expect::Directory,
-        precondition: call.precondition()?,
+        precondition: call.judged().await?,
         idempotency: call.idempotency()?,
     };
     call.client.delete(&call.path, options).await?;

@@ -1,13 +1,13 @@
 //! `/files/{path}`: content.
 
-use crate::conditions::{Verdict, judge_read, range_counts};
+use crate::conditions::{self, Verdict, range_counts};
 use crate::respond::{insert, json, no_content, with_session};
 use crate::route::{Call, invalid};
+use crate::upload::{Expected, receive};
 use crate::{metadata, range};
 use base64::Engine;
 use drystone_client::{
-    Client, Code, DeleteOptions, Error, ErrorKind, Expect, FileLayout, Precondition, Published, ReadOptions,
-    Reader, WriteMode, WriteOptions,
+    Client, DeleteOptions, Expect, FileLayout, Published, ReadOptions, Reader, WriteMode, WriteOptions,
 };
 use drystone_gateway::http_server::empty;
 use drystone_gateway::time::http_date;
@@ -22,12 +22,9 @@ use serde_json::json;
 pub async fn read(call: Call) -> Result<Response, Problem> {
     let reader = call.client.open(&call.path, ReadOptions::default()).await?;
     let present = reader.content_version();
-    let verdict = judge_read(&call.client, &call.headers, present)?;
+    let verdict = call.conditions()?.judge_read(reader.attributes());
     if verdict == Verdict::Failed {
-        return Err(Problem::new(
-            Code::PreconditionFailed,
-            format!("{} has the content {}", call.path, reader.etag()),
-        ));
+        return Err(conditions::failed(&call.path, Some(&reader.etag())));
     }
     let mut response = Response::new(empty());
     describe(&mut response, &reader);
@@ -58,10 +55,6 @@ pub async fn read(call: Call) -> Result<Response, Problem> {
     response
         .headers_mut()
         .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/octet-stream"),
-    );
     if call.headers.contains_key("want-repr-digest")
         && let Some(digest) = digest(&call.client, &call.path, &reader).await
     {
@@ -84,9 +77,12 @@ fn describe(response: &mut Response, reader: &Reader) {
         header::LAST_MODIFIED,
         &http_date(reader.attributes().modified),
     );
-    response
-        .headers_mut()
-        .insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    let headers = response.headers_mut();
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
 }
 
 /// The bytes as they come. The first of them are here, and verified, before a status is sent: what cannot be read at
@@ -128,15 +124,18 @@ async fn digest(client: &Client, path: &str, reader: &Reader) -> Option<String> 
 
 /// `PUT`: create or replace, or write a range.
 pub async fn replace(call: Call, body: &mut RequestBody) -> Result<Response, Problem> {
-    let (options, expected) = replacement(&call, body.size_hint().exact())?;
+    let length = body.size_hint().exact();
+    let (mut options, expected) = replacement(&call, length)?;
+    call.look(&mut options, length).await?;
     finish(&call, receive(&call, body, options, expected).await?)
 }
 
 /// What a `PUT` with a body of so many bytes (if that is known) asks for, and how many there must be.
-pub(crate) fn replacement(call: &Call, body: Option<u64>) -> Result<(WriteOptions, Option<u64>), Problem> {
+pub(crate) fn replacement(call: &Call, body: Option<u64>) -> Result<(WriteOptions, Expected), Problem> {
     let mut options = options(call, body)?;
     let Some(value) = call.headers.get(header::CONTENT_RANGE) else {
-        return Ok((options, None));
+        let expected = Expected::of(call, options.mode, None)?;
+        return Ok((options, expected));
     };
     let text = value
         .to_str()
@@ -150,13 +149,17 @@ pub(crate) fn replacement(call: &Call, body: Option<u64>) -> Result<(WriteOption
     }
     options.mode = WriteMode::Range(part.offset);
     options.size_hint = Some(part.length);
-    Ok((options, Some(part.length)))
+    let expected = Expected::of(call, options.mode, Some(part.length))?;
+    Ok((options, expected))
 }
 
 /// `POST`: create, or append a record.
 pub async fn create(call: Call, body: &mut RequestBody) -> Result<Response, Problem> {
-    let options = creation(&call, body.size_hint().exact())?;
-    finish(&call, receive(&call, body, options, None).await?)
+    let length = body.size_hint().exact();
+    let mut options = creation(&call, length)?;
+    let expected = Expected::of(&call, options.mode, None)?;
+    call.look(&mut options, length).await?;
+    finish(&call, receive(&call, body, options, expected).await?)
 }
 
 /// What a `POST` asks for.
@@ -174,7 +177,7 @@ pub(crate) fn creation(call: &Call, body: Option<u64>) -> Result<WriteOptions, P
 pub async fn delete(call: Call) -> Result<Response, Problem> {
     let options = DeleteOptions {
         expect: Expect::File,
-        precondition: call.precondition()?,
+        precondition: call.judged().await?,
         idempotency: call.idempotency()?,
         ..DeleteOptions::default()
     };
@@ -188,51 +191,13 @@ fn options(call: &Call, body: Option<u64>) -> Result<WriteOptions, Problem> {
             "Content-Encoding is not supported: send the bytes as they shall be stored",
         ));
     }
-    let precondition: Precondition = call.precondition()?;
     Ok(WriteOptions {
-        precondition,
+        precondition: call.conditions()?.precondition(),
         parents: call.query.flag("parents")?,
         idempotency: call.idempotency()?,
         size_hint: body,
         ..WriteOptions::default()
     })
-}
-
-/// Streams the body into the file; nothing is visible unless all of it came.
-async fn receive(
-    call: &Call,
-    body: &mut RequestBody,
-    options: WriteOptions,
-    expected: Option<u64>,
-) -> Result<Published, Problem> {
-    refuse_directory(call).await?;
-    let mut writer = call.client.write(&call.path, options);
-    let mut received = 0;
-    while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|error| invalid(format!("the body broke off after {received} bytes: {error}")))?;
-        if let Ok(data) = frame.into_data() {
-            received += data.len() as u64;
-            if expected.is_some_and(|expected| received > expected) {
-                return Err(invalid("the body is longer than Content-Range says"));
-            }
-            writer.write(data).await?;
-        }
-    }
-    if let Some(expected) = expected.filter(|expected| *expected != received) {
-        return Err(invalid(format!(
-            "the body has {received} bytes, Content-Range says {expected}"
-        )));
-    }
-    Ok(writer.finish().await?)
-}
-
-/// A directory in the place of the file is told before gigabytes are sent; the command that publishes decides.
-async fn refuse_directory(call: &Call) -> Result<(), Problem> {
-    if call.path == "/" {
-        return Err(Error::new(ErrorKind::IsADirectory, "write", "/").into());
-    }
-    Ok(())
 }
 
 fn finish(call: &Call, published: Published) -> Result<Response, Problem> {

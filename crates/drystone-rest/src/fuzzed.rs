@@ -1,6 +1,6 @@
 //! What holds for every request: the body of the fuzz target `rest`.
 
-use crate::conditions::{Verdict, judge_read, range_counts};
+use crate::conditions::{Verdict, range_counts};
 use crate::metadata::{Wanted, encode_path};
 use crate::route::{Call, parameters, split};
 use crate::{Door, directories, files, range};
@@ -161,15 +161,17 @@ fn ranges(call: &Call, version: ContentVersion) {
     }
 }
 
-/// Tags that a header names are the ones that count.
+/// Tags that a header names are the ones that count, and a date where there are none.
 fn conditions(call: &Call, version: ContentVersion) {
-    let Ok(found) = call.precondition() else { return };
+    let Ok(conditions) = call.conditions() else { return };
+    let found = conditions.precondition();
     let there = |name: &str| call.headers.contains_key(name);
     assert_eq!(found.present, there("if-match"));
     assert!(found.versions.is_empty() || there("if-match"));
     assert!(there("if-none-match") || (!found.absent && found.not_versions.is_empty()));
-    let verdict = judge_read(&call.client, &call.headers, version).ok();
-    let verdict = verdict.expect("what is good for a change is good for a read");
+    // Later than every date, then earlier.
+    let late = conditions.judge_content_read(version, u64::MAX);
+    let early = conditions.judge_content_read(version, 0);
     let Precondition {
         absent,
         versions,
@@ -177,9 +179,12 @@ fn conditions(call: &Call, version: ContentVersion) {
         ..
     } = found;
     let failed = !versions.is_empty() && !versions.contains(&version);
-    assert_eq!(verdict == Verdict::Failed, failed);
+    assert_eq!(early == Verdict::Failed, failed);
+    assert!(late == early || there("if-unmodified-since") || there("if-modified-since"));
     let known = absent || not_versions.contains(&version);
-    assert_eq!(verdict == Verdict::NotModified, !failed && known);
+    if !there("if-modified-since") {
+        assert_eq!(early == Verdict::NotModified, !failed && known);
+    }
     for version in versions.into_iter().chain(not_versions) {
         assert_eq!(call.client.parse_etag(&call.client.etag(version)), Some(version));
     }
@@ -190,7 +195,7 @@ fn replacement(call: &Call, body: &[u8]) {
     let Ok((options, expected)) = files::replacement(call, Some(length)) else {
         return;
     };
-    assert!(expected.is_none_or(|expected| expected == length));
+    assert!(expected.length.is_none_or(|expected| expected == length));
     assert_eq!(options.size_hint, Some(length));
     if let WriteMode::Range(offset) = options.mode {
         offset.checked_add(length).expect("a range that has an end");

@@ -1,6 +1,7 @@
 //! The REST door: files, directories and attributes over HTTP, described by OpenAPI.
 //!
-//! Read [`route`] for what a request may be, then one file per resource. Bodies stream in both directions.
+//! Read [`route`] for what a request may be, then one file per resource; [`guard`] is what is
+//! looked at before a body is read. Bodies stream in both directions.
 //! Architecture invariant: everything is done through the client library; nothing is kept between requests.
 
 mod cluster;
@@ -9,14 +10,16 @@ mod directories;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzed;
+mod guard;
 mod metadata;
 mod range;
 mod respond;
 mod route;
+mod upload;
 
 use drystone_client::Client;
 use drystone_env::Env;
-use drystone_gateway::{HttpOptions, HttpServer};
+use drystone_gateway::{HttpOptions, HttpServer, Metrics};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -24,23 +27,29 @@ use std::sync::Arc;
 pub const OPENAPI: &str = include_str!("openapi.json");
 
 /// Configuration of the door.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RestConfig {
     /// Where it listens.
     pub listen: SocketAddr,
     /// On whose behalf requests without a `Drystone-User` header are done; default: the system's user.
     pub default_user: String,
+    /// Limits, hosts and metrics.
+    pub http: HttpOptions,
 }
 
 impl RestConfig {
-    /// Listens on `listen`, for the system's user.
-    pub fn new(listen: SocketAddr) -> Self {
+    /// Listens on `listen`, for the system's user, with the usual limits.
+    pub fn new(listen: SocketAddr, metrics: Metrics) -> Self {
         Self {
             listen,
             default_user: drystone_gateway::caller::system_user(),
+            http: HttpOptions::new(DOOR, metrics),
         }
     }
 }
+
+/// Name of this door in metrics.
+pub const DOOR: &str = "rest";
 
 /// What every request has at hand.
 struct Door {
@@ -80,6 +89,6 @@ pub async fn serve(env: Env, config: RestConfig, client: Client) -> std::io::Res
         let door = Arc::clone(&door);
         Box::pin(async move { route::answer(&door, request).await })
     };
-    let server = HttpServer::start(&env, config.listen, HttpOptions::default(), Arc::new(handler)).await?;
+    let server = HttpServer::start(&env, config.listen, config.http, Arc::new(handler)).await?;
     Ok(Handle { server })
 }

@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use drystone_client::{AckPolicy, ByteCount, Code, Policy, RenameOptions, SetAttributes};
+use drystone_gateway::request_body::broken_off;
 use drystone_gateway::time::parse_rfc3339;
 use drystone_gateway::{Problem, RequestBody, Response, describe};
 use http::{StatusCode, header};
@@ -108,22 +109,25 @@ fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<O
 
 /// `PUT`: changes attributes, or renames.
 pub async fn change(call: Call, body: &mut RequestBody) -> Result<Response, Problem> {
-    let body = Limited::new(body, MAX_CHANGE_BYTES)
-        .collect()
-        .await
-        .map_err(|error| {
-            if error.is::<http_body_util::LengthLimitError>() {
-                Problem::new(
-                    Code::TooLarge,
-                    format!("a change has at most {MAX_CHANGE_BYTES} bytes"),
-                )
-            } else {
-                invalid(format!("the body broke off: {error}"))
-            }
-        })?;
-    match Wanted::understand(&call, &body.to_bytes())? {
-        Wanted::Rename(to, options) => call.client.rename(&call.path, &to, options).await?,
+    let precondition = call.judged().await?;
+    let limited = Limited::new(&mut *body, MAX_CHANGE_BYTES).collect().await;
+    let content = limited.map_err(|error| {
+        if error.is::<http_body_util::LengthLimitError>() {
+            Problem::new(
+                Code::TooLarge,
+                format!("a change has at most {MAX_CHANGE_BYTES} bytes"),
+            )
+        } else {
+            broken_off(&error, body.received())
+        }
+    })?;
+    match Wanted::understand(&call, &content.to_bytes())? {
+        Wanted::Rename(to, mut options) => {
+            options.precondition = precondition;
+            call.client.rename(&call.path, &to, options).await?;
+        }
         Wanted::Attributes(mut wanted, policy) => {
+            wanted.precondition = precondition;
             if let Some(policy) = policy {
                 wanted.policy = Some(changed_policy(&call, policy).await?);
             }
@@ -174,9 +178,8 @@ fn rename(call: &Call, change: Change) -> Result<Wanted, Problem> {
     drystone_types::path::split_path(&to).map_err(|error| invalid(format!("rename_to: {error}")))?;
     let options = RenameOptions {
         overwrite: change.overwrite,
-        parents: false,
-        precondition: call.precondition()?,
         idempotency: call.idempotency()?,
+        ..RenameOptions::default()
     };
     Ok(Wanted::Rename(to, options))
 }
@@ -199,7 +202,6 @@ fn attributes(call: &Call, change: Change) -> Result<Wanted, Problem> {
             .as_deref()
             .map(|text| parse_time("accessed", text))
             .transpose()?,
-        precondition: call.precondition()?,
         idempotency: call.idempotency()?,
         ..SetAttributes::default()
     };

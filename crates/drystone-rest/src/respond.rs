@@ -37,21 +37,6 @@ pub fn no_content() -> Response {
     response
 }
 
-/// A problem document.
-pub fn problem(fault: &Problem) -> Response {
-    let body = serde_json::to_vec(fault).unwrap_or_default();
-    let mut response = bytes(fault.status(), "application/problem+json", body);
-    if let Some(seconds) = fault.retry_after_seconds {
-        response
-            .headers_mut()
-            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    if let Some(length) = fault.length {
-        insert(&mut response, header::CONTENT_RANGE, &format!("bytes */{length}"));
-    }
-    response
-}
-
 /// Sets a header; what cannot stand in a header is left out.
 pub fn insert(response: &mut Response, name: header::HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {

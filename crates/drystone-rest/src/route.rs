@@ -1,25 +1,18 @@
 //! Which resource a request is about, and what may be done to it.
 
-use crate::respond::problem;
+use crate::conditions::Conditions;
 use crate::{Door, OPENAPI, cluster, directories, files, metadata, respond};
-use drystone_client::{Client, Code, Idempotency, Precondition};
-use drystone_gateway::{Problem, RequestBody, Response};
+use drystone_client::{Client, Code, Idempotency};
+use drystone_gateway::http_server::close;
+use drystone_gateway::{Operation, Problem, RequestBody, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use http_body_util::BodyExt;
-use hyper::body::Body as _;
 use percent_encoding::percent_decode_str;
 use sha2::{Digest, Sha256};
-use std::time::Duration;
 
 /// Names the log index that the client has seen, in both directions.
 pub const SESSION_HEADER: &str = "drystone-session";
 const KEY_HEADER: &str = "idempotency-key";
 const MAX_KEY_BYTES: usize = 255;
-/// What is read of a refused body: more than what lies in the buffers of a connection.
-const DRAIN_BYTES: usize = 8 << 20;
-/// How long it is waited for.
-const DRAIN_TIME: Duration = Duration::from_secs(2);
-
 /// A request whose head has been understood.
 #[cfg_attr(any(test, fuzzing), derive(Clone))]
 pub struct Call {
@@ -93,9 +86,9 @@ pub fn invalid(detail: impl Into<String>) -> Problem {
 }
 
 impl Call {
-    /// The precondition in `If-Match` and `If-None-Match`.
-    pub fn precondition(&self) -> Result<Precondition, Problem> {
-        crate::conditions::precondition(&self.client, &self.headers)
+    /// The conditions in the headers.
+    pub fn conditions(&self) -> Result<Conditions, Problem> {
+        Conditions::parse(&self.client, &self.headers)
     }
 
     /// The `Idempotency-Key` with what it is used for.
@@ -122,7 +115,12 @@ impl Call {
             add(name.as_bytes());
             add(value.as_bytes());
         }
-        for name in [header::IF_MATCH, header::IF_NONE_MATCH, header::CONTENT_RANGE] {
+        for name in [
+            header::IF_MATCH,
+            header::IF_NONE_MATCH,
+            header::IF_UNMODIFIED_SINCE,
+            header::CONTENT_RANGE,
+        ] {
             // All that stand there count.
             let values: Vec<&[u8]> = (self.headers.get_all(name).iter())
                 .map(HeaderValue::as_bytes)
@@ -145,12 +143,13 @@ pub async fn answer(door: &Door, request: http::Request<RequestBody>) -> Respons
     let (head, mut body) = request.into_parts();
     let target = (head.uri.path(), head.uri.query().unwrap_or_default());
     let outcome = dispatch(door, &head.method, target, &head.headers, &mut body).await;
-    let mut response = outcome.unwrap_or_else(|fault| problem(&fault));
-    if !drained(door, &mut body).await {
-        response
-            .headers_mut()
-            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    let mut response = outcome.unwrap_or_else(|fault| fault.response());
+    if !body.drain(&*door.env.clock).await {
+        close(&mut response);
     }
+    response
+        .extensions_mut()
+        .insert(operation(target.0, &head.method));
     if is_head {
         respond::without_body(response)
     } else {
@@ -158,22 +157,24 @@ pub async fn answer(door: &Door, request: http::Request<RequestBody>) -> Respons
     }
 }
 
-/// A client that is refused early still sends, and would find its connection reset in place of the answer: what is
-/// left of a body is read, within bounds. False if it did not end.
-async fn drained(door: &Door, body: &mut RequestBody) -> bool {
-    let deadline = door.env.clock.now().plus(DRAIN_TIME);
-    let mut left = DRAIN_BYTES;
-    while !body.is_end_stream() {
-        match door.env.clock.until(deadline, body.frame()).await {
-            Some(Some(Ok(frame))) => match left.checked_sub(frame.data_ref().map_or(0, bytes::Bytes::len)) {
-                Some(rest) => left = rest,
-                None => return false,
-            },
-            Some(None) => return true,
-            Some(Some(Err(_))) | None => return false,
-        }
-    }
-    true
+/// What a request is called in metrics.
+fn operation(path: &str, method: &Method) -> Operation {
+    let (resource, rest) = split(path);
+    Operation(match (resource, rest.is_some(), method.as_str()) {
+        ("files", true, "GET" | "HEAD") => "read_file",
+        ("files", true, "PUT") => "write_file",
+        ("files", true, "POST") => "create_file",
+        ("files", true, "DELETE") => "delete_file",
+        ("directories", true, "GET" | "HEAD") => "list_directory",
+        ("directories", true, "POST") => "make_directory",
+        ("directories", true, "DELETE") => "delete_directory",
+        ("metadata", true, "GET" | "HEAD") => "read_metadata",
+        ("metadata", true, "PUT") => "change_metadata",
+        ("cluster", false, "GET" | "HEAD") => "cluster",
+        ("status", false, "GET" | "HEAD") => "status",
+        ("openapi.json" | "", false, "GET" | "HEAD") => "description",
+        _ => "unknown",
+    })
 }
 
 /// The query parameters that a method of a resource knows.
@@ -306,7 +307,7 @@ fn not_allowed(allowed: &'static str) -> Result<Response, Problem> {
         Code::Invalid,
         format!("this resource answers {allowed}"),
     );
-    let mut response = problem(&fault);
+    let mut response = fault.response();
     response
         .headers_mut()
         .insert(header::ALLOW, HeaderValue::from_static(allowed));

@@ -6,7 +6,7 @@ mod cluster;
 mod replay;
 
 use super::Subject;
-use crate::conditions::precondition;
+use crate::conditions::Conditions;
 use drystone_client::ContentVersion;
 use drystone_env::Env;
 use http::HeaderMap;
@@ -128,7 +128,7 @@ async fn a_tag_may_hold_a_comma() {
     let tags = |value: &str| {
         let mut headers = HeaderMap::new();
         headers.insert("if-none-match", value.parse().unwrap());
-        precondition(&client, &headers).map(|found| found.not_versions.len())
+        Conditions::parse(&client, &headers).map(|found| found.precondition().not_versions.len())
     };
     for (value, count) in [
         (format!("\"a,b\", {tag}"), 1),

@@ -4,7 +4,7 @@ use crate::seams::{Host, seeds, world};
 use crate::user::{self, DOOR, User, pieces, whole};
 use bytes::Bytes;
 use drystone_gateway::http_server::{BodyError, full};
-use drystone_gateway::{HttpOptions, HttpServer, RequestBody, Response};
+use drystone_gateway::{HttpOptions, HttpServer, Metrics, RequestBody, Response};
 use futures_util::io::AsyncWriteExt;
 use futures_util::{StreamExt, stream};
 use http::Method;
@@ -45,7 +45,7 @@ fn start(sim: &mut turmoil::Sim<'static>, seed: u64, options: HttpOptions) -> Do
     let door = Door::default();
     let out = door.clone();
     sim.host("door", move || {
-        let out = out.clone();
+        let (out, options) = (out.clone(), options.clone());
         async move {
             let host = Host::new("door", seed);
             let env = host.env.clone();
@@ -71,8 +71,8 @@ fn start(sim: &mut turmoil::Sim<'static>, seed: u64, options: HttpOptions) -> Do
                         }
                     })
                 };
-            let server =
-                HttpServer::start(&host.env, ([0, 0, 0, 0], 9700).into(), options, Arc::new(handler)).await?;
+            let address = ([0, 0, 0, 0], 9700).into();
+            let server = HttpServer::start(&host.env, address, options, Arc::new(handler)).await?;
             *out.0.lock().unwrap() = Some((server, host));
             std::future::pending().await
         }
@@ -80,11 +80,18 @@ fn start(sim: &mut turmoil::Sim<'static>, seed: u64, options: HttpOptions) -> Do
     door
 }
 
+fn options() -> HttpOptions {
+    HttpOptions {
+        hosts: vec![DOOR.to_owned()],
+        ..HttpOptions::new("test", Metrics::default())
+    }
+}
+
 /// Runs `scenario` against a door in a handful of worlds.
 fn scenario<F: Future<Output = ()> + 'static>(options: HttpOptions, scenario: fn(Host, Door) -> F) {
     seeds(|seed| {
         let mut sim = world(seed);
-        let door = start(&mut sim, seed, options);
+        let door = start(&mut sim, seed, options.clone());
         sim.client("user", async move {
             let host = Host::new("user", seed);
             door.up(&host).await;
@@ -98,7 +105,7 @@ fn scenario<F: Future<Output = ()> + 'static>(options: HttpOptions, scenario: fn
 /// The link goes silent in the middle of a body: the server hears nothing more, not even an end.
 #[test]
 fn a_user_that_vanishes_in_the_middle_of_a_body_frees_its_connection() {
-    scenario(HttpOptions::default(), |host, door| async move {
+    scenario(options(), |host, door| async move {
         let content = Bytes::from(vec![1; 1 << 20]);
         let body = pieces(&host, content, 1, 1 << 19, || {
             turmoil::partition("user", "door");
@@ -114,7 +121,7 @@ fn a_user_that_vanishes_in_the_middle_of_a_body_frees_its_connection() {
 
 #[test]
 fn a_user_that_vanishes_in_the_middle_of_an_answer_frees_its_connection() {
-    scenario(HttpOptions::default(), |host, door| async move {
+    scenario(options(), |host, door| async move {
         let mut user = User::connect(&host).await.expect("the link is whole");
         let answer = user
             .begin(Method::GET, "/large", &[], whole(""))
@@ -130,7 +137,7 @@ fn a_user_that_vanishes_in_the_middle_of_an_answer_frees_its_connection() {
 /// It is alive and takes the answer slowly, or pauses before it goes on: both are fine.
 #[test]
 fn a_slow_user_is_served() {
-    scenario(HttpOptions::default(), |host, door| async move {
+    scenario(options(), |host, door| async move {
         let content = Bytes::from(vec![1; 1 << 20]);
         let paced = pieces(&host, content, 2_000, 0, || false);
         let got = user::ask(&host, Method::PUT, "/", &[], paced, 120_000)
@@ -160,7 +167,7 @@ fn a_slow_user_is_served() {
 /// It connects, or has had an answer, and then nothing comes.
 #[test]
 fn a_connection_without_a_request_is_closed_in_time() {
-    scenario(HttpOptions::default(), |host, door| async move {
+    scenario(options(), |host, door| async move {
         let _silent = host.env.net.connect(DOOR).await.expect("it listens");
         let mut half = host.env.net.connect(DOOR).await.expect("it listens");
         half.write_all(b"GET /large HT").await.expect("it reads");
@@ -181,7 +188,7 @@ fn a_connection_without_a_request_is_closed_in_time() {
 fn connections_beyond_the_limit_wait_for_their_turn() {
     let options = HttpOptions {
         connections: 3,
-        ..HttpOptions::default()
+        ..options()
     };
     scenario(options, |host, door| async move {
         let asks = (0..12).map(|_| user::ask(&host, Method::GET, "/slow", &[], whole(""), 60_000));
@@ -203,7 +210,7 @@ fn connections_beyond_the_limit_wait_for_their_turn() {
 /// A request under way is answered, an idle connection closed, a new one refused, and no task is left.
 #[test]
 fn shutdown_finishes_what_is_under_way_and_takes_nothing_new() {
-    scenario(HttpOptions::default(), |host, door| async move {
+    scenario(options(), |host, door| async move {
         let mut idle = User::connect(&host).await.expect("it listens");
         idle.ask(Method::PUT, "/", &[], whole("abc"), 1_000)
             .await
@@ -236,7 +243,7 @@ fn shutdown_finishes_what_is_under_way_and_takes_nothing_new() {
 /// An answer whose source fails is cut: nobody may take what came for all of it.
 #[test]
 fn an_answer_that_is_cut_is_seen_as_cut() {
-    scenario(HttpOptions::default(), |host, door| async move {
+    scenario(options(), |host, door| async move {
         let mut user = User::connect(&host).await.expect("it listens");
         let answer = user
             .begin(Method::GET, "/large", &[], whole(""))

@@ -4,16 +4,20 @@ use crate::node::Node;
 use anyhow::Context;
 use drystone_env::Env;
 use drystone_gateway::http_server::{empty, full};
-use drystone_gateway::{HttpOptions, HttpServer, Response};
+use drystone_gateway::{HttpOptions, HttpServer, Metrics, Operation, Response};
 use http::{HeaderValue, StatusCode, header};
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, Weak};
+
+/// Connections at one time.
+const CONNECTIONS: usize = 32;
 
 /// What the port reports about. It does not keep the roles alive.
 #[derive(Clone)]
 pub struct State {
     metadata: Option<Weak<drystone_meta::Handle>>,
     chunk: Option<drystone_chunk::Handle>,
+    doors: Metrics,
 }
 
 impl State {
@@ -22,6 +26,7 @@ impl State {
         Self {
             metadata: node.metadata.as_ref().map(Arc::downgrade),
             chunk: node.chunk.clone(),
+            doors: node.doors.clone(),
         }
     }
 
@@ -39,37 +44,46 @@ impl State {
 
     fn metrics(&self) -> String {
         let mut text = String::new();
+        // Each part ends with the mark of the end, which stands once in the whole.
+        let mut add = |part: &str| text.push_str(part.trim_end_matches("# EOF\n"));
         if let Some(handle) = self.metadata.as_ref().and_then(Weak::upgrade) {
             let registry = handle.registry();
             let registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(error) = prometheus_client::encoding::text::encode(&mut text, &registry) {
+            let mut part = String::new();
+            if let Err(error) = prometheus_client::encoding::text::encode(&mut part, &registry) {
                 tracing::warn!(%error, "metrics could not be written");
             }
+            add(&part);
         }
         if let Some(chunk) = &self.chunk {
-            text.truncate(text.trim_end_matches("# EOF\n").len());
-            text.push_str(&chunk.metrics());
+            add(&chunk.metrics());
         }
-        if text.is_empty() {
-            text.push_str("# EOF\n");
-        }
+        add(&self.doors.encode());
+        text.push_str("# EOF\n");
         text
     }
 
     fn answer(&self, path: &str) -> Response {
         let plain = "text/plain; charset=utf-8";
-        let (status, kind, body) = match path {
-            "/healthz" => (StatusCode::OK, plain, "ok\n".to_owned()),
+        let (operation, status, kind, body) = match path {
+            "/healthz" => ("healthz", StatusCode::OK, plain, "ok\n".to_owned()),
             "/readyz" => match self.unready() {
-                None => (StatusCode::OK, plain, "ready\n".to_owned()),
-                Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, plain, format!("{reason}\n")),
+                None => ("readyz", StatusCode::OK, plain, "ready\n".to_owned()),
+                Some(reason) => (
+                    "readyz",
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    plain,
+                    format!("{reason}\n"),
+                ),
             },
             "/metrics" => (
+                "metrics",
                 StatusCode::OK,
                 "application/openmetrics-text; version=1.0.0; charset=utf-8",
                 self.metrics(),
             ),
             _ => (
+                "unknown",
                 StatusCode::NOT_FOUND,
                 plain,
                 "there are /metrics, /healthz and /readyz\n".to_owned(),
@@ -81,12 +95,25 @@ impl State {
             .headers_mut()
             .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         *response.body_mut() = full(body);
+        response.extensions_mut().insert(Operation(operation));
         response
     }
 }
 
 /// Serves the port in the background, until the answer is dropped.
-pub async fn serve(env: &Env, listen: SocketAddr, state: State) -> anyhow::Result<HttpServer> {
+///
+/// It answers for `hosts` beside its own address. Few look at it, and descriptors are for others.
+pub async fn serve(
+    env: &Env,
+    listen: SocketAddr,
+    state: State,
+    hosts: Vec<String>,
+) -> anyhow::Result<HttpServer> {
+    let options = HttpOptions {
+        hosts,
+        connections: CONNECTIONS,
+        ..HttpOptions::new("admin", state.doors.clone())
+    };
     let handler = move |request: http::Request<drystone_gateway::RequestBody>| -> futures_util::future::BoxFuture<'static, Response> {
         let response = match *request.method() {
             http::Method::GET => state.answer(request.uri().path()),
@@ -98,7 +125,7 @@ pub async fn serve(env: &Env, listen: SocketAddr, state: State) -> anyhow::Resul
         };
         Box::pin(async move { response })
     };
-    HttpServer::start(env, listen, HttpOptions::default(), Arc::new(handler))
+    HttpServer::start(env, listen, options, Arc::new(handler))
         .await
         .with_context(|| format!("cannot listen on {listen} (admin)"))
 }

@@ -1,5 +1,6 @@
 //! The configuration file of a node.
 
+use super::gateway::GatewayConfig;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -42,22 +43,6 @@ pub struct Voter {
     pub node: u64,
     /// `host:port` of its wire.
     pub address: String,
-}
-
-/// Doors of a node.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct GatewayConfig {
-    /// Where REST listens; default `127.0.0.1:9700`. There is no authentication yet: think before you listen
-    /// elsewhere.
-    #[serde(default = "default_rest")]
-    pub rest: SocketAddr,
-    /// `host:port` of metadata servers, any of them.
-    pub metadata: Vec<String>,
-}
-
-fn default_rest() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 9700))
 }
 
 impl NodeConfig {
@@ -106,12 +91,8 @@ impl NodeConfig {
         if self.chunk.as_ref().is_some_and(|chunk| chunk.data.is_empty()) {
             faults.push("[chunk] data is empty, at least one directory is needed".to_owned());
         }
-        if self
-            .gateway
-            .as_ref()
-            .is_some_and(|gateway| gateway.metadata.is_empty())
-        {
-            faults.push("[gateway] metadata is empty, at least one address is needed".to_owned());
+        if let Some(gateway) = &self.gateway {
+            faults.extend(gateway.faults().iter().map(|fault| format!("[gateway] {fault}")));
         }
         faults
     }

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod config;
 #[cfg(test)]
 mod fuzzed;
+pub mod gateway;
 
 use crate::lock::lock_patiently;
 use anyhow::Context;
@@ -54,6 +55,8 @@ pub struct Node {
     pub chunk: Option<drystone_chunk::Handle>,
     /// REST door.
     pub rest: Option<Arc<drystone_rest::Handle>>,
+    /// Metrics of its HTTP servers.
+    pub doors: drystone_gateway::Metrics,
     /// Metrics and readiness.
     pub admin: Option<drystone_gateway::HttpServer>,
 }
@@ -69,6 +72,7 @@ impl Node {
             metadata: None,
             chunk: None,
             rest: None,
+            doors: drystone_gateway::Metrics::default(),
             admin: None,
         };
         match node.start_roles(env, config).await {
@@ -82,6 +86,11 @@ impl Node {
 
     async fn start_roles(&mut self, env: &Env, config: NodeConfig) -> anyhow::Result<()> {
         let name = config.name.clone();
+        let gateway_hosts = config
+            .gateway
+            .as_ref()
+            .map(|gateway| gateway.hosts.clone())
+            .unwrap_or_default();
         if let Some(metadata) = config.metadata {
             let handle = drystone_meta::MetadataServer::start(env.clone(), metadata).await;
             self.metadata = Some(Arc::new(
@@ -94,14 +103,16 @@ impl Node {
         }
         if let Some(gateway) = config.gateway {
             let client = connect_patiently(env, &gateway.metadata).await;
-            let rest = drystone_rest::RestConfig::new(gateway.rest);
+            let mut rest = drystone_rest::RestConfig::new(gateway.rest, self.doors.clone());
+            gateway.limit(&mut rest.http);
             let handle = drystone_rest::serve(env.clone(), rest, client).await;
             self.rest = Some(Arc::new(handle.with_context(|| format!("node {name}: REST"))?));
         }
         if let Some(listen) = config.admin {
             let state = admin::State::new(self);
+            let hosts = gateway_hosts;
             self.admin = Some(
-                admin::serve(env, listen, state)
+                admin::serve(env, listen, state, hosts)
                     .await
                     .with_context(|| format!("node {name}"))?,
             );

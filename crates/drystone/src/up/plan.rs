@@ -3,7 +3,8 @@
 
 use crate::args::UpOptions;
 use crate::exit::UsageError;
-use crate::node::config::{GatewayConfig, NodeConfig, Voter};
+use crate::node::config::{NodeConfig, Voter};
+use crate::node::gateway::GatewayConfig;
 use crate::output::note;
 use anyhow::{Context, bail};
 use drystone_types::{ByteCount, Policy};
@@ -220,10 +221,7 @@ impl Plan {
             ..blank(place)
         });
         let gateway = NodeConfig {
-            gateway: Some(GatewayConfig {
-                rest: self.gateway.wire,
-                metadata: self.metadata_addresses(),
-            }),
+            gateway: Some(GatewayConfig::new(self.gateway.wire, self.metadata_addresses())),
             ..blank(&self.gateway)
         };
         metadata.chain(chunk).chain([gateway]).collect()

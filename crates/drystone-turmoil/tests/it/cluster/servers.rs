@@ -6,6 +6,7 @@ use drystone_chunk::{ChunkServer, DataDirectory};
 use drystone_client::{Client, Options};
 use drystone_env::sim::SimDisk;
 use drystone_env::{Disk, Rng, SeededRng};
+use drystone_gateway::Metrics;
 use drystone_identity::{Identity, Role};
 use drystone_meta::{MetadataDirectory, MetadataServer};
 use drystone_rest::RestConfig;
@@ -167,10 +168,10 @@ impl Maker<'_> {
                     ..Options::new(metadata)
                 };
                 let client = Client::connect(host.env.clone(), options).await?;
-                let config = RestConfig {
-                    listen: ([0, 0, 0, 0], DOOR_PORT).into(),
-                    default_user: "drystone".to_owned(),
-                };
+                let listen = ([0, 0, 0, 0], DOOR_PORT).into();
+                let mut config = RestConfig::new(listen, Metrics::default());
+                config.default_user = "drystone".to_owned();
+                config.http.hosts = vec!["door".to_owned()];
                 let handle = drystone_rest::serve(host.env.clone(), config, client).await?;
                 *out.lock().unwrap() = Some((Some(handle), host));
                 std::future::pending().await
