@@ -1,9 +1,10 @@
 //! The connections that a listener holds: a limit, and what becomes of the oldest idle one when it is reached.
 //!
 //! A connection is busy while somebody works for it and idle otherwise. When a connection arrives and there is no room,
-//! the one that has been idle for longest is asked to close, if it has been idle for [`MIN_IDLE`]; otherwise the
-//! listener waits, and with it all who come later. So a peer that opens connections and leaves them idle keeps nobody
-//! out, and one that talks all the time (a voter, a chunk server) is never closed.
+//! the one that has been idle for longest is asked to close, if it has been idle for [`MIN_IDLE`], or for
+//! [`MIN_UNUSED`] and nothing was ever done for it; otherwise the listener waits, and with it all who come later. So a
+//! peer that opens connections and leaves them idle keeps nobody out for long, and one that talks all the time (a
+//! voter, a chunk server) is never closed.
 //!
 //! Architecture invariant: closes nothing itself; a connection's task asks [`Place::asked_to_close`].
 
@@ -20,8 +21,10 @@ use std::time::Duration;
 
 /// A connection is closed for another only when it has been idle for so long: a request may be on its way.
 pub const MIN_IDLE: Duration = Duration::from_secs(1);
+/// The same for a connection for which nothing was ever done.
+pub const MIN_UNUSED: Duration = Duration::from_millis(100);
 /// While there is no room it is looked again after so long: connections grow old without a sign.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The connections of one listener. Clones share them.
 #[derive(Clone)]
@@ -47,6 +50,8 @@ struct Connection {
     busy: AtomicUsize,
     /// Microseconds of the clock at which it was last seen to do something.
     active: AtomicU64,
+    /// Something was done for it once.
+    used: AtomicBool,
     asked: AtomicBool,
     task: AtomicWaker,
 }
@@ -123,6 +128,7 @@ impl Connections {
         let connection = Arc::new(Connection {
             busy: AtomicUsize::new(0),
             active: AtomicU64::new(self.shared.clock.now().0),
+            used: AtomicBool::new(false),
             asked: AtomicBool::new(false),
             task: AtomicWaker::new(),
         });
@@ -136,7 +142,7 @@ impl Connections {
         })
     }
 
-    /// Asks the connection that has been idle for longest to close; false if none has been for [`MIN_IDLE`], or if
+    /// Asks the connection that has been idle for longest to close; false if none has been for long enough, or if
     /// one that was asked has not closed yet.
     pub fn close_oldest_idle(&self) -> bool {
         let now = self.shared.clock.now();
@@ -150,7 +156,12 @@ impl Connections {
                 return false;
             }
             let active = connection.active.load(Ordering::Relaxed);
-            if now.since(Monotonic(active)) >= MIN_IDLE && oldest.is_none_or(|(than, _)| active < than) {
+            let least = if connection.used.load(Ordering::Relaxed) {
+                MIN_IDLE
+            } else {
+                MIN_UNUSED
+            };
+            if now.since(Monotonic(active)) >= least && oldest.is_none_or(|(than, _)| active < than) {
                 oldest = Some((active, connection));
             }
         }
@@ -172,6 +183,7 @@ impl Connection {
 impl Place {
     /// Something is done for the connection until the answer is dropped.
     pub fn busy(&self) -> Busy {
+        self.connection.used.store(true, Ordering::Relaxed);
         self.connection.busy.fetch_add(1, Ordering::AcqRel);
         Busy {
             clock: Arc::clone(&self.shared.clock),

@@ -26,6 +26,8 @@ pub struct Options {
     pub metadata: Option<u32>,
     /// `--chunk-servers`.
     pub chunk_servers: Option<u32>,
+    /// Hard limit of open files, of `up` and what it starts.
+    pub descriptors: Option<u32>,
 }
 
 impl Options {
@@ -132,7 +134,15 @@ impl Cluster {
 
     /// The command line of `up`.
     pub fn up_command(&self) -> Command {
-        let mut command = clean(Command::new(binary()));
+        let mut command = match self.options.descriptors {
+            None => clean(Command::new(binary())),
+            Some(limit) => {
+                let mut shell = clean(Command::new("sh"));
+                let script = format!("ulimit -n {limit} && exec \"$0\" \"$@\"");
+                shell.arg("-c").arg(script).arg(binary());
+                shell
+            }
+        };
         command
             .arg("up")
             .arg("--data")

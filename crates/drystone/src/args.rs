@@ -94,6 +94,10 @@ pub struct UpOptions {
     /// Run every node as a process of its own
     #[arg(long)]
     pub processes: bool,
+    /// Listen on an address that others reach, although nobody is authenticated: whoever reaches it can read, change
+    /// and delete everything
+    #[arg(long)]
+    pub insecure: bool,
 }
 
 /// Where a node's configuration is.

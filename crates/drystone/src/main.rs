@@ -40,6 +40,10 @@ fn main() -> ExitCode {
         }
     };
     start_logging(&arguments);
+    // Before anything is opened. Without it connections are fewer, and that is all.
+    if let Err(error) = drystone_env::os::descriptors::raise_limit() {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -44,6 +44,7 @@ fn the_connection_that_was_idle_for_longest_makes_room() {
     let world = World::new();
     let first = world.admit(2).now().expect("there is room");
     world.clock.advance(Duration::from_secs(1));
+    drop(first.busy());
     let second = world.admit(2).now().expect("there is room");
     world.clock.advance(Duration::from_secs(1));
     first.active(world.clock.now());
@@ -67,6 +68,7 @@ fn busy_and_fresh_connections_are_not_closed_and_new_ones_wait() {
     let work = busy.busy();
     world.clock.advance(Duration::from_secs(60));
     let fresh = world.admit(2).now().expect("there is room");
+    drop(fresh.busy());
     let mut waiting = world.admit(2);
     assert!(waiting.now().is_none());
     assert!(!is_asked(&busy) && !is_asked(&fresh));
@@ -96,4 +98,18 @@ fn a_connection_that_goes_on_before_it_hears_stays() {
     world.clock.advance(MIN_IDLE);
     assert!(waiting.now().is_none());
     assert!(is_asked(&one));
+}
+
+#[test]
+fn a_connection_for_which_nothing_was_done_goes_sooner() {
+    let world = World::new();
+    let used = world.admit(2).now().expect("there is room");
+    drop(used.busy());
+    let unused = world.admit(2).now().expect("there is room");
+    let mut waiting = world.admit(2);
+    assert!(waiting.now().is_none());
+    assert!(!is_asked(&used) && !is_asked(&unused));
+    world.clock.advance(MIN_UNUSED);
+    assert!(waiting.now().is_none());
+    assert!(is_asked(&unused) && !is_asked(&used));
 }

@@ -76,10 +76,10 @@ fn garbage_on_every_port_harms_nobody() {
         b"DRY1".to_vec(),
         vec![0; 1 << 20],
         b"GET / HTTP/9.9\r\n\r\n".to_vec(),
-        b"GET /files/../../etc/passwd HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(),
-        b"PUT /files/x HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n".to_vec(),
-        b"PUT /files/x HTTP/1.1\r\nhost: x\r\ncontent-length: 18446744073709551615\r\n\r\nabc".to_vec(),
-        b"PUT /files/x HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffff\r\nabc"
+        b"GET /files/../../etc/passwd HTTP/1.1\r\nhost: localhost\r\n\r\n".to_vec(),
+        b"PUT /files/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: -1\r\n\r\n".to_vec(),
+        b"PUT /files/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 18446744073709551615\r\n\r\nabc".to_vec(),
+        b"PUT /files/x HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffff\r\nabc"
             .to_vec(),
         endless_head,
     ];

@@ -32,7 +32,8 @@ fn bodies_that_break_off_leave_nothing() {
     ];
     for (sent, told) in sizes {
         for name in ["new", "old"] {
-            let head = format!("PUT /files/{name} HTTP/1.1\r\nhost: x\r\ncontent-length: {told}\r\n\r\n");
+            let head =
+                format!("PUT /files/{name} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {told}\r\n\r\n");
             let status = raw(&cluster, &head, &vec![b'x'; sent]);
             assert!(
                 status.is_none_or(|status| status >= 400),
@@ -40,7 +41,7 @@ fn bodies_that_break_off_leave_nothing() {
             );
         }
     }
-    let chunked = "PUT /files/new HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+    let chunked = "PUT /files/new HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n";
     for part in [
         "5\r\nabc",
         "5\r\nabcde\r\n",
@@ -118,7 +119,7 @@ fn lengths_and_ranges_that_are_wrong() {
         "a range beyond every file: {}",
         answer.status
     );
-    let two = "PUT /files/two HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\n";
+    let two = "PUT /files/two HTTP/1.1\r\nhost: localhost\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\n";
     assert!(raw(&cluster, two, b"abcd").is_none_or(|status| status == 400));
     assert_eq!(cluster.cli(&["ls", "/"]).text(), "ten\n");
 }
@@ -215,7 +216,7 @@ fn paths_up_to_their_limit_and_beyond() {
     }
     // More than a request's head may have: an answer, or the end of the connection.
     let head = format!(
-        "PUT /files/{} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n",
+        "PUT /files/{} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n",
         "x".repeat(60_000)
     );
     let status = raw(&cluster, &head, b"");

@@ -9,6 +9,7 @@ mod basics;
 mod commands;
 mod crashes;
 mod damage;
+mod descriptors;
 mod faults;
 mod garbage;
 mod http;

@@ -16,6 +16,10 @@ pub struct NodeConfig {
     pub cluster_file: PathBuf,
     /// Where `/metrics`, `/healthz` and `/readyz` are served; default: nowhere.
     pub admin: Option<SocketAddr>,
+    /// Listen on other addresses than loopback although nobody is authenticated: whoever reaches them can read, change
+    /// and delete everything. Default false: such addresses are refused.
+    #[serde(default)]
+    pub insecure: bool,
     /// Node id of the metadata server; needed with `[metadata]`.
     pub metadata_node: Option<u64>,
     /// Node id of the chunk server; needed with `[chunk]`.
@@ -65,8 +69,29 @@ impl NodeConfig {
         metadata.chain(chunk).map(PathBuf::as_path).collect()
     }
 
+    /// Its listening addresses by key.
+    fn listening(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
+        let metadata = self.metadata.iter().map(|it| ("[metadata] listen", it.listen));
+        let chunk = self.chunk.iter().map(|it| ("[chunk] listen", it.listen));
+        let rest = self.gateway.iter().map(|it| ("[gateway] rest", it.rest));
+        let admin = self.admin.iter().map(|&address| ("admin", address));
+        metadata.chain(chunk).chain(rest).chain(admin)
+    }
+
     fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
+        let exposed: Vec<String> = self
+            .listening()
+            .filter(|(_, address)| !self.insecure && !address.ip().is_loopback())
+            .map(|(key, address)| format!("{key} = {address}"))
+            .collect();
+        if !exposed.is_empty() {
+            faults.push(format!(
+                "{}: nobody is authenticated yet, so whoever reaches these ports can read, change and delete \
+                 everything; on a network that you trust say so with insecure = true",
+                exposed.join(", ")
+            ));
+        }
         if self.name.is_empty() || self.name.len() > 255 {
             faults.push("name must have 1 to 255 bytes".to_owned());
         }
@@ -101,6 +126,25 @@ impl NodeConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_that_others_reach_needs_a_word() {
+        let head = "name = \"a\"\ncluster-file = \"c\"\nadmin = \"0.0.0.0:9800\"\n";
+        let gateway = "[gateway]\nrest = \"10.0.0.1:9700\"\nmetadata = [\"m:9710\"]\n";
+        let refused = NodeConfig::parse(&format!("{head}{gateway}")).unwrap_err();
+        for part in [
+            "[gateway] rest = 10.0.0.1:9700",
+            "admin = 0.0.0.0:9800",
+            "insecure = true",
+        ] {
+            assert!(refused.contains(part), "{refused}");
+        }
+        assert!(NodeConfig::parse(&format!("{head}insecure = true\n{gateway}")).is_ok());
+        let local = format!("{head}{gateway}")
+            .replace("0.0.0.0", "[::1]")
+            .replace("10.0.0.1", "127.0.0.2");
+        assert!(NodeConfig::parse(&local).is_ok());
+    }
 
     #[test]
     fn unknown_keys_and_missing_roles_are_refused() {

@@ -96,6 +96,13 @@ pub async fn run(options: UpOptions) -> anyhow::Result<()> {
     again::clear(&data);
     check_mode(&data, options.processes)?;
     let plan = Plan::load_or_make(&options, &data)?;
+    if plan.is_exposed() && !options.insecure {
+        bail!(crate::exit::UsageError(format!(
+            "{}: others than this machine reach it, and nobody is authenticated yet: whoever reaches it can read, \
+             change and delete everything; on a network that you trust say so with --insecure",
+            plan.gateway.wire
+        )));
+    }
     let nodes = plan.nodes(&data);
     let living = match options.processes {
         true => processes::living(&data),

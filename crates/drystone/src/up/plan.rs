@@ -191,6 +191,11 @@ impl Plan {
             .collect()
     }
 
+    /// True if others than this machine reach it. All ports are on one address.
+    pub fn is_exposed(&self) -> bool {
+        !self.gateway.wire.ip().is_loopback()
+    }
+
     fn metadata_addresses(&self) -> Vec<String> {
         self.metadata.iter().map(|place| place.wire.to_string()).collect()
     }
@@ -202,6 +207,7 @@ impl Plan {
             name: place.name.clone(),
             cluster_file: cluster_file.clone(),
             admin: Some(place.admin),
+            insecure: self.is_exposed(),
             metadata_node: None,
             chunk_node: None,
             voters: Vec::new(),
@@ -291,6 +297,9 @@ pub fn toml(config: &NodeConfig) -> String {
     line("cluster-file", path(&config.cluster_file));
     if let Some(admin) = config.admin {
         line("admin", quote(&admin.to_string()));
+    }
+    if config.insecure {
+        line("insecure", "true".to_owned());
     }
     if let Some(node) = config.metadata_node {
         line("metadata-node", node.to_string());
@@ -425,6 +434,7 @@ mod tests {
             chunk_servers: None,
             racks: 3,
             processes: true,
+            insecure: false,
         }
     }
 
@@ -448,9 +458,12 @@ mod tests {
 
     #[test]
     fn what_is_written_is_what_is_read() {
-        let plan = Plan::make(3, 5, &options("127.0.0.1:0")).unwrap();
-        for config in plan.nodes(Path::new("/data/\"x")) {
-            assert_eq!(toml::from_str::<NodeConfig>(&toml(&config)).unwrap(), config);
+        for listen in ["127.0.0.1:0", "0.0.0.0:0"] {
+            let plan = Plan::make(3, 5, &options(listen)).unwrap();
+            assert_eq!(plan.is_exposed(), listen.starts_with('0'));
+            for config in plan.nodes(Path::new("/data/\"x")) {
+                assert_eq!(NodeConfig::parse(&toml(&config)).unwrap(), config);
+            }
         }
     }
 

@@ -22,7 +22,10 @@ fn the_corpus_holds_the_seeds() {
         ("metadata", with(&[metadata])),
         ("chunk", with(&[chunk])),
         ("gateway", with(&[gateway])),
-        ("admin", with(&["admin = \"0.0.0.0:9790\"\n", gateway])),
+        (
+            "admin",
+            with(&["insecure = true\nadmin = \"0.0.0.0:9790\"\n", gateway]),
+        ),
         (
             "voters",
             with(&[
