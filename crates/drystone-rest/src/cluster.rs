@@ -20,7 +20,8 @@ pub async fn show(client: &Client) -> Result<Response, Problem> {
         &json!({
             "cluster": ClusterId::from_slice(&info.cluster).unwrap_or_default().to_string(),
             "history": HistoryId::from_slice(&info.history).unwrap_or_default().to_string(),
-            "leader": info.leader,
+            // A server that knows none says 0.
+            "leader": (info.leader != 0).then_some(info.leader),
             "term": info.term,
             "metadata": members,
         }),

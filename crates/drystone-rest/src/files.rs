@@ -4,7 +4,7 @@ use crate::conditions::{self, Verdict, range_counts};
 use crate::respond::{insert, json, no_content, with_session};
 use crate::route::{Call, invalid};
 use crate::upload::{Expected, receive};
-use crate::{metadata, range};
+use crate::{media_type, metadata, range};
 use base64::Engine;
 use drystone_client::{
     Client, DeleteOptions, Expect, FileLayout, Published, ReadOptions, Reader, WriteMode, WriteOptions,
@@ -79,9 +79,15 @@ fn describe(response: &mut Response, reader: &Reader) {
     );
     let headers = response.headers_mut();
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::CONTENT_TYPE, media_type::of(reader.attributes()));
+    // What somebody stored here is no page of this door: a browser must not run it with the door's rights.
     headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/octet-stream"),
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("sandbox"),
     );
 }
 
