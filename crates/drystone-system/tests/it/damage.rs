@@ -40,6 +40,7 @@ fn a_flipped_byte_is_found_reported_and_never_served() {
         processes: true,
         metadata: Some(1),
         chunk_servers: Some(3),
+        ..Options::default()
     };
     let cluster = Cluster::start(options);
     let content = bytes(21, LENGTH);
@@ -113,6 +114,7 @@ fn a_block_damaged_on_every_replica_is_called_corrupt() {
         processes: true,
         metadata: Some(1),
         chunk_servers: Some(3),
+        ..Options::default()
     };
     let mut cluster = Cluster::start(options);
     let content = bytes(22, LENGTH);

@@ -211,6 +211,7 @@ fn chunk_servers_elsewhere_are_taken_along_by_hand() {
         processes: true,
         metadata: Some(1),
         chunk_servers: Some(3),
+        ..Options::default()
     };
     let mut cluster = Cluster::start(options);
     let content = bytes(44, 3 << 20);
