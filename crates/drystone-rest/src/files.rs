@@ -154,6 +154,7 @@ pub(crate) fn replacement(call: &Call, body: Option<u64>) -> Result<(WriteOption
         )));
     }
     options.mode = WriteMode::Range(part.offset);
+    options.attributes = media_type::changed(&call.headers, options.mode)?;
     options.size_hint = Some(part.length);
     let expected = Expected::of(call, options.mode, Some(part.length))?;
     Ok((options, expected))
@@ -173,6 +174,7 @@ pub(crate) fn creation(call: &Call, body: Option<u64>) -> Result<WriteOptions, P
     let mut options = options(call, body)?;
     if call.query.flag("append")? {
         options.mode = WriteMode::Append;
+        options.attributes = media_type::changed(&call.headers, options.mode)?;
     } else {
         options.precondition.absent = true;
     }
@@ -202,6 +204,7 @@ fn options(call: &Call, body: Option<u64>) -> Result<WriteOptions, Problem> {
         parents: call.query.flag("parents")?,
         idempotency: call.idempotency()?,
         size_hint: body,
+        attributes: media_type::changed(&call.headers, WriteMode::Replace)?,
         ..WriteOptions::default()
     })
 }

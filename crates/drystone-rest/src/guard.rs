@@ -4,7 +4,7 @@
 
 use crate::conditions::{self, Conditions, Verdict};
 use crate::route::{Call, invalid};
-use drystone_client::{Attributes, Code, Error, ErrorKind, Precondition, WriteOptions};
+use drystone_client::{Attributes, Code, Error, ErrorKind, Kind, Precondition, WriteOptions};
 use drystone_gateway::Problem;
 use drystone_gateway::request_body::expects_continue;
 use drystone_types::permission::{SEARCH, WRITE};
@@ -25,6 +25,20 @@ impl Call {
         let present = self.client.stat(&self.path).await?;
         self.judge(&conditions, Some(&present))?;
         Ok(conditions.precondition_after(Some(&present)))
+    }
+
+    /// The same for a change that may also make what is not there.
+    ///
+    /// # Errors
+    /// As [`Call::judged`].
+    pub(crate) async fn judged_new(&self) -> Result<Precondition, Problem> {
+        let conditions = self.conditions()?;
+        if !conditions.guard_changes() {
+            return Ok(Precondition::default());
+        }
+        let present = self.find(&self.path).await?;
+        self.judge(&conditions, present.as_ref())?;
+        Ok(conditions.precondition_after(present.as_ref()))
     }
 
     /// With an idempotency key the answer to the first request counts, which only the command knows.
@@ -76,10 +90,12 @@ impl Call {
     }
 
     fn may_change(&self, present: &Attributes) -> Result<(), Problem> {
-        if present.is_directory() {
-            return Err(Error::new(ErrorKind::IsADirectory, "write", self.path.clone()).into());
-        }
-        self.check(&self.path, present, WRITE)
+        let fault = match present.kind {
+            Kind::File => return self.check(&self.path, present, WRITE),
+            Kind::Directory => ErrorKind::IsADirectory,
+            Kind::SymbolicLink => ErrorKind::IsALink,
+        };
+        Err(Error::new(fault, "write", self.path.clone()).into())
     }
 
     /// The nearest directory that is there is the one that gets a new entry.

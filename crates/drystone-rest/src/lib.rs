@@ -11,6 +11,7 @@ mod files;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzed;
 mod guard;
+mod links;
 mod media_type;
 mod metadata;
 mod range;

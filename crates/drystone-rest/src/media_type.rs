@@ -1,9 +1,9 @@
 //! The media type of a file: what its upload said in `Content-Type`, kept as the extended attribute
-//! [`CONTENT_TYPE_XATTR`] and returned as it came.
+//! [`CONTENT_TYPE_XATTR`], set by the command that publishes the content, and returned as it came.
 
-use crate::route::{Call, invalid};
+use crate::route::invalid;
 use bytes::Bytes;
-use drystone_client::{Attributes, ErrorKind, Precondition, Published, SetAttributes, WriteMode};
+use drystone_client::{Attributes, SetAttributes, WriteMode};
 use drystone_gateway::{CONTENT_TYPE_XATTR, Problem};
 use http::{HeaderMap, HeaderValue, header};
 
@@ -19,18 +19,28 @@ pub(crate) fn of(attributes: &Attributes) -> HeaderValue {
         .unwrap_or(UNKNOWN)
 }
 
-/// What the headers of an upload in this `mode` say: a part of a file does not change the type of the whole.
+/// What an upload in this `mode` makes of the type of its file: that of its headers, or none. A part of a file does not
+/// change the type of the whole.
 ///
 /// # Errors
-/// If it is no media type.
-pub(crate) fn named(headers: &HeaderMap, mode: WriteMode) -> Result<Option<Bytes>, Problem> {
-    let value = headers
-        .get(header::CONTENT_TYPE)
-        .filter(|_| mode == WriteMode::Replace);
-    let Some(value) = value else { return Ok(None) };
-    checked(value.as_bytes())
-        .map(|value| Some(Bytes::copy_from_slice(value.as_bytes())))
-        .map_err(|()| invalid("Content-Type must be a media type, as text/plain, of at most 1024 bytes"))
+/// If the header is no media type.
+pub(crate) fn changed(headers: &HeaderMap, mode: WriteMode) -> Result<SetAttributes, Problem> {
+    let mut changes = SetAttributes::default();
+    if mode != WriteMode::Replace {
+        return Ok(changes);
+    }
+    let name = CONTENT_TYPE_XATTR.to_owned();
+    match headers.get(header::CONTENT_TYPE) {
+        None => changes.remove_xattrs.push(name),
+        Some(value) => {
+            checked(value.as_bytes()).map_err(|()| {
+                invalid("Content-Type must be a media type, as text/plain, of at most 1024 bytes")
+            })?;
+            let value = Bytes::copy_from_slice(value.as_bytes());
+            changes.set_xattrs.insert(name, value);
+        }
+    }
+    Ok(changes)
 }
 
 fn checked(value: &[u8]) -> Result<HeaderValue, ()> {
@@ -51,31 +61,6 @@ fn checked(value: &[u8]) -> Result<HeaderValue, ()> {
     HeaderValue::from_str(text).map_err(|_| ())
 }
 
-impl Call {
-    /// Keeps the media type of what was published, unless it was replaced since: then that has a type of its own.
-    ///
-    /// # Errors
-    /// If the namespace does not answer: the content is there, its type perhaps not, and the request may be repeated.
-    pub(crate) async fn keep_media_type(&self, value: Bytes, published: &Published) -> Result<(), Problem> {
-        let attributes = SetAttributes {
-            set_xattrs: [(CONTENT_TYPE_XATTR.to_owned(), value)].into(),
-            precondition: Precondition::version(published.content_version()),
-            ..SetAttributes::default()
-        };
-        match self.client.set_attributes(&self.path, attributes).await {
-            Err(error)
-                if !matches!(
-                    error.kind(),
-                    ErrorKind::PreconditionFailed | ErrorKind::NotFound | ErrorKind::IsADirectory
-                ) =>
-            {
-                Err(error.into())
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,7 +68,10 @@ mod tests {
     fn sent(value: &str, mode: WriteMode) -> Result<Option<Bytes>, u16> {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_str(value).unwrap());
-        named(&headers, mode).map_err(|fault| fault.status)
+        match changed(&headers, mode) {
+            Ok(changes) => Ok(changes.set_xattrs.into_values().next()),
+            Err(fault) => Err(fault.status),
+        }
     }
 
     #[test]
@@ -94,18 +82,22 @@ mod tests {
             "application/vnd.api+json",
             "multipart/form-data; boundary=\"x y\"",
         ] {
-            assert_eq!(
-                sent(value, WriteMode::Replace),
-                Ok(Some(Bytes::from(value.to_owned())))
-            );
+            let kept = Some(Bytes::from(value.to_owned()));
+            assert_eq!(sent(value, WriteMode::Replace), Ok(kept));
             assert_eq!(sent(value, WriteMode::Append), Ok(None));
         }
         for value in ["", "text", "text/", "/plain", "te xt/plain", "a/b/c"] {
             assert_eq!(sent(value, WriteMode::Replace), Err(400), "{value}");
         }
-        assert_eq!(
-            sent(&format!("a/{}", "b".repeat(1024)), WriteMode::Replace),
-            Err(400)
-        );
+        let long = format!("a/{}", "b".repeat(1024));
+        assert_eq!(sent(&long, WriteMode::Replace), Err(400));
+    }
+
+    #[test]
+    fn new_content_without_a_type_has_none() {
+        let changes = changed(&HeaderMap::new(), WriteMode::Replace).unwrap();
+        assert_eq!(changes.remove_xattrs, [CONTENT_TYPE_XATTR]);
+        let changes = changed(&HeaderMap::new(), WriteMode::Range(5)).unwrap();
+        assert_eq!(changes, SetAttributes::default());
     }
 }

@@ -5,7 +5,7 @@ use crate::route::{Call, invalid};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use drystone_client::{AckPolicy, ByteCount, Code, Policy, RenameOptions, SetAttributes};
+use drystone_client::{AckPolicy, ByteCount, Code, Kind, Policy, RenameOptions, SetAttributes};
 use drystone_gateway::request_body::broken_off;
 use drystone_gateway::time::parse_rfc3339;
 use drystone_gateway::{Problem, RequestBody, Response, describe};
@@ -17,7 +17,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 
 /// Xattrs are the largest part of a change: 64 KiB each in base64, and some more.
-const MAX_CHANGE_BYTES: usize = 1 << 20;
+pub(crate) const MAX_CHANGE_BYTES: usize = 1 << 20;
 
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
@@ -35,7 +35,7 @@ pub fn encode_path(path: &str) -> String {
 pub async fn show(call: Call) -> Result<Response, Problem> {
     let (attributes, extents) = if call.query.flag("extents")? {
         let attributes = call.client.stat(&call.path).await?;
-        if attributes.is_directory() {
+        if attributes.kind != Kind::File {
             (attributes, Some(Vec::new()))
         } else {
             let layout = call.client.extents(&call.path).await?;
@@ -49,11 +49,14 @@ pub async fn show(call: Call) -> Result<Response, Problem> {
     };
     let mut value = describe::attributes(&attributes);
     value["path"] = call.path.clone().into();
+    if let Some(target) = &attributes.link {
+        value["target"] = target.clone().into();
+    }
     if let Some(extents) = extents {
         value["extents"] = extents.into();
     }
     let mut response = json(StatusCode::OK, &value)?;
-    if !attributes.is_directory() {
+    if attributes.kind == Kind::File {
         insert(
             &mut response,
             header::ETAG,
@@ -110,18 +113,8 @@ fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<O
 /// `PUT`: changes attributes, or renames.
 pub async fn change(call: Call, body: &mut RequestBody) -> Result<Response, Problem> {
     let precondition = call.judged().await?;
-    let limited = Limited::new(&mut *body, MAX_CHANGE_BYTES).collect().await;
-    let content = limited.map_err(|error| {
-        if error.is::<http_body_util::LengthLimitError>() {
-            Problem::new(
-                Code::TooLarge,
-                format!("a change has at most {MAX_CHANGE_BYTES} bytes"),
-            )
-        } else {
-            broken_off(&error, body.received())
-        }
-    })?;
-    match Wanted::understand(&call, &content.to_bytes())? {
+    let content = small_body(body, MAX_CHANGE_BYTES).await?;
+    match Wanted::understand(&call, &content)? {
         Wanted::Rename(to, mut options) => {
             options.precondition = precondition;
             call.client.rename(&call.path, &to, options).await?;
@@ -138,6 +131,23 @@ pub async fn change(call: Call, body: &mut RequestBody) -> Result<Response, Prob
         json(StatusCode::OK, &json!({ "path": call.path }))?,
         &call.client,
     ))
+}
+
+/// A whole body of at most `most` bytes.
+///
+/// # Errors
+/// `too_large`, `slow_body`, `invalid` if it broke off.
+pub(crate) async fn small_body(body: &mut RequestBody, most: usize) -> Result<Bytes, Problem> {
+    let limited = Limited::new(&mut *body, most).collect().await;
+    let content = limited.map_err(|error| {
+        if error.is::<http_body_util::LengthLimitError>() {
+            let detail = format!("this body has at most {most} bytes");
+            Problem::new(Code::TooLarge, detail)
+        } else {
+            broken_off(&error, body.received())
+        }
+    })?;
+    Ok(content.to_bytes())
 }
 
 /// What a change asks for.

@@ -1,7 +1,7 @@
 //! Which resource a request is about, and what may be done to it.
 
 use crate::conditions::Conditions;
-use crate::{Door, OPENAPI, cluster, directories, files, metadata, respond};
+use crate::{Door, OPENAPI, cluster, directories, files, links, metadata, respond};
 use drystone_client::{Client, Code, Idempotency};
 use drystone_gateway::http_server::close;
 use drystone_gateway::{Operation, Problem, RequestBody, Response};
@@ -170,6 +170,8 @@ fn operation(path: &str, method: &Method) -> Operation {
         ("directories", true, "DELETE") => "delete_directory",
         ("metadata", true, "GET" | "HEAD") => "read_metadata",
         ("metadata", true, "PUT") => "change_metadata",
+        ("links", true, "GET" | "HEAD") => "read_link",
+        ("links", true, "POST" | "PUT") => "make_link",
         ("cluster", false, "GET" | "HEAD") => "cluster",
         ("status", false, "GET" | "HEAD") => "status",
         ("openapi.json" | "", false, "GET" | "HEAD") => "description",
@@ -198,6 +200,9 @@ pub(crate) fn parameters(
         ("metadata", true, "GET" | "HEAD") => &["extents"],
         ("metadata", true, "PUT") => &[],
         ("metadata", true, _) => return Err(Some("GET, HEAD, PUT")),
+        ("links", true, "GET" | "HEAD") => &[],
+        ("links", true, "POST" | "PUT") => &["parents"],
+        ("links", true, _) => return Err(Some("GET, HEAD, POST, PUT")),
         ("cluster" | "status" | "openapi.json" | "", false, "GET" | "HEAD") => &[],
         ("cluster" | "status" | "openapi.json" | "", false, _) => return Err(Some("GET, HEAD")),
         _ => return Err(None),
@@ -260,7 +265,7 @@ async fn dispatch(
             return Err(Problem::new(
                 Code::NotFound,
                 format!(
-                    "{path} is no resource: there are /files/, /directories/, /metadata/, /cluster, /status and /openapi.json"
+                    "{path} is no resource: there are /files/, /directories/, /links/, /metadata/, /cluster, /status and /openapi.json"
                 ),
             ));
         }
@@ -276,6 +281,8 @@ async fn dispatch(
         ("directories", _) => directories::list(call()?).await,
         ("metadata", "PUT") => metadata::change(call()?, body).await,
         ("metadata", _) => metadata::show(call()?).await,
+        ("links", "POST" | "PUT") => links::make(call()?, body).await,
+        ("links", _) => links::read(call()?).await,
         ("cluster", _) => cluster::show(&call()?.client).await,
         ("status", _) => cluster::status(&call()?.client).await,
         ("openapi.json", _) => Ok(respond::bytes(StatusCode::OK, "application/json", OPENAPI)),

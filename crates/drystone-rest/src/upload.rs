@@ -1,8 +1,6 @@
 //! A body on its way into a file: counted, compared with the checksums that came with it, published when it is whole.
 
-use crate::media_type;
 use crate::route::{Call, invalid};
-use bytes::Bytes;
 use drystone_client::{Published, WriteMode, WriteOptions};
 use drystone_gateway::digest::Digests;
 use drystone_gateway::request_body::broken_off;
@@ -16,8 +14,6 @@ pub(crate) struct Expected {
     pub(crate) length: Option<u64>,
     /// These checksums.
     pub(crate) digests: Digests,
-    /// The media type that the file gets.
-    media_type: Option<Bytes>,
 }
 
 impl Expected {
@@ -27,11 +23,7 @@ impl Expected {
     /// A malformed header.
     pub(crate) fn of(call: &Call, mode: WriteMode, length: Option<u64>) -> Result<Self, Problem> {
         let digests = Digests::of(&call.headers, mode == WriteMode::Replace).map_err(invalid)?;
-        Ok(Self {
-            length,
-            digests,
-            media_type: media_type::named(&call.headers, mode)?,
-        })
+        Ok(Self { length, digests })
     }
 }
 
@@ -45,11 +37,7 @@ pub(crate) async fn receive(
     options: WriteOptions,
     expected: Expected,
 ) -> Result<Published, Problem> {
-    let Expected {
-        length,
-        mut digests,
-        media_type,
-    } = expected;
+    let Expected { length, mut digests } = expected;
     let mut writer = call.client.write(&call.path, options);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| broken_off(&error, body.received()))?;
@@ -70,9 +58,5 @@ pub(crate) async fn receive(
     digests
         .verify()
         .map_err(|fault| Problem::named(StatusCode::BAD_REQUEST, "digest_mismatch", fault))?;
-    let published = writer.finish().await.map_err(|error| call.told(error))?;
-    if let Some(value) = media_type {
-        call.keep_media_type(value, &published).await?;
-    }
-    Ok(published)
+    writer.finish().await.map_err(|error| call.told(error))
 }

@@ -17,6 +17,7 @@ fn file() -> Attributes {
     Attributes {
         inode: OURS.inode,
         kind: Kind::File,
+        link: None,
         size: 3,
         mode: 0o644,
         owner: "ann".to_owned(),
