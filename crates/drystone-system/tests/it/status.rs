@@ -43,6 +43,7 @@ fn the_exit_code_and_the_list_of_lost_files_tell_what_is_gone() {
         processes: true,
         metadata: Some(1),
         chunk_servers: Some(3),
+        ..Options::default()
     };
     let cluster = Cluster::start(options);
     wait_for_code(&cluster, 0);

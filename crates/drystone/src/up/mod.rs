@@ -19,6 +19,7 @@ use plan::Plan;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// The directories of a cluster that `up` has made.
@@ -95,14 +96,12 @@ pub async fn run(options: UpOptions) -> anyhow::Result<()> {
     };
     again::clear(&data);
     check_mode(&data, options.processes)?;
-    let plan = Plan::load_or_make(&options, &data)?;
-    if plan.is_exposed() && !options.insecure {
-        bail!(crate::exit::UsageError(format!(
-            "{}: others than this machine reach it, and nobody is authenticated yet: whoever reaches it can read, \
-             change and delete everything; on a network that you trust say so with --insecure",
-            plan.gateway.wire
-        )));
+    if let Some(listen) = options.listen {
+        // Before a plan is kept that says so.
+        check_exposed(listen, options.insecure)?;
     }
+    let plan = Plan::load_or_make(&options, &data)?;
+    check_exposed(plan.gateway.wire, options.insecure)?;
     let nodes = plan.nodes(&data);
     let living = match options.processes {
         true => processes::living(&data),
@@ -118,6 +117,17 @@ pub async fn run(options: UpOptions) -> anyhow::Result<()> {
     } else {
         single::run(&data, &plan, nodes).await
     }
+}
+
+/// Refuses an address that others than this machine reach, unless that is what the user says.
+fn check_exposed(listen: SocketAddr, insecure: bool) -> anyhow::Result<()> {
+    if insecure || listen.ip().is_loopback() {
+        return Ok(());
+    }
+    bail!(crate::exit::UsageError(format!(
+        "others than this machine reach {listen}, and nobody is authenticated yet: whoever reaches it can read, change \
+         and delete everything; on a network that you trust say so with --insecure"
+    )))
 }
 
 /// What became of nodes that were to be started.
