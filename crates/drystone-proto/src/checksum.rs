@@ -1,7 +1,52 @@
 //! CRC32C over blocks of 4 KiB: the checksums that travel with a payload and lie beside it on disk.
 
 use drystone_types::CHECKSUM_BLOCK;
-use std::sync::OnceLock;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
+
+/// The checksums of the 4 KiB blocks of a payload, shared: a clone copies none of them, and none of them cost nothing.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Checksums(Option<Arc<[u32]>>);
+
+impl Checksums {
+    /// Those of `data`, see [`block_checksums`].
+    pub fn of(data: &[u8]) -> Self {
+        data.chunks(CHECKSUM_BLOCK).map(crc32c::crc32c).collect()
+    }
+}
+
+impl Deref for Checksums {
+    type Target = [u32];
+
+    fn deref(&self) -> &[u32] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+impl FromIterator<u32> for Checksums {
+    fn from_iter<I: IntoIterator<Item = u32>>(sums: I) -> Self {
+        let mut sums = sums.into_iter().peekable();
+        Self(sums.peek().is_some().then(|| sums.collect()))
+    }
+}
+
+impl From<&[u32]> for Checksums {
+    fn from(sums: &[u32]) -> Self {
+        Self((!sums.is_empty()).then(|| sums.into()))
+    }
+}
+
+impl From<Vec<u32>> for Checksums {
+    fn from(sums: Vec<u32>) -> Self {
+        Self::from(&sums[..])
+    }
+}
+
+impl PartialEq<Vec<u32>> for Checksums {
+    fn eq(&self, other: &Vec<u32>) -> bool {
+        self[..] == other[..]
+    }
+}
 
 /// The checksum of each 4 KiB block of `data`; the last block may be shorter and is summed as it is.
 pub fn block_checksums(data: &[u8]) -> Vec<u32> {
@@ -63,6 +108,16 @@ pub fn combine(blocks: &[u32], length: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shared_checksums_are_those_of_the_blocks_and_none_are_equal_to_none() {
+        let data = [7; 10_000];
+        assert_eq!(Checksums::of(&data), block_checksums(&data));
+        assert_eq!(Checksums::from(block_checksums(&data)), Checksums::of(&data));
+        assert_eq!(Checksums::of(&[]), Checksums::default());
+        assert_eq!(Checksums::from(Vec::new()), Checksums::default());
+        assert!(Checksums::default().is_empty());
+    }
 
     #[test]
     fn blocks_combine_to_the_whole() {

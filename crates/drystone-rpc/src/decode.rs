@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use drystone_env::{BufferMut, BufferPool};
-use drystone_proto::checksum::first_mismatch;
+use drystone_proto::checksum::{Checksums, first_mismatch};
 use drystone_proto::frame::{HEADER_BYTES, MAX_BODY_BYTES};
 use drystone_proto::{FrameError, FrameHeader};
 use drystone_types::MAX_PAYLOAD_BYTES;
@@ -25,7 +25,7 @@ pub struct Frame {
     /// Its raw bytes.
     pub payload: Bytes,
     /// One for each 4 KiB of the payload.
-    pub checksums: Vec<u32>,
+    pub checksums: Checksums,
 }
 
 /// What a frame may hold.
@@ -62,7 +62,7 @@ enum State {
     Payload {
         header: FrameHeader,
         body: Bytes,
-        checksums: Vec<u32>,
+        checksums: Checksums,
         data: BufferMut,
         filled: usize,
     },
@@ -264,7 +264,7 @@ impl FrameDecoder {
         &mut self,
         header: &FrameHeader,
         large: Option<Large>,
-    ) -> Result<Option<(Bytes, Vec<u32>)>, FrameError> {
+    ) -> Result<Option<(Bytes, Checksums)>, FrameError> {
         let body_len = header.body_len as usize;
         let total = body_len + header.checksums_len();
         let present = large.as_ref().map_or(self.end - self.start, |large| large.filled);

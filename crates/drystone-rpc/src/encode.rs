@@ -2,6 +2,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use drystone_proto::FrameHeader;
+use drystone_proto::checksum::Checksums;
 use drystone_proto::frame::HEADER_BYTES;
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -23,12 +24,18 @@ pub struct OutFrame {
     /// Its raw bytes.
     pub payload: Bytes,
     /// One for each 4 KiB of the payload.
-    pub checksums: Vec<u32>,
+    pub checksums: Checksums,
 }
 
 impl OutFrame {
     /// Sets the lengths and the body's CRC in `header`. The caller has checked the limits.
-    pub fn new(mut header: FrameHeader, body: Bytes, payload: Bytes, checksums: Vec<u32>) -> Self {
+    pub fn new(
+        mut header: FrameHeader,
+        body: Bytes,
+        payload: Bytes,
+        checksums: impl Into<Checksums>,
+    ) -> Self {
+        let checksums = checksums.into();
         header.body_len = body.len() as u32;
         header.payload_len = payload.len() as u32;
         header.body_crc = checksums.iter().fold(crc32c::crc32c(&body), |crc, sum| {
@@ -81,7 +88,7 @@ impl Outbox {
             self.cut();
             self.segments.push_back(frame.body);
         }
-        for sum in &frame.checksums {
+        for sum in frame.checksums.iter() {
             self.head.extend_from_slice(&sum.to_le_bytes());
         }
         if !frame.payload.is_empty() {

@@ -3,7 +3,7 @@
 use crate::error::refusal;
 use bytes::Bytes;
 use drystone_env::{BoxFuture, Monotonic};
-use drystone_proto::checksum::block_checksums;
+use drystone_proto::checksum::Checksums;
 use drystone_proto::cluster::{ErrorReply, Hello, HelloReply};
 use drystone_proto::{Kind, Message, Priority};
 use drystone_types::{ClientId, Code};
@@ -62,7 +62,7 @@ pub struct Request {
     /// Raw bytes, aligned to 4 KiB and pooled; empty if there are none.
     pub payload: Bytes,
     /// One for each 4 KiB of the payload.
-    pub checksums: Vec<u32>,
+    pub checksums: Checksums,
 }
 
 impl Request {
@@ -86,7 +86,7 @@ pub struct Reply {
     pub(crate) error: bool,
     pub(crate) body: Bytes,
     pub(crate) payload: Bytes,
-    pub(crate) checksums: Vec<u32>,
+    pub(crate) checksums: Checksums,
 }
 
 impl Reply {
@@ -96,7 +96,7 @@ impl Reply {
             error: false,
             body: encode(message),
             payload: Bytes::new(),
-            checksums: Vec::new(),
+            checksums: Checksums::default(),
         }
     }
 
@@ -104,7 +104,7 @@ impl Reply {
     ///
     /// # Panics
     /// If the number of checksums is not that of the payload's blocks.
-    pub fn with_payload<M: Message>(message: &M, payload: Bytes, checksums: Option<Vec<u32>>) -> Self {
+    pub fn with_payload<M: Message>(message: &M, payload: Bytes, checksums: Option<Checksums>) -> Self {
         let payload = Payload::with_checksums(payload, checksums);
         Self {
             error: false,
@@ -120,7 +120,7 @@ impl Reply {
             error: true,
             body: encode(&reply),
             payload: Bytes::new(),
-            checksums: Vec::new(),
+            checksums: Checksums::default(),
         }
     }
 
@@ -163,7 +163,7 @@ pub struct Payload {
     /// At most `MAX_PAYLOAD_BYTES`.
     pub data: Bytes,
     /// One for each 4 KiB.
-    pub checksums: Vec<u32>,
+    pub checksums: Checksums,
 }
 
 impl Payload {
@@ -176,8 +176,8 @@ impl Payload {
     ///
     /// # Panics
     /// If the number of checksums is not that of the blocks.
-    pub fn with_checksums(data: Bytes, checksums: Option<Vec<u32>>) -> Self {
-        let checksums = checksums.unwrap_or_else(|| block_checksums(&data));
+    pub fn with_checksums(data: Bytes, checksums: Option<Checksums>) -> Self {
+        let checksums = checksums.unwrap_or_else(|| Checksums::of(&data));
         assert_eq!(
             checksums.len(),
             data.len().div_ceil(drystone_types::CHECKSUM_BLOCK),
@@ -195,7 +195,7 @@ pub struct Answer<Rep> {
     /// Raw bytes, aligned to 4 KiB and pooled; empty if there are none.
     pub payload: Bytes,
     /// One for each 4 KiB of the payload.
-    pub checksums: Vec<u32>,
+    pub checksums: Checksums,
 }
 
 /// How to make a call.

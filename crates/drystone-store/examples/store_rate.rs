@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use drystone_env::os::OsDisk;
 use drystone_env::{BufferPool, Disk, IoCompletion, IoRequest, Monotonic};
-use drystone_proto::checksum::block_checksums;
+use drystone_proto::checksum::Checksums;
 use drystone_store::{AppendFrame, Input, IoClass, LastFrame, Output, RequestId, Store, StoreConfig};
 use drystone_types::{ChunkId, DiskId, DiskRef, Epoch, Incarnation, PlacementIndex, SizeClass};
 use std::collections::BTreeMap;
@@ -74,7 +74,7 @@ fn append(
     chunk: u64,
     class: SizeClass,
     offset: u64,
-    data: (Bytes, Vec<u32>),
+    data: (Bytes, Checksums),
     last: bool,
 ) -> Input {
     let frame = AppendFrame {
@@ -96,7 +96,7 @@ fn append(
 }
 
 /// 16 chunks of 64 MiB in frames of 1 MiB, at most 16 frames unwritten.
-fn stream(shell: &mut Shell, first: u64, frame: &(Bytes, Vec<u32>)) {
+fn stream(shell: &mut Shell, first: u64, frame: &(Bytes, Checksums)) {
     let (start, cpu) = (Instant::now(), cpu_seconds());
     let mut sealed = 0;
     for chunk in 0..16 {
@@ -129,7 +129,7 @@ fn stream(shell: &mut Shell, first: u64, frame: &(Bytes, Vec<u32>)) {
     shell.answered.clear();
 }
 
-fn small(shell: &mut Shell, first: u64, in_flight: usize, count: u64, frame: &(Bytes, Vec<u32>)) {
+fn small(shell: &mut Shell, first: u64, in_flight: usize, count: u64, frame: &(Bytes, Checksums)) {
     let (start, cpu) = (Instant::now(), cpu_seconds());
     let (mut sent, mut begun, mut times) = (0, BTreeMap::new(), Vec::new());
     while (times.len() as u64) < count {
@@ -195,7 +195,7 @@ fn main() {
             .iter_mut()
             .enumerate()
             .for_each(|(i, b)| *b = ((i * 31) >> 4) as u8);
-        let sums = block_checksums(&buffer);
+        let sums = Checksums::of(&buffer);
         (buffer.freeze(), sums)
     };
     let (frame, little) = (payload(1 << 20), payload(4096));

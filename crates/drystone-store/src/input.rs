@@ -5,6 +5,7 @@ use crate::error::StoreError;
 use crate::replica::{Replica, Sealed};
 use bytes::Bytes;
 use drystone_env::{IoCompletion, IoRequest, Monotonic};
+use drystone_proto::checksum::Checksums;
 use drystone_types::{ChunkId, Epoch, Incarnation, PlacementIndex, SizeClass};
 
 /// Names a request; returned with its one reply. The caller chooses it, unique among unanswered requests.
@@ -34,7 +35,7 @@ pub struct AppendFrame {
     /// What; may be empty with `sync` or `last`. Best aligned to 4 KiB in memory.
     pub data: Bytes,
     /// CRC32C of every 4 KiB of `data`, which the caller has verified.
-    pub checksums: Vec<u32>,
+    pub checksums: Checksums,
     /// Answer when it is durable.
     pub sync: bool,
     /// Seal the chunk after it.
@@ -206,7 +207,7 @@ pub enum Reply {
         data: Bytes,
         /// CRC32C of every 4 KiB of it, if the range begins at a 4 KiB block and ends at one or at the end of a
         /// sealed chunk.
-        checksums: Option<Vec<u32>>,
+        checksums: Option<Checksums>,
         /// Bytes that can be read of this chunk.
         chunk_length: u64,
     },

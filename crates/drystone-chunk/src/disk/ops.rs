@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::disk::runner::{Answer, DiskRunner, NotTaken, Usage};
 use bytes::Bytes;
 use drystone_proto::Priority;
+use drystone_proto::checksum::Checksums;
 use drystone_proto::cluster::{DiskLoad, ErrorReply};
 use drystone_proto::command::Receipt;
 use drystone_proto::data::{ChunkStatus, FenceReply, ReplicaState};
@@ -57,7 +58,7 @@ pub(crate) struct Appended {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct ReadDone {
     pub(crate) data: Bytes,
-    pub(crate) checksums: Option<Vec<u32>>,
+    pub(crate) checksums: Option<Checksums>,
     pub(crate) chunk_length: u64,
 }
 

@@ -8,6 +8,7 @@
 use crate::locks;
 use bytes::Bytes;
 use drystone_env::sync::{Mutex, MutexGuard};
+use drystone_proto::checksum::Checksums;
 use drystone_proto::record::ReplicaRecord;
 use drystone_types::CHECKSUM_BLOCK;
 use std::collections::BTreeMap;
@@ -40,7 +41,7 @@ impl ReplicaKey {
 pub(crate) struct Block {
     pub(crate) data: Bytes,
     /// One for each 4 KiB.
-    pub(crate) checksums: Vec<u32>,
+    pub(crate) checksums: Checksums,
     /// The sealed length of the chunk.
     pub(crate) chunk_length: u64,
 }
@@ -48,17 +49,19 @@ pub(crate) struct Block {
 impl Block {
     /// `length` bytes from `offset` in this block, with their checksums if they begin at a 4 KiB boundary and
     /// end at one or at the block's end.
-    pub(crate) fn part(&self, offset: usize, length: usize) -> Option<(Bytes, Option<Vec<u32>>)> {
+    pub(crate) fn part(&self, offset: usize, length: usize) -> Option<(Bytes, Option<Checksums>)> {
         let end = offset.checked_add(length).filter(|end| *end <= self.data.len())?;
         let whole = offset.is_multiple_of(CHECKSUM_BLOCK)
             && (end.is_multiple_of(CHECKSUM_BLOCK) || end == self.data.len());
-        let sums = self
-            .checksums
-            .get(offset / CHECKSUM_BLOCK..end.div_ceil(CHECKSUM_BLOCK));
-        Some((
-            self.data.slice(offset..end),
-            sums.filter(|_| whole).map(<[u32]>::to_vec),
-        ))
+        let sums = if !whole {
+            None
+        } else if length == self.data.len() {
+            Some(self.checksums.clone())
+        } else {
+            let blocks = offset / CHECKSUM_BLOCK..end.div_ceil(CHECKSUM_BLOCK);
+            self.checksums.get(blocks).map(Checksums::from)
+        };
+        Some((self.data.slice(offset..end), sums))
     }
 }
 
@@ -194,7 +197,7 @@ mod tests {
 
     fn block(fill: u8, length: usize) -> Block {
         let data = Bytes::from(vec![fill; length]);
-        let checksums = drystone_proto::checksum::block_checksums(&data);
+        let checksums = Checksums::of(&data);
         Block {
             data,
             checksums,

@@ -11,6 +11,7 @@ use crate::memory::cache::{BLOCK, Block, Cache, ReplicaKey};
 use crate::metrics::Metrics;
 use crate::refusals::Refusals;
 use drystone_proto::Priority;
+use drystone_proto::checksum::Checksums;
 use drystone_proto::cluster::ErrorReply;
 use drystone_proto::data::{Read, ReadReply};
 use drystone_proto::record::ReplicaRecord;
@@ -133,10 +134,7 @@ impl Reads {
             .direct(request, (chunk, replica), (offset, length))
             .await
             .ok()?;
-        let checksums = match done.checksums {
-            Some(checksums) => checksums,
-            None => drystone_proto::checksum::block_checksums(&done.data),
-        };
+        let checksums = done.checksums.unwrap_or_else(|| Checksums::of(&done.data));
         let block = Block {
             data: done.data,
             checksums,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use drystone_chunk::{ChunkServer, Config, DataDirectory, Handle, StartError};
 use drystone_env::{BoxFuture, BufferPool, Env};
 use drystone_identity::{Identity, Role};
-use drystone_proto::checksum::block_checksums;
+use drystone_proto::checksum::{Checksums, block_checksums};
 use drystone_proto::cluster::{
     ErrorReply, Heartbeat, HeartbeatReply, Hello, HelloReply, Register, RegisterReply,
 };
@@ -397,7 +397,7 @@ impl Cluster {
             checksum: None,
         };
         let payload = (!frame.data.is_empty()).then(|| Payload {
-            checksums: block_checksums(&frame.data),
+            checksums: Checksums::of(&frame.data),
             data: frame.data,
         });
         self.channels

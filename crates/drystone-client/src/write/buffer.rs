@@ -1,7 +1,7 @@
 //! The bytes of one stretch of a stream that may still have to be sent again.
 
 use bytes::Bytes;
-use drystone_proto::checksum::{block_checksums, combine};
+use drystone_proto::checksum::{Checksums, combine};
 use drystone_types::CHECKSUM_BLOCK;
 use std::collections::VecDeque;
 
@@ -9,13 +9,13 @@ use std::collections::VecDeque;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct StretchFrame {
     pub(crate) data: Bytes,
-    pub(crate) checksums: Vec<u32>,
+    pub(crate) checksums: Checksums,
 }
 
 impl StretchFrame {
     /// Sums `data`.
     pub(crate) fn new(data: Bytes) -> Self {
-        let checksums = block_checksums(&data);
+        let checksums = Checksums::of(&data);
         Self { data, checksums }
     }
 
@@ -164,6 +164,7 @@ impl StretchBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use drystone_proto::checksum::block_checksums;
 
     fn filled() -> (StretchBuffer, Vec<u8>) {
         let data: Vec<u8> = (0..30_000u32).map(|i| ((i * 31) >> 3) as u8).collect();

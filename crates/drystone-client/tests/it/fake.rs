@@ -862,6 +862,6 @@ impl FakeChunk {
         let reply = ReadReply {
             chunk_length: kept.data.len() as u64,
         };
-        Reply::with_payload(&reply, Bytes::copy_from_slice(data), Some(sums))
+        Reply::with_payload(&reply, Bytes::copy_from_slice(data), Some(sums.into()))
     }
 }

@@ -5,6 +5,7 @@ use crate::error::StoreError;
 use crate::format::{Head, SlotRef};
 use crate::input::{AppendFrame, Reply, RequestId};
 use bytes::Bytes;
+use drystone_proto::checksum::Checksums;
 use drystone_types::{ChunkId, Epoch, PlacementIndex};
 use std::collections::BTreeMap;
 
@@ -55,7 +56,7 @@ pub(crate) struct ReadJob {
     pub(super) high: u64,
     pub(super) sealed: bool,
     /// Checksums of the blocks from the one that holds `offset`; `None`: the head is being read.
-    pub(super) sums: Option<Vec<u32>>,
+    pub(super) sums: Option<Checksums>,
     /// From the slot.
     pub(super) data: Option<Bytes>,
     /// From memory, behind it.

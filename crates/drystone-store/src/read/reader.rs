@@ -13,6 +13,7 @@ use crate::work::{DiskTask, DiskWork, Health, Replies};
 use bytes::Bytes;
 use drystone_env::BufferPool;
 use drystone_env::planted::{Bug, planted};
+use drystone_proto::checksum::Checksums;
 use drystone_types::{ChunkId, DiskRef, MAX_PAYLOAD_BYTES, PlacementIndex};
 
 /// The parts of a store that reading needs, borrowed for one step. A function that may end a seal's read of the block
@@ -139,7 +140,10 @@ impl ChunkReader<'_> {
             readable: live.received,
             high: start + BLOCK,
             sealed: false,
-            sums: live.sums.get((start / BLOCK) as usize).map(|sum| vec![*sum]),
+            sums: live
+                .sums
+                .get((start / BLOCK) as usize)
+                .map(|sum| Checksums::from(&[*sum][..])),
             data: None,
             memory: Vec::new(),
             slot: Some(slot),
@@ -234,7 +238,7 @@ impl ChunkReader<'_> {
         }
         job.slot_end = high;
         match self.sums.get(chunk) {
-            Some(sums) => job.sums = Some(sums.get(blocks).unwrap_or_default().to_vec()),
+            Some(sums) => job.sums = Some(sums.get(blocks).unwrap_or_default().into()),
             None => {
                 job.head = Some(Head {
                     chunk,
@@ -330,7 +334,7 @@ impl ChunkReader<'_> {
         match decoded {
             Ok(sums) => {
                 let blocks = (job.offset / BLOCK) as usize..job.end.div_ceil(BLOCK) as usize;
-                job.sums = Some(sums.get(blocks).unwrap_or_default().to_vec());
+                job.sums = Some(sums.get(blocks).unwrap_or_default().into());
                 let current = self
                     .index
                     .get(job.chunk)
@@ -429,7 +433,7 @@ impl ChunkReader<'_> {
             });
         }
         if planted(Bug::UnverifiedRead) {
-            job.sums = Some(drystone_proto::checksum::block_checksums(&bytes));
+            job.sums = Some(Checksums::of(&bytes));
             return Ok(bytes);
         }
         debug_assert!(

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use drystone_env::sim::SimDisk;
 use drystone_env::{BufferPool, IoRequest, Monotonic, Rng, SeededRng};
-use drystone_proto::checksum::block_checksums;
+use drystone_proto::checksum::{Checksums, block_checksums};
 use drystone_store::{
     AppendFrame, Input, IoClass, LastFrame, OpenError, Output, RecoveryReport, Reply, RequestId, Store,
     StoreConfig, StoreError,
@@ -166,7 +166,7 @@ impl Sim {
             panic!("a read is answered with data")
         };
         if let Some(checksums) = checksums {
-            assert_eq!(block_checksums(&data), checksums);
+            assert_eq!(checksums, block_checksums(&data));
         }
         Ok(data)
     }
@@ -217,7 +217,7 @@ pub fn frame(
     class: SizeClass,
     offset: u64,
     data: Bytes,
-    checksums: Vec<u32>,
+    checksums: impl Into<Checksums>,
     how: How,
 ) -> Input {
     let frame = AppendFrame {
@@ -227,7 +227,7 @@ pub fn frame(
         class,
         offset,
         data,
-        checksums,
+        checksums: checksums.into(),
         sync: how == How::Sync,
         last: match how {
             How::Last(checksum) => Some(LastFrame { checksum }),
