@@ -40,8 +40,8 @@ pub struct Config {
     pub read_cache: ByteCount,
     /// Twice the payload in bytes that is held at one time of each kind: what clients have sent and have no answer
     /// for yet (all connections together), what a disk has not written yet (each disk for itself), what answers to
-    /// reads hold (shared out over the disks, 1 MiB each at least). With n disks that is at most n + 2 halves of it;
-    /// default 64 MiB, 32 MiB to 16 GiB. Beyond it connections are not read (the sender waits); nothing fails.
+    /// reads hold (shared out over the disks, 1 MiB each at least). With n disks that is at most n + 2 halves of it,
+    /// for clients; repair and scrub may each hold a quarter of what clients may. Default 64 MiB, 32 MiB to 16 GiB. Beyond it connections are not read (the sender waits); nothing fails.
     #[serde(deserialize_with = "bytes")]
     pub in_flight: ByteCount,
     /// Threads that do the blocking work of each disk; default 4, 1 to 64. Raise it for arrays and NVMe drives

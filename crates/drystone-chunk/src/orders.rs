@@ -2,7 +2,7 @@
 
 use crate::changes::ChangeLog;
 use crate::disk::disks::Disks;
-use crate::disk::ops::Pending;
+use crate::disk::ops::DiskAnswer;
 use crate::memory::cache::{Cache, ReplicaKey};
 use crate::metrics::Metrics;
 use crate::refusals::Refusals;
@@ -61,7 +61,7 @@ impl Orders {
         codes
     }
 
-    fn begin_delete(&self, order: &DeleteOrder) -> Result<Pending<()>, ErrorReply> {
+    fn begin_delete(&self, order: &DeleteOrder) -> Result<DiskAnswer<()>, ErrorReply> {
         let named = order
             .replica
             .ok_or_else(|| refusal(Code::Invalid, "no replica is named"))?;

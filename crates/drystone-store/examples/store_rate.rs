@@ -7,7 +7,9 @@ use bytes::Bytes;
 use drystone_env::os::OsDisk;
 use drystone_env::{BufferPool, Disk, IoCompletion, IoRequest, Monotonic};
 use drystone_proto::checksum::Checksums;
-use drystone_store::{AppendFrame, Input, IoClass, LastFrame, Output, RequestId, Store, StoreConfig};
+use drystone_store::{
+    AppendFrame, IoClass, LastFrame, RequestId, Store, StoreConfig, StoreInput, StoreOutput,
+};
 use drystone_types::{ChunkId, DiskId, DiskRef, Epoch, Incarnation, PlacementIndex, SizeClass};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, mpsc};
@@ -27,22 +29,22 @@ impl Shell {
         Monotonic(self.start.elapsed().as_micros() as u64)
     }
 
-    fn input(&mut self, input: Input) {
+    fn input(&mut self, input: StoreInput) {
         let mut out = Vec::new();
         self.store.on(self.now(), input, &mut out);
         for output in out {
             match output {
-                Output::Io { request, .. } => self
+                StoreOutput::Io { request, .. } => self
                     .work
                     .as_ref()
                     .expect("open")
                     .send(request)
                     .expect("threads live"),
-                Output::Reply { request, result } => {
+                StoreOutput::StoreReply { request, result } => {
                     result.expect("no request fails");
                     self.answered.push(request);
                 }
-                Output::Wake(at) => self.wake = Some(self.wake.map_or(at, |w| w.min(at))),
+                StoreOutput::Wake(at) => self.wake = Some(self.wake.map_or(at, |w| w.min(at))),
             }
         }
     }
@@ -53,10 +55,10 @@ impl Shell {
             .wake
             .map_or(Duration::from_millis(100), |wake| wake.since(self.now()));
         match self.done.recv_timeout(patience) {
-            Ok(completion) => self.input(Input::Io(completion)),
+            Ok(completion) => self.input(StoreInput::Io(completion)),
             Err(_) => {
                 self.wake = None;
-                self.input(Input::Tick);
+                self.input(StoreInput::Tick);
             }
         }
     }
@@ -76,7 +78,7 @@ fn append(
     offset: u64,
     data: (Bytes, Checksums),
     last: bool,
-) -> Input {
+) -> StoreInput {
     let frame = AppendFrame {
         chunk: ChunkId(chunk),
         epoch: Epoch::FIRST,
@@ -89,7 +91,7 @@ fn append(
         last: last.then(LastFrame::default),
         io_class: IoClass::Foreground,
     };
-    Input::Append {
+    StoreInput::Append {
         request: RequestId(request),
         frame,
     }

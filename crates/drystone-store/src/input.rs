@@ -53,10 +53,10 @@ impl AppendFrame {
 
 /// What happens to a store. Requests about one chunk take effect in the order in which they come.
 #[derive(Debug)]
-pub enum Input {
+pub enum StoreInput {
     /// Bytes at the end of a chunk. The first (offset 0, epoch [`Epoch::FIRST`]) makes the chunk: that the sender
     /// may do so was checked before. A range that is here already is answered as the first time if its checksums
-    /// are equal. Answer: [`Reply::Appended`], at once, or with `sync` or `last` when everything up to the end of
+    /// are equal. Answer: [`StoreReply::Appended`], at once, or with `sync` or `last` when everything up to the end of
     /// this frame is durable.
     Append {
         /// Names the request.
@@ -64,7 +64,7 @@ pub enum Input {
         /// What is appended.
         frame: AppendFrame,
     },
-    /// Seals at `length`, which must not be above what is received. Answer: [`Reply::Sealed`]; again with the same
+    /// Seals at `length`, which must not be above what is received. Answer: [`StoreReply::Sealed`]; again with the same
     /// length the same; another is a conflict that names the first.
     Finish {
         /// Names the request.
@@ -78,7 +78,7 @@ pub enum Input {
         /// Final length.
         length: u64,
     },
-    /// Raises the epoch, stops appends for good and verifies what is durable. Answer: [`Reply::Fenced`].
+    /// Raises the epoch, stops appends for good and verifies what is durable. Answer: [`StoreReply::Fenced`].
     Fence {
         /// Names the request.
         request: RequestId,
@@ -87,7 +87,7 @@ pub enum Input {
         /// Above the first and not below any seen.
         epoch: Epoch,
     },
-    /// Seals a fenced replica at `length`, which must not be above what is durable. Answer: [`Reply::Sealed`].
+    /// Seals a fenced replica at `length`, which must not be above what is durable. Answer: [`StoreReply::Sealed`].
     Seal {
         /// Names the request.
         request: RequestId,
@@ -100,14 +100,14 @@ pub enum Input {
         /// CRC32C of the whole content.
         checksum: u32,
     },
-    /// Answer: [`Reply::Status`], also for chunks that are not here.
+    /// Answer: [`StoreReply::Status`], also for chunks that are not here.
     Status {
         /// Names the request.
         request: RequestId,
         /// The chunk.
         chunk: ChunkId,
     },
-    /// Reads durable bytes. Answer: [`Reply::Data`].
+    /// Reads durable bytes. Answer: [`StoreReply::Data`].
     Read {
         /// Names the request.
         request: RequestId,
@@ -122,7 +122,7 @@ pub enum Input {
         /// On whose behalf.
         io_class: IoClass,
     },
-    /// Removes the replica of this or an earlier placement. Answer: [`Reply::Deleted`] once it is durable that it
+    /// Removes the replica of this or an earlier placement. Answer: [`StoreReply::Deleted`] once it is durable that it
     /// is not here; refused for a newer placement.
     Delete {
         /// Names the request.
@@ -134,7 +134,7 @@ pub enum Input {
         /// The formatting of the disk that the order is about.
         incarnation: Incarnation,
     },
-    /// Answer: [`Reply::Chunks`], in order of ids.
+    /// Answer: [`StoreReply::Chunks`], in order of ids.
     List {
         /// Names the request.
         request: RequestId,
@@ -144,7 +144,7 @@ pub enum Input {
         limit: u32,
     },
     /// Remembers the grant floor, see [`Store::floor`](crate::Store::floor). Never lowers it. Answer:
-    /// [`Reply::Floor`] once it is durable.
+    /// [`StoreReply::Floor`] once it is durable.
     RaiseFloor {
         /// Names the request.
         request: RequestId,
@@ -153,13 +153,13 @@ pub enum Input {
     },
     /// A request of this store's was executed.
     Io(IoCompletion),
-    /// It is the time of the last [`Output::Wake`], or later.
+    /// It is the time of the last [`StoreOutput::Wake`], or later.
     Tick,
 }
 
 /// What a store wants.
 #[derive(Debug)]
-pub enum Output {
+pub enum StoreOutput {
     /// Execute this and return the completion; in any order, several at once.
     Io {
         /// On whose behalf.
@@ -168,19 +168,19 @@ pub enum Output {
         request: IoRequest,
     },
     /// The one answer to a request.
-    Reply {
+    StoreReply {
         /// Which.
         request: RequestId,
         /// What.
-        result: Result<Reply, StoreError>,
+        result: Result<StoreReply, StoreError>,
     },
-    /// Give [`Input::Tick`] at this time; a later one replaces it only if it is earlier.
+    /// Give [`StoreInput::Tick`] at this time; a later one replaces it only if it is earlier.
     Wake(Monotonic),
 }
 
 /// An answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Reply {
+pub enum StoreReply {
     /// To an append.
     Appended {
         /// Bytes in order.

@@ -1,8 +1,8 @@
 //! One disk of a chunk server: journal, slots, checksums, recovery.
 //!
 //! Owns the bytes of replicas on one disk and the promise that what it called durable is there, verified, after any
-//! crash. It is a synchronous core: requests, completions and time go in ([`Input`]), disk work and answers come out
-//! ([`Output`]). Architecture invariants: no I/O once it is open (but the question how much space is left), no
+//! crash. It is a synchronous core: requests, completions and time go in ([`StoreInput`]), disk work and answers come out
+//! ([`StoreOutput`]). Architecture invariants: no I/O once it is open (but the question how much space is left), no
 //! thread, no clock; knows nothing of grants, chains, signatures or the wire; lengths come from the journal alone,
 //! never from a file's size or a scan; no block that holds acknowledged bytes is written with other bytes; no byte
 //! leaves that its checksum does not confirm.
@@ -41,6 +41,8 @@ mod write;
 pub use class::IoClass;
 pub use config::StoreConfig;
 pub use error::{OpenError, StoreError};
-pub use input::{AppendFrame, Input, LastFrame, Output, RecoveryReport, Reply, RequestId, Status};
+pub use input::{
+    AppendFrame, LastFrame, RecoveryReport, RequestId, Status, StoreInput, StoreOutput, StoreReply,
+};
 pub use replica::{Replica, ReplicaState, Sealed};
 pub use store::Store;

@@ -2,7 +2,7 @@
 
 use crate::active::ActiveChunks;
 use crate::index::{EntryState, Index};
-use crate::input::Reply;
+use crate::input::StoreReply;
 use crate::replica::{Replica, ReplicaState};
 use drystone_types::{ChunkId, Epoch, PlacementIndex};
 
@@ -48,7 +48,7 @@ pub(crate) fn replica(index: &Index, active: &ActiveChunks, chunk: ChunkId) -> R
 }
 
 /// The replicas above `after`, in order of ids.
-pub(crate) fn list(index: &Index, active: &ActiveChunks, after: ChunkId, limit: u32) -> Reply {
+pub(crate) fn list(index: &Index, active: &ActiveChunks, after: ChunkId, limit: u32) -> StoreReply {
     let limit = limit.clamp(1, MOST_LISTED) as usize;
     let unrecorded = active
         .after(after)
@@ -68,5 +68,5 @@ pub(crate) fn list(index: &Index, active: &ActiveChunks, after: ChunkId, limit: 
     let more = ids.len() > limit;
     ids.truncate(limit);
     let chunks = ids.into_iter().map(|id| replica(index, active, id)).collect();
-    Reply::Chunks { chunks, more }
+    StoreReply::Chunks { chunks, more }
 }

@@ -3,7 +3,7 @@
 use crate::class::IoClass;
 use crate::error::StoreError;
 use crate::format::SlotRef;
-use crate::input::{Reply, RequestId};
+use crate::input::{RequestId, StoreReply};
 use drystone_env::{IoOp, IoRequest, IoToken};
 use drystone_types::{ChunkId, SizeClass};
 use std::collections::BTreeMap;
@@ -93,15 +93,15 @@ impl DiskWork {
 /// Answers to hand out at the end of this step.
 #[derive(Default)]
 pub(crate) struct Replies {
-    waiting: Vec<(RequestId, Result<Reply, StoreError>)>,
+    waiting: Vec<(RequestId, Result<StoreReply, StoreError>)>,
 }
 
 impl Replies {
-    pub(crate) fn send(&mut self, request: RequestId, result: Result<Reply, StoreError>) {
+    pub(crate) fn send(&mut self, request: RequestId, result: Result<StoreReply, StoreError>) {
         self.waiting.push((request, result));
     }
 
-    pub(crate) fn take(&mut self) -> impl Iterator<Item = (RequestId, Result<Reply, StoreError>)> + '_ {
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = (RequestId, Result<StoreReply, StoreError>)> + '_ {
         self.waiting.drain(..)
     }
 }

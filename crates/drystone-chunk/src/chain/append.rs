@@ -8,7 +8,7 @@ use super::chains::{Chains, WrittenChunk};
 use super::core::{Ask, Frame, FrameId, Held, Input, Output};
 use crate::changes::ChangeLog;
 use crate::disk::disks::Disks;
-use crate::disk::ops::{Appended, Pending, io_class};
+use crate::disk::ops::{Appended, DiskAnswer, io_class};
 use crate::grants::GrantFloor;
 use crate::memory::budget::{Budget, Counted};
 use crate::metrics::Metrics;
@@ -76,7 +76,7 @@ struct AppendCall {
     class: IoClass,
     /// Until then the answer is made.
     answer_by: Monotonic,
-    own: Option<Pending<Appended>>,
+    own: Option<DiskAnswer<Appended>>,
     below: Option<CallFuture<AppendReply>>,
     answer: Option<Result<Vec<HopState>, ErrorReply>>,
     /// Counts the payload of clients until they are answered.
@@ -274,7 +274,7 @@ struct FrameSource {
 }
 
 impl FrameSource {
-    fn store(&self, disks: &Disks, entry: &WrittenChunk) -> Pending<Appended> {
+    fn store(&self, disks: &Disks, entry: &WrittenChunk) -> DiskAnswer<Appended> {
         let append = &self.append;
         let frame = AppendFrame {
             chunk: ChunkId(append.chunk),
@@ -292,7 +292,7 @@ impl FrameSource {
         };
         match disks.of(Some(entry.me)) {
             Ok((disk, _)) => disk.append(frame),
-            Err(error) => Pending::failed(error),
+            Err(error) => DiskAnswer::failed(error),
         }
     }
 

@@ -11,7 +11,7 @@ use drystone_proto::data::{ChunkStatus, FenceReply, ReplicaState};
 use drystone_proto::record::ReplicaRecord;
 use drystone_rpc::refusal;
 use drystone_store::{
-    AppendFrame, Input, IoClass, Replica, Reply, RequestId, Sealed, StoreConfig, StoreError,
+    AppendFrame, IoClass, Replica, RequestId, Sealed, StoreConfig, StoreError, StoreInput, StoreReply,
 };
 use drystone_types::{ChunkId, Code, DiskRef, Epoch, PlacementIndex};
 use std::future::Future;
@@ -63,30 +63,30 @@ pub(crate) struct ReadDone {
 }
 
 /// A request that is queued: what is asked stands in the disk's order whether or not this is waited for.
-pub(crate) struct Pending<T> {
-    state: State,
+pub(crate) struct DiskAnswer<T> {
+    state: AnswerState,
     me: DiskRef,
     /// The answer in our words; `None` for an answer of another kind.
-    take: fn(Reply, DiskRef) -> Option<T>,
+    take: fn(StoreReply, DiskRef) -> Option<T>,
 }
 
-enum State {
+enum AnswerState {
     Failed(Option<ErrorReply>),
     Waiting(Answer),
 }
 
-impl<T> Pending<T> {
+impl<T> DiskAnswer<T> {
     /// Not queued at all.
     pub(crate) fn failed(error: ErrorReply) -> Self {
         Self {
-            state: State::Failed(Some(error)),
+            state: AnswerState::Failed(Some(error)),
             me: DiskRef::default(),
             take: |_, _| None,
         }
     }
 }
 
-impl<T> Future for Pending<T> {
+impl<T> Future for DiskAnswer<T> {
     type Output = Result<T, ErrorReply>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -98,8 +98,8 @@ impl<T> Future for Pending<T> {
         };
         let (me, take) = (self.me, self.take);
         match &mut self.state {
-            State::Failed(error) => Poll::Ready(Err(error.take().unwrap_or_else(gone))),
-            State::Waiting(answer) => Pin::new(answer).poll(context).map(|answer| match answer {
+            AnswerState::Failed(error) => Poll::Ready(Err(error.take().unwrap_or_else(gone))),
+            AnswerState::Waiting(answer) => Pin::new(answer).poll(context).map(|answer| match answer {
                 Ok(Ok(reply)) => {
                     take(reply, me).ok_or_else(|| refusal(Code::Unknown, "an answer of another kind"))
                 }
@@ -171,39 +171,39 @@ impl DiskRunner {
     /// Asks on behalf of a user or of the leader.
     fn ask<T>(
         &self,
-        take: fn(Reply, DiskRef) -> Option<T>,
-        make: impl FnOnce(RequestId) -> Input + Send + 'static,
-    ) -> Pending<T> {
+        take: fn(StoreReply, DiskRef) -> Option<T>,
+        make: impl FnOnce(RequestId) -> StoreInput + Send + 'static,
+    ) -> DiskAnswer<T> {
         self.ask_as(IoClass::Foreground, take, make)
     }
 
     fn ask_as<T>(
         &self,
         class: IoClass,
-        take: fn(Reply, DiskRef) -> Option<T>,
-        make: impl FnOnce(RequestId) -> Input + Send + 'static,
-    ) -> Pending<T> {
+        take: fn(StoreReply, DiskRef) -> Option<T>,
+        make: impl FnOnce(RequestId) -> StoreInput + Send + 'static,
+    ) -> DiskAnswer<T> {
         match self.submit(class, Box::new(make)) {
-            Ok(answer) => Pending {
-                state: State::Waiting(answer),
+            Ok(answer) => DiskAnswer {
+                state: AnswerState::Waiting(answer),
                 me: self.me,
                 take,
             },
             Err(NotTaken::Full) => {
                 let mut error = refusal(Code::Busy, NotTaken::Full.to_string());
                 error.retry_after_ms = 50;
-                Pending::failed(error)
+                DiskAnswer::failed(error)
             }
             Err(NotTaken::Closed) => {
-                Pending::failed(refusal(Code::Unavailable, NotTaken::Closed.to_string()))
+                DiskAnswer::failed(refusal(Code::Unavailable, NotTaken::Closed.to_string()))
             }
         }
     }
 
     /// Grant and checksums have been verified.
-    pub(crate) fn append(&self, frame: AppendFrame) -> Pending<Appended> {
+    pub(crate) fn append(&self, frame: AppendFrame) -> DiskAnswer<Appended> {
         let take = |reply, _| match reply {
-            Reply::Appended {
+            StoreReply::Appended {
                 received,
                 durable,
                 sealed,
@@ -214,7 +214,7 @@ impl DiskRunner {
             }),
             _ => None,
         };
-        self.ask_as(frame.io_class, take, move |request| Input::Append {
+        self.ask_as(frame.io_class, take, move |request| StoreInput::Append {
             request,
             frame,
         })
@@ -226,8 +226,8 @@ impl DiskRunner {
         epoch: u64,
         replica: ReplicaRecord,
         length: u64,
-    ) -> Pending<Sealed> {
-        self.ask(sealed, move |request| Input::Finish {
+    ) -> DiskAnswer<Sealed> {
+        self.ask(sealed, move |request| StoreInput::Finish {
             request,
             chunk: ChunkId(chunk),
             epoch: Epoch(epoch),
@@ -236,23 +236,23 @@ impl DiskRunner {
         })
     }
 
-    pub(crate) fn fence(&self, chunk: u64, epoch: u64) -> Pending<FenceReply> {
+    pub(crate) fn fence(&self, chunk: u64, epoch: u64) -> DiskAnswer<FenceReply> {
         let take = |reply, _| match reply {
-            Reply::Fenced { epoch, length } => Some(FenceReply {
+            StoreReply::Fenced { epoch, length } => Some(FenceReply {
                 length,
                 epoch: epoch.0,
             }),
             _ => None,
         };
-        self.ask(take, move |request| Input::Fence {
+        self.ask(take, move |request| StoreInput::Fence {
             request,
             chunk: ChunkId(chunk),
             epoch: Epoch(epoch),
         })
     }
 
-    pub(crate) fn seal(&self, chunk: u64, (epoch, length, checksum): (u64, u64, u32)) -> Pending<Sealed> {
-        self.ask(sealed, move |request| Input::Seal {
+    pub(crate) fn seal(&self, chunk: u64, (epoch, length, checksum): (u64, u64, u32)) -> DiskAnswer<Sealed> {
+        self.ask(sealed, move |request| StoreInput::Seal {
             request,
             chunk: ChunkId(chunk),
             epoch: Epoch(epoch),
@@ -261,12 +261,12 @@ impl DiskRunner {
         })
     }
 
-    pub(crate) fn status(&self, chunk: u64) -> Pending<ChunkStatus> {
+    pub(crate) fn status(&self, chunk: u64) -> DiskAnswer<ChunkStatus> {
         let take = |reply, me| match reply {
-            Reply::Status(replica) => Some(status(replica, me)),
+            StoreReply::Status(replica) => Some(status(replica, me)),
             _ => None,
         };
-        self.ask(take, move |request| Input::Status {
+        self.ask(take, move |request| StoreInput::Status {
             request,
             chunk: ChunkId(chunk),
         })
@@ -278,9 +278,9 @@ impl DiskRunner {
         replica: ReplicaRecord,
         (offset, length): (u64, u32),
         io_class: IoClass,
-    ) -> Pending<ReadDone> {
+    ) -> DiskAnswer<ReadDone> {
         let take = |reply, _| match reply {
-            Reply::Data {
+            StoreReply::Data {
                 data,
                 checksums,
                 chunk_length,
@@ -291,7 +291,7 @@ impl DiskRunner {
             }),
             _ => None,
         };
-        self.ask_as(io_class, take, move |request| Input::Read {
+        self.ask_as(io_class, take, move |request| StoreInput::Read {
             request,
             chunk: ChunkId(chunk),
             placement: Some(PlacementIndex(replica.placement)),
@@ -301,10 +301,10 @@ impl DiskRunner {
         })
     }
 
-    pub(crate) fn delete(&self, chunk: u64, replica: ReplicaRecord) -> Pending<()> {
-        let take = |reply, _| matches!(reply, Reply::Deleted).then_some(());
+    pub(crate) fn delete(&self, chunk: u64, replica: ReplicaRecord) -> DiskAnswer<()> {
+        let take = |reply, _| matches!(reply, StoreReply::Deleted).then_some(());
         let incarnation = self.me.incarnation;
-        self.ask(take, move |request| Input::Delete {
+        self.ask(take, move |request| StoreInput::Delete {
             request,
             chunk: ChunkId(chunk),
             placement: PlacementIndex(replica.placement),
@@ -312,14 +312,14 @@ impl DiskRunner {
         })
     }
 
-    pub(crate) fn list(&self, after: u64, limit: u32) -> Pending<(Vec<ChunkStatus>, bool)> {
+    pub(crate) fn list(&self, after: u64, limit: u32) -> DiskAnswer<(Vec<ChunkStatus>, bool)> {
         let take = |reply, me| match reply {
-            Reply::Chunks { chunks, more } => {
+            StoreReply::Chunks { chunks, more } => {
                 Some((chunks.into_iter().map(|chunk| status(chunk, me)).collect(), more))
             }
             _ => None,
         };
-        self.ask(take, move |request| Input::List {
+        self.ask(take, move |request| StoreInput::List {
             request,
             after: ChunkId(after),
             limit,
@@ -327,9 +327,9 @@ impl DiskRunner {
     }
 }
 
-fn sealed(reply: Reply, _: DiskRef) -> Option<Sealed> {
+fn sealed(reply: StoreReply, _: DiskRef) -> Option<Sealed> {
     match reply {
-        Reply::Sealed(sealed) => Some(sealed),
+        StoreReply::Sealed(sealed) => Some(sealed),
         _ => None,
     }
 }

@@ -14,7 +14,7 @@ use crate::memory::budget::{Budget, ReadBudget};
 use bytes::Bytes;
 use drystone_env::sync::Mutex;
 use drystone_env::{BufferPool, Clock, Env, IoCompletion, IoOp, IoRequest, Monotonic};
-use drystone_store::{Input, IoClass, Output, Reply, RequestId, Store, StoreError};
+use drystone_store::{IoClass, RequestId, Store, StoreError, StoreInput, StoreOutput, StoreReply};
 use drystone_types::{DiskRef, MAX_PAYLOAD_BYTES};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -38,10 +38,10 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 const CLOSING: Duration = Duration::from_secs(10);
 
 /// Makes the store's input for the request with this id.
-pub(crate) type MakeInput = Box<dyn FnOnce(RequestId) -> Input + Send>;
+pub(crate) type MakeInput = Box<dyn FnOnce(RequestId) -> StoreInput + Send>;
 
 /// The answer to a request; dropped without one when the disk's thread has ended.
-pub(crate) type Answer = oneshot::Receiver<Result<Reply, StoreError>>;
+pub(crate) type Answer = oneshot::Receiver<Result<StoreReply, StoreError>>;
 
 /// Why a request was not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -56,23 +56,23 @@ pub(crate) enum NotTaken {
 #[derive(Clone, Debug)]
 pub(crate) struct Usage(pub(crate) drystone_store::Status);
 
-enum Message {
-    Request(MakeInput, oneshot::Sender<Result<Reply, StoreError>>),
+enum DiskMessage {
+    Request(MakeInput, oneshot::Sender<Result<StoreReply, StoreError>>),
     Usage(oneshot::Sender<Usage>),
 }
 
 #[derive(Default)]
-struct Inbox {
-    messages: VecDeque<Message>,
+struct DiskInbox {
+    messages: VecDeque<DiskMessage>,
     /// Of these, by class.
     counts: [usize; 3],
     completions: VecDeque<IoCompletion>,
     closed: bool,
 }
 
-impl Inbox {
+impl DiskInbox {
     /// Queues a message; true if the store's thread has to be woken.
-    fn push(&mut self, class: IoClass, message: Message) -> Result<bool, NotTaken> {
+    fn push(&mut self, class: IoClass, message: DiskMessage) -> Result<bool, NotTaken> {
         if self.closed {
             return Err(NotTaken::Closed);
         }
@@ -86,7 +86,7 @@ impl Inbox {
     }
 
     /// Takes all messages, in the order in which they came.
-    fn take(&mut self, messages: &mut VecDeque<Message>, completions: &mut VecDeque<IoCompletion>) {
+    fn take(&mut self, messages: &mut VecDeque<DiskMessage>, completions: &mut VecDeque<IoCompletion>) {
         self.counts = [0; 3];
         std::mem::swap(&mut self.messages, messages);
         std::mem::swap(&mut self.completions, completions);
@@ -94,17 +94,17 @@ impl Inbox {
 }
 
 #[derive(Default)]
-struct Work {
+struct WorkQueue {
     queue: ClassQueue<IoRequest>,
     closed: bool,
 }
 
-struct Shared {
+struct DiskShared {
     clock: Arc<dyn Clock>,
     pool: BufferPool,
-    inbox: Mutex<Inbox>,
+    inbox: Mutex<DiskInbox>,
     inbox_changed: Notify,
-    work: Mutex<Work>,
+    work: Mutex<WorkQueue>,
     work_changed: Notify,
     load: Load,
     /// Bytes of appends that the store still has in memory, by class.
@@ -115,7 +115,7 @@ struct Shared {
 pub(crate) struct DiskRunner {
     pub(crate) me: DiskRef,
     pub(crate) path: String,
-    shared: Arc<Shared>,
+    shared: Arc<DiskShared>,
     /// By class.
     reads: [ReadBudget; 3],
     ended: Mutex<Option<oneshot::Receiver<()>>>,
@@ -133,12 +133,12 @@ impl DiskRunner {
         pool: BufferPool,
         (io_threads, backlog, reads): (usize, u64, u64),
     ) -> Self {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(DiskShared {
             clock: Arc::clone(&env.clock),
             pool,
-            inbox: Mutex::new(locks::DISK_INBOX, Inbox::default()),
+            inbox: Mutex::new(locks::DISK_INBOX, DiskInbox::default()),
             inbox_changed: Notify::new(),
-            work: Mutex::new(locks::DISK_WORK, Work::default()),
+            work: Mutex::new(locks::DISK_WORK, WorkQueue::default()),
             work_changed: Notify::new(),
             load: Load::default(),
             backlog: limits(backlog).map(Budget::new),
@@ -151,7 +151,7 @@ impl DiskRunner {
             );
         }
         let (ended, end) = oneshot::channel();
-        let core = Core {
+        let core = StoreThread {
             shared: Arc::clone(&shared),
             store,
             waiting: BTreeMap::new(),
@@ -181,7 +181,7 @@ impl DiskRunner {
     /// [`NotTaken`]: nothing was done.
     pub(crate) fn submit(&self, class: IoClass, input: MakeInput) -> Result<Answer, NotTaken> {
         let (sender, receiver) = oneshot::channel();
-        self.push(class, Message::Request(input, sender))?;
+        self.push(class, DiskMessage::Request(input, sender))?;
         Ok(receiver)
     }
 
@@ -189,11 +189,11 @@ impl DiskRunner {
     /// late, or never from a disk that hangs.
     pub(crate) fn usage(&self) -> Result<oneshot::Receiver<Usage>, NotTaken> {
         let (sender, receiver) = oneshot::channel();
-        self.push(IoClass::Foreground, Message::Usage(sender))?;
+        self.push(IoClass::Foreground, DiskMessage::Usage(sender))?;
         Ok(receiver)
     }
 
-    fn push(&self, class: IoClass, message: Message) -> Result<(), NotTaken> {
+    fn push(&self, class: IoClass, message: DiskMessage) -> Result<(), NotTaken> {
         let wake = self.shared.inbox.lock().push(class, message)?;
         self.shared.load.queue.fetch_add(1, Relaxed);
         if wake {
@@ -238,13 +238,13 @@ impl Drop for DiskRunner {
     }
 }
 
-fn close_inbox(shared: &Shared) {
+fn close_inbox(shared: &DiskShared) {
     shared.inbox.lock().closed = true;
     shared.inbox_changed.notify_one();
 }
 
 /// Runs when the store's thread ends, also by a panic: nobody may wait for it then.
-struct CloseAtEnd(Arc<Shared>);
+struct CloseAtEnd(Arc<DiskShared>);
 
 impl Drop for CloseAtEnd {
     fn drop(&mut self) {
@@ -262,17 +262,17 @@ impl Drop for CloseAtEnd {
 }
 
 /// What the store's thread owns.
-struct Core {
-    shared: Arc<Shared>,
+struct StoreThread {
+    shared: Arc<DiskShared>,
     store: Store,
-    waiting: BTreeMap<RequestId, oneshot::Sender<Result<Reply, StoreError>>>,
+    waiting: BTreeMap<RequestId, oneshot::Sender<Result<StoreReply, StoreError>>>,
     next_request: u64,
     wake: Option<Monotonic>,
     /// Disk work that has not come back.
     under_way: usize,
 }
 
-impl Core {
+impl StoreThread {
     async fn run(mut self) {
         let (mut messages, mut completions, mut out) = (VecDeque::new(), VecDeque::new(), Vec::new());
         let mut give_up = None;
@@ -280,8 +280,9 @@ impl Core {
             let closed = self.take_inbox(&mut messages, &mut completions).await;
             let now = self.shared.clock.now();
             for completion in completions.drain(..) {
+                assert!(self.under_way > 0, "work comes back that was not handed out");
                 self.under_way -= 1;
-                self.store.on(now, Input::Io(completion), &mut out);
+                self.store.on(now, StoreInput::Io(completion), &mut out);
             }
             for message in messages.drain(..) {
                 self.shared.load.queue.fetch_sub(1, Relaxed);
@@ -289,7 +290,7 @@ impl Core {
             }
             if self.wake.is_some_and(|at| at <= now) {
                 self.wake = None;
-                self.store.on(now, Input::Tick, &mut out);
+                self.store.on(now, StoreInput::Tick, &mut out);
             }
             self.dispatch(&mut out);
             for class in IoClass::ALL {
@@ -307,7 +308,7 @@ impl Core {
     /// Waits for something to do and takes all of it. True once closed.
     async fn take_inbox(
         &self,
-        messages: &mut VecDeque<Message>,
+        messages: &mut VecDeque<DiskMessage>,
         completions: &mut VecDeque<IoCompletion>,
     ) -> bool {
         loop {
@@ -331,32 +332,32 @@ impl Core {
         }
     }
 
-    fn on_message(&mut self, now: Monotonic, message: Message, out: &mut Vec<Output>) {
+    fn on_message(&mut self, now: Monotonic, message: DiskMessage, out: &mut Vec<StoreOutput>) {
         match message {
-            Message::Request(make, sender) => {
+            DiskMessage::Request(make, sender) => {
                 // Nobody waits: an append must be done all the same, because the frames behind it build on it.
                 let request = RequestId(self.next_request);
                 self.next_request += 1;
                 self.waiting.insert(request, sender);
                 self.store.on(now, make(request), out);
             }
-            Message::Usage(sender) => {
+            DiskMessage::Usage(sender) => {
                 let _ = sender.send(Usage(self.store.status()));
             }
         }
     }
 
-    fn dispatch(&mut self, out: &mut Vec<Output>) {
+    fn dispatch(&mut self, out: &mut Vec<StoreOutput>) {
         let mut work = Vec::new();
         for output in out.drain(..) {
             match output {
-                Output::Io { class, request } => work.push((class, request)),
-                Output::Reply { request, result } => {
+                StoreOutput::Io { class, request } => work.push((class, request)),
+                StoreOutput::StoreReply { request, result } => {
                     if let Some(sender) = self.waiting.remove(&request) {
                         let _ = sender.send(result);
                     }
                 }
-                Output::Wake(at) => self.wake = Some(self.wake.map_or(at, |before| before.min(at))),
+                StoreOutput::Wake(at) => self.wake = Some(self.wake.map_or(at, |before| before.min(at))),
             }
         }
         if work.is_empty() {
@@ -398,7 +399,7 @@ fn write_bytes(request: &IoRequest) -> Option<u64> {
 }
 
 /// A thread that does disk work, one piece at a time.
-async fn run_io(shared: &Shared) {
+async fn run_io(shared: &DiskShared) {
     loop {
         let (request, more) = {
             let mut work = shared.work.lock();
@@ -449,13 +450,13 @@ async fn run_io(shared: &Shared) {
 mod tests {
     use super::*;
 
-    fn message() -> Message {
-        Message::Usage(oneshot::channel().0)
+    fn message() -> DiskMessage {
+        DiskMessage::Usage(oneshot::channel().0)
     }
 
     #[test]
     fn a_flood_of_one_class_leaves_the_others_their_places() {
-        let mut inbox = Inbox::default();
+        let mut inbox = DiskInbox::default();
         assert_eq!(inbox.push(IoClass::Repair, message()), Ok(true));
         let taken = (0..10_000).filter(|_| inbox.push(IoClass::Repair, message()).is_ok());
         assert_eq!(taken.count() + 1, MOST_REQUESTS[1]);

@@ -3,7 +3,9 @@
 
 use drystone_env::sim::SimDisk;
 use drystone_env::{BufferPool, Disk, Monotonic};
-use drystone_store::{Input, IoClass, Output, Replica, ReplicaState, Reply, RequestId, Store, StoreConfig};
+use drystone_store::{
+    IoClass, Replica, ReplicaState, RequestId, Store, StoreConfig, StoreInput, StoreOutput, StoreReply,
+};
 use drystone_types::{ChunkId, DiskRef};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -47,7 +49,7 @@ struct Offline {
 }
 
 impl Offline {
-    fn ask(&mut self, make: impl FnOnce(RequestId) -> Input) -> Result<Reply, String> {
+    fn ask(&mut self, make: impl FnOnce(RequestId) -> StoreInput) -> Result<StoreReply, String> {
         self.requests += 1;
         let mut out = Vec::new();
         self.store
@@ -55,14 +57,14 @@ impl Offline {
         let mut answer = None;
         while let Some(output) = out.pop() {
             match output {
-                Output::Io { request, .. } => {
+                StoreOutput::Io { request, .. } => {
                     let done = request.execute(&self.pool);
-                    self.store.on(Monotonic(0), Input::Io(done), &mut out);
+                    self.store.on(Monotonic(0), StoreInput::Io(done), &mut out);
                 }
-                Output::Reply { request, result } if request.0 == self.requests => {
+                StoreOutput::StoreReply { request, result } if request.0 == self.requests => {
                     answer = Some(result.map_err(|error| error.to_string()));
                 }
-                Output::Reply { .. } | Output::Wake(_) => {}
+                StoreOutput::StoreReply { .. } | StoreOutput::Wake(_) => {}
             }
         }
         answer.unwrap_or_else(|| Err("no answer".to_owned()))
@@ -71,12 +73,12 @@ impl Offline {
     fn replicas(&mut self) -> Result<Vec<Replica>, String> {
         let (mut all, mut after) = (Vec::new(), ChunkId::default());
         loop {
-            let reply = self.ask(|request| Input::List {
+            let reply = self.ask(|request| StoreInput::List {
                 request,
                 after,
                 limit: 1000,
             })?;
-            let Reply::Chunks { chunks, more } = reply else {
+            let StoreReply::Chunks { chunks, more } = reply else {
                 return Err("a list is answered otherwise".to_owned());
             };
             after = chunks.last().map_or(after, |last| last.chunk);
@@ -91,7 +93,7 @@ impl Offline {
         let (mut at, mut checksum) = (0, 0);
         while at < length {
             let step = STEP.min(length - at);
-            let reply = self.ask(|request| Input::Read {
+            let reply = self.ask(|request| StoreInput::Read {
                 request,
                 chunk,
                 placement: None,
@@ -100,7 +102,7 @@ impl Offline {
                 io_class: IoClass::Foreground,
             });
             match reply {
-                Ok(Reply::Data { data, .. }) if data.len() as u64 == step => {
+                Ok(StoreReply::Data { data, .. }) if data.len() as u64 == step => {
                     checksum = crc32c::crc32c_append(checksum, &data);
                 }
                 _ => return None,

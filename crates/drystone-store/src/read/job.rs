@@ -3,7 +3,7 @@
 use crate::class::IoClass;
 use crate::error::StoreError;
 use crate::format::{Head, SlotRef};
-use crate::input::{AppendFrame, Reply, RequestId};
+use crate::input::{AppendFrame, RequestId, StoreReply};
 use bytes::Bytes;
 use drystone_proto::checksum::Checksums;
 use drystone_types::{ChunkId, Epoch, PlacementIndex};
@@ -14,7 +14,7 @@ pub(crate) struct CompareFrame {
     pub(crate) request: RequestId,
     pub(crate) frame: AppendFrame,
     /// The answer if its checksums are those of what is stored.
-    pub(crate) same: Reply,
+    pub(crate) same: StoreReply,
     /// The answer if not.
     pub(crate) other: StoreError,
 }

@@ -6,7 +6,7 @@ use crate::class::IoClass;
 use crate::error::StoreError;
 use crate::format::{BLOCK, Head, head_bytes};
 use crate::index::{EntryState, Index};
-use crate::input::{Reply, RequestId};
+use crate::input::{RequestId, StoreReply};
 use crate::space::ChunkSpace;
 use crate::sums::SumCache;
 use crate::work::{DiskTask, DiskWork, Health, Replies};
@@ -103,7 +103,7 @@ impl ChunkReader<'_> {
             };
             self.replies.send(
                 request,
-                Ok(Reply::Fenced {
+                Ok(StoreReply::Fenced {
                     epoch,
                     length: Some(length),
                 }),
@@ -361,7 +361,7 @@ impl ChunkReader<'_> {
                     let aligned = job.offset == low
                         && (job.end.is_multiple_of(BLOCK) || (job.sealed && job.end == job.readable));
                     let data = bytes.slice((job.offset - low) as usize..(job.end - low) as usize);
-                    Reply::Data {
+                    StoreReply::Data {
                         data,
                         checksums: job.sums.filter(|_| aligned),
                         chunk_length: job.readable,
@@ -387,7 +387,7 @@ impl ChunkReader<'_> {
                 Err(error) => {
                     tracing::warn!(disk = %self.me, chunk = %job.chunk, %error, "a fenced replica is damaged");
                     self.replies
-                        .send(request, Ok(Reply::Fenced { epoch, length: None }));
+                        .send(request, Ok(StoreReply::Fenced { epoch, length: None }));
                 }
             },
             ReadTarget::Cut { live, length } => {

@@ -1,7 +1,7 @@
 //! Disk work that has come back.
 
 use super::Store;
-use crate::input::{Reply, RequestId};
+use crate::input::{RequestId, StoreReply};
 use crate::journal::AfterRecord;
 use crate::space::is_full;
 use crate::work::{DiskTask, FileKey};
@@ -81,7 +81,7 @@ impl Store {
             }
             AfterRecord::FenceSealed { request, chunk } => self.reader().begin_verify(request, chunk),
             AfterRecord::Marker { request, entry } => {
-                let reply = Reply::Fenced {
+                let reply = StoreReply::Fenced {
                     epoch: entry.epoch,
                     length: None,
                 };
@@ -94,7 +94,7 @@ impl Store {
                     self.space.release(slot);
                     self.hand_out_slots(slot.class);
                 }
-                self.replies.send(request, Ok(Reply::Deleted));
+                self.replies.send(request, Ok(StoreReply::Deleted));
             }
             AfterRecord::Floor { request, floor } => self.on_floor(request, floor),
         }
@@ -103,7 +103,7 @@ impl Store {
     fn on_floor(&mut self, request: RequestId, floor: ChunkId) {
         self.index.raise_floor(floor);
         let floor = self.index.floor();
-        self.replies.send(request, Ok(Reply::Floor(floor)));
+        self.replies.send(request, Ok(StoreReply::Floor(floor)));
     }
 
     fn on_slot_write(

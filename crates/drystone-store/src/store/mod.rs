@@ -8,7 +8,7 @@ use crate::class::IoClass;
 use crate::config::StoreConfig;
 use crate::error::OpenError;
 use crate::index::Index;
-use crate::input::{Input, Output, RecoveryReport, Reply, Status};
+use crate::input::{RecoveryReport, Status, StoreInput, StoreOutput, StoreReply};
 use crate::journal::Journal;
 use crate::query;
 use crate::read::{ChunkReader, CutBlock, Reads};
@@ -85,12 +85,12 @@ impl Store {
     }
 
     /// Takes one input. Outputs are in the order in which they were decided.
-    pub fn on(&mut self, now: Monotonic, input: Input, out: &mut Vec<Output>) {
+    pub fn on(&mut self, now: Monotonic, input: StoreInput, out: &mut Vec<StoreOutput>) {
         self.now = self.now.max(now);
         let was_failed = self.health.failed.is_some();
         match input {
-            Input::Io(completion) => self.on_io(completion),
-            Input::Tick => {
+            StoreInput::Io(completion) => self.on_io(completion),
+            StoreInput::Tick => {
                 self.wake = None;
                 if self.health.failed.is_none() {
                     self.journal.tick(now, &mut self.work.requests);
@@ -111,13 +111,13 @@ impl Store {
             self.retry_waiting_reads();
         }
         let requests = self.work.take_requests();
-        out.extend(requests.map(|(class, request)| Output::Io { class, request }));
+        out.extend(requests.map(|(class, request)| StoreOutput::Io { class, request }));
         let replies = self.replies.take();
-        out.extend(replies.map(|(request, result)| Output::Reply { request, result }));
+        out.extend(replies.map(|(request, result)| StoreOutput::StoreReply { request, result }));
         self.ask_for_wake(out);
     }
 
-    fn ask_for_wake(&mut self, out: &mut Vec<Output>) {
+    fn ask_for_wake(&mut self, out: &mut Vec<StoreOutput>) {
         if self.health.failed.is_some() {
             return;
         }
@@ -129,18 +129,18 @@ impl Store {
             && self.wake.is_none_or(|wake| due < wake)
         {
             self.wake = Some(due);
-            out.push(Output::Wake(due));
+            out.push(StoreOutput::Wake(due));
         }
     }
 
-    fn on_request(&mut self, input: Input) {
+    fn on_request(&mut self, input: StoreInput) {
         match input {
-            Input::Append { request, frame } => match self.writer().on_append(request, frame) {
+            StoreInput::Append { request, frame } => match self.writer().on_append(request, frame) {
                 Appended::Done => {}
                 Appended::Drive(chunk) => self.drive(chunk),
                 Appended::Compare(compare) => self.reader().begin_compare(compare),
             },
-            Input::Finish {
+            StoreInput::Finish {
                 request,
                 chunk,
                 epoch,
@@ -150,7 +150,7 @@ impl Store {
                 let goes_on = self.writer().on_finish(request, chunk, epoch, placement, length);
                 self.drive_if(goes_on, chunk);
             }
-            Input::Fence {
+            StoreInput::Fence {
                 request,
                 chunk,
                 epoch,
@@ -158,7 +158,7 @@ impl Store {
                 let goes_on = self.writer().on_fence(request, chunk, epoch);
                 self.drive_if(goes_on, chunk);
             }
-            Input::Seal {
+            StoreInput::Seal {
                 request,
                 chunk,
                 epoch,
@@ -168,11 +168,11 @@ impl Store {
                 let goes_on = self.writer().on_seal(request, chunk, epoch, length, checksum);
                 self.drive_if(goes_on, chunk);
             }
-            Input::Status { request, chunk } => {
+            StoreInput::Status { request, chunk } => {
                 let status = query::replica(&self.index, &self.active, chunk);
-                self.replies.send(request, Ok(Reply::Status(status)));
+                self.replies.send(request, Ok(StoreReply::Status(status)));
             }
-            Input::Read {
+            StoreInput::Read {
                 request,
                 chunk,
                 placement,
@@ -183,7 +183,7 @@ impl Store {
                 let range = (offset, length);
                 self.reader().on_read(request, chunk, placement, range, io_class);
             }
-            Input::Delete {
+            StoreInput::Delete {
                 request,
                 chunk,
                 placement,
@@ -195,11 +195,11 @@ impl Store {
                         self.space.release(slot);
                         self.hand_out_slots(slot.class);
                     }
-                    self.replies.send(request, Ok(Reply::Deleted));
+                    self.replies.send(request, Ok(StoreReply::Deleted));
                 }
                 self.look_again(deleted.waiting_reads);
             }
-            Input::List {
+            StoreInput::List {
                 request,
                 after,
                 limit,
@@ -207,8 +207,8 @@ impl Store {
                 let page = query::list(&self.index, &self.active, after, limit);
                 self.replies.send(request, Ok(page));
             }
-            Input::RaiseFloor { request, floor } => self.writer().on_raise_floor(request, floor),
-            Input::Io(_) | Input::Tick => unreachable!("handled by the caller"),
+            StoreInput::RaiseFloor { request, floor } => self.writer().on_raise_floor(request, floor),
+            StoreInput::Io(_) | StoreInput::Tick => unreachable!("handled by the caller"),
         }
     }
 

@@ -5,7 +5,7 @@ use crate::active::{ActiveChunk, ChunkOpKind};
 use crate::error::StoreError;
 use crate::format::BLOCK;
 use crate::index::EntryState;
-use crate::input::{AppendFrame, Reply, RequestId};
+use crate::input::{AppendFrame, RequestId, StoreReply};
 use crate::read::CompareFrame;
 use crate::replica::Sealed;
 use drystone_env::planted::{Bug, planted};
@@ -149,7 +149,7 @@ impl Writer<'_> {
         request: RequestId,
         live: &mut ActiveChunk,
         frame: AppendFrame,
-    ) -> Result<Option<Reply>, StoreError> {
+    ) -> Result<Option<StoreReply>, StoreError> {
         let (chunk, end) = (frame.chunk, frame.end());
         let (expected, sealed) = (live.received, live.sealed);
         let conflict = |reason| StoreError::Conflict {
@@ -198,7 +198,7 @@ impl Writer<'_> {
                     length,
                     checksum,
                 });
-                return Ok(Some(Reply::Appended {
+                return Ok(Some(StoreReply::Appended {
                     received: end,
                     durable: end,
                     sealed,
@@ -212,7 +212,7 @@ impl Writer<'_> {
         if live.slot.is_some() && live.buffer.len() > self.config.small_bytes {
             self.issue(chunk, live, live.received / BLOCK * BLOCK);
         }
-        let reply = Reply::Appended {
+        let reply = StoreReply::Appended {
             received: live.received,
             durable: live.durable,
             sealed: None,
@@ -243,7 +243,7 @@ impl Writer<'_> {
             self.reply(request, Err(other));
             return Appended::Done;
         }
-        let same = Reply::Appended {
+        let same = StoreReply::Appended {
             received: entry.length,
             durable: entry.length,
             sealed: entry.sealed(),

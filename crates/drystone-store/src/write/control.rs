@@ -5,7 +5,7 @@ use crate::active::ChunkOpKind;
 use crate::error::StoreError;
 use crate::format::SlotRef;
 use crate::index::EntryState;
-use crate::input::{Reply, RequestId};
+use crate::input::{RequestId, StoreReply};
 use crate::journal::{AfterRecord, JournalRecord};
 use crate::query;
 use crate::replica::{Replica, ReplicaState};
@@ -27,7 +27,7 @@ impl Writer<'_> {
 
     pub(crate) fn on_raise_floor(&mut self, request: RequestId, floor: ChunkId) {
         if floor <= self.index.floor() {
-            self.reply(request, Ok(Reply::Floor(self.index.floor())));
+            self.reply(request, Ok(StoreReply::Floor(self.index.floor())));
         } else if !self.refuse_if_failed(request) {
             self.journal.log(
                 &JournalRecord::Floor { floor },
@@ -133,7 +133,7 @@ impl Writer<'_> {
         if let Some(sealed) = self.index.get(chunk).and_then(|e| e.sealed()) {
             let same = sealed.length == length && expect.is_none_or(|sum| sum == sealed.checksum);
             let result = if same {
-                Ok(Reply::Sealed(sealed))
+                Ok(StoreReply::Sealed(sealed))
             } else {
                 Err(conflict(chunk, sealed.length, Some(sealed)))
             };

@@ -9,7 +9,7 @@ use crate::active::{ActiveChunk, ChunkOp, ChunkOpKind, OpStage, whole_blocks};
 use crate::error::StoreError;
 use crate::format::BLOCK;
 use crate::index::{EntryState, IndexEntry};
-use crate::input::{Reply, RequestId};
+use crate::input::{RequestId, StoreReply};
 use crate::journal::{AfterRecord, JournalRecord};
 use crate::read::CutBlock;
 use bytes::Bytes;
@@ -90,7 +90,7 @@ impl Writer<'_> {
         match (op.kind, op.stage) {
             (ChunkOpKind::Sync { end }, OpStage::Start) if end <= live.durable => {
                 live.ops.pop_front();
-                let reply = Reply::Appended {
+                let reply = StoreReply::Appended {
                     received: live.received,
                     durable: live.durable,
                     sealed: None,
@@ -423,7 +423,7 @@ impl Writer<'_> {
         match op.kind {
             ChunkOpKind::Sync { end } => {
                 self.assert_durable(chunk, end);
-                let reply = Reply::Appended {
+                let reply = StoreReply::Appended {
                     received: live.received,
                     durable: live.durable,
                     sealed: None,

@@ -6,7 +6,7 @@ use crate::config::StoreConfig;
 use crate::error::StoreError;
 use crate::format::Head;
 use crate::index::{EntryState, Index, IndexEntry};
-use crate::input::{Reply, RequestId};
+use crate::input::{RequestId, StoreReply};
 use crate::journal::{AfterRecord, Journal, JournalRecord};
 use crate::replica::Sealed;
 use crate::space::ChunkSpace;
@@ -34,7 +34,7 @@ pub(crate) struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    pub(super) fn reply(&mut self, request: RequestId, result: Result<Reply, StoreError>) {
+    pub(super) fn reply(&mut self, request: RequestId, result: Result<StoreReply, StoreError>) {
         self.replies.send(request, result);
     }
 
@@ -152,7 +152,7 @@ impl Writer<'_> {
         for op in std::mem::take(&mut live.ops) {
             match op.kind {
                 ChunkOpKind::Sync { end } if end <= sealed.length => {
-                    let reply = Reply::Appended {
+                    let reply = StoreReply::Appended {
                         received: sealed.length,
                         durable: sealed.length,
                         sealed: Some(sealed),
@@ -219,15 +219,15 @@ fn entry_record(chunk: ChunkId, entry: IndexEntry) -> JournalRecord {
     }
 }
 
-pub(super) fn seal_reply(sealed: Sealed, as_append: bool) -> Reply {
+pub(super) fn seal_reply(sealed: Sealed, as_append: bool) -> StoreReply {
     if as_append {
-        Reply::Appended {
+        StoreReply::Appended {
             received: sealed.length,
             durable: sealed.length,
             sealed: Some(sealed),
         }
     } else {
-        Reply::Sealed(sealed)
+        StoreReply::Sealed(sealed)
     }
 }
 

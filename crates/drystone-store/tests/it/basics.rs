@@ -2,18 +2,18 @@ use crate::harness::{How, ME, Sim, content, frame, open, tiny};
 use bytes::Bytes;
 use drystone_env::Disk;
 use drystone_env::sim::SimDisk;
-use drystone_store::{Input, IoClass, ReplicaState, Reply, Sealed, StoreError};
+use drystone_store::{IoClass, ReplicaState, Sealed, StoreError, StoreInput, StoreReply};
 use drystone_types::{ChunkId, DiskId, DiskRef, Epoch, Incarnation, PlacementIndex, SizeClass};
 use drystone_wal::Wal;
 use std::time::Duration;
 
-fn sealed(reply: &Result<Reply, StoreError>) -> Sealed {
+fn sealed(reply: &Result<StoreReply, StoreError>) -> Sealed {
     match reply {
         Ok(
-            Reply::Appended {
+            StoreReply::Appended {
                 sealed: Some(sealed), ..
             }
-            | Reply::Sealed(sealed),
+            | StoreReply::Sealed(sealed),
         ) => *sealed,
         other => panic!("not sealed: {other:?}"),
     }
@@ -72,7 +72,9 @@ fn synced_bytes_of_an_open_chunk_survive_and_it_goes_on() {
             let request = sim.append(1, SizeClass::M1, at, part, How::Sync);
             sim.run();
             at += part.len() as u64;
-            assert!(matches!(&sim.replies[&request], Ok(Reply::Appended { durable, .. }) if *durable == at));
+            assert!(
+                matches!(&sim.replies[&request], Ok(StoreReply::Appended { durable, .. }) if *durable == at)
+            );
         }
         let mut sim = sim.crash().unwrap();
         assert_eq!(sim.read_all(1, 80_000).unwrap(), data[..80_000], "{step}");
@@ -123,7 +125,7 @@ fn a_retry_is_acknowledged_other_bytes_and_gaps_are_not() {
     sim.run();
     assert!(matches!(
         sim.replies[&again],
-        Ok(Reply::Appended { durable: 20_480, .. })
+        Ok(StoreReply::Appended { durable: 20_480, .. })
     ));
     assert!(matches!(
         sim.replies[&other],
@@ -155,7 +157,7 @@ fn final_happens_once() {
     let data = content(1, 1, 200_000);
     sim.append(1, SizeClass::M1, 0, &data, How::Received);
     let finish = |length| {
-        move |request| Input::Finish {
+        move |request| StoreInput::Finish {
             request,
             chunk: ChunkId(1),
             epoch: Epoch::FIRST,
@@ -191,11 +193,13 @@ fn a_wrong_whole_checksum_does_not_seal() {
         sim.replies[&last],
         Err(StoreError::Checksum { expected: 1, .. })
     ));
-    let status = sim.ask(|request| Input::Status {
+    let status = sim.ask(|request| StoreInput::Status {
         request,
         chunk: ChunkId(1),
     });
-    assert!(matches!(status, Ok(Reply::Status(r)) if r.state == ReplicaState::Open && r.received == 9000));
+    assert!(
+        matches!(status, Ok(StoreReply::Status(r)) if r.state == ReplicaState::Open && r.received == 9000)
+    );
 }
 
 #[test]
@@ -206,7 +210,7 @@ fn a_fence_stops_appends_and_a_seal_cuts() {
     sim.run();
     sim.append(1, SizeClass::M1, 90_000, &data[90_000..], How::Received);
     let fence = |epoch| {
-        move |request| Input::Fence {
+        move |request| StoreInput::Fence {
             request,
             chunk: ChunkId(1),
             epoch: Epoch(epoch),
@@ -214,7 +218,7 @@ fn a_fence_stops_appends_and_a_seal_cuts() {
     };
     assert_eq!(
         sim.ask(fence(3)),
-        Ok(Reply::Fenced {
+        Ok(StoreReply::Fenced {
             epoch: Epoch(3),
             length: Some(90_000)
         })
@@ -238,7 +242,7 @@ fn a_fence_stops_appends_and_a_seal_cuts() {
     ));
     let seal = |epoch, length: usize| {
         let checksum = crc32c::crc32c(&data[..length]);
-        move |request| Input::Seal {
+        move |request| StoreInput::Seal {
             request,
             chunk: ChunkId(1),
             epoch: Epoch(epoch),
@@ -257,7 +261,7 @@ fn a_fence_stops_appends_and_a_seal_cuts() {
     assert_eq!(sim.read_all(1, 80_001).unwrap(), data[..80_001]);
     assert_eq!(
         sim.ask(fence(4)),
-        Ok(Reply::Fenced {
+        Ok(StoreReply::Fenced {
             epoch: Epoch(4),
             length: Some(80_001)
         })
@@ -267,14 +271,14 @@ fn a_fence_stops_appends_and_a_seal_cuts() {
 #[test]
 fn a_fence_of_an_absent_chunk_leaves_a_marker() {
     let mut sim = Sim::new(8);
-    let fence = |request| Input::Fence {
+    let fence = |request| StoreInput::Fence {
         request,
         chunk: ChunkId(5),
         epoch: Epoch(2),
     };
     assert_eq!(
         sim.ask(fence),
-        Ok(Reply::Fenced {
+        Ok(StoreReply::Fenced {
             epoch: Epoch(2),
             length: None
         })
@@ -290,7 +294,7 @@ fn a_fence_of_an_absent_chunk_leaves_a_marker() {
     ));
     assert_eq!(
         sim.ask(fence),
-        Ok(Reply::Fenced {
+        Ok(StoreReply::Fenced {
             epoch: Epoch(2),
             length: None
         })
@@ -302,7 +306,7 @@ fn a_delete_names_placement_and_incarnation() {
     let mut sim = Sim::new(9);
     sim.write(1, SizeClass::K64, b"abc").unwrap();
     let delete = |placement, incarnation| {
-        move |request| Input::Delete {
+        move |request| StoreInput::Delete {
             request,
             chunk: ChunkId(1),
             placement: PlacementIndex(placement),
@@ -317,7 +321,7 @@ fn a_delete_names_placement_and_incarnation() {
         sim.ask(delete(1, 78)),
         Err(StoreError::OtherIncarnation { .. })
     ));
-    assert_eq!(sim.ask(delete(1, 77)), Ok(Reply::Deleted));
+    assert_eq!(sim.ask(delete(1, 77)), Ok(StoreReply::Deleted));
     assert!(matches!(sim.read(1, 0, 1), Err(StoreError::NotFound { .. })));
     let mut sim = sim.crash().unwrap();
     assert!(matches!(sim.read(1, 0, 1), Err(StoreError::NotFound { .. })));
@@ -350,13 +354,13 @@ fn a_full_disk_refuses_new_chunks_reads_and_deletes() {
     assert_eq!(sim.store.status().read_only, None);
     assert_eq!(sim.read_all(held[0], 60_000).unwrap(), data);
     let chunk = ChunkId(held[0]);
-    let delete = |request| Input::Delete {
+    let delete = |request| StoreInput::Delete {
         request,
         chunk,
         placement: PlacementIndex(1),
         incarnation: ME.incarnation,
     };
-    assert_eq!(sim.ask(delete), Ok(Reply::Deleted));
+    assert_eq!(sim.ask(delete), Ok(StoreReply::Deleted));
     assert!(sim.write(5000, SizeClass::K64, &data).is_ok());
     let mut sim = sim.crash().unwrap();
     assert_eq!(sim.read_all(5000, 60_000).unwrap(), data);
@@ -391,21 +395,21 @@ fn a_read_that_waits_for_a_cut_is_answered_when_the_disk_fails() {
         sim.append(1, SizeClass::M1, 0, &data, How::Sync);
         sim.run();
         let epoch = Epoch(3);
-        let fenced = sim.ask(|request| Input::Fence {
+        let fenced = sim.ask(|request| StoreInput::Fence {
             request,
             chunk: ChunkId(1),
             epoch,
         });
         assert!(matches!(
             fenced,
-            Ok(Reply::Fenced {
+            Ok(StoreReply::Fenced {
                 length: Some(90_000),
                 ..
             })
         ));
         sim.disk.fail_sync(1);
         let (length, checksum) = (80_001, crc32c::crc32c(&data[..80_001]));
-        sim.request(|request| Input::Seal {
+        sim.request(|request| StoreInput::Seal {
             request,
             chunk: ChunkId(1),
             epoch,
@@ -414,7 +418,7 @@ fn a_read_that_waits_for_a_cut_is_answered_when_the_disk_fails() {
         });
         let mut reads = Vec::new();
         loop {
-            reads.push(sim.request(|request| Input::Read {
+            reads.push(sim.request(|request| StoreInput::Read {
                 request,
                 chunk: ChunkId(1),
                 placement: None,
@@ -449,13 +453,13 @@ fn a_read_that_waits_for_a_cut_is_answered_when_the_disk_fails() {
 fn floors_only_rise() {
     let mut sim = Sim::new(12);
     let raise = |floor| {
-        move |request| Input::RaiseFloor {
+        move |request| StoreInput::RaiseFloor {
             request,
             floor: ChunkId(floor),
         }
     };
-    assert_eq!(sim.ask(raise(9)), Ok(Reply::Floor(ChunkId(9))));
-    assert_eq!(sim.ask(raise(4)), Ok(Reply::Floor(ChunkId(9))));
+    assert_eq!(sim.ask(raise(9)), Ok(StoreReply::Floor(ChunkId(9))));
+    assert_eq!(sim.ask(raise(4)), Ok(StoreReply::Floor(ChunkId(9))));
     sim.store.begin_checkpoint();
     sim.settle();
     assert_eq!(sim.crash().unwrap().store.floor(), ChunkId(9));
@@ -468,12 +472,12 @@ fn pages_list_what_is_held() {
         sim.write(chunk, SizeClass::K64, b"x").unwrap();
     }
     sim.append(4, SizeClass::K64, 0, b"y", How::Received);
-    let page = sim.ask(|request| Input::List {
+    let page = sim.ask(|request| StoreInput::List {
         request,
         after: ChunkId(1),
         limit: 2,
     });
-    let Ok(Reply::Chunks { chunks, more: true }) = page else {
+    let Ok(StoreReply::Chunks { chunks, more: true }) = page else {
         panic!("{page:?}")
     };
     let ids: Vec<_> = chunks.iter().map(|r| (r.chunk.0, r.state, r.durable)).collect();
@@ -487,7 +491,7 @@ fn a_page_goes_on_behind_chunks_that_are_being_deleted() {
         sim.write(chunk, SizeClass::K64, b"x").unwrap();
     }
     for chunk in 1..=5 {
-        sim.request(|request| Input::Delete {
+        sim.request(|request| StoreInput::Delete {
             request,
             chunk: ChunkId(chunk),
             placement: PlacementIndex(1),
@@ -498,12 +502,12 @@ fn a_page_goes_on_behind_chunks_that_are_being_deleted() {
     let mut after = ChunkId(0);
     let mut found = Vec::new();
     loop {
-        let request = sim.request(|request| Input::List {
+        let request = sim.request(|request| StoreInput::List {
             request,
             after,
             limit: 3,
         });
-        let Some(Ok(Reply::Chunks { chunks, more })) = sim.replies.remove(&request) else {
+        let Some(Ok(StoreReply::Chunks { chunks, more })) = sim.replies.remove(&request) else {
             panic!("a listing is answered at once")
         };
         found.extend(chunks.iter().map(|replica| replica.chunk.0));

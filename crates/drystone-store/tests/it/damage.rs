@@ -4,7 +4,7 @@ use crate::harness::{ME, Sim, open};
 use crate::image::{CHUNKS, bytes_of, image};
 use drystone_env::sim::SimDisk;
 use drystone_env::{Rng, SeededRng};
-use drystone_store::{Input, ReplicaState, Reply, StoreError};
+use drystone_store::{ReplicaState, StoreError, StoreInput, StoreReply};
 use drystone_types::{ChunkId, PlacementIndex, SizeClass};
 
 #[derive(Default, Debug)]
@@ -27,7 +27,7 @@ fn try_image(disk: SimDisk, seed: u64, what: &str, outcomes: &mut Outcomes) {
     let mut refused = false;
     for chunk in 1..=CHUNKS {
         let expected = bytes_of(chunk);
-        let Ok(Reply::Status(status)) = sim.ask(|request| Input::Status {
+        let Ok(StoreReply::Status(status)) = sim.ask(|request| StoreInput::Status {
             request,
             chunk: ChunkId(chunk),
         }) else {
@@ -121,7 +121,7 @@ fn a_lost_slot_file_is_never_made_anew_under_its_name() {
         }
         sim.settle();
         for chunk in 1..=CHUNKS {
-            sim.ask(|request| Input::Delete {
+            sim.ask(|request| StoreInput::Delete {
                 request,
                 chunk: ChunkId(chunk),
                 placement: PlacementIndex(1),

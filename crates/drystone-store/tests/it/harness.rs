@@ -5,8 +5,8 @@ use drystone_env::sim::SimDisk;
 use drystone_env::{BufferPool, IoRequest, Monotonic, Rng, SeededRng};
 use drystone_proto::checksum::{Checksums, block_checksums};
 use drystone_store::{
-    AppendFrame, Input, IoClass, LastFrame, OpenError, Output, RecoveryReport, Reply, RequestId, Store,
-    StoreConfig, StoreError,
+    AppendFrame, IoClass, LastFrame, OpenError, RecoveryReport, RequestId, Store, StoreConfig, StoreError,
+    StoreInput, StoreOutput, StoreReply,
 };
 use drystone_types::{ChunkId, DiskId, DiskRef, Epoch, Incarnation, PlacementIndex, SizeClass};
 use std::collections::BTreeMap;
@@ -40,7 +40,7 @@ pub struct Sim {
     pub rng: SeededRng,
     pub now: Monotonic,
     pub pending: Vec<IoRequest>,
-    pub replies: BTreeMap<RequestId, Result<Reply, StoreError>>,
+    pub replies: BTreeMap<RequestId, Result<StoreReply, StoreError>>,
     pub next_request: u64,
     pool: BufferPool,
 }
@@ -69,11 +69,11 @@ impl Sim {
         })
     }
 
-    pub fn input(&mut self, input: Input) {
+    pub fn input(&mut self, input: StoreInput) {
         let mut out = Vec::new();
-        let is_tick = matches!(input, Input::Tick);
+        let is_tick = matches!(input, StoreInput::Tick);
         self.store.on(self.now, input, &mut out);
-        if let [Output::Wake(at)] = out[..] {
+        if let [StoreOutput::Wake(at)] = out[..] {
             // Whoever does as it asks would go round for ever.
             assert!(
                 !is_tick || at > self.now,
@@ -82,17 +82,17 @@ impl Sim {
         }
         for output in out {
             match output {
-                Output::Io { request, .. } => self.pending.push(request),
-                Output::Reply { request, result } => {
+                StoreOutput::Io { request, .. } => self.pending.push(request),
+                StoreOutput::StoreReply { request, result } => {
                     let old = self.replies.insert(request, result);
                     assert!(old.is_none(), "two answers to {request:?}");
                 }
-                Output::Wake(_) => {}
+                StoreOutput::Wake(_) => {}
             }
         }
     }
 
-    pub fn request(&mut self, make: impl FnOnce(RequestId) -> Input) -> RequestId {
+    pub fn request(&mut self, make: impl FnOnce(RequestId) -> StoreInput) -> RequestId {
         let request = RequestId(self.next_request);
         self.next_request += 1;
         self.input(make(request));
@@ -108,14 +108,14 @@ impl Sim {
         let request = self.pending.swap_remove(at);
         let completion = request.execute(&self.pool);
         if !self.disk.is_off() {
-            self.input(Input::Io(completion));
+            self.input(StoreInput::Io(completion));
         }
         true
     }
 
     pub fn tick(&mut self, by: Duration) {
         self.now = self.now.plus(by);
-        self.input(Input::Tick);
+        self.input(StoreInput::Tick);
     }
 
     /// Until nothing is under way; time does not pass.
@@ -133,7 +133,7 @@ impl Sim {
         assert!(self.disk.is_off() || self.store.status().read_only.is_some() || self.store.is_idle());
     }
 
-    pub fn ask(&mut self, make: impl FnOnce(RequestId) -> Input) -> Result<Reply, StoreError> {
+    pub fn ask(&mut self, make: impl FnOnce(RequestId) -> StoreInput) -> Result<StoreReply, StoreError> {
         let request = self.request(make);
         self.run();
         self.replies
@@ -146,7 +146,7 @@ impl Sim {
         self.request(|request| frame(request, chunk, 1, class, offset, data, checksums, how))
     }
 
-    pub fn write(&mut self, chunk: u64, class: SizeClass, data: &[u8]) -> Result<Reply, StoreError> {
+    pub fn write(&mut self, chunk: u64, class: SizeClass, data: &[u8]) -> Result<StoreReply, StoreError> {
         let request = self.append(chunk, class, 0, data, How::Last(None));
         self.run();
         self.replies.remove(&request).expect("answered")
@@ -154,7 +154,7 @@ impl Sim {
 
     pub fn read(&mut self, chunk: u64, offset: u64, length: u32) -> Result<Bytes, StoreError> {
         let chunk = ChunkId(chunk);
-        let reply = self.ask(|request| Input::Read {
+        let reply = self.ask(|request| StoreInput::Read {
             request,
             chunk,
             placement: None,
@@ -162,7 +162,7 @@ impl Sim {
             length,
             io_class: IoClass::default(),
         })?;
-        let Reply::Data { data, checksums, .. } = reply else {
+        let StoreReply::Data { data, checksums, .. } = reply else {
             panic!("a read is answered with data")
         };
         if let Some(checksums) = checksums {
@@ -219,7 +219,7 @@ pub fn frame(
     data: Bytes,
     checksums: impl Into<Checksums>,
     how: How,
-) -> Input {
+) -> StoreInput {
     let frame = AppendFrame {
         chunk: ChunkId(chunk),
         epoch: Epoch::FIRST,
@@ -235,7 +235,7 @@ pub fn frame(
         },
         io_class: IoClass::default(),
     };
-    Input::Append { request, frame }
+    StoreInput::Append { request, frame }
 }
 
 /// Content that tells chunk, placement and place.

@@ -2,7 +2,7 @@
 
 use crate::harness::{How, Sim, content};
 use drystone_env::sim::SimDisk;
-use drystone_store::Input;
+use drystone_store::StoreInput;
 use drystone_types::{ChunkId, Epoch, SizeClass};
 
 /// The chunks of the image are 1 to this.
@@ -28,7 +28,7 @@ pub fn image(seed: u64) -> SimDisk {
         sim.append(chunk, SizeClass::K64, 0, &bytes_of(chunk), How::Sync);
     }
     sim.run();
-    sim.ask(|request| Input::Fence {
+    sim.ask(|request| StoreInput::Fence {
         request,
         chunk: ChunkId(8),
         epoch: Epoch(2),
@@ -37,7 +37,7 @@ pub fn image(seed: u64) -> SimDisk {
     // The mark behind the last batch makes damage to it known.
     for _ in 0..3 {
         sim.now = sim.now.plus(std::time::Duration::from_millis(11));
-        sim.input(Input::Tick);
+        sim.input(StoreInput::Tick);
         sim.run();
     }
     sim.disk.kill();

@@ -3,7 +3,7 @@
 use crate::harness::{How, ME, Sim, content, frame};
 use drystone_env::Rng;
 use drystone_proto::checksum::block_checksums;
-use drystone_store::{Input, IoClass, Replica, ReplicaState, Reply, RequestId, StoreError};
+use drystone_store::{IoClass, Replica, ReplicaState, RequestId, StoreError, StoreInput, StoreReply};
 use drystone_types::{ChunkId, Epoch, PlacementIndex, SizeClass};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -70,7 +70,7 @@ impl Run {
         self.sim.rng.below(bound)
     }
 
-    fn ask(&mut self, asked: Asked, make: impl FnOnce(RequestId) -> Input) {
+    fn ask(&mut self, asked: Asked, make: impl FnOnce(RequestId) -> StoreInput) {
         let request = self.sim.request(make);
         self.asked.insert(request, asked);
     }
@@ -158,7 +158,7 @@ impl Run {
         self.known.get_mut(&chunk).unwrap().maybe_sealed.insert(length);
         let placement = PlacementIndex(known.placement);
         let chunk_id = ChunkId(chunk);
-        self.ask(Asked::Seal { chunk }, |request| Input::Finish {
+        self.ask(Asked::Seal { chunk }, |request| StoreInput::Finish {
             request,
             chunk: chunk_id,
             epoch: Epoch::FIRST,
@@ -171,7 +171,7 @@ impl Run {
         let epoch = 2 + self.pick(4);
         let known = self.known.entry(chunk).or_default();
         known.maybe_epoch = known.maybe_epoch.max(epoch);
-        self.ask(Asked::Fence { chunk }, |request| Input::Fence {
+        self.ask(Asked::Fence { chunk }, |request| StoreInput::Fence {
             request,
             chunk: ChunkId(chunk),
             epoch: Epoch(epoch),
@@ -187,7 +187,7 @@ impl Run {
         let epoch = known.maybe_epoch.max(1);
         self.known.get_mut(&chunk).unwrap().maybe_sealed.insert(length);
         self.known.get_mut(&chunk).unwrap().maybe_epoch = epoch;
-        self.ask(Asked::Seal { chunk }, |request| Input::Seal {
+        self.ask(Asked::Seal { chunk }, |request| StoreInput::Seal {
             request,
             chunk: ChunkId(chunk),
             epoch: Epoch(epoch),
@@ -202,7 +202,7 @@ impl Run {
         };
         known.maybe_deleted = true;
         let placement = PlacementIndex(known.placement);
-        self.ask(Asked::Delete { chunk }, |request| Input::Delete {
+        self.ask(Asked::Delete { chunk }, |request| StoreInput::Delete {
             request,
             chunk: ChunkId(chunk),
             placement,
@@ -228,7 +228,7 @@ impl Run {
                 offset,
                 length,
             },
-            |request| Input::Read {
+            |request| StoreInput::Read {
                 request,
                 chunk: ChunkId(chunk),
                 placement: Some(PlacementIndex(placement)),
@@ -249,17 +249,17 @@ impl Run {
         }
     }
 
-    fn answer(&mut self, asked: Asked, result: Result<Reply, StoreError>) {
+    fn answer(&mut self, asked: Asked, result: Result<StoreReply, StoreError>) {
         let seed = self.seed;
         match (asked, result) {
             (Asked::Append { chunk } | Asked::Seal { chunk }, Ok(reply)) => {
                 let known = self.known.get_mut(&chunk).unwrap();
                 let sealed = match reply {
-                    Reply::Appended { durable, sealed, .. } => {
+                    StoreReply::Appended { durable, sealed, .. } => {
                         known.durable = known.durable.max(durable);
                         sealed
                     }
-                    Reply::Sealed(sealed) => Some(sealed),
+                    StoreReply::Sealed(sealed) => Some(sealed),
                     other => panic!("{other:?}"),
                 };
                 if let Some(sealed) = sealed {
@@ -275,7 +275,7 @@ impl Run {
                     known.sent = sealed.length;
                 }
             }
-            (Asked::Fence { chunk }, Ok(Reply::Fenced { epoch, length })) => {
+            (Asked::Fence { chunk }, Ok(StoreReply::Fenced { epoch, length })) => {
                 let known = self.known.get_mut(&chunk).unwrap();
                 known.epoch = known.epoch.max(epoch.0);
                 if let Some(length) = length {
@@ -300,7 +300,7 @@ impl Run {
                     offset,
                     length,
                 },
-                Ok(Reply::Data { data, .. }),
+                Ok(StoreReply::Data { data, .. }),
             ) => {
                 let known = &self.known[&chunk];
                 if known.placement == placement {
@@ -323,7 +323,8 @@ impl Run {
         let seed = self.seed;
         for (chunk, mut known) in std::mem::take(&mut self.known) {
             let id = ChunkId(chunk);
-            let Ok(Reply::Status(found)) = self.sim.ask(|request| Input::Status { request, chunk: id })
+            let Ok(StoreReply::Status(found)) =
+                self.sim.ask(|request| StoreInput::Status { request, chunk: id })
             else {
                 panic!("status is answered")
             };
