@@ -37,9 +37,13 @@ pub(crate) struct Metrics {
     pub(crate) exported_index: Gauge,
     /// Snapshots received and installed.
     pub(crate) snapshots_installed: Counter,
-    /// Chunks with fewer live replicas than their policy asks for, as of the last whole scan (leader only).
+    /// 1 while this server leads and knows the three figures below; they say nothing while it is 0.
+    pub(crate) redundancy_known: Gauge,
+    /// Chunks with fewer live replicas than their policy asks for, and at least one.
     pub(crate) chunks_under_redundant: Gauge,
-    /// Bytes lost if one more disk fails, counting chunks below their policy only (leader only).
+    /// Chunks without any live replica.
+    pub(crate) chunks_lost: Gauge,
+    /// Bytes lost if one more disk fails, counting chunks below their policy only.
     pub(crate) exposure_bytes: Gauge,
 }
 
@@ -108,9 +112,19 @@ impl Metrics {
         );
         gauge("leading", "1 while this server leads", &metrics.leading);
         gauge(
+            "redundancy_known",
+            "1 while this server knows the chunks that are under-redundant, lost and exposed",
+            &metrics.redundancy_known,
+        );
+        gauge(
             "chunks_under_redundant",
-            "Chunks below their policy",
+            "Chunks below their policy that have a live replica",
             &metrics.chunks_under_redundant,
+        );
+        gauge(
+            "chunks_lost",
+            "Chunks without any live replica",
+            &metrics.chunks_lost,
         );
         gauge(
             "exposure_bytes",

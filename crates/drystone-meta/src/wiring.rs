@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::leader::office::Leader;
 use crate::leader::tasks::parts::TaskParts;
-use crate::leader::tasks::rounds::serve_terms;
+use crate::leader::tasks::start;
 use crate::lifecycle::Lifecycle;
 use crate::lone::export_schedule::ExportParts;
 use crate::membership::introduce::{Introduction, own_record};
@@ -399,6 +399,6 @@ pub(crate) fn make_service(wiring: &Wiring) -> (Arc<MetaService>, Tasks) {
 /// Starts the background tasks.
 pub(crate) fn start_tasks(lifecycle: &Lifecycle, tasks: Tasks) {
     lifecycle.spawn("meta-introduce", tasks.introduction.run());
-    lifecycle.spawn("meta-pulse", tasks.pings.run());
-    lifecycle.spawn("meta-steward", serve_terms(tasks.leader));
+    lifecycle.spawn("meta-ping", tasks.pings.run());
+    start::start(lifecycle, tasks.leader);
 }

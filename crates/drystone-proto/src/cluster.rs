@@ -405,15 +405,15 @@ pub struct ClusterStatus {
     /// Chunks in the namespace (sealed).
     #[prost(uint64, tag = "4")]
     pub chunks_total: u64,
-    /// With fewer live replicas than their policy asks for.
-    #[prost(uint64, tag = "5")]
-    pub chunks_under_redundant: u64,
-    /// Without any live replica.
-    #[prost(uint64, tag = "6")]
-    pub chunks_lost: u64,
-    /// Bytes lost if one more disk fails, counting chunks below their policy only.
-    #[prost(uint64, tag = "7")]
-    pub exposure_bytes: u64,
+    /// With fewer live replicas than their policy asks for, and at least one. None: not known (yet).
+    #[prost(uint64, optional, tag = "5")]
+    pub chunks_under_redundant: Option<u64>,
+    /// Without any live replica. None: not known (yet).
+    #[prost(uint64, optional, tag = "6")]
+    pub chunks_lost: Option<u64>,
+    /// Bytes lost if one more disk fails, counting chunks below their policy only. None: not known (yet).
+    #[prost(uint64, optional, tag = "7")]
+    pub exposure_bytes: Option<u64>,
     /// Files.
     #[prost(uint64, tag = "8")]
     pub files: u64,

@@ -3,7 +3,6 @@
 //! All of it is soft: it belongs to one term, is dropped with it, and no promise rests on it.
 
 mod deletion_limit;
-mod health;
 pub(crate) mod office;
 pub(crate) mod orphan;
 mod ranges;

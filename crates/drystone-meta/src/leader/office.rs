@@ -1,6 +1,5 @@
 //! The office: the soft state of one term, and what is done with it.
 
-use super::health::Health;
 use super::ranges::Ranges;
 use super::reclaim::Reclaim;
 use super::servers::Servers;
@@ -13,6 +12,7 @@ use drystone_env::planted::{Bug, planted};
 use drystone_env::sync::Mutex;
 use drystone_env::{Clock, Env, Monotonic, Rng, SeededRng};
 use drystone_identity::Identity;
+use drystone_namespace::Redundancy;
 use drystone_placement::DiskView;
 use drystone_proto::command::{AllocateRange, Op};
 use drystone_proto::data::DeleteOrder;
@@ -38,7 +38,8 @@ pub(crate) struct Office {
     pub(crate) servers: Servers,
     pub(crate) ranges: Ranges,
     pub(crate) reclaim: Reclaim,
-    pub(crate) health: Health,
+    /// How much redundancy there is; `None`: not known (yet).
+    pub(crate) redundancy: Option<Redundancy>,
     pub(crate) damage_reports: u64,
     /// A planted bug has handed out ids of an earlier leader.
     handed_out_again: bool,
@@ -163,9 +164,12 @@ impl Leader {
         }
     }
 
-    /// Every disk that reported to this leader, as placement sees it.
-    pub(crate) fn disk_views(&self) -> Option<Vec<DiskView>> {
+    /// Every disk that reported to this leader, as placement sees it. The same for all grants of a moment.
+    pub(crate) fn disk_views(&self) -> Option<Arc<[DiskView]>> {
         let now = self.clock.now();
+        if let Some(views) = self.with(|office| office.servers.recent_views(now))? {
+            return Some(views);
+        }
         let state = self.state.read();
         self.with(|office| office.servers.disk_views(state.nodes(), now, &self.config))
     }
@@ -173,11 +177,12 @@ impl Leader {
     /// True while the office is so young that a server that has not reported to it may be well, and there is one.
     pub(crate) fn is_settling(&self) -> Option<bool> {
         let now = self.clock.now();
+        let patience = self.config.suspect_after.max(SETTLING);
+        if !self.with(|office| now.since(office.begun) < patience)? {
+            return Some(false);
+        }
         let state = self.state.read();
-        self.with(|office| {
-            let patience = self.config.suspect_after.max(SETTLING);
-            now.since(office.begun) < patience && office.servers.misses_some(state.nodes())
-        })
+        self.with(|office| office.servers.misses_some(state.nodes()))
     }
 
     /// Marks the disks of suspect servers, if this server would know.

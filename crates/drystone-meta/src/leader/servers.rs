@@ -7,6 +7,12 @@ use drystone_proto::cluster::DiskLoad;
 use drystone_proto::record::{NodeRecord, role};
 use drystone_types::{ByteCount, DiskId, DiskRef, Incarnation, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long placement works with the same view of the disks, unless a server comes or a disk fails: a small part of a
+/// heartbeat, and the cost of looking at all disks is spread over the grants of that time.
+const VIEWS_AGE: Duration = Duration::from_millis(100);
 
 /// What a server said last.
 #[derive(Default)]
@@ -22,12 +28,20 @@ pub(crate) struct Server {
 #[derive(Default)]
 pub(crate) struct Servers {
     servers: BTreeMap<u64, Server>,
+    views: Option<Views>,
+}
+
+/// The disks as placement saw them a moment ago.
+struct Views {
+    made: Monotonic,
+    disks: Arc<[DiskView]>,
 }
 
 impl Servers {
     /// A server introduced itself to this leader.
     pub(crate) fn register(&mut self, node: u64, now: Monotonic) {
         self.servers.entry(node).or_default().registered = now;
+        self.views = None;
     }
 
     /// A heartbeat; false if the server must introduce itself first.
@@ -35,8 +49,16 @@ impl Servers {
         let Some(server) = self.servers.get_mut(&node) else {
             return false;
         };
+        let differs =
+            |(old, new): (&DiskLoad, &DiskLoad)| (old.disk, old.read_only) != (new.disk, new.read_only);
+        let is_news = server.last.is_none()
+            || server.loads.len() != loads.len()
+            || server.loads.iter().zip(&loads).any(differs);
         server.last = Some(now);
         server.loads = loads;
+        if is_news {
+            self.views = None;
+        }
         true
     }
 
@@ -96,8 +118,33 @@ impl Servers {
         })
     }
 
+    /// A record of a node was changed.
+    pub(crate) fn forget_views(&mut self) {
+        self.views = None;
+    }
+
+    /// The disks of the cluster as placement saw them last, if that was a moment ago.
+    pub(crate) fn recent_views(&self, now: Monotonic) -> Option<Arc<[DiskView]>> {
+        let views = self.views.as_ref()?;
+        (now.since(views.made) < VIEWS_AGE).then(|| Arc::clone(&views.disks))
+    }
+
     /// The disks of the cluster, as placement sees them.
     pub(crate) fn disk_views<'a>(
+        &mut self,
+        nodes: impl Iterator<Item = &'a NodeRecord>,
+        now: Monotonic,
+        config: &Config,
+    ) -> Arc<[DiskView]> {
+        let disks: Arc<[DiskView]> = self.look(nodes, now, config).into();
+        self.views = Some(Views {
+            made: now,
+            disks: Arc::clone(&disks),
+        });
+        disks
+    }
+
+    fn look<'a>(
         &self,
         nodes: impl Iterator<Item = &'a NodeRecord>,
         now: Monotonic,
@@ -135,36 +182,54 @@ impl Servers {
         views
     }
 
-    /// Disks whose replicas count: (disk, incarnation), in order. A server that has not reported to this leader
-    /// yet counts while the office is young: its leader changed, it did not fail.
-    pub(crate) fn live_disks<'a>(
+    /// True when it can be said which disks are there: every chunk server has reported to this leader, or had the time
+    /// for it. A server that was not heard by then is away like one that fell silent.
+    pub(crate) fn knows_all<'a>(
         &self,
-        nodes: impl Iterator<Item = &'a NodeRecord>,
+        mut nodes: impl Iterator<Item = &'a NodeRecord>,
         now: Monotonic,
         begun: Monotonic,
         config: &Config,
-    ) -> BTreeSet<(u64, u64)> {
-        let young = now.since(begun) < config.suspect_after + config.heartbeat * 2;
-        let mut live = BTreeSet::new();
-        for node in nodes.filter(|node| !node.fenced) {
+    ) -> bool {
+        let was_heard = |node: &NodeRecord| {
             let server = self.servers.get(&node.id);
-            let counts = match server {
-                Some(_) => !self.is_suspect(node.id, now, config),
-                None => young,
+            server.is_some_and(|server| server.last.is_some())
+        };
+        now.since(begun) >= config.suspect_after + config.heartbeat * 2
+            || nodes.all(|node| node.roles & role::CHUNK == 0 || node.fenced || was_heard(node))
+    }
+
+    /// Disks whose replicas count now: of servers that this leader has heard and does not suspect.
+    pub(crate) fn present_disks<'a>(
+        &self,
+        nodes: impl Iterator<Item = &'a NodeRecord>,
+        now: Monotonic,
+        config: &Config,
+    ) -> BTreeSet<DiskRef> {
+        let mut present = BTreeSet::new();
+        for node in nodes.filter(|node| node.roles & role::CHUNK != 0 && !node.fenced) {
+            let server = self.servers.get(&node.id);
+            let Some(server) = server.filter(|server| server.last.is_some()) else {
+                continue;
             };
-            if !counts {
+            if self.is_suspect(node.id, now, config) {
                 continue;
             }
-            let loads = server.map_or(&[][..], |server| &server.loads);
             for disk in &node.disks {
-                let load = loads.iter().find(|load| load.disk == disk.id);
-                // After a failed sync a disk serves reads as a last resort and counts for no redundancy; a full
-                // one still counts, and so does one that has not told yet.
-                if load.is_none_or(|load| !load.read_only || load.free_bytes == 0) {
-                    live.insert((disk.id, disk.incarnation));
+                // A heartbeat names every disk that is served. After a failed sync a disk serves reads as a last resort
+                // and counts for no redundancy; a full one still counts.
+                let load = server.loads.iter().find(|load| load.disk == disk.id);
+                if load.is_some_and(|load| !load.read_only || load.free_bytes == 0) {
+                    present.insert(DiskRef {
+                        disk: DiskId(disk.id),
+                        incarnation: Incarnation(disk.incarnation),
+                    });
                 }
             }
         }
-        live
+        present
     }
 }
+
+#[cfg(test)]
+mod tests;

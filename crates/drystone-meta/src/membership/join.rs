@@ -278,6 +278,7 @@ impl Membership {
     /// The refusal of apply, or why it was not proposed.
     pub(crate) async fn update_node(&self, update: UpdateNode) -> Result<(), Refused> {
         let applied = self.raft.propose(Op::UpdateNode(update), None).await?;
+        self.leader.with(|office| office.servers.forget_views());
         match Code::from_number(applied.outcome.code) {
             Some(code) => Err(refusal(code, applied.outcome.message).into()),
             None => Ok(()),

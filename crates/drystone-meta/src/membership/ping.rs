@@ -42,7 +42,7 @@ impl Pings {
             for (node, address) in addresses {
                 let channel = self.channels.to_node(&address, node);
                 let options = CallOptions::until(next).priority(Priority::Control);
-                self.lifecycle.spawn("meta-pulse-of", async move {
+                self.lifecycle.spawn("meta-ping-one", async move {
                     // What it says does not matter; that nothing came is seen by the connection.
                     let _ = channel
                         .call::<Ping, Ping>(Kind::Ping, &Ping { nonce: 0 }, None, options)

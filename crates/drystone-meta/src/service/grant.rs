@@ -130,7 +130,7 @@ impl Grants {
         ask: &GrantRequest,
         policy: &Policy,
         class: SizeClass,
-    ) -> Result<Vec<DiskView>, Refused> {
+    ) -> Result<Arc<[DiskView]>, Refused> {
         loop {
             let settling = self.leader.is_settling().ok_or(Refused::NotLeader)?;
             let views = self.leader.disk_views().ok_or(Refused::NotLeader)?;

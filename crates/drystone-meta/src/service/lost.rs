@@ -5,6 +5,7 @@ use super::refused::Refused;
 use drystone_namespace::{Namespace, OrderedStore, StoreError};
 use drystone_proto::cluster::{LostChunk, LostFile, LostPage};
 use drystone_proto::record::{ChunkRecord, NodeRecord, PlacedReplica, role};
+use drystone_types::DiskRef;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Chunk records looked at while the state is held: some hundred microseconds.
@@ -65,24 +66,27 @@ impl Admin {
 
     /// Disks of servers that this leader has heard from and does not suspect, and the names of servers that it has not
     /// heard from.
-    fn present_disks(&self, nodes: &[NodeRecord]) -> Result<(BTreeSet<(u64, u64)>, Vec<String>), Refused> {
+    fn present_disks(&self, nodes: &[NodeRecord]) -> Result<(BTreeSet<DiskRef>, Vec<String>), Refused> {
         let now = self.clock.now();
         let config = &self.config;
         let found = self.leader.with(|office| {
-            let chunk_servers = nodes.iter().filter(|node| node.roles & role::CHUNK != 0);
-            let (heard, unheard): (Vec<&NodeRecord>, Vec<&NodeRecord>) =
-                chunk_servers.partition(|node| office.servers.get(node.id).is_some());
-            let live = office
-                .servers
-                .live_disks(heard.into_iter(), now, office.begun, config);
-            (live, unheard.into_iter().map(|node| node.name.clone()).collect())
+            let was_heard = |node: &NodeRecord| {
+                let server = office.servers.get(node.id);
+                server.is_some_and(|server| server.last.is_some())
+            };
+            let unheard = nodes
+                .iter()
+                .filter(|node| node.roles & role::CHUNK != 0 && !was_heard(node));
+            let unheard = unheard.map(|node| node.name.clone()).collect();
+            let present = office.servers.present_disks(nodes.iter(), now, config);
+            (present, unheard)
         });
         found.ok_or(Refused::NotLeader)
     }
 }
 
-fn is_lost(chunk: &ChunkRecord, live: &BTreeSet<(u64, u64)>) -> bool {
-    !chunk.is_doomed() && chunk.redundancy(|disk| live.contains(&(disk.disk.0, disk.incarnation.0))) == 0
+fn is_lost(chunk: &ChunkRecord, live: &BTreeSet<DiskRef>) -> bool {
+    !chunk.is_doomed() && chunk.redundancy(|disk| live.contains(&disk)) == 0
 }
 
 fn describe<S: OrderedStore>(

@@ -24,6 +24,7 @@ async fn status(client: &Client) -> ClusterStatus {
 async fn files_whose_servers_are_silent_are_listed_until_they_are_back() {
     let cluster = Cluster::start(1, |_| {}).await;
     let client = cluster.client().await;
+    client.open().await;
     let chunk = write(&client, "/a/b/f").await;
     let other = write(&client, "/g").await;
     assert_eq!(lost(&client, 0).await, LostPage::default());
@@ -74,6 +75,7 @@ async fn files_whose_servers_are_silent_are_listed_until_they_are_back() {
 async fn a_leader_that_has_not_heard_from_a_server_names_it() {
     let mut cluster = Cluster::start(1, |_| {}).await;
     let client = cluster.client().await;
+    client.open().await;
     let chunk = write(&client, "/f").await;
     cluster.stop(0).await;
     cluster.run(0).await;
@@ -82,4 +84,32 @@ async fn a_leader_that_has_not_heard_from_a_server_names_it() {
     let page = lost(&client, 0).await;
     assert_eq!(page.unheard, ["chunk-1"]);
     assert_eq!(page.chunks[0].chunk.as_ref().unwrap().id, chunk);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_new_leader_does_not_know_is_unknown_and_within_seconds_right() {
+    let mut cluster = Cluster::start(1, |_| {}).await;
+    let client = cluster.client().await;
+    client.open().await;
+    write(&client, "/f").await;
+    cluster.stop(0).await;
+    cluster.run(0).await;
+    cluster.leader().await;
+    let client = cluster.client().await;
+    // The server is not heard again. At no time is it said that nothing is lost.
+    let mut asked = 0;
+    loop {
+        let now = status(&client).await;
+        asked += 1;
+        match now.chunks_lost {
+            None => assert_eq!((now.chunks_under_redundant, now.exposure_bytes), (None, None)),
+            Some(lost) => {
+                assert_eq!(lost, 1);
+                break;
+            }
+        }
+        assert!(asked < 300, "never known");
+        cluster.env.clock.sleep(Duration::from_millis(50)).await;
+    }
+    assert!(asked > 1, "it was not known at once");
 }

@@ -1,8 +1,10 @@
 //! Doomed chunks become orders to delete their replicas.
 
 use super::parts::TaskParts;
+use super::task::LeaderTask;
 use drystone_env::Monotonic;
 use drystone_types::{DiskId, DiskRef, Incarnation};
+use std::time::Duration;
 
 /// Doomed chunks read per round.
 const DOOMED: usize = 16_384;
@@ -14,17 +16,24 @@ pub(super) struct DoomedChunks {
     log_time: (u64, Monotonic),
 }
 
-impl DoomedChunks {
-    /// None has been read.
-    pub(super) fn new(now: Monotonic) -> Self {
+impl LeaderTask for DoomedChunks {
+    const PAUSE: Duration = Duration::from_millis(500);
+
+    fn begin(parts: &TaskParts) -> Self {
         Self {
             after: 0,
-            log_time: (0, now),
+            log_time: (0, parts.clock.now()),
         }
     }
 
+    async fn round(&mut self, parts: &TaskParts) {
+        self.step(parts);
+    }
+}
+
+impl DoomedChunks {
     /// Reads the next ones, and orders what is due.
-    pub(super) fn step(&mut self, parts: &TaskParts) {
+    fn step(&mut self, parts: &TaskParts) {
         let grace = parts.config.doomed_grace.as_micros() as u64;
         let state = parts.state.read();
         if state.counters().doomed == 0 {

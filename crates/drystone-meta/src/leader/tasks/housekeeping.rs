@@ -1,6 +1,7 @@
 //! Housekeeping of the namespace: what expires by log time, and unlinked trees.
 
 use super::parts::TaskParts;
+use super::task::LeaderTask;
 use drystone_env::Monotonic;
 use drystone_proto::command::{Housekeep, Op};
 use std::time::Duration;
@@ -20,9 +21,14 @@ pub(super) struct Housekeeping {
     seen: u64,
 }
 
-impl Housekeeping {
-    /// Takes some steps if there may be something to do.
-    pub(super) async fn step(&mut self, parts: &TaskParts) {
+impl LeaderTask for Housekeeping {
+    const PAUSE: Duration = Duration::from_millis(500);
+
+    fn begin(_: &TaskParts) -> Self {
+        Self::default()
+    }
+
+    async fn round(&mut self, parts: &TaskParts) {
         let now = parts.clock.now();
         let changed = parts.state.applied().applied() > self.seen;
         let waited = self.done.map(|last| now.since(last));

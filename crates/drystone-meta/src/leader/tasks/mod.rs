@@ -1,4 +1,4 @@
-//! What a leader does by itself.
+//! What a leader does by itself, one file and one loop for each kind of work.
 //!
 //! Everything here is a proposal or soft state; a step that is lost is simply done again.
 
@@ -6,7 +6,9 @@ mod doomed_chunks;
 mod forget_replicas;
 mod grant_floor;
 mod housekeeping;
-mod initialize;
+mod office;
 pub(crate) mod parts;
 mod redundancy;
-pub(crate) mod rounds;
+mod return_votes;
+pub(crate) mod start;
+mod task;

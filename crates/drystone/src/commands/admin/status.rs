@@ -48,17 +48,18 @@ fn condition(status: &ClusterStatus) -> Condition {
     let is_broken = |disk: &DiskLoad| disk.read_only;
     let is_unheard = |server: &ServerStatus| server.state == "unknown";
     let servers = &status.servers;
-    if status.chunks_lost > 0 {
+    let some = |count: Option<u64>| count.is_some_and(|count| count > 0);
+    if some(status.chunks_lost) {
         Condition::Lost
     } else if !status.writes_refused.is_empty() {
         Condition::Refused
-    } else if status.chunks_under_redundant > 0
+    } else if some(status.chunks_under_redundant)
         || status.members.iter().any(|member| !member.alive)
         || servers.iter().any(is_away)
         || servers.iter().flat_map(|server| &server.disks).any(is_broken)
     {
         Condition::Reduced
-    } else if servers.iter().any(is_unheard) {
+    } else if status.chunks_lost.is_none() || servers.iter().any(is_unheard) {
         Condition::Unknown
     } else {
         Condition::Well
@@ -125,6 +126,15 @@ fn in_json(status: &ClusterStatus) -> Value {
     })
 }
 
+/// What stands for a number that a new leader does not know yet.
+fn unknown() -> String {
+    "unknown".to_owned()
+}
+
+fn or_unknown(count: Option<u64>) -> String {
+    count.map_or_else(unknown, |count| count.to_string())
+}
+
 fn print(status: &ClusterStatus) -> Result<(), OutputError> {
     let mut out = Lines::new();
     let summary = match condition(status) {
@@ -140,11 +150,14 @@ fn print(status: &ClusterStatus) -> Result<(), OutputError> {
     }
     out.line(format_args!(
         "exposure    {} are lost if one more disk fails (repair is not built yet)",
-        bytes(status.exposure_bytes)
+        status.exposure_bytes.map_or_else(unknown, bytes)
     ))?;
     out.line(format_args!(
         "chunks      {} in all, {} under-redundant, {} lost, {} being deleted",
-        status.chunks_total, status.chunks_under_redundant, status.chunks_lost, status.chunks_doomed
+        status.chunks_total,
+        or_unknown(status.chunks_under_redundant),
+        or_unknown(status.chunks_lost),
+        status.chunks_doomed
     ))?;
     out.line(format_args!(
         "files       {} in {} directories, {}",
@@ -240,8 +253,25 @@ mod tests {
         ClusterStatus {
             servers: vec![server],
             members: vec![member],
+            chunks_under_redundant: Some(0),
+            chunks_lost: Some(0),
+            exposure_bytes: Some(0),
             ..ClusterStatus::default()
         }
+    }
+
+    #[test]
+    fn what_the_leader_does_not_know_yet_is_unknown_and_not_none() {
+        let now = ClusterStatus {
+            chunks_lost: None,
+            chunks_under_redundant: None,
+            exposure_bytes: None,
+            ..status()
+        };
+        assert_eq!(condition(&now), Condition::Unknown);
+        assert_eq!(in_json(&now)["chunks"]["lost"], Value::Null);
+        assert_eq!(in_json(&now)["exposure_bytes"], Value::Null);
+        assert_eq!(or_unknown(now.chunks_lost), "unknown");
     }
 
     #[test]
@@ -254,10 +284,10 @@ mod tests {
         assert_eq!(condition(&now), Condition::Reduced);
         now.writes_refused = "too few chunk servers".to_owned();
         assert_eq!(condition(&now), Condition::Refused);
-        now.chunks_lost = 1;
+        now.chunks_lost = Some(1);
         assert_eq!(condition(&now), Condition::Lost);
         for change in [
-            |now: &mut ClusterStatus| now.chunks_under_redundant = 1,
+            |now: &mut ClusterStatus| now.chunks_under_redundant = Some(1),
             |now: &mut ClusterStatus| now.servers[0].state = "dead".to_owned(),
             |now: &mut ClusterStatus| now.servers[0].disks[0].read_only = true,
         ] {

@@ -1,0 +1,105 @@
+use super::*;
+use drystone_proto::record::DiskRecord;
+use std::path::PathBuf;
+
+const SECOND: u64 = 1_000_000;
+
+fn config() -> Config {
+    Config::new(PathBuf::new(), "127.0.0.1:1".parse().unwrap())
+}
+
+fn node(id: u64) -> NodeRecord {
+    NodeRecord {
+        id,
+        roles: role::CHUNK,
+        disks: vec![DiskRecord {
+            id: id * 10,
+            incarnation: 1,
+            ..DiskRecord::default()
+        }],
+        ..NodeRecord::default()
+    }
+}
+
+fn load(disk: u64, free_bytes: u64, read_only: bool) -> DiskLoad {
+    DiskLoad {
+        disk,
+        free_bytes,
+        read_only,
+        ..DiskLoad::default()
+    }
+}
+
+fn heard(servers: &mut Servers, node: u64, loads: Vec<DiskLoad>, now: Monotonic) {
+    servers.register(node, now);
+    assert!(servers.heartbeat(node, loads, now));
+}
+
+fn present(servers: &Servers, nodes: &[NodeRecord], now: Monotonic) -> Option<Vec<u64>> {
+    if !servers.knows_all(nodes.iter(), now, Monotonic(0), &config()) {
+        return None;
+    }
+    let disks = servers.present_disks(nodes.iter(), now, &config());
+    Some(disks.iter().map(|disk| disk.disk.0).collect())
+}
+
+#[test]
+fn what_a_new_leader_has_not_heard_is_unknown_and_then_away() {
+    let (mut servers, nodes) = (Servers::default(), [node(1), node(2)]);
+    let early = Monotonic(SECOND);
+    assert_eq!(present(&servers, &nodes, early), None);
+    heard(&mut servers, 1, vec![load(10, 5, false)], early);
+    assert_eq!(present(&servers, &nodes, early), None, "the other may be well");
+    servers.register(2, early);
+    assert_eq!(present(&servers, &nodes, early), None, "and its disks not");
+    let config = config();
+    let late = Monotonic(0).plus(config.suspect_after + config.heartbeat * 2);
+    heard(&mut servers, 1, vec![load(10, 5, false)], late);
+    assert_eq!(
+        present(&servers, &nodes, late),
+        Some(vec![10]),
+        "never heard: not present"
+    );
+    heard(&mut servers, 2, vec![load(20, 5, false)], late);
+    assert_eq!(present(&servers, &nodes, late), Some(vec![10, 20]));
+    assert_eq!(
+        present(&servers, &nodes, late.plus(config.suspect_after)),
+        Some(vec![])
+    );
+}
+
+#[test]
+fn a_disk_that_failed_or_is_not_served_is_away_and_a_full_one_is_present() {
+    let (mut servers, nodes, now) = (Servers::default(), [node(1)], Monotonic(SECOND));
+    heard(&mut servers, 1, vec![load(10, 0, true)], now);
+    assert_eq!(present(&servers, &nodes, now), Some(vec![10]), "full");
+    heard(&mut servers, 1, vec![load(10, 7, true)], now);
+    assert_eq!(present(&servers, &nodes, now), Some(vec![]), "failed");
+    heard(&mut servers, 1, vec![], now);
+    assert_eq!(present(&servers, &nodes, now), Some(vec![]), "not served");
+    let fenced = NodeRecord {
+        fenced: true,
+        ..node(2)
+    };
+    assert_eq!(
+        present(&servers, &[fenced], now),
+        Some(vec![]),
+        "nobody waits for it"
+    );
+}
+
+#[test]
+fn grants_of_a_moment_share_one_view_until_a_disk_fails() {
+    let (mut servers, nodes, now) = (Servers::default(), [node(1)], Monotonic(SECOND));
+    heard(&mut servers, 1, vec![load(10, 5, false)], now);
+    assert!(servers.recent_views(now).is_none());
+    let views = servers.disk_views(nodes.iter(), now, &config());
+    let again = servers.recent_views(now.plus(VIEWS_AGE / 2)).unwrap();
+    assert!(Arc::ptr_eq(&views, &again));
+    assert!(servers.heartbeat(1, vec![load(10, 4, false)], now));
+    assert!(servers.recent_views(now).is_some(), "nothing new but its load");
+    assert!(servers.recent_views(now.plus(VIEWS_AGE)).is_none(), "old");
+    assert!(servers.heartbeat(1, vec![load(10, 4, true)], now));
+    assert!(servers.recent_views(now).is_none());
+    assert!(servers.disk_views(nodes.iter(), now, &config())[0].read_only);
+}
