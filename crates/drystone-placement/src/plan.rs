@@ -14,6 +14,9 @@ use drystone_types::DiskRef;
 /// A disk takes no new data when, with it, it would be fuller than this.
 const FULL_PERCENT: u128 = 90;
 
+/// What stands in the way of a disk without room.
+const FULL: &str = "full";
+
 /// Why no disks were chosen.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum PlacementError {
@@ -27,27 +30,68 @@ pub enum PlacementError {
         /// Why the others cannot, for people.
         why: String,
     },
+    /// Enough could, if some were not full.
+    #[error("{needed} replicas are needed, {found} can be placed: disks are full ({why})")]
+    NoSpace {
+        /// The least that will do.
+        needed: u32,
+        /// Replicas that could be placed, those that exist included.
+        found: u32,
+        /// Why the others cannot, for people.
+        why: String,
+    },
 }
 
 /// Chooses the disks that the chunk shall be on beside those that it is on: at most `replicas - have`, nearest to
 /// the writer first. Fewer than asked for are given only down to `minimum`.
 ///
 /// # Errors
-/// [`PlacementError::NotEnoughDomains`].
+/// [`PlacementError::NoSpace`] if only full disks stand in the way, else [`PlacementError::NotEnoughDomains`].
 pub fn plan_replicas(
     demand: &Demand,
     disks: &[DiskView],
     draws: &mut dyn Rng,
 ) -> Result<Vec<DiskRef>, PlacementError> {
+    let held = demand.have.len() as u32;
+    let chosen = choose(demand, disks, |obstacle| obstacle.is_none(), draws);
+    let found = held + chosen.len() as u32;
+    let needed = if demand.minimum == 0 {
+        demand.replicas
+    } else {
+        demand.minimum.min(demand.replicas)
+    };
+    if found >= needed {
+        return Ok(chosen);
+    }
+    let why = obstacles(demand, disks);
+    let emptier = choose(
+        demand,
+        disks,
+        |obstacle| obstacle.is_none_or(|why| why == FULL),
+        draws,
+    );
+    Err(match held + emptier.len() as u32 >= needed {
+        true => PlacementError::NoSpace { needed, found, why },
+        false => PlacementError::NotEnoughDomains { needed, found, why },
+    })
+}
+
+/// The best of the disks whose obstacle is allowed, at most as many as are wanted.
+fn choose(
+    demand: &Demand,
+    disks: &[DiskView],
+    allowed: impl Fn(Option<&'static str>) -> bool,
+    draws: &mut dyn Rng,
+) -> Vec<DiskRef> {
+    let held = demand.have.len() as u32;
     let mut taken: Vec<&DiskView> = disks
         .iter()
         .filter(|view| demand.have.contains(&view.disk))
         .collect();
-    let held = demand.have.len() as u32;
     let mut chosen = Vec::new();
     let mut left: Vec<&DiskView> = disks
         .iter()
-        .filter(|view| obstacle(demand, view).is_none())
+        .filter(|view| allowed(obstacle(demand, view)))
         .collect();
     while held + (chosen.len() as u32) < demand.replicas {
         left.retain(|view| !taken.iter().any(|other| same_disk(view, other)));
@@ -61,20 +105,7 @@ pub fn plan_replicas(
         taken.push(pick);
         chosen.push(pick.disk);
     }
-    let found = held + chosen.len() as u32;
-    let needed = if demand.minimum == 0 {
-        demand.replicas
-    } else {
-        demand.minimum.min(demand.replicas)
-    };
-    if found < needed {
-        return Err(PlacementError::NotEnoughDomains {
-            needed,
-            found,
-            why: obstacles(demand, disks),
-        });
-    }
-    Ok(chosen)
+    chosen
 }
 
 /// Why a disk takes no new data; `None` if it does.
@@ -93,7 +124,7 @@ fn obstacle(demand: &Demand, view: &DiskView) -> Option<&'static str> {
     } else if demand.avoid.contains(&view.node) {
         Some("avoided")
     } else if view.free < demand.bytes || used * 100 > u128::from(view.total.0) * FULL_PERCENT {
-        Some("full")
+        Some(FULL)
     } else {
         None
     }

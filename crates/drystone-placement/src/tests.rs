@@ -69,7 +69,10 @@ fn check(demand: &Demand, text: &str, expected: Result<&[&[u64]], (u32, u32)>) {
                     ids.sort_unstable();
                     Ok(ids)
                 }
-                Err(PlacementError::NotEnoughDomains { needed, found, .. }) => Err((needed, found)),
+                Err(
+                    PlacementError::NotEnoughDomains { needed, found, .. }
+                    | PlacementError::NoSpace { needed, found, .. },
+                ) => Err((needed, found)),
             },
         )
         .collect();
@@ -144,6 +147,36 @@ fn another_host_in_a_crowded_rack_is_better_than_the_same_host() {
     check(&demand(4), text, Ok(&[&[1, 3, 4, 5], &[2, 3, 4, 5]]));
 }
 
+/// What helps against it is space, not another attempt.
+#[test]
+fn disks_that_are_all_full_are_told_from_servers_that_are_missing() {
+    let refusal = |text: &str| plan_replicas(&demand(2), &disks(text), &mut SeededRng::new(1)).unwrap_err();
+    let full = refusal("1 1 a r1 z free=1\n2 2 b r2 z free=0\n3 3 c r3 z silent");
+    assert!(
+        matches!(
+            full,
+            PlacementError::NoSpace {
+                needed: 2,
+                found: 0,
+                ..
+            }
+        ),
+        "{full}"
+    );
+    let few = refusal("1 1 a r1 z free=1\n2 2 b r2 z silent\n3 3 c r3 z silent");
+    assert!(
+        matches!(
+            few,
+            PlacementError::NotEnoughDomains {
+                needed: 2,
+                found: 0,
+                ..
+            }
+        ),
+        "{few}"
+    );
+}
+
 #[test]
 fn three_servers_of_one_machine_take_three_replicas() {
     let text = "1 1 me r1 z device=1
@@ -185,7 +218,7 @@ fn what_is_full_suspect_draining_read_only_or_avoided_takes_nothing() {
     .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "3 replicas are needed, 2 can be placed (7 disks known, 1 avoided, 1 draining, 1 full, 1 read-only, 1 suspect)"
+        "3 replicas are needed, 2 can be placed: disks are full (7 disks known, 1 avoided, 1 draining, 1 full, 1 read-only, 1 suspect)"
     );
 }
 

@@ -76,8 +76,13 @@ fn plan_disks(
         demand.avoid.clear();
         found = plan(&demand);
     }
-    found.map_err(|error @ PlacementError::NotEnoughDomains { .. }| {
-        refusal(Code::NotEnoughDomains, error.to_string())
+    found.map_err(|error| {
+        let code = match error {
+            PlacementError::NotEnoughDomains { .. } => Code::NotEnoughDomains,
+            // No other attempt helps until somebody frees or adds space.
+            PlacementError::NoSpace { .. } => Code::NoSpace,
+        };
+        refusal(code, error.to_string())
     })
 }
 

@@ -110,6 +110,18 @@ impl ChunkWrite {
             }
             Err(trouble) => return self.fail(trouble, out),
         };
+        let room = grant
+            .members
+            .iter()
+            .filter(|member| !self.full.contains(&member.replica.disk))
+            .count();
+        if room < grant.members.len() && room < minimum(&self.policy) {
+            // The leader learns of it with the next reports; asking it again until then changes nothing.
+            return self.fail(
+                Trouble::new(Code::NoSpace, "every disk that is left is full"),
+                out,
+            );
+        }
         let willing: Vec<usize> = (0..grant.members.len())
             .filter(|&at| !self.avoid.contains(&grant.members[at].node))
             .collect();

@@ -1,7 +1,7 @@
 //! What a stretch does about trouble: each member is asked before one is blamed, then everything is written again
 //! elsewhere, or the survivors finish what was released.
 
-use super::message::{ChunkOutput, Note, Trouble};
+use super::message::{ChainMember, ChunkOutput, Note, Trouble};
 use super::state::{ChunkWrite, Probing, SentFrame, StretchPhase, Writing};
 use drystone_env::Monotonic;
 use drystone_proto::data::{ChunkStatus, ReplicaState};
@@ -13,6 +13,22 @@ use std::time::Duration;
 const RETRY_BASE: Duration = Duration::from_millis(20);
 
 impl ChunkWrite {
+    /// A member of the chain, if it is known which, has said that it cannot go on.
+    pub(super) fn on_member_trouble(
+        &mut self,
+        now: Monotonic,
+        trouble: Trouble,
+        member: Option<&ChainMember>,
+        out: &mut Vec<ChunkOutput>,
+    ) {
+        if let Some(member) = member
+            && trouble.code == Code::NoSpace
+        {
+            self.full.insert(member.replica.disk);
+        }
+        self.on_trouble(now, trouble, member.map(|member| member.node), out);
+    }
+
     pub(super) fn on_trouble(
         &mut self,
         now: Monotonic,

@@ -107,24 +107,21 @@ impl ChunkWrite {
             Err(trouble) => {
                 // What the first member says of itself needs no second opinion.
                 let own = matches!(trouble.code, Code::NoSpace | Code::Corrupt);
-                let node = writing
-                    .chain
-                    .first()
-                    .filter(|_| own)
-                    .map(|&at| writing.grant.members[at].node);
-                return self.on_trouble(now, trouble, node, out);
+                let first = writing.chain.first().filter(|_| own);
+                let first = first.map(|&at| writing.grant.members[at].clone());
+                return self.on_member_trouble(now, trouble, first.as_ref(), out);
             }
         };
         if let Some(hop) = reply.hops.iter().find(|hop| hop.code != 0) {
             let code = Code::from_number(hop.code).unwrap_or(Code::Unavailable);
-            let node = writing
+            let member = writing
                 .grant
                 .members
                 .iter()
                 .find(|member| Some(member.replica) == hop.replica);
             let trouble = Trouble::new(code, format!("chunk {}: {}", writing.grant.chunk, hop.message));
-            let node = node.map(|member| member.node);
-            return self.on_trouble(now, trouble, node, out);
+            let member = member.cloned();
+            return self.on_member_trouble(now, trouble, member.as_ref(), out);
         }
         let Some(at) = writing
             .in_flight

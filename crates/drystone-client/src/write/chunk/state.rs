@@ -98,6 +98,8 @@ pub(crate) struct ChunkWrite {
     pub(super) grants: u32,
     pub(super) fresh: bool,
     pub(super) avoid: BTreeSet<u64>,
+    // Disks that had no room, whatever the leader knows of them.
+    pub(super) full: BTreeSet<u64>,
     pub(super) trouble_since: Option<Monotonic>,
     pub(super) last_trouble: Trouble,
 }
@@ -123,6 +125,7 @@ impl ChunkWrite {
             grants: 0,
             fresh: false,
             avoid: avoid.into_iter().collect(),
+            full: BTreeSet::new(),
             trouble_since: None,
             last_trouble: Trouble::new(Code::Unavailable, "nothing was tried"),
         }

@@ -83,6 +83,44 @@ fn a_slow_stream_survives_servers_that_fail() {
     }
 }
 
+/// It asked for grants again and again until its patience ended.
+#[test]
+fn a_write_to_full_disks_fails_at_once() {
+    let mut world = World::new(SeededRng::new(1), 3, REPLICAS, 300 * SECOND);
+    let limits = StretchLimits {
+        window: 4,
+        sync_every: 1 << 20,
+        patience: Duration::from_secs(60),
+    };
+    let mut core = ChunkWrite::new(limits, world.policy(), []);
+    let (mut out, data) = (Vec::new(), bytes::Bytes::from(vec![1; 8192]));
+    core.on(Monotonic(0), ChunkInput::Frame(StretchFrame::new(data)), &mut out);
+    core.on(Monotonic(0), ChunkInput::End, &mut out);
+    let mut rounds = 0;
+    while !core.is_over() {
+        rounds += 1;
+        assert!(rounds < 10, "it goes on: {out:?}");
+        let now = Monotonic(rounds * SECOND / 10);
+        for output in std::mem::take(&mut out) {
+            let input = match output {
+                ChunkOutput::Grant { step, .. } => ChunkInput::Granted {
+                    step,
+                    result: Ok(world.grant(&[])),
+                },
+                ChunkOutput::Append { step, position, .. } => ChunkInput::Appended {
+                    step,
+                    position,
+                    result: Err(trouble(Code::NoSpace)),
+                },
+                _ => ChunkInput::Tick,
+            };
+            core.on(now, input, &mut out);
+        }
+    }
+    let full = |output: &ChunkOutput| matches!(output, ChunkOutput::Failed(trouble) if trouble.code == Code::NoSpace);
+    assert!(out.iter().any(full), "{out:?}");
+}
+
 #[test]
 fn nobody_is_blamed_for_an_expired_grant() {
     let mut world = World::new(SeededRng::new(1), 4, REPLICAS, 3 * SECOND);
