@@ -1,6 +1,7 @@
 //! How long things usually take: what "slow" is measured against. Synchronous; time comes in as durations.
 
-use std::sync::{Mutex, PoisonError};
+use crate::locks;
+use drystone_env::sync::Mutex;
 use std::time::Duration;
 
 /// Samples that are kept: enough for a p99, few enough that a change of load shows within seconds.
@@ -20,14 +21,20 @@ struct Samples {
 }
 
 /// The last durations of one kind of request, over all servers, shared by all who make it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Latency(Mutex<Samples>);
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self(Mutex::new(locks::LATENCY, Samples::default()))
+    }
+}
 
 impl Latency {
     /// Counts one.
     pub(crate) fn add(&self, took: Duration) {
         let micros = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         if state.ring.len() < SAMPLES {
             state.ring.push(micros);
         } else {
@@ -53,29 +60,35 @@ impl Latency {
 
     /// The 95th percentile; `None` before there are enough samples.
     pub(crate) fn p95(&self) -> Option<Duration> {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.0.lock();
         (!state.p95.is_zero()).then_some(state.p95)
     }
 
     /// The 99th percentile; `None` before there are enough samples.
     pub(crate) fn p99(&self) -> Option<Duration> {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.0.lock();
         (!state.p99.is_zero()).then_some(state.p99)
     }
 }
 
 /// At most 5 % of reads may be sent twice: each earns a twentieth, a hedge costs one; ten can be saved up.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct HedgeBudget(Mutex<u32>);
+
+impl Default for HedgeBudget {
+    fn default() -> Self {
+        Self(Mutex::new(locks::HEDGES, 0))
+    }
+}
 
 impl HedgeBudget {
     pub(crate) fn earn(&self) {
-        let mut twentieths = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut twentieths = self.0.lock();
         *twentieths = (*twentieths + 1).min(200);
     }
 
     pub(crate) fn spend(&self) -> bool {
-        let mut twentieths = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut twentieths = self.0.lock();
         let allowed = *twentieths >= 20;
         if allowed {
             *twentieths -= 20;

@@ -32,6 +32,7 @@ mod client;
 mod cluster;
 mod error;
 mod latency;
+mod locks;
 mod meta;
 mod metrics;
 mod namespace;

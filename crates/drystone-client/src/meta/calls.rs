@@ -3,14 +3,16 @@
 use super::servers::MetaServers;
 use super::session::CommandSession;
 use crate::error::{Error, ErrorKind};
+use crate::locks;
 use crate::metrics::Metrics;
 use drystone_env::planted::{Bug, planted};
+use drystone_env::sync::Mutex;
 use drystone_env::{Env, Monotonic, Rng, SeededRng};
 use drystone_proto::cluster::{ClusterInfo, ClusterInfoRequest};
 use drystone_proto::{Kind, Message};
 use drystone_rpc::{Backoff, CallError, CallOptions, Channels, NotSent, RetryBudget, Uncertain};
 use drystone_types::{ClientId, Code};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -92,10 +94,6 @@ enum Next {
     GiveUp(Code),
 }
 
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Meta {
     pub(crate) fn new(
         env: Env,
@@ -111,12 +109,12 @@ impl Meta {
         Self {
             env,
             channels,
-            servers: Mutex::new(MetaServers::new(configured, first)),
-            info: Mutex::default(),
+            servers: Mutex::new(locks::SERVERS, MetaServers::new(configured, first)),
+            info: Mutex::new(locks::CLUSTER_INFO, None),
             budget: RetryBudget::new(),
             metrics,
-            rng: Mutex::new(rng),
-            session: Mutex::new(session),
+            rng: Mutex::new(locks::RANDOM, rng),
+            session: Mutex::new(locks::SESSION, session),
             opening: tokio::sync::Mutex::new(()),
             commands: Semaphore::new(MAX_COMMANDS),
             session_ttl,
@@ -125,7 +123,7 @@ impl Meta {
 
     /// A generator for one call's jitter.
     fn fork_rng(&self) -> SeededRng {
-        SeededRng::new(lock(&self.rng).next_u64())
+        SeededRng::new(self.rng.lock().next_u64())
     }
 
     /// Calls the leader, or whoever forwards to it, until there is an answer or the deadline passes. With the answer
@@ -141,7 +139,7 @@ impl Meta {
         let mut maybe_done = false;
         loop {
             let now = self.env.clock.now();
-            let target = lock(&self.servers).target();
+            let target = self.servers.lock().target();
             // What any server answers at once leaves time to ask another.
             let patience_here = match call.kind {
                 Kind::ClusterInfo => patience.min(call.deadline.since(now) / 2),
@@ -190,8 +188,8 @@ impl Meta {
     fn judge(&self, call: MetaCall, target: &str, error: &CallError, maybe_done: bool) -> Next {
         let moved = match error {
             CallError::Refused(reply) => match error.code() {
-                Code::NotLeader => lock(&self.servers).redirected(target, &reply.leader),
-                Code::Unavailable | Code::Unknown | Code::Stranger => lock(&self.servers).failed(target),
+                Code::NotLeader => self.servers.lock().redirected(target, &reply.leader),
+                Code::Unavailable | Code::Unknown | Code::Stranger => self.servers.lock().failed(target),
                 Code::Busy => false,
                 // Apply refuses in its outcome. This refusal was made before it, and says nothing of an earlier
                 // attempt whose answer was lost: only apply can tell.
@@ -202,7 +200,7 @@ impl Meta {
             CallError::NotSent(NotSent::Closed) => return Next::GiveUp(Code::Unavailable),
             CallError::NotSent(NotSent::QueueFull { .. }) => false,
             CallError::Unknown(Uncertain::Malformed(_)) => return Next::GiveUp(Code::Unknown),
-            CallError::NotSent(_) | CallError::Unknown(_) => lock(&self.servers).failed(target),
+            CallError::NotSent(_) | CallError::Unknown(_) => self.servers.lock().failed(target),
         };
         if moved {
             Metrics::add(&self.metrics.failovers, 1);
@@ -224,15 +222,15 @@ impl Meta {
             repeat: Repeat::Read,
         };
         let (info, _) = self.call::<_, ClusterInfo>(call, &ClusterInfoRequest {}).await?;
-        lock(&self.servers).learned(&info);
+        self.servers.lock().learned(&info);
         let info = Arc::new(info);
-        *lock(&self.info) = Some((self.env.clock.now(), Arc::clone(&info)));
+        *self.info.lock() = Some((self.env.clock.now(), Arc::clone(&info)));
         Ok(info)
     }
 
     /// What is known of the cluster, at most some seconds old.
     pub(crate) async fn recent_info(&self, deadline: Monotonic) -> Result<Arc<ClusterInfo>, Error> {
-        let known = lock(&self.info).clone();
+        let known = self.info.lock().clone();
         match known {
             Some((at, info)) if self.env.clock.now().since(at) < INFO_AGE => Ok(info),
             _ => self.cluster_info(deadline).await,

@@ -1,6 +1,6 @@
 //! Commands: each is applied exactly once, or it is said that nobody knows.
 
-use super::calls::{BACKOFF_BASE, BROKE, Failed, Meta, MetaCall, Repeat, draw_client, lock};
+use super::calls::{BACKOFF_BASE, BROKE, Failed, Meta, MetaCall, Repeat, draw_client};
 use super::session::Ticket;
 use crate::attributes::Idempotency;
 use crate::error::{Error, ErrorKind};
@@ -120,7 +120,7 @@ impl Meta {
     }
 
     fn begin(&self) -> Option<Begun<'_>> {
-        let ticket = lock(&self.session).begin()?;
+        let ticket = self.session.lock().begin()?;
         Some(Begun {
             meta: self,
             ticket,
@@ -130,8 +130,8 @@ impl Meta {
 
     /// The cluster has forgotten the session of `generation`.
     fn renew(&self, generation: u64) {
-        let fresh = draw_client(&mut lock(&self.rng));
-        lock(&self.session).forgotten(generation, fresh);
+        let fresh = draw_client(&mut self.rng.lock());
+        self.session.lock().forgotten(generation, fresh);
     }
 
     /// Waits a little for room in the session.
@@ -153,8 +153,8 @@ impl Meta {
 
     /// Closes the session, if it was opened and everything that was sent in it has ended for certain. Best effort.
     pub(crate) async fn close(&self, caller: &Caller, deadline: Monotonic) {
-        let fresh = draw_client(&mut lock(&self.rng));
-        let Some(ticket) = lock(&self.session).close(fresh) else {
+        let fresh = draw_client(&mut self.rng.lock());
+        let Some(ticket) = self.session.lock().close(fresh) else {
             return;
         };
         let call = MetaCall {
@@ -175,11 +175,11 @@ impl Meta {
 
     /// Makes sure that the cluster knows our session.
     async fn open_session(&self, caller: &Caller, deadline: Monotonic) -> Result<(), Failed> {
-        if lock(&self.session).to_open().is_none() {
+        if self.session.lock().to_open().is_none() {
             return Ok(());
         }
         let _one = self.opening.lock().await;
-        let Some((client, generation)) = lock(&self.session).to_open() else {
+        let Some((client, generation)) = self.session.lock().to_open() else {
             return Ok(());
         };
         let call = MetaCall {
@@ -226,7 +226,7 @@ impl Meta {
             });
         }
         Metrics::add(&self.metrics.sessions, 1);
-        lock(&self.session).opened(generation);
+        self.session.lock().opened(generation);
         Ok(())
     }
 }
@@ -241,7 +241,7 @@ struct Begun<'a> {
 
 impl Drop for Begun<'_> {
     fn drop(&mut self) {
-        lock(&self.meta.session).end(&self.ticket, self.known);
+        self.meta.session.lock().end(&self.ticket, self.known);
     }
 }
 

@@ -2,10 +2,12 @@
 
 use super::suspects::ReadSuspects;
 use crate::latency::{HedgeBudget, Latency};
+use crate::locks;
 use crate::requester::Requester;
 use drystone_env::Monotonic;
+use drystone_env::sync::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The same damage is not reported again within this time.
@@ -21,7 +23,6 @@ pub(crate) struct ReadContext {
 }
 
 /// See the module.
-#[derive(Default)]
 pub(crate) struct ReadShared {
     pub(super) latency: Latency,
     pub(super) hedges: HedgeBudget,
@@ -35,14 +36,17 @@ impl ReadShared {
     /// For the process that drew `draw`.
     pub(crate) fn new(draw: u64) -> Self {
         Self {
+            latency: Latency::default(),
+            hedges: HedgeBudget::default(),
+            suspects: ReadSuspects::default(),
+            reported: Mutex::new(locks::REPORTED, BTreeMap::new()),
             draw,
-            ..Self::default()
         }
     }
 
     /// True if the damage of this replica was not reported lately; it counts as reported then.
     pub(super) fn report_now(&self, chunk: u64, disk: u64, now: Monotonic) -> bool {
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reported = self.reported.lock();
         reported.retain(|_, at| now.since(*at) < REPORT_EVERY);
         reported.len() < MAX_REPORTED && reported.insert((chunk, disk), now).is_none()
     }

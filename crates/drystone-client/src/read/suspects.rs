@@ -1,27 +1,31 @@
 //! Servers that failed this process lately.
 
+use crate::locks;
 use drystone_env::Monotonic;
+use drystone_env::sync::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// A server that failed is avoided for this long: about what the cluster needs to suspect it by itself.
 const AVOID_FOR: Duration = Duration::from_secs(10);
 
 /// Node ids with the time until which they are avoided; as many as a cluster has servers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ReadSuspects(Mutex<BTreeMap<u64, Monotonic>>);
+
+impl Default for ReadSuspects {
+    fn default() -> Self {
+        Self(Mutex::new(locks::READ_SUSPECTS, BTreeMap::new()))
+    }
+}
 
 impl ReadSuspects {
     pub(crate) fn add(&self, node: u64, now: Monotonic) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(node, now.plus(AVOID_FOR));
+        self.0.lock().insert(node, now.plus(AVOID_FOR));
     }
 
     pub(crate) fn now(&self, now: Monotonic) -> Vec<u64> {
-        let mut suspects = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut suspects = self.0.lock();
         suspects.retain(|_, until| *until > now);
         suspects.keys().copied().collect()
     }

@@ -1,17 +1,19 @@
 //! Chunks to write to: asked for at the leader, small ones ahead and several at once.
 
 use super::chunk::{ChainMember, GrantedChunk, Trouble};
+use crate::locks;
 use crate::meta::{Failed, Repeat};
 use crate::metrics::Metrics;
 use crate::requester::Requester;
 use drystone_env::Monotonic;
+use drystone_env::sync::Mutex;
 use drystone_proto::Kind;
 use drystone_proto::meta::{ChunkGrant, GrantReply, GrantRequest};
 use drystone_proto::record::{PolicyRecord, ReplicaRecord};
 use drystone_types::{Code, SizeClass};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A grant that lay unused for this long is dropped: its servers may have failed meanwhile.
@@ -50,14 +52,10 @@ pub(crate) struct WantedGrant {
     pub(crate) fresh: bool,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Default for GrantCache {
     fn default() -> Self {
         Self {
-            kinds: Mutex::default(),
+            kinds: Mutex::new(locks::GRANTS, BTreeMap::new()),
             life_ms: AtomicU64::new(LIFE_UNKNOWN.as_millis() as u64),
         }
     }
@@ -71,7 +69,7 @@ impl GrantCache {
 
     /// Every grant fetched ahead is useless (the floor has passed it).
     pub(crate) fn forget(&self) {
-        lock(&self.kinds).clear();
+        self.kinds.lock().clear();
     }
 
     fn of_kind(&self, requester: &Requester, wanted: &WantedGrant) -> Arc<tokio::sync::Mutex<GrantsOfKind>> {
@@ -83,7 +81,7 @@ impl GrantCache {
             policy.degraded_minimum.into(),
             policy.chunk_bytes,
         ];
-        let mut kinds = lock(&self.kinds);
+        let mut kinds = self.kinds.lock();
         if kinds.len() >= MAX_KINDS {
             kinds.clear();
         }

@@ -4,16 +4,17 @@ use super::options::WriteOptions;
 use super::parts::WRITE;
 use crate::attributes::policy_record;
 use crate::error::{Error, ErrorKind};
+use crate::locks;
 use crate::meta::Failed;
 use crate::options::Consistency;
 use crate::requester::Requester;
 use crate::target::Target;
 use drystone_env::Monotonic;
+use drystone_env::sync::{Mutex, MutexGuard};
 use drystone_proto::meta::LookupRequest;
 use drystone_proto::record::{InodeKind, PolicyRecord};
 use drystone_types::{Code, Policy};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A directory's policy is believed for this long.
@@ -22,12 +23,17 @@ const POLICY_AGE: Duration = Duration::from_secs(5);
 const MAX_POLICIES: usize = 4096;
 
 /// The policies of directories that were asked for lately.
-#[derive(Default)]
 pub(crate) struct PolicyCache(Mutex<BTreeMap<Target, (Monotonic, PolicyRecord)>>);
+
+impl Default for PolicyCache {
+    fn default() -> Self {
+        Self(Mutex::new(locks::POLICIES, BTreeMap::new()))
+    }
+}
 
 impl PolicyCache {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Target, (Monotonic, PolicyRecord)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     pub(crate) fn forget(&self) {

@@ -15,9 +15,10 @@
 //!
 //! A synchronous core: whoever uses it brings the time and does the asking. It never decides that a chunk is degraded.
 
+use crate::locks;
 use drystone_env::Monotonic;
+use drystone_env::sync::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Suspect ends by itself this long after the last failure: about what the cluster needs to suspect a server.
@@ -32,8 +33,14 @@ const ALONE: Duration = Duration::from_secs(1);
 const MOST_DOUBLINGS: u32 = 3;
 
 /// See the module. As many entries as a cluster has servers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Suspects(Mutex<BTreeMap<u64, Suspect>>);
+
+impl Default for Suspects {
+    fn default() -> Self {
+        Self(Mutex::new(locks::WRITE_SUSPECTS, BTreeMap::new()))
+    }
+}
 
 #[derive(Debug)]
 struct Suspect {
@@ -58,7 +65,7 @@ pub(crate) enum SuspectStanding {
 
 impl Suspects {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Suspect>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// The suspect servers.

@@ -313,9 +313,9 @@ async fn a_walk_gives_every_entry_once_however_deep() {
     let client = cluster.client().await;
     {
         let mut tree = cluster.world.tree.lock().unwrap();
-        // 10 is the root of the walk; 100 and up lie one below the other, each beside a file.
+        // 10 is the root of the walk; 100,000 and up lie one below the other, each beside a file.
         let mut root = BTreeMap::from([
-            ("deep".to_owned(), (100, true)),
+            ("deep".to_owned(), (100_000, true)),
             ("locked".to_owned(), (11, true)),
         ]);
         root.insert("gone".to_owned(), (12, true));
@@ -324,10 +324,10 @@ async fn a_walk_gives_every_entry_once_however_deep() {
         tree.insert(11, BTreeMap::new());
         for at in 0..DEEP {
             let mut entries = BTreeMap::from([("a-file".to_owned(), (50_000 + at, false))]);
-            entries.insert("down".to_owned(), (101 + at, true));
-            tree.insert(100 + at, entries);
+            entries.insert("down".to_owned(), (100_001 + at, true));
+            tree.insert(100_000 + at, entries);
         }
-        tree.insert(100 + DEEP, BTreeMap::new());
+        tree.insert(100_000 + DEEP, BTreeMap::new());
     }
     cluster.world.locked.store(11, SeqCst);
     let mut walk = client.walk(InodeId(10)).await.unwrap();
@@ -361,7 +361,7 @@ async fn a_walk_gives_every_entry_once_however_deep() {
     let place = entries.iter().find(|entry| entry.path == "deep/a-file").unwrap();
     assert_eq!(
         (place.parent, place.place()),
-        (InodeId(100), (InodeId(100), "a-file").into())
+        (InodeId(100_000), (InodeId(100_000), "a-file").into())
     );
     // What is skipped is not listed.
     let lists = cluster.world.lists.swap(0, SeqCst);
