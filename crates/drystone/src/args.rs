@@ -215,8 +215,8 @@ pub enum Command {
         /// Name pattern: * and ?
         #[arg(long)]
         name: Option<String>,
-        /// f: files, d: directories
-        #[arg(long, value_parser = ["f", "d"])]
+        /// f: files, d: directories, l: symbolic links
+        #[arg(long, value_parser = ["f", "d", "l"])]
         kind: Option<String>,
         /// At least this size, as 4KiB
         #[arg(long)]
@@ -241,7 +241,7 @@ pub struct PutOptions {
     pub sources: Vec<String>,
     /// Path in the cluster; ending in / (or an existing directory): put them in there
     pub target: String,
-    /// Whole trees, directories with their modes
+    /// Whole trees, with their modes and symbolic links
     #[arg(long, short)]
     pub recursive: bool,
     /// Keep times and all mode bits, of what exists too (not owners)
@@ -266,7 +266,7 @@ pub struct GetOptions {
     /// Local path; - is stdout
     #[arg(default_value = ".")]
     pub target: String,
-    /// A whole tree, directories with their modes
+    /// A whole tree, with its modes and symbolic links
     #[arg(long, short)]
     pub recursive: bool,
     /// Keep times and all mode bits, whatever the umask says (not owners)

@@ -339,3 +339,86 @@ fn paths_as_long_as_they_can_be() {
     assert_eq!(cluster.cli(&["--json", "du", "/"]).json()["files"], 1);
     cluster.cli(&["rm", "-r", &format!("/{}", "n".repeat(240))]).ok();
 }
+
+#[test]
+fn no_depth_ends_a_walk() {
+    let cluster = Cluster::start(Options::single());
+    let at = |name: &str| cluster.home().join(name);
+    // Trees of 3,000 bytes of path, moved below each other.
+    let deep = |root: &str| -> String {
+        let names: String = (0..14).map(|_| format!("/{}", "n".repeat(210))).collect();
+        format!("/{root}{names}")
+    };
+    for root in ["a", "b", "c"] {
+        cluster.cli(&["mkdir", "-p", &deep(root)]).ok();
+        cluster
+            .cli_with(
+                &["put", "-", &format!("{}/file-{root}", deep(root))],
+                root.as_bytes(),
+            )
+            .ok();
+    }
+    cluster.cli(&["mv", "/b", &format!("{}/b", deep("c"))]).ok();
+    cluster.cli(&["mv", "/c", &format!("{}/c", deep("a"))]).ok();
+    assert_eq!(cluster.cli(&["--json", "du", "/"]).json()["files"], 3);
+    let found = cluster.cli(&["find", "/", "--name", "file-?"]).text();
+    assert_eq!(found.lines().count(), 3, "{found}");
+    assert!(found.lines().any(|line| line.len() > 8000));
+    assert_eq!(cluster.cli(&["ls", "-r", "/"]).text().lines().count(), 3 * 15 + 3);
+    cluster.cli(&["cp", "-r", "/a", "/copy"]).ok();
+    assert_eq!(cluster.cli(&["--json", "du", "/copy"]).json()["files"], 3);
+    cluster.cli(&["get", "-r", "/copy", "copy"]).ok();
+    // Longer than a path can be: looked for step by step.
+    let found = Command::new("find")
+        .arg(at("copy"))
+        .args(["-name", "file-*"])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(found.stdout).unwrap().lines().count(), 3);
+    cluster.cli(&["rm", "-r", "/a", "/copy"]).ok();
+    Command::new("rm").arg("-rf").arg(at("copy")).status().unwrap();
+}
+
+#[test]
+fn symbolic_links_go_in_and_come_out_as_links() {
+    let cluster = Cluster::start(Options::single());
+    let at = |name: &str| cluster.home().join(name);
+    fs::create_dir_all(at("tree/sub")).unwrap();
+    fs::write(at("tree/file"), "content").unwrap();
+    let links = [
+        ("tree/file-link", "file"),
+        ("tree/sub/up", ".."),
+        ("tree/nowhere", "/none/at all"),
+        ("tree/dir", "sub"),
+    ];
+    for (link, to) in links {
+        symlink(to, at(link)).unwrap();
+    }
+    cluster.cli(&["put", "-r", "tree", "/tree"]).ok();
+    let du = cluster.cli(&["--json", "du", "/tree"]).json();
+    assert_eq!((&du["files"], &du["links"]), (&1.into(), &4.into()));
+    let listed = cluster.cli(&["ls", "-l", "/tree"]).text();
+    assert!(listed.contains("nowhere -> /none/at all"), "{listed}");
+    assert_eq!(
+        cluster.cli(&["find", "/", "--kind", "l"]).text().lines().count(),
+        4
+    );
+    cluster.cli(&["cp", "-r", "/tree", "/copy"]).ok();
+    // A second time over what is there: links are replaced, not followed.
+    for _ in 0..2 {
+        cluster.cli(&["get", "-r", "/copy", "."]).ok();
+        for (link, to) in links {
+            let back = at(&link.replacen("tree", "copy", 1));
+            assert_eq!(fs::read_link(&back).unwrap(), std::path::Path::new(to), "{link}");
+        }
+    }
+    assert_eq!(fs::read(at("copy/file")).unwrap(), b"content");
+    // A link that is named is followed here and not in the cluster.
+    cluster.cli(&["put", "tree/file-link", "/named"]).ok();
+    assert_eq!(cluster.cli(&["cat", "/named"]).ok(), b"content");
+    cluster
+        .cli(&["cat", "/tree/file-link"])
+        .refused(4, "/tree/file-link");
+    cluster.cli(&["get", "/tree/nowhere", "link"]).ok();
+    assert!(at("link").is_symlink());
+}

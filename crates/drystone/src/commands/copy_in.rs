@@ -2,7 +2,7 @@
 
 mod source;
 
-use super::names::{base_name, is_directory, join, place_for};
+use super::names::{is_directory, join, place_for};
 use super::progress::bar;
 use super::tree::{Parallel, Walk};
 use super::{Context, is_not_found};
@@ -12,8 +12,8 @@ use crate::output::{line, note};
 use anyhow::{Context as _, bail};
 use bytes::{Bytes, BytesMut};
 use drystone_client::{
-    Client, Error, ErrorKind, MakeDirectoryOptions, Precondition, Published, ReadOptions, SetAttributes,
-    WriteMode, WriteOptions,
+    Client, Error, ErrorKind, InodeId, Kind, MakeDirectoryOptions, MakeSymbolicLinkOptions, Precondition,
+    Published, ReadOptions, SetAttributes, Target, WriteMode, WriteOptions,
 };
 use indicatif::ProgressBar;
 use source::SparseFile;
@@ -43,6 +43,7 @@ struct Made {
 struct Found {
     jobs: Vec<Job>,
     made: Vec<Made>,
+    links: u64,
     bytes: u64,
 }
 
@@ -119,7 +120,7 @@ async fn add_source(
     }
     let made = make_like(client, &target, &metadata, options.parents, options.preserve).await?;
     found.made.extend(made);
-    scan(client, &path, &target, options.preserve, found, failures).await
+    scan(client, &path, &target, options, found, failures).await
 }
 
 async fn put_files(
@@ -153,7 +154,9 @@ async fn put_files(
     }
     progress.finish_and_clear();
     if context.json {
-        line(serde_json::json!({ "files": count, "bytes": found.bytes, "failed": failures.count() }))?;
+        line(
+            serde_json::json!({ "files": count, "links": found.links, "bytes": found.bytes, "failed": failures.count() }),
+        )?;
     } else if !context.quiet && options.recursive {
         line(format_args!("{count} files, {} bytes", found.bytes))?;
     }
@@ -230,7 +233,7 @@ async fn scan(
     client: &Client,
     from: &Path,
     to: &str,
-    preserve: bool,
+    options: &PutOptions,
     found: &mut Found,
     failures: &mut Failures,
 ) -> anyhow::Result<()> {
@@ -250,7 +253,7 @@ async fn scan(
         }
         paths.sort();
         for path in paths {
-            let outcome = add_entry(client, &path, &remote, preserve, found).await;
+            let outcome = add_entry(client, &path, &remote, options, found).await;
             if let Some(Some(target)) = failures.check(outcome)? {
                 ahead.push((path, target));
             }
@@ -264,27 +267,19 @@ async fn add_entry(
     client: &Client,
     path: &Path,
     remote: &str,
-    preserve: bool,
+    options: &PutOptions,
     found: &mut Found,
 ) -> anyhow::Result<Option<String>> {
     let shown = path.display();
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.with_context(|| format!("{shown}: its name is not UTF-8"))?;
     let target = join(remote, name);
-    let is_link = path.is_symlink();
-    let metadata = match fs::metadata(path) {
-        Err(error) if is_link && error.kind() == std::io::ErrorKind::NotFound => {
-            note(format_args!("warning: {shown} is a broken link and was left out"));
-            return Ok(None);
-        }
-        other => other.with_context(|| format!("cannot read {shown}"))?,
-    };
-    if metadata.is_dir() && is_link {
-        note(format_args!(
-            "warning: {shown} is a link to a directory and was left out"
-        ));
+    let metadata = fs::symlink_metadata(path).with_context(|| format!("cannot read {shown}"))?;
+    if metadata.is_symlink() {
+        put_link(client, path, &target, &metadata, options).await?;
+        found.links += 1;
     } else if metadata.is_dir() {
-        let made = make_like(client, &target, &metadata, false, preserve).await?;
+        let made = make_like(client, &target, &metadata, false, options.preserve).await?;
         found.made.extend(made);
         return Ok(Some(target));
     } else if metadata.is_file() {
@@ -301,6 +296,30 @@ async fn add_entry(
     Ok(None)
 }
 
+/// Copies a symbolic link as it is.
+async fn put_link(
+    client: &Client,
+    path: &Path,
+    target: &str,
+    metadata: &Metadata,
+    options: &PutOptions,
+) -> anyhow::Result<()> {
+    let link = fs::read_link(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let link = link
+        .to_str()
+        .with_context(|| format!("{}: what it leads to is not UTF-8", path.display()))?;
+    let mut attributes = SetAttributes::default();
+    if options.preserve {
+        (attributes.modified, attributes.accessed) = (Some(modified(metadata)), Some(accessed(metadata)));
+    }
+    let link_options = MakeSymbolicLinkOptions {
+        overwrite: !options.no_overwrite,
+        attributes,
+        ..MakeSymbolicLinkOptions::default()
+    };
+    Ok(client.make_symbolic_link(target, link, link_options).await?)
+}
+
 async fn put_file(
     client: &Client,
     job: &Job,
@@ -314,19 +333,17 @@ async fn put_file(
     let metadata = file.metadata();
     let length = if metadata.is_file() { metadata.len() } else { 0 };
     options.file_mode = metadata.permissions().mode() & 0o777;
-    let changes = preserve.then(|| SetAttributes {
-        mode: Some(metadata.permissions().mode() & 0o7777),
-        modified: Some(modified(metadata)),
-        accessed: Some(accessed(metadata)),
-        ..SetAttributes::default()
-    });
+    if preserve {
+        options.attributes = SetAttributes {
+            mode: Some(metadata.permissions().mode() & 0o7777),
+            modified: Some(modified(metadata)),
+            accessed: Some(accessed(metadata)),
+            ..SetAttributes::default()
+        };
+    }
     let mut file = file;
     let published = send(client, &mut file, &job.target, options, length, progress).await;
-    let published = published.map_err(|error| about(error, &job.path))?;
-    if let Some(changes) = changes {
-        client.set_attributes(&job.target, changes).await?;
-    }
-    Ok(published)
+    published.map_err(|error| about(error, &job.path))
 }
 
 /// Errors of the cluster name the target; those of the source name it here.
@@ -470,42 +487,85 @@ pub async fn copy(
     } else {
         Precondition::absent()
     };
+    if attributes.kind == Kind::SymbolicLink {
+        return copy_link(client, from.into(), target.into(), force).await;
+    }
     if !attributes.is_directory() {
-        return copy_file(client, from, &target, precondition).await;
+        return copy_file(client, from.into(), target.into(), precondition).await;
     }
     if !recursive {
         return Err(UsageError(format!("{from} is a directory (use --recursive)")).into());
     }
     let source = from.trim_matches('/');
     let below = target.trim_matches('/');
-    if below == source || below.starts_with(&format!("{source}/")) {
+    if below == source || below.starts_with(&format!("{source}/")) || source.is_empty() {
         bail!(UsageError(format!(
             "{target} lies in {from}: a tree cannot be copied into itself"
         )));
     }
+    let mut walk = Walk::begin(client, from, true).await?;
     make_directory(client, &target, false, attributes.mode).await?;
-    let mut walk = Walk::new(client, from, true);
+    // The directories that are made, from the target down: places are named from them, whatever their depth.
+    let mut made = vec![client.stat(&target).await?.inode];
     let mut parallel = Parallel::new(16, Failures::new(context.json));
-    while let Some((path, attributes)) = walk.next(&mut parallel.failures).await? {
-        let rest = path
-            .get(from.trim_end_matches('/').len() + 1..)
-            .unwrap_or_default();
-        let place = join(&target, rest);
+    while let Some(found) = walk.next(&mut parallel.failures).await? {
+        made.truncate(found.depth + 1);
+        let (name, attributes) = (&found.entry.name, &found.entry.attributes);
+        let place = Target::below(made[found.depth], name.as_str());
         if attributes.is_directory() {
-            let made = make_directory(client, &place, false, attributes.mode).await;
-            parallel.failures.check(made)?;
+            let copied = copy_directory(client, &place, attributes.mode).await;
+            match parallel.failures.check(copied)? {
+                Some(inode) => made.push(inode),
+                None => walk.skip(),
+            }
+        } else if attributes.kind == Kind::SymbolicLink {
+            let copied = copy_link(client, found.place(), place, force).await;
+            parallel.failures.check(copied)?;
         } else {
             let (client, precondition) = (client.clone(), precondition.clone());
+            let source = found.place();
             parallel
-                .start(async move { copy_file(&client, &path, &place, precondition).await })
+                .start(async move { copy_file(&client, source, place, precondition).await })
                 .await?;
         }
     }
     parallel.finish().await?.finish()
 }
 
-async fn copy_file(client: &Client, from: &str, to: &str, precondition: Precondition) -> anyhow::Result<()> {
-    let reader = client.open(from, ReadOptions::default()).await?;
+async fn copy_directory(client: &Client, place: &Target, mode: u32) -> anyhow::Result<InodeId> {
+    let options = MakeDirectoryOptions {
+        mode,
+        ..MakeDirectoryOptions::default()
+    };
+    match client.make_directory(place, options).await {
+        Err(error) if error.kind() != ErrorKind::Exists => return Err(error.into()),
+        _ => {}
+    }
+    let made = client.stat(place).await?;
+    if !made.is_directory() {
+        bail!("{place} exists and is no directory");
+    }
+    Ok(made.inode)
+}
+
+/// Copies a symbolic link as it is.
+async fn copy_link(client: &Client, from: Target, to: Target, overwrite: bool) -> anyhow::Result<()> {
+    let link = client.stat(&from).await?.link;
+    let link = link.with_context(|| format!("{from} was a symbolic link and is none any more"))?;
+    let options = MakeSymbolicLinkOptions {
+        overwrite,
+        ..MakeSymbolicLinkOptions::default()
+    };
+    Ok(client.make_symbolic_link(to, &link, options).await?)
+}
+
+async fn copy_file(
+    client: &Client,
+    from: Target,
+    to: Target,
+    precondition: Precondition,
+) -> anyhow::Result<()> {
+    let reader = client.open(&from, ReadOptions::default()).await?;
     let attributes = reader.attributes().clone();
     let options = WriteOptions {
         precondition,
@@ -513,21 +573,17 @@ async fn copy_file(client: &Client, from: &str, to: &str, precondition: Precondi
         size_hint: Some(attributes.size),
         ..WriteOptions::default()
     };
-    let mut writer = client.write(to, options);
+    let mut writer = client.write(&to, options);
     let mut stream = reader.read(0, attributes.size);
     while let Some(piece) = stream.next().await {
         writer.write(piece?).await?;
     }
-    writer
-        .finish()
-        .await
-        .map(|_| ())
-        .map_err(|error: Error| match base_name(to) {
-            Some(_) if is_not_found(&error) => {
-                anyhow::Error::new(error).context(format!("the directory of {to} must exist"))
-            }
-            _ => error.into(),
-        })
+    match writer.finish().await {
+        Err(error) if is_not_found(&error) => {
+            Err(anyhow::Error::new(error).context(format!("the directory of {to} must exist")))
+        }
+        other => Ok(other.map(|_| ())?),
+    }
 }
 
 #[cfg(test)]

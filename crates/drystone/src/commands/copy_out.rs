@@ -9,7 +9,7 @@ use crate::args::GetOptions;
 use crate::exit::{Failures, UsageError};
 use crate::output::{Lines, line};
 use anyhow::{Context as _, bail};
-use drystone_client::{Attributes, Client, ReadOptions};
+use drystone_client::{Attributes, Client, Kind, ReadOptions, Target};
 use indicatif::ProgressBar;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -49,11 +49,22 @@ pub async fn get(context: &Context, options: &GetOptions) -> anyhow::Result<()> 
         }
         return get_tree(context, options, &attributes, &target).await;
     }
-    let progress = bar(context, attributes.size, "get");
     let cannot = || format!("cannot write {}", target.display());
+    if attributes.kind == Kind::SymbolicLink {
+        let place = Place::of(&target).with_context(cannot)?;
+        return get_link(client, Target::path(&options.source), &place, options.preserve).await;
+    }
+    let progress = bar(context, attributes.size, "get");
     match Destination::of(&target).with_context(cannot)? {
         Destination::Replace(place) => {
-            get_file(client, &options.source, &place, options.preserve, &progress).await?;
+            get_file(
+                client,
+                Target::path(&options.source),
+                &place,
+                options.preserve,
+                &progress,
+            )
+            .await?;
         }
         Destination::Into(path) => {
             let open = || OpenOptions::new().write(true).truncate(true).open(&path);
@@ -100,32 +111,41 @@ async fn get_tree(
         let place = Place::of(target).with_context(|| format!("cannot make {}", target.display()))?;
         made.push(make_directory(&place, attributes, options.preserve)?);
     }
+    let mut walk = Walk::begin(&context.client, &options.source, true).await?;
     let mut tree = LocalTree::open(target).with_context(|| format!("cannot open {}", target.display()))?;
-    let prefix = options.source.trim_end_matches('/').len() + 1;
     let progress = bar(context, 0, "get");
-    let mut walk = Walk::new(&context.client, &options.source, true);
     let mut parallel = Parallel::new(options.jobs, Failures::new(context.json));
-    let (mut files, mut bytes) = (0u64, 0u64);
-    while let Some((path, attributes)) = walk.next(&mut parallel.failures).await? {
+    let (mut files, mut links, mut bytes) = (0u64, 0u64, 0u64);
+    while let Some(found) = walk.next(&mut parallel.failures).await? {
+        let attributes = &found.entry.attributes;
         // Names hold no slash and are not `.` or `..`: the place lies in the target.
-        let relative = path.get(prefix..).unwrap_or_default();
         let place = tree
-            .place(relative)
-            .with_context(|| format!("cannot write {}", target.join(relative).display()));
+            .place(&found.path)
+            .with_context(|| format!("cannot write {}", target.join(&found.path).display()));
         let Some(place) = parallel.failures.check(place)? else {
             continue;
         };
         if attributes.is_directory() {
-            let directory = make_directory(&place, &attributes, options.preserve);
-            made.extend(parallel.failures.check(directory)?);
+            let directory = make_directory(&place, attributes, options.preserve);
+            match parallel.failures.check(directory)? {
+                Some(directory) => made.push(directory),
+                None => walk.skip(),
+            }
             continue;
         }
-        (files, bytes) = (files + 1, bytes + attributes.size);
+        let is_link = attributes.kind == Kind::SymbolicLink;
+        match is_link {
+            true => links += 1,
+            false => (files, bytes) = (files + 1, bytes + attributes.size),
+        }
         let (client, progress, preserve) = (context.client.clone(), progress.clone(), options.preserve);
         parallel
             .start(async move {
+                if is_link {
+                    return get_link(&client, found.place(), &place, preserve).await;
+                }
                 check_free(&place)?;
-                get_file(&client, &path, &place, preserve, &progress).await
+                get_file(&client, found.place(), &place, preserve, &progress).await
             })
             .await?;
     }
@@ -140,11 +160,23 @@ async fn get_tree(
     }
     progress.finish_and_clear();
     if context.json {
-        line(serde_json::json!({ "files": files, "bytes": bytes, "failed": failures.count() }))?;
+        line(
+            serde_json::json!({ "files": files, "links": links, "bytes": bytes, "failed": failures.count() }),
+        )?;
     } else if !context.quiet {
         line(format_args!("{files} files, {bytes} bytes"))?;
     }
     failures.finish()
+}
+
+/// Copies a symbolic link as it is.
+async fn get_link(client: &Client, source: Target, place: &Place, preserve: bool) -> anyhow::Result<()> {
+    let attributes = client.stat(&source).await?;
+    let link = attributes.link.as_deref();
+    let link = link.with_context(|| format!("{source} was a symbolic link and is none any more"))?;
+    place
+        .make_link(link, preserve.then(|| times(&attributes)))
+        .with_context(|| format!("cannot write {}", place.path.display()))
 }
 
 /// What a tree brings takes the place of files only: a link there may lead anywhere, and nobody named it.
@@ -184,7 +216,7 @@ fn local_place(source: &str, target: &str) -> anyhow::Result<PathBuf> {
 /// Copies one file; it appears when it is whole.
 async fn get_file(
     client: &Client,
-    source: &str,
+    source: Target,
     place: &Place,
     preserve: bool,
     progress: &ProgressBar,

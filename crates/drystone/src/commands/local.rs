@@ -161,6 +161,28 @@ impl Place {
         Ok(())
     }
 
+    /// Makes a symbolic link here, in the place of a file or another link.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn make_link(&self, link: &str, times: Option<(u64, u64)>) -> io::Result<()> {
+        let temporary = Self {
+            name: temporary_name(&self.name, next_number()),
+            ..self.clone()
+        };
+        let directory = &self.directory;
+        rustix::fs::symlinkat(link, directory, &temporary.name)?;
+        let made = times.map_or(Ok(()), |times| temporary.set_times(times));
+        let made = made.and_then(|()| {
+            let renamed = rustix::fs::renameat(directory, &temporary.name, directory, &self.name);
+            renamed.map_err(io::Error::from)
+        });
+        if made.is_err() {
+            let _ = rustix::fs::unlinkat(directory, &temporary.name, AtFlags::empty());
+        }
+        made
+    }
+
     fn set_times(&self, (modified, accessed): (u64, u64)) -> io::Result<()> {
         let times = timestamps(modified, accessed);
         Ok(rustix::fs::utimensat(
@@ -260,6 +282,18 @@ pub fn remove_partial_files() {
     }
 }
 
+/// A number that this process has not used yet.
+fn next_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// The name may be as long as a name can be: the temporary one is made of its beginning.
+fn temporary_name(name: &str, number: u64) -> String {
+    let short: String = name.chars().take(32).collect();
+    format!(".{short}.{}-{number}.part", std::process::id())
+}
+
 /// A new file under a name of its own, which goes away unless it is [`NewFile::publish`]ed. Zeros become holes.
 pub struct NewFile {
     file: File,
@@ -275,11 +309,8 @@ impl NewFile {
     /// # Errors
     /// The system's.
     pub fn create(place: &Place, mode: u32) -> io::Result<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        // The name may be as long as a name can be: the temporary one is made of its beginning.
-        let short: String = place.name.chars().take(32).collect();
-        let temporary = format!(".{short}.{}-{number}.part", std::process::id());
+        let number = next_number();
+        let temporary = temporary_name(&place.name, number);
         let mut partial = PARTIAL.lock().unwrap_or_else(PoisonError::into_inner);
         if partial.is_closed {
             return Err(ErrorKind::Interrupted.into());

@@ -1,11 +1,11 @@
 //! `ls`, `stat`, `du`, `find`: what a person wants to see.
 
-use super::Context;
-use super::names::{base_name, matches};
+use super::names::{base_name, join, matches};
 use super::tree::Walk;
+use super::{Context, is_not_found};
 use crate::exit::{Failures, UsageError};
 use crate::output::{Lines, OutputError, line, printable};
-use drystone_client::{Attributes, ByteCount};
+use drystone_client::{Attributes, ByteCount, Kind};
 use drystone_gateway::describe;
 use serde_json::{Value, json};
 
@@ -18,14 +18,21 @@ pub async fn list(context: &Context, path: &str, long: bool, recursive: bool) ->
         entry_line(&mut out, context, name, &attributes, long)?;
         return Ok(out.finish()?);
     }
-    let mut walk = Walk::new(&context.client, path, recursive);
-    while let Some((entry, attributes)) = walk.next(&mut failures).await? {
-        let name = if recursive {
-            entry.as_str()
-        } else {
-            base_name(&entry).unwrap_or(&entry)
+    let mut walk = Walk::begin(&context.client, path, recursive).await?;
+    while let Some(found) = walk.next(&mut failures).await? {
+        let name = match recursive {
+            true => join(path, &found.path),
+            false => found.entry.name.clone(),
         };
-        entry_line(&mut out, context, name, &attributes, long)?;
+        let mut attributes = found.entry.attributes.clone();
+        // Listings do not hold what links lead to.
+        if long && attributes.kind == Kind::SymbolicLink {
+            attributes = match context.client.stat(found.place()).await {
+                Err(error) if is_not_found(&error) => continue,
+                other => other?,
+            };
+        }
+        entry_line(&mut out, context, &name, &attributes, long)?;
     }
     out.finish()?;
     failures.finish()
@@ -43,13 +50,24 @@ fn entry_line(
         value["name"] = name.into();
         return out.line(value);
     }
-    let mark = if attributes.is_directory() { "/" } else { "" };
+    let mark = match attributes.kind {
+        Kind::Directory => "/".to_owned(),
+        Kind::SymbolicLink => match &attributes.link {
+            Some(link) => format!(" -> {}", printable(link)),
+            None => "@".to_owned(),
+        },
+        Kind::File => String::new(),
+    };
     if !long {
         return out.line(format_args!("{}{mark}", printable(name)));
     }
     out.line(format_args!(
         "{}{} {:<10} {:<10} {:>12} {} {}{mark}",
-        if attributes.is_directory() { 'd' } else { '-' },
+        match attributes.kind {
+            Kind::Directory => 'd',
+            Kind::SymbolicLink => 'l',
+            Kind::File => '-',
+        },
         permissions(attributes.mode),
         attributes.owner,
         attributes.group,
@@ -91,8 +109,8 @@ pub async fn stat(context: &Context, path: &str, extents: bool) -> anyhow::Resul
     let mut out = Lines::new();
     out.line(printable(path))?;
     for key in [
-        "kind", "size", "mode", "owner", "group", "created", "modified", "accessed", "changed", "inode",
-        "version", "policy",
+        "kind", "link", "size", "mode", "owner", "group", "created", "modified", "accessed", "changed",
+        "inode", "version", "policy",
     ] {
         let text = match &value[key] {
             Value::String(text) => text.clone(),
@@ -133,21 +151,24 @@ fn time(micros: u64) -> String {
 pub async fn usage(context: &Context, path: &str) -> anyhow::Result<()> {
     let attributes = context.client.stat(path).await?;
     let mut failures = Failures::new(context.json);
-    let (mut files, mut directories, mut size) = (0u64, 0u64, 0u64);
+    let (mut files, mut directories, mut links, mut size) = (0u64, 0u64, 0u64, 0u64);
     if attributes.is_directory() {
-        let mut walk = Walk::new(&context.client, path, true);
-        while let Some((_, attributes)) = walk.next(&mut failures).await? {
-            if attributes.is_directory() {
-                directories += 1;
-            } else {
-                (files, size) = (files + 1, size + attributes.size);
+        let mut walk = Walk::begin(&context.client, path, true).await?;
+        while let Some(found) = walk.next(&mut failures).await? {
+            let attributes = found.entry.attributes;
+            match attributes.kind {
+                Kind::Directory => directories += 1,
+                Kind::SymbolicLink => links += 1,
+                Kind::File => (files, size) = (files + 1, size + attributes.size),
             }
         }
     } else {
         (files, size) = (1, attributes.size);
     }
     if context.json {
-        line(json!({ "path": path, "files": files, "directories": directories, "bytes": size }))?;
+        line(
+            json!({ "path": path, "files": files, "directories": directories, "links": links, "bytes": size }),
+        )?;
     } else {
         line(format_args!(
             "{size} bytes in {files} files and {directories} directories below {}",
@@ -166,15 +187,21 @@ pub async fn find(
     min_size: Option<&str>,
 ) -> anyhow::Result<()> {
     let least: ByteCount = min_size.unwrap_or("0").parse().map_err(UsageError)?;
-    let mut walk = Walk::new(&context.client, path, true);
+    let mut walk = Walk::begin(&context.client, path, true).await?;
     let (mut out, mut failures) = (Lines::new(), Failures::new(context.json));
-    while let Some((entry, attributes)) = walk.next(&mut failures).await? {
-        let kind_fits = kind.is_none_or(|kind| (kind == "d") == attributes.is_directory());
-        let name_fits =
-            name.is_none_or(|pattern| base_name(&entry).is_some_and(|name| matches(pattern, name)));
+    while let Some(found) = walk.next(&mut failures).await? {
+        let attributes = found.entry.attributes;
+        let own_kind = match attributes.kind {
+            Kind::File => "f",
+            Kind::Directory => "d",
+            Kind::SymbolicLink => "l",
+        };
+        let kind_fits = kind.is_none_or(|kind| kind == own_kind);
+        let name_fits = name.is_none_or(|pattern| matches(pattern, &found.entry.name));
         if !kind_fits || !name_fits || attributes.size < least.0 {
             continue;
         }
+        let entry = join(path, &found.path);
         if context.json {
             let mut value = describe::attributes(&attributes);
             value["path"] = entry.into();

@@ -1,74 +1,50 @@
 //! Walking a tree of the cluster, and doing many things at a time.
 
-use super::is_not_found;
-use super::names::join;
 use crate::exit::Failures;
-use drystone_client::{Attributes, Client};
-use std::collections::VecDeque;
+use drystone_client::{Client, WalkEntry};
 use std::future::Future;
 use tokio::task::JoinSet;
 
-/// Entries asked for at once: a tenth of what a server gives, so that the first lines come soon.
-const PAGE: u32 = 1000;
-
-/// A tree, directory by directory, a directory before what is in it, in byte order of names.
+/// The entries of a directory or of a whole tree. What cannot be read is told of and left out.
 pub struct Walk {
-    client: Client,
-    // Directories to come, each with the name after which to go on.
-    ahead: VecDeque<(String, String)>,
-    page: VecDeque<(String, Attributes)>,
+    inner: drystone_client::Walk,
     is_deep: bool,
-    is_begun: bool,
 }
 
 impl Walk {
     /// The entries below `path`; all levels if `is_deep`.
-    pub fn new(client: &Client, path: &str, is_deep: bool) -> Self {
-        let ahead = VecDeque::from([(path.to_owned(), String::new())]);
-        Self {
-            client: client.clone(),
-            ahead,
-            page: VecDeque::new(),
+    ///
+    /// # Errors
+    /// It cannot be looked up, or is no directory.
+    pub async fn begin(client: &Client, path: &str, is_deep: bool) -> anyhow::Result<Self> {
+        Ok(Self {
+            inner: client.walk(path).await?,
             is_deep,
-            is_begun: false,
+        })
+    }
+
+    /// What comes next: a directory before what is in it, names in byte order.
+    ///
+    /// # Errors
+    /// Nothing can be read any more.
+    pub async fn next(&mut self, failures: &mut Failures) -> anyhow::Result<Option<WalkEntry>> {
+        loop {
+            match self.inner.next().await {
+                None => return Ok(None),
+                Some(Err(error)) => failures.add(error.into())?,
+                Some(Ok(found)) => {
+                    if !self.is_deep && found.entry.attributes.is_directory() {
+                        self.inner.skip();
+                    }
+                    return Ok(Some(found));
+                }
+            }
         }
     }
 
-    /// The next entry with its path. A directory below the first one that cannot be read is told of in `failures`
-    /// and left out; one that was deleted meanwhile is left out.
-    ///
-    /// # Errors
-    /// The first directory cannot be read, or nothing can be any more.
-    pub async fn next(&mut self, failures: &mut Failures) -> anyhow::Result<Option<(String, Attributes)>> {
-        loop {
-            if let Some((path, attributes)) = self.page.pop_front() {
-                if self.is_deep && attributes.is_directory() {
-                    self.ahead.push_back((path.clone(), String::new()));
-                }
-                return Ok(Some((path, attributes)));
-            }
-            let Some((directory, after)) = self.ahead.pop_front() else {
-                return Ok(None);
-            };
-            let page = match self.client.list(&directory, &after, PAGE).await {
-                Ok(page) => page,
-                Err(error) if !self.is_begun => return Err(error.into()),
-                Err(error) if is_not_found(&error) => continue,
-                Err(error) => {
-                    failures.add(error.into())?;
-                    continue;
-                }
-            };
-            self.is_begun = true;
-            if let Some(next) = page.next {
-                self.ahead.push_front((directory.clone(), next));
-            }
-            self.page.extend(
-                page.entries
-                    .into_iter()
-                    .map(|entry| (join(&directory, &entry.name), entry.attributes)),
-            );
-        }
+    /// What is below the directory that came last is left out.
+    pub fn skip(&mut self) {
+        self.inner.skip();
     }
 }
 

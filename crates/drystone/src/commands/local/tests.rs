@@ -148,3 +148,19 @@ fn modes_and_times_are_those_that_were_given() {
     );
     std::fs::set_permissions(directory.path().join("closed"), PermissionsExt::from_mode(0o700)).unwrap();
 }
+
+#[test]
+fn a_link_takes_the_place_of_a_file_or_a_link() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut tree = LocalTree::open(directory.path()).unwrap();
+    let place = tree.place("link").unwrap();
+    write(&place, b"a file");
+    for link in ["one", "two"] {
+        place.make_link(link, Some((5_000_000, 6_000_000))).unwrap();
+        assert_eq!(std::fs::read_link(&place.path).unwrap(), Path::new(link));
+    }
+    assert_eq!(std::fs::symlink_metadata(&place.path).unwrap().mtime(), 5);
+    std::fs::create_dir(directory.path().join("sub")).unwrap();
+    assert!(tree.place("sub").unwrap().make_link("x", None).is_err());
+    assert_eq!(names(directory.path()), ["link", "sub"]);
+}
