@@ -126,13 +126,13 @@ pub enum Command {
     /// Write files to stdout
     Cat {
         /// Files
-        #[arg(required = true)]
+        #[arg(required = true, value_parser = not_empty())]
         paths: Vec<String>,
     },
     /// List a directory, or show a file
     Ls {
         /// Directory or file
-        #[arg(default_value = "/")]
+        #[arg(default_value = "/", value_parser = not_empty())]
         path: String,
         /// Attributes too
         #[arg(long, short)]
@@ -144,7 +144,7 @@ pub enum Command {
     /// Make directories
     Mkdir {
         /// Directories
-        #[arg(required = true)]
+        #[arg(required = true, value_parser = not_empty())]
         paths: Vec<String>,
         /// Make missing parents; no error if it exists
         #[arg(long, short)]
@@ -153,8 +153,10 @@ pub enum Command {
     /// Rename a file or directory
     Mv {
         /// What
+        #[arg(value_parser = not_empty())]
         from: String,
         /// New name, or a directory to move it into
+        #[arg(value_parser = not_empty())]
         to: String,
         /// Replace what has the name
         #[arg(long, short)]
@@ -163,8 +165,10 @@ pub enum Command {
     /// Copy a file or tree inside the cluster
     Cp {
         /// What
+        #[arg(value_parser = not_empty())]
         from: String,
         /// New name, or a directory to copy it into
+        #[arg(value_parser = not_empty())]
         to: String,
         /// A whole tree
         #[arg(long, short)]
@@ -176,7 +180,7 @@ pub enum Command {
     /// Delete files, or trees
     Rm {
         /// What
-        #[arg(required = true)]
+        #[arg(required = true, value_parser = not_empty())]
         paths: Vec<String>,
         /// Directories with all that is in them
         #[arg(long, short)]
@@ -188,6 +192,7 @@ pub enum Command {
     /// Show attributes, and where the bytes are
     Stat {
         /// File or directory
+        #[arg(value_parser = not_empty())]
         path: String,
         /// Show extents and replicas
         #[arg(long, short)]
@@ -196,21 +201,22 @@ pub enum Command {
     /// Append stdin or a local file to a file
     Append {
         /// The file
+        #[arg(value_parser = not_empty())]
         path: String,
         /// What (-: stdin)
-        #[arg(default_value = "-")]
+        #[arg(default_value = "-", value_parser = not_empty())]
         source: String,
     },
     /// Sizes of files and trees
     Du {
         /// Directory or file
-        #[arg(default_value = "/")]
+        #[arg(default_value = "/", value_parser = not_empty())]
         path: String,
     },
     /// Find files by name, kind or size
     Find {
         /// Where
-        #[arg(default_value = "/")]
+        #[arg(default_value = "/", value_parser = not_empty())]
         path: String,
         /// Name pattern: * and ?
         #[arg(long)]
@@ -237,9 +243,10 @@ pub enum Command {
 #[derive(Args, Clone, Debug)]
 pub struct PutOptions {
     /// Local files or directories; - is stdin
-    #[arg(required = true)]
+    #[arg(required = true, value_parser = not_empty())]
     pub sources: Vec<String>,
     /// Path in the cluster; ending in / (or an existing directory): put them in there
+    #[arg(value_parser = not_empty())]
     pub target: String,
     /// Whole trees, with their modes and symbolic links
     #[arg(long, short)]
@@ -262,9 +269,10 @@ pub struct PutOptions {
 #[derive(Args, Clone, Debug)]
 pub struct GetOptions {
     /// Path in the cluster
+    #[arg(value_parser = not_empty())]
     pub source: String,
     /// Local path; - is stdout
-    #[arg(default_value = ".")]
+    #[arg(default_value = ".", value_parser = not_empty())]
     pub target: String,
     /// A whole tree, with its modes and symbolic links
     #[arg(long, short)]
@@ -356,6 +364,11 @@ pub enum RaftCommand {
     },
 }
 
+/// An empty path is a mistake (a variable that is not set, mostly), not the root.
+fn not_empty() -> clap::builder::NonEmptyStringValueParser {
+    clap::builder::NonEmptyStringValueParser::new()
+}
+
 /// Prints completions to stdout.
 pub fn print_completions(shell: clap_complete::Shell) -> Result<(), OutputError> {
     // The generator panics if it cannot write.
@@ -399,5 +412,8 @@ mod tests {
         assert_eq!(arguments.cluster, "http://localhost:9700");
         assert!(parse(&["drystone", "up", "--listen", "localhost:9700"]).is_ok());
         assert!(parse(&["drystone", "--cluster", "ftp://x", "ls"]).is_err());
+        for words in [["ls", ""], ["rm", ""], ["mkdir", ""], ["cat", ""], ["get", ""]] {
+            assert!(parse(&["drystone", words[0], words[1]]).is_err(), "{words:?}");
+        }
     }
 }

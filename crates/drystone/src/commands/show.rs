@@ -48,6 +48,9 @@ fn entry_line(
     if context.json {
         let mut value = describe::attributes(attributes);
         value["name"] = name.into();
+        if let Some(link) = &attributes.link {
+            value["link"] = link.as_str().into();
+        }
         return out.line(value);
     }
     let mark = match attributes.kind {
@@ -99,6 +102,7 @@ pub async fn stat(context: &Context, path: &str, extents: bool) -> anyhow::Resul
     };
     let mut value = describe::attributes(&attributes);
     value["path"] = path.into();
+    value["link"] = attributes.link.clone().into();
     if let Some(layout) = &layout {
         value["inline"] = layout.inline.into();
         value["extents"] = layout.extents.iter().map(describe::extent).collect();

@@ -164,6 +164,7 @@ fn check_mode(data: &Path, processes: bool) -> anyhow::Result<()> {
     let mode = if processes { "processes" } else { "single" };
     match std::fs::read_to_string(&path) {
         Ok(present) if present.trim() == mode => Ok(()),
+        Ok(_) if !data.join(SECRET).exists() => write_atomically(&path, mode.as_bytes()),
         Ok(present) => bail!(crate::exit::UsageError(format!(
             "{} was made by `drystone up` with {} process; use the same mode, or another --data",
             data.display(),

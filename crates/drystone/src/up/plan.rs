@@ -54,7 +54,8 @@ impl Plan {
     /// added; what was formatted otherwise cannot change.
     pub fn load_or_make(options: &UpOptions, data: &Path) -> anyhow::Result<Self> {
         let (mut metadata, mut chunk) = if options.processes { (3, 5) } else { (3, 3) };
-        let present = Self::load(data)?;
+        // Before anything was formatted a plan binds nobody: its ports may have been taken.
+        let present = Self::load(data)?.filter(|_| data.join(super::SECRET).exists());
         if let Some(present) = &present {
             (metadata, chunk) = (present.metadata.len() as u32, present.chunk.len() as u32);
         }
@@ -480,6 +481,26 @@ mod tests {
         );
         assert!(plan.clone().grown(3, 3, &options("127.0.0.1:9700")).is_err());
         assert!(plan.grown(1, 2, &options("127.0.0.1:9700")).is_err());
+    }
+
+    #[test]
+    fn a_cluster_keeps_what_it_was_made_with_once_it_is_formatted() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path();
+        let mut asked = options("127.0.0.1:9700");
+        (asked.processes, asked.metadata) = (false, Some(1));
+        assert_eq!(Plan::load_or_make(&asked, data).unwrap().metadata.len(), 1);
+        asked.metadata = None;
+        // Nothing was formatted: the ports were taken, perhaps.
+        asked.listen = Some("127.0.0.1:9400".parse().unwrap());
+        let plan = Plan::load_or_make(&asked, data).unwrap();
+        assert_eq!((plan.metadata.len(), plan.gateway.wire.port()), (3, 9400));
+        // One of an earlier version, with one metadata server.
+        asked.metadata = Some(1);
+        Plan::load_or_make(&asked, data).unwrap();
+        std::fs::write(data.join(super::super::SECRET), "").unwrap();
+        (asked.metadata, asked.listen) = (None, None);
+        assert_eq!(Plan::load_or_make(&asked, data).unwrap().metadata.len(), 1);
     }
 
     #[test]

@@ -24,8 +24,8 @@ pub async fn check(env: &Env, plan: &Plan, runs: impl Fn(&str) -> bool) -> anyho
         }
         if env.clock.now() >= deadline {
             bail!(
-                "{}; end what listens there, or choose a base port whose followers are free (--listen, with a new \
-                 --data)",
+                "{}; end what listens there, or choose a base port whose followers are free (--listen; a \
+                 cluster that was started once keeps its ports)",
                 faults.join("; ")
             );
         }
