@@ -44,9 +44,14 @@ impl Condition {
 }
 
 fn condition(status: &ClusterStatus) -> Condition {
-    let is_away = |server: &ServerStatus| !matches!(server.state.as_str(), "alive" | "draining" | "unknown");
+    // Once the leader knows its figures, a server that it has not heard from is away.
+    let is_known = status.chunks_lost.is_some();
+    let is_away = |server: &ServerStatus| match server.state.as_str() {
+        "alive" | "draining" => false,
+        "unknown" => is_known,
+        _ => true,
+    };
     let is_broken = |disk: &DiskLoad| disk.read_only;
-    let is_unheard = |server: &ServerStatus| server.state == "unknown";
     let servers = &status.servers;
     let some = |count: Option<u64>| count.is_some_and(|count| count > 0);
     if some(status.chunks_lost) {
@@ -59,7 +64,7 @@ fn condition(status: &ClusterStatus) -> Condition {
         || servers.iter().flat_map(|server| &server.disks).any(is_broken)
     {
         Condition::Reduced
-    } else if status.chunks_lost.is_none() || servers.iter().any(is_unheard) {
+    } else if !is_known {
         Condition::Unknown
     } else {
         Condition::Well
@@ -279,8 +284,9 @@ mod tests {
         let mut now = status();
         assert_eq!(condition(&now), Condition::Well);
         now.servers[0].state = "unknown".to_owned();
+        now.chunks_lost = None;
         assert_eq!(condition(&now), Condition::Unknown);
-        now.members[0].alive = false;
+        now.chunks_lost = Some(0);
         assert_eq!(condition(&now), Condition::Reduced);
         now.writes_refused = "too few chunk servers".to_owned();
         assert_eq!(condition(&now), Condition::Refused);
