@@ -4,7 +4,7 @@ use crate::seams::{Host, world};
 use bytes::Bytes;
 use drystone_env::{BoxFuture, BufferPool};
 use drystone_proto::Kind;
-use drystone_proto::checksum::block_checksums;
+use drystone_proto::checksum::{Checksums, block_checksums};
 use drystone_proto::cluster::{ErrorReply, Hello, HelloReply, Ping};
 use drystone_rpc::{
     Answer, CallError, CallFuture, CallOptions, ChannelOptions, Channels, Payload, Reply, Request,
@@ -93,7 +93,7 @@ impl Gauge {
 /// The service. What it has seen outlives the server's host.
 pub(crate) struct Probe {
     work_ms: u64,
-    answer: Vec<u32>,
+    answer: Checksums,
     answer_bytes: usize,
     release: tokio::sync::Semaphore,
     done: Mutex<Vec<u64>>,
@@ -108,7 +108,7 @@ impl Probe {
     pub(crate) fn new(work_ms: u64, answer_bytes: usize) -> Arc<Self> {
         Arc::new(Self {
             work_ms,
-            answer: block_checksums(&vec![7; answer_bytes]),
+            answer: block_checksums(&vec![7; answer_bytes]).into(),
             answer_bytes,
             release: tokio::sync::Semaphore::new(0),
             done: Mutex::default(),
