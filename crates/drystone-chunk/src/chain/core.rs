@@ -222,6 +222,11 @@ impl Chain {
             return;
         }
         let (answer_by, forward_by) = plan_deadlines(now, frame.deadline);
+        assert!(
+            forward_by <= answer_by && answer_by <= frame.deadline,
+            "{id:?}: the next hop has until {forward_by:?}, this one until {answer_by:?}, the sender {:?}",
+            frame.deadline
+        );
         let waits_below = !self.below.is_empty() && self.blamed.is_none();
         out.push(Output::Store(id));
         if waits_below {
@@ -338,9 +343,69 @@ impl Chain {
         };
         let complete = pending.own.is_some() && !pending.waits_below;
         if complete {
+            let frame = pending.frame;
             let own = own_state(self.me, pending.own.as_ref(), now.since(pending.since));
+            let waited = now.since(pending.since);
             self.pending.remove(&id);
-            out.push(Output::Reply(id, Ok(self.with_below(own))));
+            if self.blamed.is_none() {
+                self.check_receipts(&own, waited);
+            }
+            let hops = self.with_below(own);
+            if self.blamed.is_none() {
+                self.assert_acknowledged(frame, &hops);
+            }
+            out.push(Output::Reply(id, Ok(hops)));
+        }
+    }
+
+    /// Blames the first hop below whose receipt is not about the bytes that are sealed here.
+    fn check_receipts(&mut self, own: &HopState, waited: Duration) {
+        let Some(mine) = &own.receipt else { return };
+        let what = |receipt: &Receipt| (receipt.chunk, receipt.epoch, receipt.length, receipt.checksum);
+        let differs =
+            |hop: &HopState| (hop.receipt.as_ref()).is_some_and(|receipt| what(receipt) != what(mine));
+        let Some(at) = self.reported.iter().position(differs) else {
+            return;
+        };
+        let mut hops = self.reported.clone();
+        hops.truncate(at + 1);
+        hops[at].code = Code::Conflict.number();
+        hops[at].message = format!(
+            "its receipt {:?} is not about the {} bytes with checksum {:08x} that the hop before it sealed",
+            hops[at].receipt.as_ref().map(what),
+            mine.length,
+            mine.checksum
+        );
+        set_waited(&mut hops, waited);
+        self.blamed = Some(hops);
+    }
+
+    /// What an answer without a blame promises: this hop and every one below has done what the frame asked for.
+    fn assert_acknowledged(&self, frame: Frame, hops: &[HopState]) {
+        if frame.ask == Ask::Received {
+            return;
+        }
+        assert_eq!(
+            hops.len(),
+            1 + self.below.len(),
+            "{:?}: a hop has not answered",
+            frame.id
+        );
+        let members = std::iter::once(&self.me).chain(&self.below);
+        for (hop, member) in hops.iter().zip(members) {
+            assert_eq!(
+                hop.replica.as_ref(),
+                Some(member),
+                "{:?}: the order of hops",
+                frame.id
+            );
+            assert!(
+                hop.code == 0 && hop.durable >= frame.end,
+                "{:?}: {} of {} bytes are durable at {member:?}",
+                frame.id,
+                hop.durable,
+                frame.end
+            );
         }
     }
 

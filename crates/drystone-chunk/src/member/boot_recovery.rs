@@ -85,6 +85,12 @@ impl BootRecovery {
             counter: reply.expected,
             random: env.rng(&format!("boot-later-{}", boot.random)).next_u64(),
         };
+        assert!(
+            later.counter > boot.counter,
+            "boot {} after {}",
+            later.counter,
+            boot.counter
+        );
         tracing::warn!(
             reason = %reply.message,
             counter = later.counter,

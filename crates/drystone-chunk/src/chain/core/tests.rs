@@ -36,6 +36,50 @@ fn replies(out: &[Output]) -> Vec<&Result<Vec<HopState>, ErrorReply>> {
         .collect()
 }
 
+fn receipt(length: u64, checksum: u32) -> Option<Receipt> {
+    Some(Receipt {
+        chunk: 1,
+        epoch: 1,
+        length,
+        checksum,
+        ..Receipt::default()
+    })
+}
+
+#[test]
+fn a_receipt_for_other_bytes_is_blamed_and_not_passed_on_as_good() {
+    for (checksum, blamed) in [(5, false), (6, true)] {
+        let mut chain = Chain::new(replica(1), vec![replica(2), replica(3)]);
+        on(&mut chain, 0, frame(1, 10, Ask::Durable, 1_000_000));
+        let below = [2, 3].map(|n| HopState {
+            replica: Some(replica(n)),
+            received: 10,
+            durable: 10,
+            receipt: receipt(10, if n == 3 { checksum } else { 5 }),
+            ..HopState::default()
+        });
+        on(&mut chain, 1, Input::Below(FrameId(1), Ok(below.to_vec())));
+        let own = Held {
+            receipt: receipt(10, 5),
+            ..held(10)
+        };
+        let out = on(&mut chain, 2, Input::Stored(FrameId(1), Ok(own)));
+        let hops = replies(&out)[0].as_ref().unwrap();
+        let codes: Vec<u32> = hops.iter().map(|hop| hop.code).collect();
+        let fault = if blamed { Code::Conflict.number() } else { 0 };
+        assert_eq!(codes, [0, 0, fault]);
+        assert_eq!(chain.is_broken(), blamed);
+    }
+}
+
+#[test]
+#[should_panic(expected = "of 10 bytes are durable")]
+fn an_acknowledgement_of_less_than_was_asked_for_is_a_programmers_error() {
+    let mut chain = Chain::new(replica(1), Vec::new());
+    on(&mut chain, 0, frame(1, 10, Ask::Durable, 1_000_000));
+    on(&mut chain, 1, Input::Stored(FrameId(1), Ok(held(9))));
+}
+
 fn held(bytes: u64) -> Held {
     Held {
         received: bytes,
