@@ -1,4 +1,7 @@
-//! The leader's signed orders to delete replicas, by whatever way they come.
+//! The leader's signed orders, by whatever way they come.
+//!
+//! Every order is acknowledged with the next heartbeat: done, or refused and why. An order that is under way is not
+//! acknowledged yet, and the leader repeats it.
 
 use crate::changes::ChangeLog;
 use crate::disk::disks::Disks;
@@ -9,7 +12,7 @@ use crate::refusals::Refusals;
 use crate::signatures::Signatures;
 use drystone_env::{Clock, Monotonic};
 use drystone_proto::cluster::ErrorReply;
-use drystone_proto::data::DeleteOrder;
+use drystone_proto::data::{DeleteOrder, OrderAck, ServerOrder};
 use drystone_rpc::refusal;
 use drystone_types::Code;
 use std::sync::Arc;
@@ -30,6 +33,12 @@ pub(crate) struct Orders {
 }
 
 impl Orders {
+    /// Refuses an order of a kind that this version does not know.
+    pub(crate) fn refuse_unknown(&self, order: ServerOrder) {
+        let error = refusal(Code::NotSupported, "this server does not know this kind of order");
+        self.acknowledge(order, Err(error));
+    }
+
     /// Deletes replicas; all orders are queued before the first is waited for. 0 for each that is done; those that no
     /// disk has answered `until` then are `unknown`.
     pub(crate) async fn delete(&self, orders: Vec<DeleteOrder>, until: Option<Monotonic>) -> Vec<u32> {
@@ -50,13 +59,13 @@ impl Orders {
                 },
                 Err(error) => Err(error),
             };
-            codes.push(match result {
-                Ok(()) => {
-                    self.deleted(order);
-                    0
-                }
-                Err(error) => self.refusals.count("delete", error).code,
-            });
+            if let (Ok(()), Some(replica)) = (&result, &order.replica) {
+                self.cache.forget(ReplicaKey::new(order.chunk, replica));
+                self.metrics.deleted.inc();
+                self.changes.note_deleted((replica.disk, order.chunk));
+            }
+            let result = result.map_err(|error| self.refusals.count("delete", error));
+            codes.push(self.acknowledge(ServerOrder::delete(order), result));
         }
         codes
     }
@@ -70,11 +79,14 @@ impl Orders {
         Ok(disk.delete(order.chunk, replica))
     }
 
-    fn deleted(&self, order: DeleteOrder) {
-        if let Some(replica) = order.replica {
-            self.cache.forget(ReplicaKey::new(order.chunk, &replica));
-            self.metrics.deleted.inc();
-            self.changes.note_deleted((replica.disk, order.chunk), order);
-        }
+    fn acknowledge(&self, order: ServerOrder, result: Result<(), ErrorReply>) -> u32 {
+        let (code, message) =
+            result.map_or_else(|error| (error.code, error.message), |()| (0, String::new()));
+        self.changes.note_ack(OrderAck {
+            order: Some(order),
+            code,
+            message,
+        });
+        code
     }
 }

@@ -9,7 +9,7 @@ use crate::disk::disks::{Disks, ServedDisk};
 use crate::disk::runner::DiskRunner;
 use crate::error::{DiskFault, StartError, StopReason};
 use crate::grants::GrantFloor;
-use crate::member::{LeaderContact, Member, MemberParts};
+use crate::member::{AskedReports, LeaderContact, Member, MemberParts};
 use crate::memory::budget::Budget;
 use crate::memory::cache::Cache;
 use crate::metrics::Metrics;
@@ -130,6 +130,7 @@ struct Parts {
     refusals: Refusals,
     orders: Arc<Orders>,
     contact: Arc<LeaderContact>,
+    asked: Arc<AskedReports>,
     standing: Arc<Standing>,
 }
 
@@ -163,6 +164,7 @@ impl Parts {
             refusals,
             orders,
             contact: Arc::default(),
+            asked: Arc::default(),
             standing: Arc::default(),
         }
     }
@@ -214,6 +216,7 @@ impl Parts {
                 floor: floor(),
                 signatures: signatures(),
             }),
+            asked: Arc::clone(&self.asked),
             refusals: self.refusals.clone(),
         }
     }
@@ -232,6 +235,7 @@ impl Parts {
             metrics: Arc::clone(&self.metrics),
             cache: Arc::clone(&self.cache),
             from_clients: self.from_clients.clone(),
+            asked: Arc::clone(&self.asked),
         };
         Member::new(parts, config, identity, boot, address)
     }

@@ -50,7 +50,8 @@ impl Client {
             | AdminOp::UpdateNode(_)
             | AdminOp::TransferLeader(_)
             | AdminOp::ReleaseSweep(_)
-            | AdminOp::ReleaseDeletion(_) => Repeat::Once,
+            | AdminOp::ReleaseDeletion(_)
+            | AdminOp::RemoveServer(_) => Repeat::Once,
         };
         Ok(self
             .requester

@@ -390,6 +390,9 @@ pub(crate) fn make_service(wiring: &Wiring) -> (Arc<MetaService>, Tasks) {
             state: state.clone(),
             leader,
             membership,
+            lifecycle: Arc::clone(lifecycle),
+            channels: wiring.channels.clone(),
+            address: wiring.record.address.clone(),
             metrics: metrics.clone(),
         },
     };

@@ -55,7 +55,7 @@ mod tables;
 pub use entry::{ApplyError, UnknownEntry, read_entry};
 pub use memory::MemoryStore;
 pub use namespace::{FlushBatch, Flushed, Namespace, OpenError, Settings};
-pub use nodes::may_have_missed_boots;
+pub use nodes::{may_have_missed_boots, removed};
 pub use placements::{DiskSet, Recorded};
 pub use read::{Caller, ContentPage, Counters, Found, ListPage, Want};
 pub use redundancy::{Redundancy, RedundancyCount, Tally};

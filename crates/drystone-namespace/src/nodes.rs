@@ -102,6 +102,11 @@ pub fn may_have_missed_boots(known: &NodeRecord, node: &NodeRecord) -> Option<u6
     may.then_some(known.boot_counter)
 }
 
+/// Why a node that was removed is refused.
+pub fn removed(node: u64) -> String {
+    format!("node {node} was removed from the cluster: format its directories anew, under a new id")
+}
+
 fn check_record(node: &NodeRecord) -> Result<(), ReadError> {
     if node.id == 0 || node.incarnation == 0 {
         return refuse(Code::Invalid, "a node has an id and an incarnation");
@@ -170,13 +175,16 @@ impl<S: OrderedStore> Namespace<S> {
             if self.nodes.by_id.len() >= MAX_NODES {
                 return refuse(Code::TooLarge, format!("there are {MAX_NODES} nodes already"));
             }
-            (node.draining, node.fenced) = (false, false);
+            (node.draining, node.fenced, node.removed) = (false, false, false);
             self.put_node(cx, node);
             return Ok(Outcome {
                 created: true,
                 ..Outcome::default()
             });
         };
+        if before.removed {
+            return refuse(Code::Stranger, removed(node.id));
+        }
         if before.incarnation != node.incarnation {
             return refuse(
                 Code::Stranger,
@@ -218,6 +226,7 @@ impl<S: OrderedStore> Namespace<S> {
             return Ok(Refusal::new(Code::Stranger, detail).outcome());
         }
         (node.draining, node.fenced, node.since) = (before.draining, before.fenced, before.since);
+        node.removed = false;
         node.voter |= before.voter;
         if node != before {
             self.put_node(cx, node);
@@ -232,7 +241,7 @@ impl<S: OrderedStore> Namespace<S> {
         };
         let mut node = node.clone();
         if command.remove {
-            for disk in &node.disks {
+            for disk in node.disks.iter().filter(|_| !command.with_replicas) {
                 let first = numbers(table::REPLICA, [disk.id, disk.incarnation]);
                 if self
                     .tables
@@ -246,9 +255,14 @@ impl<S: OrderedStore> Namespace<S> {
                     return refuse(Code::NotEmpty, detail);
                 }
             }
-            self.tables.delete(numbers(table::NODE, [node.id]));
-            self.nodes.remove(node.id);
+            // The record stays: the id is not given again, and whoever comes with it is told why it is refused.
+            (node.removed, node.fenced) = (true, true);
+            node.disks.clear();
+            self.put_node(cx, node);
             return Ok(Outcome::default());
+        }
+        if node.removed {
+            return refuse(Code::NotFound, format!("node {} was removed", node.id));
         }
         node.draining = command.draining.unwrap_or(node.draining);
         node.fenced = command.fenced.unwrap_or(node.fenced);

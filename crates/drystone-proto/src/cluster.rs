@@ -1,6 +1,6 @@
 //! Hello, errors, registration, heartbeat, membership and administration.
 
-use crate::data::{ChunkStatus, DeleteOrder};
+use crate::data::{ChunkStatus, OrderAck, ServerOrder};
 use crate::record::{ChunkRecord, NodeRecord, PolicyRecord};
 use prost::Message;
 
@@ -230,9 +230,9 @@ pub struct Heartbeat {
     /// Replicas that are not sealed, or sealed since the last heartbeat that was answered; at most 4,096.
     #[prost(message, repeated, tag = "6")]
     pub open: Vec<ChunkStatus>,
-    /// Deletions done since the last heartbeat that was answered: orders, as they came.
-    #[prost(message, repeated, tag = "7")]
-    pub deleted: Vec<DeleteOrder>,
+    /// What became of orders since the last heartbeat that was answered; at most 4,096. (7 was a list of deletions.)
+    #[prost(message, repeated, tag = "8")]
+    pub acks: Vec<OrderAck>,
 }
 
 /// Orders for the server.
@@ -241,18 +241,29 @@ pub struct HeartbeatReply {
     /// See [`RegisterReply`].
     #[prost(uint64, tag = "1")]
     pub grant_floor: u64,
-    /// Replicas to delete.
-    #[prost(message, repeated, tag = "2")]
-    pub delete: Vec<DeleteOrder>,
     /// Leader's term.
     #[prost(uint64, tag = "3")]
     pub term: u64,
     /// This leader does not know the server: register again.
     #[prost(bool, tag = "4")]
     pub register: bool,
-    /// Chunk ids of `open` that the namespace does not know and that lie below the floor are in `delete`.
+    /// How often to send one.
     #[prost(uint32, tag = "5")]
     pub heartbeat_ms: u32,
+    /// What the server is to do; each order is repeated until it is acknowledged. (2 was a list of deletions.)
+    #[prost(message, repeated, tag = "6")]
+    pub orders: Vec<ServerOrder>,
+}
+
+/// A leader that has taken office asks a chunk server to register with it now.
+#[derive(Clone, PartialEq, Message)]
+pub struct AskReport {
+    /// The leader's term.
+    #[prost(uint64, tag = "1")]
+    pub term: u64,
+    /// `host:port` of the leader.
+    #[prost(string, tag = "2")]
+    pub leader: String,
 }
 
 /// A metadata server that was formatted as a joiner asks to be added as a learner.
@@ -278,7 +289,7 @@ pub struct JoinReply {
 #[derive(Clone, PartialEq, Message)]
 pub struct AdminRequest {
     /// What.
-    #[prost(oneof = "AdminOp", tags = "1, 2, 3, 4, 5, 6, 7, 8, 20")]
+    #[prost(oneof = "AdminOp", tags = "1, 2, 3, 4, 5, 6, 7, 8, 20, 21")]
     pub op: Option<AdminOp>,
 }
 
@@ -309,6 +320,9 @@ pub enum AdminOp {
     /// Let replicas be deleted again after a restore.
     #[prost(message, tag = "8")]
     ReleaseDeletion(Empty),
+    /// Remove a chunk server from the cluster for good.
+    #[prost(message, tag = "21")]
+    RemoveServer(RemoveServer),
     /// A page of the chunks that have no replica that counts, with ids above this one, and whom they belong to.
     #[prost(uint64, tag = "20")]
     Lost(u64),
@@ -371,6 +385,31 @@ pub struct RaftReplace {
     /// Learner to promote.
     #[prost(uint64, tag = "2")]
     pub new: u64,
+}
+
+/// See [`AdminOp::RemoveServer`].
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct RemoveServer {
+    /// Chunk server to remove.
+    #[prost(uint64, tag = "1")]
+    pub node: u64,
+    /// Also if it is alive, or if bytes are lost with it.
+    #[prost(bool, tag = "2")]
+    pub force: bool,
+}
+
+/// What went with a chunk server that was removed.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct RemovedServer {
+    /// Its replicas, of chunks that files refer to: so many chunks have one less.
+    #[prost(uint64, tag = "1")]
+    pub replicas: u64,
+    /// Chunks of which no other disk that counts holds a replica.
+    #[prost(uint64, tag = "2")]
+    pub lost_chunks: u64,
+    /// Their bytes.
+    #[prost(uint64, tag = "3")]
+    pub lost_bytes: u64,
 }
 
 /// State of a chunk server as the leader sees it.
@@ -464,4 +503,7 @@ pub struct AdminReply {
     /// To lost.
     #[prost(message, optional, tag = "20")]
     pub lost: Option<LostPage>,
+    /// To a removal.
+    #[prost(message, optional, tag = "21")]
+    pub removed: Option<RemovedServer>,
 }

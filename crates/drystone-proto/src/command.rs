@@ -445,12 +445,16 @@ pub struct UpdateNode {
     /// Fence it or not.
     #[prost(bool, optional, tag = "3")]
     pub fenced: Option<bool>,
-    /// Remove it; refused while a chunk has a replica on it.
+    /// Remove it for good: its disks are gone, and it never comes back under this id. Refused while a chunk has a replica
+    /// on it, but for `with_replicas`.
     #[prost(bool, tag = "4")]
     pub remove: bool,
     /// It has a vote, or it was replaced and has none any more.
     #[prost(bool, optional, tag = "5")]
     pub voter: Option<bool>,
+    /// With `remove`: the replicas on it count for nothing from now on. Whoever proposes that has looked what is lost.
+    #[prost(bool, tag = "6")]
+    pub with_replicas: bool,
 }
 
 /// First command of a history: the root directory and the cluster's defaults. A second one is a no-op.

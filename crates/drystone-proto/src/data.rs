@@ -264,6 +264,52 @@ pub struct DeleteOrder {
     pub order: bytes::Bytes,
 }
 
+/// An order of the leader to a chunk server.
+#[derive(Clone, PartialEq, Message)]
+pub struct ServerOrder {
+    /// What to do; absent if it is of a kind that the server does not know.
+    #[prost(oneof = "OrderKind", tags = "1")]
+    pub kind: Option<OrderKind>,
+}
+
+impl ServerOrder {
+    /// The order to delete `order`.
+    pub fn delete(order: DeleteOrder) -> Self {
+        Self {
+            kind: Some(OrderKind::Delete(order)),
+        }
+    }
+
+    /// The replica to delete, if it is such an order.
+    pub fn as_delete(&self) -> Option<&DeleteOrder> {
+        match self.kind.as_ref()? {
+            OrderKind::Delete(order) => Some(order),
+        }
+    }
+}
+
+/// See [`ServerOrder`]. 2 (copy a replica), 3 (scrub) and 4 (seal) are reserved for what has no code yet.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum OrderKind {
+    /// Delete a replica.
+    #[prost(message, tag = "1")]
+    Delete(DeleteOrder),
+}
+
+/// What became of an order.
+#[derive(Clone, PartialEq, Message)]
+pub struct OrderAck {
+    /// The order as it came: a later leader understands it too.
+    #[prost(message, optional, tag = "1")]
+    pub order: Option<ServerOrder>,
+    /// 0: it is done, durably. Otherwise a `drystone_types::Code` number: it was refused, or failed.
+    #[prost(uint32, tag = "2")]
+    pub code: u32,
+    /// Why, for people.
+    #[prost(string, tag = "3")]
+    pub message: String,
+}
+
 /// What became of each order, in order.
 #[derive(Clone, PartialEq, Message)]
 pub struct DeleteReply {

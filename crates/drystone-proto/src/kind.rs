@@ -32,6 +32,8 @@ kinds! {
     Admin = 6;
     /// A new metadata server asks to become a learner. [`crate::cluster::Join`] -> [`crate::cluster::JoinReply`], leader.
     Join = 7;
+    /// A new leader asks a chunk server to register now. [`crate::cluster::AskReport`] -> [`crate::cluster::Empty`].
+    AskReport = 8;
 
     /// A namespace command. [`crate::meta::MutateRequest`] -> [`crate::meta::MutateReply`].
     Mutate = 16;

@@ -406,6 +406,10 @@ pub struct NodeRecord {
     /// Of a metadata server: it is a voter, or lost that by moving and is made one again. Not one that was replaced.
     #[prost(bool, tag = "17")]
     pub voter: bool,
+    /// It was removed from the cluster: its disks count for nothing, and it never comes back under this id. The record
+    /// stays so that the id is not given again.
+    #[prost(bool, tag = "18")]
+    pub removed: bool,
 }
 
 /// A disk of a node.

@@ -52,6 +52,11 @@ impl LeaderCalls {
         }
     }
 
+    /// The next call goes to `address` first.
+    pub(crate) fn try_next(&mut self, address: String) {
+        self.hint = Some(address).filter(|address| !address.is_empty());
+    }
+
     /// Calls whoever is taken for the leader.
     pub(crate) async fn call<Req: Message, Rep: Message + Default>(
         &mut self,

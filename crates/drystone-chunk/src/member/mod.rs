@@ -7,6 +7,7 @@
 //!
 //! Read this file, then [`leader_calls`], [`register`], [`report`] and [`load`] (what a heartbeat reports), [`orders`].
 
+mod asked;
 mod boot_recovery;
 mod contact;
 mod leader_calls;
@@ -15,10 +16,11 @@ mod orders;
 mod register;
 mod report;
 
+pub(crate) use asked::AskedReports;
 pub(crate) use contact::LeaderContact;
 
 use crate::chain::chains::Chains;
-use crate::changes::ChangeLog;
+use crate::changes::{ChangeLog, MOST_REPORTED};
 use crate::config::Config;
 use crate::disk::disks::Disks;
 use crate::error::StopReason;
@@ -63,6 +65,7 @@ pub(crate) struct MemberParts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) cache: Arc<Cache>,
     pub(crate) from_clients: Budget,
+    pub(crate) asked: Arc<AskedReports>,
 }
 
 /// The state of the conversation with the leader.
@@ -76,6 +79,8 @@ pub(crate) struct Member {
     replicas: ReplicaReport,
     orders: OrderQueue,
     term: u64,
+    /// Of the last leader whose request for a report was followed.
+    asked_term: u64,
     interval: Duration,
     failures: u32,
 }
@@ -114,6 +119,7 @@ impl Member {
             replicas,
             orders: OrderQueue::new(clock(), spawn, orders),
             term: 0,
+            asked_term: 0,
             interval: config.heartbeat,
             failures: 0,
             parts,
@@ -146,7 +152,24 @@ impl Member {
             } else {
                 self.retry_wait()
             };
-            self.parts.env.clock.sleep(wait).await;
+            self.wait(wait).await;
+        }
+    }
+
+    /// Waits for the time of the next heartbeat, or until a new leader asks for a report.
+    async fn wait(&mut self, wait: Duration) {
+        let clock = &self.parts.env.clock;
+        let asked = self.parts.asked.later_than(self.term, self.asked_term);
+        if let Some(asked) = clock.until(clock.now().plus(wait), asked).await {
+            tracing::debug!(
+                node = self.record.id,
+                term = asked.term,
+                leader = asked.leader,
+                "a new leader asks"
+            );
+            self.asked_term = asked.term;
+            self.leader.try_next(asked.leader);
+            self.term = 0;
         }
     }
 
@@ -176,8 +199,14 @@ impl Member {
             boot_random: self.boot.random,
             disks,
             open: statuses,
-            deleted: batch.deleted.clone(),
+            acks: batch.acks.clone(),
         };
+        assert!(
+            heartbeat.open.len() <= MOST_REPORTED && heartbeat.acks.len() <= MOST_REPORTED,
+            "a heartbeat of {} replicas and {} acknowledgements",
+            heartbeat.open.len(),
+            heartbeat.acks.len()
+        );
         let reply: HeartbeatReply = self.leader.call(Kind::Heartbeat, &heartbeat).await?;
         if !reply.register {
             self.parts.changes.lock().acknowledge(&batch, &open, sweep);
@@ -186,7 +215,7 @@ impl Member {
         self.taken();
         self.set_interval(reply.heartbeat_ms);
         self.parts.floor.learn(reply.grant_floor);
-        self.orders.execute(reply.delete);
+        self.orders.execute(reply.orders);
         self.parts.chains.sweep(self.parts.env.clock.now());
         if reply.register || reply.term > self.term {
             self.term = 0;

@@ -4,7 +4,7 @@ use crate::locks;
 use crate::orders::{DELETE_PATIENCE, Orders};
 use drystone_env::sync::Mutex;
 use drystone_env::{Clock, Spawn};
-use drystone_proto::data::DeleteOrder;
+use drystone_proto::data::{DeleteOrder, OrderKind, ServerOrder};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -28,13 +28,18 @@ impl OrderQueue {
     }
 
     /// Executes orders beside the heartbeats, one batch at a time for each disk: the leader repeats what was not
-    /// done. A disk that does not answer holds up its own orders alone, and gets no more of them until it has
+    /// acknowledged. A disk that does not answer holds up its own orders alone, and gets no more of them until it has
     /// answered these: repeated ones would pile up in its store.
-    pub(crate) fn execute(&self, orders: Vec<DeleteOrder>) {
+    pub(crate) fn execute(&self, orders: Vec<ServerOrder>) {
         let mut by_disk: BTreeMap<u64, Vec<DeleteOrder>> = BTreeMap::new();
         for order in orders {
-            let disk = order.replica.map_or(0, |replica| replica.disk);
-            by_disk.entry(disk).or_default().push(order);
+            match order.kind {
+                Some(OrderKind::Delete(order)) => {
+                    let disk = order.replica.map_or(0, |replica| replica.disk);
+                    by_disk.entry(disk).or_default().push(order);
+                }
+                None => self.orders.refuse_unknown(order),
+            }
         }
         for (disk, orders) in by_disk {
             if !self.deleting.lock().insert(disk) {

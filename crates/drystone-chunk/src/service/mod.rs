@@ -9,9 +9,10 @@ pub(crate) use read::Reads;
 pub(crate) use replica::Replicas;
 
 use crate::chain::append::Appends;
+use crate::member::AskedReports;
 use crate::refusals::Refusals;
 use drystone_env::BoxFuture;
-use drystone_proto::cluster::{ErrorReply, Hello, HelloReply, Ping};
+use drystone_proto::cluster::{AskReport, Empty, ErrorReply, Hello, HelloReply, Ping};
 use drystone_proto::{Kind, Message};
 use drystone_rpc::{Peer, Reply, Request, ServerIdentity, Service};
 use drystone_types::Code;
@@ -24,6 +25,7 @@ pub(crate) struct ChunkService {
     pub(crate) reads: Arc<Reads>,
     pub(crate) replicas: Arc<Replicas>,
     pub(crate) copies: Arc<Copies>,
+    pub(crate) asked: Arc<AskedReports>,
     pub(crate) refusals: Refusals,
 }
 
@@ -51,6 +53,12 @@ impl Service for ChunkService {
                 let reply = Reply::from_result(request.decode::<Ping>());
                 Box::pin(std::future::ready(reply))
             }
+            Kind::AskReport => {
+                let result = request
+                    .decode::<AskReport>()
+                    .map(|ask| self.ask_report(&request, ask));
+                Box::pin(std::future::ready(Reply::from_result(result)))
+            }
             Kind::Finish => self.answer("finish", replicas.finish(request)),
             Kind::ChunkStatus => self.answer("status", replicas.status(request)),
             Kind::Fence => self.answer("fence", replicas.fence(request)),
@@ -67,6 +75,14 @@ impl Service for ChunkService {
 }
 
 impl ChunkService {
+    /// Only servers of the cluster are heard: whoever follows the address finds out whether it leads.
+    fn ask_report(&self, request: &Request, ask: AskReport) -> Empty {
+        if request.peer.hello.node != 0 {
+            self.asked.ask(ask);
+        }
+        Empty {}
+    }
+
     fn answer<M, F>(&self, operation: &'static str, result: F) -> BoxFuture<Reply>
     where
         M: Message + 'static,

@@ -262,7 +262,7 @@ async fn a_replica_is_deleted_by_an_order_for_its_placement_only() {
     );
     cluster
         .wait("the leader hears of it", |told| {
-            told.heartbeats.iter().any(|beat| !beat.deleted.is_empty())
+            told.heartbeats.iter().any(|beat| !deletions(beat).is_empty())
         })
         .await;
     cluster.stop().await;

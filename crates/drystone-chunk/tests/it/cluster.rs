@@ -37,6 +37,8 @@ pub struct Told {
     pub delete: Vec<DeleteOrder>,
     pub floor: u64,
     pub term: u64,
+    /// The interval that heartbeats are answered with; 0: 100 ms.
+    pub heartbeat_ms: u32,
     /// Registrations are refused with this.
     pub refuse: Option<(Code, String)>,
     /// The next registrations are refused with these, in turn.
@@ -90,6 +92,11 @@ impl Service for FakeMeta {
     fn handle(&self, request: Request) -> BoxFuture<Reply> {
         let mut told = self.told.lock().unwrap();
         let term = told.term.max(1);
+        let heartbeat_ms = if told.heartbeat_ms == 0 {
+            100
+        } else {
+            told.heartbeat_ms
+        };
         let reply = match request.kind {
             Kind::Register => {
                 let register: Register = request.decode().unwrap();
@@ -101,7 +108,7 @@ impl Service for FakeMeta {
                     Some(error) => Reply::error(error),
                     None => Reply::ok(&RegisterReply {
                         grant_floor: told.floor,
-                        heartbeat_ms: 100,
+                        heartbeat_ms,
                         term,
                     }),
                 }
@@ -116,10 +123,10 @@ impl Service for FakeMeta {
                 let register = std::mem::take(&mut told.forget);
                 Reply::ok(&HeartbeatReply {
                     grant_floor: told.floor,
-                    delete,
+                    orders: delete.into_iter().map(ServerOrder::delete).collect(),
                     term,
                     register,
-                    heartbeat_ms: 100,
+                    heartbeat_ms,
                 })
             }
             other => panic!("a chunk server sent {other:?}"),
@@ -323,6 +330,22 @@ impl Cluster {
         }
     }
 
+    /// A call from a process that says it is server 1.
+    pub async fn call_as_server<Req: Message, Rep: Message + Default>(
+        &self,
+        node: u64,
+        kind: Kind,
+        request: &Req,
+    ) -> Rep {
+        let mut options = ChannelOptions::new(BufferPool::new(1 << 20), ClientId([8; 16]));
+        (options.node, options.incarnation) = (NodeId(1), Incarnation(1));
+        (options.cluster, options.history) = (Some(CLUSTER), Some(HISTORY));
+        let channels = Channels::new(self.env.clone(), options);
+        let channel = channels.to(&self.servers[node as usize].address().to_string());
+        let answer = channel.call(kind, request, None, self.options()).await;
+        answer.unwrap().body
+    }
+
     pub async fn read(&self, node: u64, chunk: u64, offset: u64, length: u32) -> Result<Bytes, ErrorReply> {
         let replica = Some(self.replica(node));
         let read = Read {
@@ -463,6 +486,13 @@ pub struct Frame<'a> {
     pub data: Bytes,
     pub last: bool,
     pub options: CallOptions,
+}
+
+/// The deletions that a heartbeat says are done.
+pub fn deletions(beat: &Heartbeat) -> Vec<DeleteOrder> {
+    let done = beat.acks.iter().filter(|ack| ack.code == 0);
+    done.filter_map(|ack| ack.order.as_ref()?.as_delete().cloned())
+        .collect()
 }
 
 pub fn crc32c(data: &[u8]) -> u32 {

@@ -188,7 +188,8 @@ async fn a_disk_that_hangs_does_not_keep_another_from_deleting() {
         .unwrap()
         .delete
         .extend([hung.clone(), order.clone()]);
-    let reported = |told: &Told, order: &_| told.heartbeats.iter().any(|beat| beat.deleted.contains(order));
+    let reported =
+        |told: &Told, order: &_| told.heartbeats.iter().any(|beat| deletions(beat).contains(order));
     cluster.wait("deleted", |told| reported(told, &order)).await;
     assert!(!reported(&cluster.told.lock().unwrap(), &hung));
     two.files.set(false);

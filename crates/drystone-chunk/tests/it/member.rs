@@ -2,12 +2,14 @@
 
 use crate::cluster::*;
 use drystone_chunk::{Handle, StopReason};
-use drystone_proto::cluster::ErrorReply;
-use drystone_proto::data::{ChunkStatus, ReplicaState};
+use drystone_proto::Kind;
+use drystone_proto::cluster::{AskReport, Empty, ErrorReply};
+use drystone_proto::data::{ChunkStatus, ReplicaState, ServerOrder};
 use drystone_types::Code;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_registers_with_its_disks_and_tells_of_its_replicas() {
@@ -74,6 +76,59 @@ async fn a_new_term_and_a_forgetful_leader_are_registered_with_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_asks_for_a_report_gets_it_before_the_next_heartbeat_is_due() {
+    let cluster = Cluster::start(1).await;
+    {
+        let mut told = cluster.told.lock().unwrap();
+        // Half a minute: within this test no heartbeat is due.
+        told.heartbeat_ms = 30_000;
+        told.heartbeats.clear();
+    }
+    cluster
+        .wait("the interval is known", |told| !told.heartbeats.is_empty())
+        .await;
+    {
+        let mut told = cluster.told.lock().unwrap();
+        told.term = 7;
+        told.heartbeats.clear();
+    }
+    let ask = AskReport {
+        term: 7,
+        leader: cluster.meta.clone(),
+    };
+    // From a client it is nothing: it could keep servers busy with reports.
+    cluster.call::<_, Empty>(0, Kind::AskReport, &ask).await.unwrap();
+    cluster.env.clock.sleep(Duration::from_millis(300)).await;
+    assert!(cluster.told.lock().unwrap().heartbeats.is_empty());
+    let _: Empty = cluster.call_as_server(0, Kind::AskReport, &ask).await;
+    cluster
+        .wait("registered and reported", |told| {
+            told.registered.len() == 2 && !told.heartbeats.is_empty()
+        })
+        .await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_that_is_refused_is_acknowledged_with_the_reason() {
+    let cluster = Cluster::start(1).await;
+    cluster.write(8, &[0], &data(8, 5_000)).await;
+    let older = cluster.delete_order(0, 8, PLACEMENT - 1);
+    cluster.told.lock().unwrap().delete.push(older.clone());
+    let order = Some(ServerOrder::delete(older));
+    cluster
+        .wait("refused", |told| {
+            let mut acks = told.heartbeats.iter().flat_map(|beat| &beat.acks);
+            acks.any(|ack| {
+                ack.order == order && ack.code == Code::Conflict.number() && !ack.message.is_empty()
+            })
+        })
+        .await;
+    cluster.read(0, 8, 0, 10).await.unwrap();
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_stays_with_the_leader_that_another_named() {
     let cluster = Cluster::start(0).await;
     let asked = Arc::new(AtomicU32::new(0));
@@ -127,7 +182,9 @@ async fn orders_in_a_heartbeats_answer_are_executed_and_reported() {
     cluster.told.lock().unwrap().delete.push(order.clone());
     cluster
         .wait("deleted", |told| {
-            told.heartbeats.iter().any(|beat| beat.deleted == [order.clone()])
+            told.heartbeats
+                .iter()
+                .any(|beat| deletions(beat) == [order.clone()])
         })
         .await;
     assert_eq!(

@@ -15,7 +15,7 @@ use drystone_identity::Identity;
 use drystone_namespace::Redundancy;
 use drystone_placement::DiskView;
 use drystone_proto::command::{AllocateRange, Op};
-use drystone_proto::data::DeleteOrder;
+use drystone_proto::data::{DeleteOrder, ServerOrder};
 use drystone_proto::grant::sign_delete;
 use drystone_proto::meta::DiskLocation;
 use drystone_proto::record::ReplicaRecord;
@@ -196,13 +196,13 @@ impl Leader {
     }
 
     /// The signed order to delete a replica.
-    pub(crate) fn sign(&self, chunk: u64, replica: ReplicaRecord) -> DeleteOrder {
+    pub(crate) fn sign(&self, chunk: u64, replica: ReplicaRecord) -> ServerOrder {
         let identity = &self.identity;
         let order = sign_delete(&identity.key, identity.history, chunk, &replica);
-        DeleteOrder {
+        ServerOrder::delete(DeleteOrder {
             chunk,
             replica: Some(replica),
             order,
-        }
+        })
     }
 }

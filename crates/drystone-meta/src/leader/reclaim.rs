@@ -7,7 +7,7 @@ use super::deletion_limit::DeletionLimit;
 use super::orphan::Orphan;
 use drystone_env::Monotonic;
 use drystone_proto::command::ChunkReplica;
-use drystone_proto::data::DeleteOrder;
+use drystone_proto::data::{OrderAck, ServerOrder};
 use drystone_proto::record::{ChunkRecord, PlacedReplica, ReplicaRecord};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,6 +21,10 @@ const PER_DISK: usize = 8_192;
 const ORPHANS: usize = 65_536;
 /// An order for an orphan that is not confirmed is given again after this time: others have their turn meanwhile.
 const REPEAT: Duration = Duration::from_secs(10);
+/// An order that its server refused, or whose disk failed, is given again after this time.
+const REFUSED: Duration = Duration::from_secs(60);
+/// Orders on doomed chunks leave at least one in this many places of a heartbeat to orphans.
+const ORPHANS_SHARE: usize = 4;
 /// Deletions that wait to be logged; beyond it they are reported again by the next scan.
 const CONFIRMED: usize = 65_536;
 
@@ -63,14 +67,15 @@ impl Key {
 struct KnownOrphan {
     /// What it holds.
     bytes: u64,
-    /// When its deletion was ordered last.
-    ordered: Option<Monotonic>,
+    /// Until then its deletion is not ordered (again).
+    not_before: Option<Monotonic>,
 }
 
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Reclaim {
-    doomed: BTreeMap<(u64, u64), BTreeSet<(u64, u64)>>,
+    /// (disk, incarnation) -> (chunk, placement) -> when it may be ordered (again), after a refusal.
+    doomed: BTreeMap<(u64, u64), BTreeMap<(u64, u64), Option<Monotonic>>>,
     /// Replicas without a record, until they are gone or turn out to have one.
     orphans: BTreeMap<Key, KnownOrphan>,
     confirmed: BTreeSet<Key>,
@@ -88,7 +93,7 @@ impl Reclaim {
                 } else if !self.confirmed.contains(&key) {
                     let disk = self.doomed.entry((key.disk, key.incarnation)).or_default();
                     if disk.len() < PER_DISK {
-                        disk.insert((key.chunk, key.placement));
+                        disk.entry((key.chunk, key.placement)).or_default();
                     }
                 }
             }
@@ -102,8 +107,8 @@ impl Reclaim {
             if let Some(known) = self.orphans.get_mut(&key) {
                 known.bytes = orphan.bytes;
             } else if self.orphans.len() < ORPHANS {
-                let (bytes, ordered) = (orphan.bytes, None);
-                self.orphans.insert(key, KnownOrphan { bytes, ordered });
+                let (bytes, not_before) = (orphan.bytes, None);
+                self.orphans.insert(key, KnownOrphan { bytes, not_before });
             }
         }
     }
@@ -134,7 +139,7 @@ impl Reclaim {
         self.add_orphans(orphans);
         for (chunk, replica) in &orders {
             if let Some(known) = self.orphans.get_mut(&Key::new(*chunk, replica)) {
-                known.ordered = Some(now);
+                known.not_before = Some(now.plus(REPEAT));
             }
         }
         orders
@@ -167,10 +172,7 @@ impl Reclaim {
                 chunk,
                 placement: 0,
             };
-            let waits = |known: &KnownOrphan| {
-                let ordered = known.ordered.map(|at| now.since(at));
-                ordered.is_some_and(|since| since < REPEAT)
-            };
+            let waits = |known: &KnownOrphan| known.not_before.is_some_and(|time| now < time);
             let orphans = self.orphans.range(key(0)..key(floor));
             let orphans = orphans.filter(|(_, known)| !waits(known));
             due.extend(orphans.take(limit - due.len()).map(|(key, known)| {
@@ -186,36 +188,74 @@ impl Reclaim {
         due
     }
 
-    /// What is to be deleted on these disks. It is repeated until it is confirmed.
-    pub(crate) fn orders_for(&self, disks: &[(u64, u64)], limit: usize) -> Vec<Order> {
-        let orders = disks
-            .iter()
+    /// Replicas of doomed chunks to delete on these disks, at most `limit` less a share that is left to orphans. An
+    /// order is repeated until it is acknowledged, after a refusal only when some time has passed. Each disk gets an
+    /// equal share, so that one that refuses or is slow does not keep the others waiting.
+    pub(crate) fn orders_for(&self, disks: &[(u64, u64)], now: Monotonic, limit: usize) -> Vec<Order> {
+        let limit = limit - limit / ORPHANS_SHARE;
+        let mut due: Vec<_> = (disks.iter())
             .filter_map(|disk| Some((disk, self.doomed.get(disk)?)))
-            .flat_map(|(disk, chunks)| {
-                chunks.iter().map(|&(chunk, placement)| {
-                    Key {
-                        disk: disk.0,
-                        incarnation: disk.1,
+            .map(|(&(disk, incarnation), chunks)| {
+                let due = chunks
+                    .iter()
+                    .filter(|(_, not_before)| not_before.is_none_or(|time| now >= time));
+                due.map(move |(&(chunk, placement), _)| {
+                    let key = Key {
+                        disk,
+                        incarnation,
                         chunk,
                         placement,
-                    }
-                    .order()
+                    };
+                    key.order()
                 })
+            })
+            .collect();
+        let mut orders = Vec::new();
+        while !due.is_empty() && orders.len() < limit {
+            due.retain_mut(|disk| match disk.next() {
+                Some(order) if orders.len() < limit => {
+                    orders.push(order);
+                    true
+                }
+                _ => false,
             });
-        orders.take(limit).collect()
+        }
+        orders
     }
 
-    /// A server has carried these out.
-    pub(crate) fn confirm(&mut self, orders: &[DeleteOrder]) {
-        for order in orders {
+    /// What a server did with these orders. Those that it refused wait: others have their turn.
+    pub(crate) fn acknowledge(&mut self, acks: &[OrderAck], now: Monotonic) {
+        for ack in acks {
+            let Some(order) = ack.order.as_ref().and_then(ServerOrder::as_delete) else {
+                continue;
+            };
             let Some(replica) = &order.replica else { continue };
             let key = Key::new(order.chunk, replica);
-            self.orphans.remove(&key);
-            let doomed = self.doomed.get_mut(&(key.disk, key.incarnation));
-            // An orphan has no record that would have to forget it.
-            if doomed.is_some_and(|disk| disk.remove(&(key.chunk, key.placement))) {
-                self.add_confirmed(key);
+            if ack.code == 0 {
+                self.confirm(key);
+            } else {
+                self.refused(key, now);
             }
+        }
+    }
+
+    fn confirm(&mut self, key: Key) {
+        self.orphans.remove(&key);
+        let doomed = self.doomed.get_mut(&(key.disk, key.incarnation));
+        // An orphan has no record that would have to forget it.
+        if doomed.is_some_and(|disk| disk.remove(&(key.chunk, key.placement)).is_some()) {
+            self.add_confirmed(key);
+        }
+    }
+
+    fn refused(&mut self, key: Key, now: Monotonic) {
+        let later = Some(now.plus(REFUSED));
+        if let Some(orphan) = self.orphans.get_mut(&key) {
+            orphan.not_before = later;
+        }
+        let doomed = self.doomed.get_mut(&(key.disk, key.incarnation));
+        if let Some(not_before) = doomed.and_then(|disk| disk.get_mut(&(key.chunk, key.placement))) {
+            *not_before = later;
         }
     }
 
@@ -249,7 +289,21 @@ impl Reclaim {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use drystone_proto::data::DeleteOrder;
     use drystone_proto::record::PlacementState;
+
+    fn ack(chunk: u64, replica: ReplicaRecord, code: u32) -> OrderAck {
+        let order = DeleteOrder {
+            chunk,
+            replica: Some(replica),
+            order: bytes::Bytes::new(),
+        };
+        OrderAck {
+            order: Some(ServerOrder::delete(order)),
+            code,
+            message: String::new(),
+        }
+    }
 
     fn replica(disk: u64) -> ReplicaRecord {
         ReplicaRecord {
@@ -261,7 +315,7 @@ mod tests {
 
     #[test]
     fn an_order_is_repeated_until_it_is_confirmed_and_then_logged_once() {
-        let mut reclaim = Reclaim::default();
+        let (mut reclaim, now) = (Reclaim::default(), Monotonic(1));
         let chunk = ChunkRecord {
             id: 5,
             replicas: [1, 2, 3]
@@ -270,21 +324,48 @@ mod tests {
             ..ChunkRecord::default()
         };
         reclaim.doom(std::slice::from_ref(&chunk), |disk, _| disk != 3);
-        assert_eq!(reclaim.orders_for(&[(1, 1), (3, 1)], 10), [(5, replica(1))]);
-        assert_eq!(reclaim.orders_for(&[(1, 1)], 10).len(), 1);
-        let order = DeleteOrder {
-            chunk: 5,
-            replica: Some(replica(1)),
-            order: bytes::Bytes::new(),
-        };
-        reclaim.confirm(&[order.clone(), order]);
-        assert_eq!(reclaim.orders_for(&[(1, 1)], 10), []);
+        assert_eq!(reclaim.orders_for(&[(1, 1), (3, 1)], now, 10), [(5, replica(1))]);
+        assert_eq!(reclaim.orders_for(&[(1, 1)], now, 10).len(), 1);
+        let done = ack(5, replica(1), 0);
+        reclaim.acknowledge(&[done.clone(), done], now);
+        assert_eq!(reclaim.orders_for(&[(1, 1)], now, 10), []);
         let log = reclaim.to_log(10);
         assert_eq!(log.len(), 2);
         reclaim.doom(std::slice::from_ref(&chunk), |disk, _| disk != 3);
-        assert_eq!(reclaim.orders_for(&[(1, 1)], 10), []);
+        assert_eq!(reclaim.orders_for(&[(1, 1)], now, 10), []);
         reclaim.logged(&log);
         assert_eq!(reclaim.to_log(10), []);
+    }
+
+    #[test]
+    fn a_disk_that_refuses_leaves_room_for_other_disks_and_for_orphans() {
+        let (mut reclaim, now) = (Reclaim::default(), Monotonic(1));
+        let chunks: Vec<_> = (1..=100)
+            .map(|id| ChunkRecord {
+                id,
+                replicas: [1, 2]
+                    .map(|disk| PlacedReplica::new(replica(disk), PlacementState::Verified))
+                    .to_vec(),
+                ..ChunkRecord::default()
+            })
+            .collect();
+        reclaim.doom(&chunks, |_, _| true);
+        let disks = [(1, 1), (2, 1)];
+        let orders = reclaim.orders_for(&disks, now, 40);
+        assert_eq!(orders.len(), 30, "a quarter is left to orphans");
+        let on = |orders: &[Order], disk| orders.iter().filter(|(_, held)| held.disk == disk).count();
+        assert_eq!((on(&orders, 1), on(&orders, 2)), (15, 15));
+        let refused: Vec<_> = (1..=100).map(|chunk| ack(chunk, replica(1), 5)).collect();
+        reclaim.acknowledge(&refused, now);
+        let orders = reclaim.orders_for(&disks, now, 40);
+        assert_eq!((on(&orders, 1), on(&orders, 2)), (0, 30));
+        let later = now.plus(REFUSED);
+        assert_eq!(
+            on(&reclaim.orders_for(&disks, later, 40), 1),
+            15,
+            "it is asked again"
+        );
+        assert_eq!(reclaim.to_log(10), [], "a refusal ends nothing");
     }
 
     #[test]
@@ -328,12 +409,7 @@ mod tests {
         let later = now.plus(REPEAT);
         let due = reclaim.due_orphans(&[(1, 1)], 100, later, 9);
         assert_eq!(due, [orphan(1), orphan(2)], "both are ordered again");
-        let done = DeleteOrder {
-            chunk: 1,
-            replica: Some(replica(1)),
-            order: bytes::Bytes::new(),
-        };
-        reclaim.confirm(&[done]);
+        reclaim.acknowledge(&[ack(1, replica(1), 0)], later);
         assert_eq!(reclaim.due_orphans(&[(1, 1)], 100, later, 9), [orphan(2)]);
         assert_eq!(reclaim.to_log(9), [], "no record has to forget it");
     }

@@ -28,6 +28,8 @@ pub(crate) struct Server {
 #[derive(Default)]
 pub(crate) struct Servers {
     servers: BTreeMap<u64, Server>,
+    /// Servers that were asked to report and did not answer.
+    unreachable: BTreeSet<u64>,
     views: Option<Views>,
 }
 
@@ -42,6 +44,14 @@ impl Servers {
     pub(crate) fn register(&mut self, node: u64, now: Monotonic) {
         self.servers.entry(node).or_default().registered = now;
         self.views = None;
+        self.unreachable.remove(&node);
+    }
+
+    /// The server was asked to report and did not answer: nobody has to wait for it.
+    pub(crate) fn note_unreachable(&mut self, node: u64) {
+        if !self.servers.contains_key(&node) {
+            self.unreachable.insert(node);
+        }
     }
 
     /// A heartbeat; false if the server must introduce itself first.
@@ -60,6 +70,13 @@ impl Servers {
             self.views = None;
         }
         true
+    }
+
+    /// The server was removed from the cluster.
+    pub(crate) fn forget(&mut self, node: u64) {
+        self.servers.remove(&node);
+        self.unreachable.remove(&node);
+        self.views = None;
     }
 
     /// What the server said last.
@@ -106,11 +123,13 @@ impl Servers {
         }
     }
 
-    /// True if a chunk server of the cluster has sent no heartbeat to this leader yet.
+    /// True if a chunk server of the cluster has sent no heartbeat to this leader yet, and it is not known that it does
+    /// not answer.
     pub(crate) fn misses_some<'a>(&self, mut nodes: impl Iterator<Item = &'a NodeRecord>) -> bool {
         nodes.any(|node| {
             let counts = node.roles & role::CHUNK != 0 && !node.fenced;
             counts
+                && !self.unreachable.contains(&node.id)
                 && self
                     .servers
                     .get(&node.id)
@@ -182,8 +201,8 @@ impl Servers {
         views
     }
 
-    /// True when it can be said which disks are there: every chunk server has reported to this leader, or had the time
-    /// for it. A server that was not heard by then is away like one that fell silent.
+    /// True when it can be said which disks are there: every chunk server has reported to this leader, was asked to and
+    /// did not answer, or had the time for it. A server that was not heard by then is away like one that fell silent.
     pub(crate) fn knows_all<'a>(
         &self,
         mut nodes: impl Iterator<Item = &'a NodeRecord>,
@@ -193,7 +212,7 @@ impl Servers {
     ) -> bool {
         let was_heard = |node: &NodeRecord| {
             let server = self.servers.get(&node.id);
-            server.is_some_and(|server| server.last.is_some())
+            server.is_some_and(|server| server.last.is_some()) || self.unreachable.contains(&node.id)
         };
         now.since(begun) >= config.suspect_after + config.heartbeat * 2
             || nodes.all(|node| node.roles & role::CHUNK == 0 || node.fenced || was_heard(node))

@@ -50,6 +50,7 @@ pub(crate) fn own_record(
         admin: config.admin.clone().unwrap_or_default(),
         log,
         voter: false,
+        removed: false,
     }
 }
 

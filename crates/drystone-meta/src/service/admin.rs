@@ -137,6 +137,13 @@ impl Admin {
                 done.unwrap_or(Err(DropReason::Unknown))?;
                 tracing::warn!("an operator lets replicas be deleted again");
             }
+            AdminOp::RemoveServer(remove) => {
+                let done = self
+                    .clock
+                    .until(request.deadline, self.remove_server(remove))
+                    .await;
+                reply.removed = Some(done.unwrap_or(Err(DropReason::Unknown.into()))?);
+            }
             AdminOp::TransferLeader(to) => {
                 if !self.raft.view().conf.voters.contains(&to) {
                     return Err(refusal(Code::Invalid, format!("node {to} is no voter")).into());
@@ -178,7 +185,7 @@ impl Admin {
         let counters = state.counters();
         let nodes: Vec<_> = state
             .nodes()
-            .filter(|node| node.roles & role::CHUNK != 0)
+            .filter(|node| node.roles & role::CHUNK != 0 && !node.removed)
             .cloned()
             .collect();
         let (floor, applied) = (state.grant_floor().0, state.applied().0);

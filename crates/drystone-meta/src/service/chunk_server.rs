@@ -119,13 +119,16 @@ impl ChunkServers {
         let term = self.leader.with(|office| office.term).ok_or(Refused::NotLeader)?;
         let mut reply = HeartbeatReply {
             grant_floor: floor,
-            delete: Vec::new(),
+            orders: Vec::new(),
             term,
             register: true,
             heartbeat_ms: self.config.heartbeat.as_millis() as u32,
         };
         let Some(known) = known else { return Ok(reply) };
         let stranger = |message: String| Refused::Error(refusal(Code::Stranger, message));
+        if known.removed {
+            return Err(stranger(drystone_namespace::removed(known.id)));
+        }
         if known.incarnation != beat.incarnation {
             return Err(stranger(format!(
                 "node {} was formatted anew: it needs a new id",
@@ -148,7 +151,7 @@ impl ChunkServers {
             // A newer boot registers first; a clone is found out when it does.
             return Ok(reply);
         }
-        if beat.open.len() > MAX_LIST || beat.deleted.len() > MAX_LIST {
+        if beat.open.len() > MAX_LIST || beat.acks.len() > MAX_LIST {
             return Err(refusal(Code::TooLarge, "a heartbeat's list is too long").into());
         }
         let now = self.clock.now();
@@ -164,19 +167,19 @@ impl ChunkServers {
             if !office.servers.heartbeat(beat.node, beat.disks.clone(), now) {
                 return None;
             }
-            office.reclaim.confirm(&beat.deleted);
+            office.reclaim.acknowledge(&beat.acks, now);
             if held {
                 // What the restored state does not know may be all that is left of what it lacks.
                 return Some(Vec::new());
             }
-            let mut delete = office.reclaim.orders_for(&disks, MAX_LIST);
+            let mut delete = office.reclaim.orders_for(&disks, now, MAX_LIST);
             let room = MAX_LIST - delete.len();
             delete.extend(office.reclaim.admit((beat.node, used), now, orphans, room));
             Some(delete)
         });
         if let Some(delete) = outcome.ok_or(Refused::NotLeader)? {
             reply.register = false;
-            reply.delete = delete
+            reply.orders = delete
                 .into_iter()
                 .map(|(chunk, replica)| self.leader.sign(chunk, replica))
                 .collect();

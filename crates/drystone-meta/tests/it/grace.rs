@@ -5,6 +5,7 @@ use bytes::Bytes;
 use drystone_proto::Kind;
 use drystone_proto::cluster::{DiskLoad, Heartbeat, HeartbeatReply, Register, RegisterReply};
 use drystone_proto::command::{Content, Delete, NewChunk, NewExtent, Op, Publish, Receipt};
+use drystone_proto::data::ServerOrder;
 use drystone_proto::grant::{ClusterKey, sign_receipt};
 use drystone_proto::meta::{GrantReply, GrantRequest};
 use drystone_proto::record::{DiskRecord, NodeRecord, PolicyRecord, role};
@@ -123,7 +124,7 @@ async fn a_doomed_chunk_is_ordered_away_after_its_grace_and_not_before() {
     for _ in 0..200 {
         let asked = cluster.env.clock.now();
         let reply = beat(&client).await;
-        if let Some(order) = reply.delete.first() {
+        if let Some(order) = reply.orders.first().and_then(ServerOrder::as_delete) {
             assert_eq!(order.chunk, chunk);
             let waited = cluster.env.clock.now().since(deleted);
             assert!(waited >= Duration::from_secs(2), "{waited:?}");

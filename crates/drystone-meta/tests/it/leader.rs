@@ -3,7 +3,7 @@ use drystone_proto::Kind;
 use drystone_proto::cluster::{
     AdminOp, AdminReply, AdminRequest, DiskLoad, Empty, Heartbeat, HeartbeatReply, Register, RegisterReply,
 };
-use drystone_proto::data::ChunkStatus;
+use drystone_proto::data::{ChunkStatus, ServerOrder};
 use drystone_proto::grant::{ClusterKey, verify_delete, verify_grant};
 use drystone_proto::meta::{GrantReply, GrantRequest};
 use drystone_proto::record::{DiskRecord, NodeRecord, PolicyRecord, ReplicaRecord, role};
@@ -177,11 +177,11 @@ async fn a_replica_that_can_never_be_committed_is_ordered_away() {
         ..ChunkStatus::default()
     }];
     let first = send_beat(&client, &Heartbeat { open, ..beat(1) }).await;
-    assert!(first.delete.is_empty(), "its grant may still be committed");
+    assert!(first.orders.is_empty(), "its grant may still be committed");
     for _ in 0..100 {
         cluster.env.clock.sleep(Duration::from_millis(100)).await;
         let reply = send_beat(&client, &beat(1)).await;
-        if let Some(order) = reply.delete.first() {
+        if let Some(order) = reply.orders.first().and_then(ServerOrder::as_delete) {
             assert!(reply.grant_floor > chunk);
             assert_eq!((order.chunk, order.replica), (chunk, Some(replica)));
             assert!(verify_delete(

@@ -12,5 +12,6 @@ mod membership;
 mod newer;
 mod processes;
 mod recover;
+mod remove_server;
 mod store_restart;
 mod transfer;

@@ -6,7 +6,7 @@ use drystone_meta::recover::{RecoverError, Recovery};
 use drystone_meta::{Config, MetadataServer, StartError};
 use drystone_proto::Kind;
 use drystone_proto::cluster::{AdminOp, AdminReply, AdminRequest, Empty, Heartbeat};
-use drystone_proto::data::ChunkStatus;
+use drystone_proto::data::{ChunkStatus, ServerOrder};
 use drystone_proto::grant::{ClusterKey, verify_delete};
 use drystone_proto::meta::{GrantReply, GrantRequest};
 use drystone_types::{ByteCount, Code, HistoryId};
@@ -161,7 +161,7 @@ async fn after_a_recovery_nothing_is_deleted_until_an_operator_releases_it() {
     let reporting = Heartbeat { open, ..beat(1) };
     for round in 0.. {
         let reply = send_beat(&client, &reporting).await;
-        assert!(reply.delete.is_empty());
+        assert!(reply.orders.is_empty());
         // Twice the time after which it would have been ordered away.
         if reply.grant_floor > chunk && round > 30 {
             break;
@@ -187,7 +187,7 @@ async fn after_a_recovery_nothing_is_deleted_until_an_operator_releases_it() {
     assert_eq!(twice.unwrap_err().code(), Code::NotFound);
     for _ in 0..150 {
         let reply = send_beat(&client, &reporting).await;
-        if let Some(order) = reply.delete.first() {
+        if let Some(order) = reply.orders.first().and_then(ServerOrder::as_delete) {
             let signed = |history| verify_delete(&ClusterKey(KEY), history, chunk, &replica, &order.order);
             assert!(signed(history) && !signed(HISTORY));
             return;

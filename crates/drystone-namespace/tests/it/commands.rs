@@ -600,7 +600,50 @@ fn a_node_with_replicas_is_not_removed() {
         .collect();
     cluster.own(Op::ForgetReplicas(ForgetReplicas { replicas }));
     cluster.ok(remove);
-    assert!(cluster.ns.node(2).is_none());
+    let removed = cluster.ns.node(2).unwrap();
+    assert!(removed.removed && removed.fenced && removed.disks.is_empty());
+}
+
+#[test]
+fn a_node_that_was_removed_with_its_replicas_counts_for_nothing_and_never_returns() {
+    let mut cluster = Cluster::new();
+    let content = cluster.chunked(10, 1);
+    cluster.ok(put("f", content));
+    let before = cluster.ns.node(2).unwrap().clone();
+    cluster.ok(Op::UpdateNode(UpdateNode {
+        node: 2,
+        remove: true,
+        with_replicas: true,
+        ..UpdateNode::default()
+    }));
+    let disk = drystone_types::DiskRef {
+        disk: drystone_types::DiskId(before.disks[0].id),
+        incarnation: drystone_types::Incarnation(before.disks[0].incarnation),
+    };
+    assert!(cluster.ns.node_of_disk(disk).is_none());
+    assert_eq!(
+        cluster.ns.replicas_on(disk, Default::default(), 9).unwrap().len(),
+        1,
+        "what it held is still found, to be made again elsewhere"
+    );
+    let later = drystone_proto::record::NodeRecord {
+        boot_counter: before.boot_counter + 1,
+        ..before.clone()
+    };
+    let register = |node| Op::RegisterNode(RegisterNode { node: Some(node) });
+    assert_eq!(cluster.refused(register(later)), Some(Code::Stranger));
+    let release = UpdateNode {
+        node: 2,
+        fenced: Some(false),
+        ..UpdateNode::default()
+    };
+    assert_eq!(cluster.refused(Op::UpdateNode(release)), Some(Code::NotFound));
+    // A receipt of it does not count any more.
+    let content = cluster.chunked(10, 1);
+    assert_eq!(cluster.refused(put("g", content)), Some(Code::NotEnoughDomains));
+    // Under another id its formatted-anew disks are welcome.
+    let anew = drystone_proto::record::NodeRecord { id: 77, ..before };
+    assert_eq!(cluster.refused(register(anew)), None);
 }
 
 #[test]

@@ -123,6 +123,11 @@ messages! {
     record::NodeRecord,
     record::DiskRecord,
     command::ReleaseDeletion,
+    cluster::AskReport,
+    cluster::RemoveServer,
+    cluster::RemovedServer,
+    data::ServerOrder,
+    data::OrderAck,
 }
 
 /// The first byte chooses the message, the rest is its body. Decoding never panics; what is decoded is encoded to

@@ -2,6 +2,7 @@
 //!
 //! Everything here is a proposal or soft state; a step that is lost is simply done again.
 
+mod ask_reports;
 mod doomed_chunks;
 mod forget_replicas;
 mod grant_floor;

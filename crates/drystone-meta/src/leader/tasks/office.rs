@@ -1,5 +1,6 @@
 //! An office begins: the soft state of the term, and the first command of a cluster.
 
+use super::ask_reports::ask_reports;
 use super::parts::TaskParts;
 use drystone_proto::command::{Initialize, Op};
 use drystone_proto::record::PolicyRecord;
@@ -20,6 +21,7 @@ pub(super) async fn hold_offices(parts: Arc<TaskParts>) {
         parts.metrics.leading.set(1);
         // The ids of earlier leaders begin to age now.
         parts.leader.with(|_| ());
+        ask_reports(&parts, term.unwrap_or(0));
         initialize(&parts).await;
         let ended = watch.wait_for(|view| view.office != term).await;
         parts.metrics.leading.set(0);

@@ -2,11 +2,13 @@
 
 use crate::config::Config;
 use crate::leader::office::Leader;
+use crate::lifecycle::Lifecycle;
 use crate::membership::join::Membership;
 use crate::metrics::Metrics;
 use crate::raft::handle::RaftHandle;
 use crate::state::cell::StateReader;
 use drystone_env::Clock;
+use drystone_rpc::Channels;
 use drystone_types::NodeId;
 use std::sync::Arc;
 
@@ -19,5 +21,9 @@ pub(crate) struct TaskParts {
     pub(crate) state: StateReader,
     pub(crate) leader: Arc<Leader>,
     pub(crate) membership: Arc<Membership>,
+    pub(crate) lifecycle: Arc<Lifecycle>,
+    pub(crate) channels: Channels,
+    /// `host:port` of this server.
+    pub(crate) address: String,
     pub(crate) metrics: Metrics,
 }

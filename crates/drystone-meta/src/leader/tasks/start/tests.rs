@@ -10,14 +10,15 @@ use crate::raft::handle::RaftHandle;
 use crate::raft::reads::ReadQueue;
 use crate::state::cell::StateWriter;
 use crate::state::stores::{StateMachine, StateStore, settings_of};
-use drystone_env::Env;
+use drystone_env::{BufferPool, Env};
 use drystone_identity::{Identity, Role};
 use drystone_namespace::MemoryStore;
 use drystone_proto::Message;
 use drystone_proto::command::{Command, Entry, Initialize, Op};
 use drystone_proto::grant::ClusterKey;
 use drystone_proto::record::{ChunkRecord, PlacedReplica, PlacementState, PolicyRecord, ReplicaRecord};
-use drystone_types::{BootId, ClusterId, HistoryId, Incarnation, NodeId};
+use drystone_rpc::{ChannelOptions, Channels};
+use drystone_types::{BootId, ClientId, ClusterId, HistoryId, Incarnation, NodeId};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -123,6 +124,12 @@ fn rig() -> Rig {
             state,
             leader,
             membership: Arc::new(membership),
+            lifecycle: Arc::new(new_lifecycle()),
+            channels: Channels::new(
+                env.clone(),
+                ChannelOptions::new(BufferPool::new(1 << 20), ClientId([1; 16])),
+            ),
+            address: "127.0.0.1:1".to_owned(),
             metrics,
         },
         inbox,
