@@ -7,7 +7,7 @@ use bytes::Bytes;
 use drystone_proto::command::AttributeChanges;
 use drystone_proto::record::{InodeKind, InodeRecord, PolicyRecord, Xattr};
 use drystone_types::permission::Mode;
-use drystone_types::{AckPolicy, ByteCount, InodeId, Policy, Since};
+use drystone_types::{InodeId, Policy, Since};
 use std::collections::BTreeMap;
 
 /// File, directory or symbolic link.
@@ -100,34 +100,14 @@ impl Attributes {
             accessed: inode.accessed,
             changed: inode.changed,
             version: Since(inode.version),
-            own_policy: inode.policy.as_ref().map(policy_of),
-            policy: in_force.map(policy_of),
+            own_policy: inode.policy.as_ref().map(PolicyRecord::as_told),
+            policy: in_force.map(PolicyRecord::as_told),
             xattrs: inode
                 .xattrs
                 .iter()
                 .map(|xattr| (xattr.name.clone(), xattr.value.clone()))
                 .collect(),
         }
-    }
-}
-
-/// A policy from its record. An acknowledgement of a newer version reads as the strictest.
-pub(crate) fn policy_of(record: &PolicyRecord) -> Policy {
-    Policy {
-        replicas: record.replicas,
-        ack: AckPolicy::from_number(record.ack).unwrap_or(AckPolicy::All),
-        degraded_minimum: record.degraded_minimum,
-        chunk_bytes: ByteCount(record.chunk_bytes),
-    }
-}
-
-/// The record of a policy.
-pub(crate) fn policy_record(policy: &Policy) -> PolicyRecord {
-    PolicyRecord {
-        replicas: policy.replicas,
-        ack: policy.ack.number(),
-        degraded_minimum: policy.degraded_minimum,
-        chunk_bytes: policy.chunk_bytes.0,
     }
 }
 
@@ -318,7 +298,7 @@ impl SetAttributes {
             set_xattrs: self.set_xattrs.clone().into_iter().map(xattr).collect(),
             remove_xattrs: self.remove_xattrs.clone(),
             replace_xattrs: self.replace_xattrs,
-            policy: self.policy.as_ref().map(policy_record),
+            policy: self.policy.as_ref().map(PolicyRecord::from),
             inherit_policy: self.inherit_policy,
         }
     }

@@ -74,7 +74,7 @@ impl ErrorKind {
             Code::IsADirectory => ErrorKind::IsADirectory,
             Code::NotADirectory => ErrorKind::NotADirectory,
             Code::IsALink => ErrorKind::IsALink,
-            Code::Changed | Code::Conflict => ErrorKind::Changed,
+            Code::Changed | Code::Conflict | Code::PolicyDiffers => ErrorKind::Changed,
             Code::PreconditionFailed => ErrorKind::PreconditionFailed,
             Code::Invalid => ErrorKind::Invalid,
             Code::Range => ErrorKind::Range,

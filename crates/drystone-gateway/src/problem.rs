@@ -114,7 +114,7 @@ fn public(code: Code) -> Code {
             Code::Unavailable
         }
         Code::SessionUnknown => Code::Unknown,
-        Code::Conflict => Code::Changed,
+        Code::Conflict | Code::PolicyDiffers => Code::Changed,
         other => other,
     }
 }
@@ -158,6 +158,7 @@ mod tests {
             (Code::IsADirectory, 409),
             (Code::NotADirectory, 409),
             (Code::IsALink, 409),
+            (Code::PolicyDiffers, 409),
             (Code::Changed, 409),
             (Code::PreconditionFailed, 412),
             (Code::Invalid, 400),

@@ -11,7 +11,9 @@ use crate::store::{Order, OrderedStore, StoreError};
 use drystone_env::planted::{Bug, planted};
 use drystone_proto::command::{ForgetReplicas, NewChunk, Outcome};
 use drystone_proto::grant::verify_receipt;
-use drystone_proto::record::{ChunkRecord, ChunkState, PlacedReplica, PlacementState, ReplicaRecord};
+use drystone_proto::record::{
+    ChunkRecord, ChunkState, PlacedReplica, PlacementState, PolicyRecord, ReplicaRecord,
+};
 use drystone_types::{Code, MAX_CHUNK_BYTES};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,8 +25,13 @@ pub(crate) struct Recorded {
 }
 
 impl<S: OrderedStore> Namespace<S> {
-    /// Records sealed chunks by their receipts.
-    pub(crate) fn record_chunks(&mut self, cx: &Context, chunks: &[NewChunk]) -> Result<Recorded, ReadError> {
+    /// Records sealed chunks by their receipts, under the policy in force where their content goes.
+    pub(crate) fn record_chunks(
+        &mut self,
+        cx: &Context,
+        chunks: &[NewChunk],
+        in_force: &PolicyRecord,
+    ) -> Result<Recorded, ReadError> {
         if chunks.len() > MAX_CHUNKS_PER_COMMAND {
             return refuse(
                 Code::TooLarge,
@@ -33,7 +40,7 @@ impl<S: OrderedStore> Namespace<S> {
         }
         let mut recorded = Recorded::default();
         for new in chunks {
-            let chunk = self.check_new_chunk(cx, new)?;
+            let chunk = self.check_new_chunk(cx, new, in_force)?;
             let replicas = chunk.replicas.len() as u32;
             let least = recorded.redundancy;
             recorded.redundancy = if least == 0 { replicas } else { least.min(replicas) };
@@ -50,7 +57,12 @@ impl<S: OrderedStore> Namespace<S> {
         Ok(recorded)
     }
 
-    fn check_new_chunk(&mut self, cx: &Context, new: &NewChunk) -> Result<ChunkRecord, ReadError> {
+    fn check_new_chunk(
+        &mut self,
+        cx: &Context,
+        new: &NewChunk,
+        in_force: &PolicyRecord,
+    ) -> Result<ChunkRecord, ReadError> {
         let id = new.chunk;
         if id < self.state.grant_floor && !planted(Bug::FloorNotChecked) {
             return refuse(
@@ -69,10 +81,7 @@ impl<S: OrderedStore> Namespace<S> {
         {
             return refuse(Code::Conflict, format!("chunk {id} is recorded already"));
         }
-        let Some(record) = new.policy else {
-            return refuse(Code::Invalid, format!("chunk {id} names no policy"));
-        };
-        let policy = checked_policy(&record)?;
+        let policy = checked_policy(in_force)?;
         let Some(first) = new.receipts.first() else {
             return refuse(Code::NotEnoughDomains, format!("chunk {id} has no receipt"));
         };
@@ -119,14 +128,22 @@ impl<S: OrderedStore> Namespace<S> {
                 replicas.push(replica);
             }
         }
-        let needed = policy.minimum().min(policy.ack.required(policy.replicas)).max(1);
-        if (replicas.len() as u32) < needed && !planted(Bug::FewerReceipts) {
-            let detail = format!(
-                "chunk {id} has {} valid receipts, its policy wants {needed}",
-                replicas.len()
-            );
-            return refuse(Code::NotEnoughDomains, detail);
+        let (count, needed) = (replicas.len() as u32, policy.receipts());
+        if count < needed && !planted(Bug::FewerReceipts) {
+            let detail = format!("chunk {id} has {count} valid receipts, the policy in force wants {needed}");
+            let followed = new.policy.and_then(|policy| policy.checked().ok());
+            let differs = followed.is_some_and(|followed| followed != policy && count >= followed.receipts());
+            let code = if differs {
+                Code::PolicyDiffers
+            } else {
+                Code::NotEnoughDomains
+            };
+            return refuse(code, detail);
         }
+        assert!(
+            planted(Bug::FewerReceipts) || (needed..=8).contains(&count),
+            "as many replicas as its policy wants"
+        );
         let replicas = replicas
             .into_iter()
             .map(|replica| PlacedReplica::new(replica, PlacementState::Verified));
@@ -136,7 +153,7 @@ impl<S: OrderedStore> Namespace<S> {
             state: ChunkState::Sealed as i32,
             length: first.length,
             checksum: first.checksum,
-            policy: new.policy,
+            policy: Some(*in_force),
             replicas: replicas.collect(),
             since: cx.since,
             doomed_at: 0,

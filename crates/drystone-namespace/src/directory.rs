@@ -11,31 +11,15 @@ use crate::resolve::check_entries;
 use crate::store::{OrderedStore, StoreError};
 use drystone_proto::command::{AttributeChanges, Initialize, MakeDirectory, Outcome};
 use drystone_proto::record::{DentryRecord, InodeKind, InodeRecord, PolicyRecord};
-use drystone_types::{AckPolicy, ByteCount, Code, Name, Policy};
+use drystone_types::{Code, Name, Policy};
 
 /// Permission bits that are kept.
 pub(crate) const MODE_BITS: u32 = 0o7777;
 
 /// A policy from its record, with every fault it has as a refusal.
 pub(crate) fn checked_policy(record: &PolicyRecord) -> Result<Policy, ReadError> {
-    let Some(ack) = AckPolicy::from_number(record.ack) else {
-        return refuse(
-            Code::Invalid,
-            format!("{} is no acknowledgement policy", record.ack),
-        );
-    };
-    let policy = Policy {
-        replicas: record.replicas,
-        ack,
-        degraded_minimum: record.degraded_minimum,
-        chunk_bytes: ByteCount(record.chunk_bytes),
-    };
-    let faults = policy.faults();
-    if faults.is_empty() {
-        Ok(policy)
-    } else {
-        refuse(Code::Invalid, faults.join("; "))
-    }
+    let policy = record.checked();
+    policy.or_else(|error| refuse(Code::Invalid, error.to_string()))
 }
 
 impl<S: OrderedStore> Namespace<S> {

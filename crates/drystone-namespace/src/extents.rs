@@ -25,7 +25,7 @@ use bytes::Bytes;
 use drystone_env::planted::{Bug, planted};
 use drystone_proto::command::{Content, NewExtent};
 use drystone_proto::meta::LocatedExtent;
-use drystone_proto::record::{ChunkRecord, ChunkState, ExtentRecord, InodeRecord};
+use drystone_proto::record::{ChunkRecord, ChunkState, ExtentRecord, InodeKind, InodeRecord};
 use drystone_types::Code;
 use std::collections::BTreeSet;
 
@@ -40,12 +40,13 @@ pub(crate) struct NewContent {
 }
 
 impl<S: OrderedStore> Namespace<S> {
-    /// Checks a command's content and records its chunks. `inode` is the file it is for, 0 if that is new.
+    /// Checks a command's content and records its chunks. `file` is the one it is for, or, if that is new, the directory
+    /// that it will be in.
     pub(crate) fn take_content(
         &mut self,
         cx: &Context,
         content: Option<&Content>,
-        inode: u64,
+        file: &InodeRecord,
     ) -> Result<NewContent, ReadError> {
         let Some(content) = content else {
             return Ok(NewContent::default());
@@ -75,7 +76,16 @@ impl<S: OrderedStore> Namespace<S> {
                 format!("a command brings at most {MAX_EXTENTS_PER_COMMAND} extents"),
             );
         }
-        let recorded = self.record_chunks(cx, &content.chunks)?;
+        let recorded = if content.chunks.is_empty() {
+            Recorded::default()
+        } else {
+            let in_force = self.policy_of(file)?;
+            self.record_chunks(cx, &content.chunks, &in_force)?
+        };
+        let inode = match file.kind() {
+            InodeKind::File => file.id,
+            InodeKind::Directory | InodeKind::SymbolicLink => 0,
+        };
         let mut length = 0u64;
         let mut used = BTreeSet::new();
         for extent in &content.extents {

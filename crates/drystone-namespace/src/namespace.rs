@@ -237,21 +237,10 @@ impl<S: OrderedStore> Namespace<S> {
             Op::OpenSession(_) | Op::CloseSession(_) => {
                 crate::refusal::refuse(Code::Invalid, "a session command needs an origin")
             }
-            Op::Initialize(_)
-            | Op::AllocateRange(_)
-            | Op::RaiseGrantFloor(_)
-            | Op::Housekeep(_)
-            | Op::ForgetReplicas(_)
-            | Op::RegisterNode(_)
-            | Op::UpdateNode(_)
-            | Op::ReleaseDeletion(_)
-                if !cx.caller.is_superuser() =>
-            {
-                crate::refusal::refuse(
-                    Code::Denied,
-                    "only the cluster itself and the superuser may do this",
-                )
-            }
+            op if op.is_internal() && !cx.caller.is_superuser() => crate::refusal::refuse(
+                Code::Denied,
+                "only the cluster itself and the superuser may do this",
+            ),
             Op::Initialize(command) => self.initialize(cx, command),
             Op::AllocateRange(command) => self.allocate_range(cx, command),
             Op::RaiseGrantFloor(command) => self.raise_grant_floor(command),

@@ -4,7 +4,7 @@
 //! attributes: its new content was staged, or its old content has too many extents to be dropped at once.
 
 use crate::attributes::apply_changes;
-use crate::directory::{MODE_BITS, new_record};
+use crate::directory::{MODE_BITS, checked_policy, new_record};
 use crate::extents::NewContent;
 use crate::limits::{MAX_INLINE_BYTES, RECLAIM_AT_ONCE};
 use crate::namespace::{Context, Namespace, inode_key};
@@ -15,7 +15,7 @@ use crate::store::OrderedStore;
 use bytes::Bytes;
 use drystone_env::planted::{Bug, planted};
 use drystone_proto::command::{Outcome, Publish, PublishMode};
-use drystone_proto::record::{DentryRecord, InodeKind, InodeRecord};
+use drystone_proto::record::{DentryRecord, InodeKind, InodeRecord, PolicyRecord};
 use drystone_types::Code;
 use std::collections::BTreeSet;
 
@@ -61,11 +61,14 @@ impl<S: OrderedStore> Namespace<S> {
             }
             PublishMode::Range => command.offset,
         };
-        let content = self.take_content(
-            cx,
-            command.content.as_ref(),
-            spot.inode.as_ref().map_or(0, |i| i.id),
-        )?;
+        let file = spot
+            .inode
+            .as_ref()
+            .or(spot.place.as_ref().map(|place| &place.parent));
+        let Some(file) = file.cloned() else {
+            return refuse(Code::NotFound, "the inode is not there");
+        };
+        let content = self.take_content(cx, command.content.as_ref(), &file)?;
         let (redundancy, created) = (content.redundancy, spot.inode.is_none());
         let inode = match spot.inode {
             None => self.create_file(cx, command, named(spot.place)?, content)?,
@@ -226,6 +229,9 @@ impl<S: OrderedStore> Namespace<S> {
     ) -> Result<Outcome, ReadError> {
         let place = named(place)?;
         let mut inode = self.take_staged(cx, command.staged)?;
+        let in_force = self.policy_of(old.as_ref().unwrap_or(&place.parent))?;
+        check_staged_policy(&inode, &in_force)?;
+        inode.policy = None;
         (inode.parent, inode.version, inode.since) = (place.parent.id, cx.since, cx.since);
         (inode.modified, inode.changed) = (cx.wall, cx.wall);
         let created = old.is_none();
@@ -263,6 +269,23 @@ impl<S: OrderedStore> Namespace<S> {
             ..Outcome::default()
         })
     }
+}
+
+/// Refuses staged content whose chunks were recorded under a policy that asks for less than the one in force now.
+fn check_staged_policy(staged: &InodeRecord, in_force: &PolicyRecord) -> Result<(), ReadError> {
+    let (followed, in_force) = (staged.policy, checked_policy(in_force)?);
+    let enough = match followed {
+        Some(followed) => checked_policy(&followed)?.receipts() >= in_force.receipts(),
+        None => false,
+    };
+    if staged.extents > 0 && !enough {
+        let detail = format!(
+            "the policy in force wants {} replicas of each chunk confirmed, the content was staged under another one",
+            in_force.receipts()
+        );
+        return refuse(Code::PolicyDiffers, detail);
+    }
+    Ok(())
 }
 
 /// `old` with `new` written at `offset`, which is not beyond its end.

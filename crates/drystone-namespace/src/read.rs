@@ -12,6 +12,7 @@ use drystone_proto::meta::{DiskLocation, ListEntry, LocatedExtent};
 use drystone_proto::record::{
     ChunkRecord, DentryRecord, ExtentRecord, InodeKind, InodeRecord, NodeRecord, PlacedReplica, PolicyRecord,
 };
+use drystone_types::path::split_path;
 use drystone_types::{Code, DiskRef};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -162,15 +163,35 @@ impl<S: OrderedStore> Namespace<S> {
         Ok(policy.unwrap_or_else(|| self.default_policy()))
     }
 
+    /// The policy in force for content at `target`: of the file, or of the nearest directory on the way to it that is
+    /// there; of a staged inode, the one that it was staged under. Without a permission check.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn policy_at(&self, target: &Target) -> Result<PolicyRecord, StoreError> {
+        let base = if target.base == 0 {
+            self.root()
+        } else {
+            target.base
+        };
+        let Some(mut inode) = self.inode(base)? else {
+            return Ok(self.default_policy());
+        };
+        // A path that is none is refused by the command that names it.
+        for name in split_path(&target.path).unwrap_or_default() {
+            let entry: Option<DentryRecord> = self.tables.get_record(&dentry(inode.id, name.as_str()))?;
+            let Some(entry) = entry else { break };
+            let key = inode_key(entry.inode);
+            let next = self.tables.get_record(&key)?;
+            inode = next.ok_or_else(|| corrupt(key.as_slice(), "the inode of a name", "nothing"))?;
+        }
+        self.policy_of(&inode)
+    }
+
     /// The cluster's default policy.
     pub fn default_policy(&self) -> PolicyRecord {
-        let default = drystone_types::Policy::default();
-        self.state.policy.unwrap_or(PolicyRecord {
-            replicas: default.replicas,
-            ack: default.ack.number(),
-            degraded_minimum: default.degraded_minimum,
-            chunk_bytes: default.chunk_bytes.0,
-        })
+        let default = || PolicyRecord::from(&drystone_types::Policy::default());
+        self.state.policy.unwrap_or_else(default)
     }
 
     /// The extents that hold `length` bytes (0: all) of a file from `offset`, at most `limit` (and 1,000).

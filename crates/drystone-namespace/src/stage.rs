@@ -33,6 +33,11 @@ impl<S: OrderedStore> Namespace<S> {
         if self.state.staged >= MAX_STAGED {
             return refuse(Code::Busy, format!("{MAX_STAGED} files are staged"));
         }
+        let file = spot
+            .inode
+            .as_ref()
+            .or(spot.place.as_ref().map(|place| &place.parent));
+        let in_force = file.map(|file| self.policy_of(file)).transpose()?;
         self.state.staged += 1;
         let id = self.new_inode()?;
         let mut inode = new_record(
@@ -43,6 +48,8 @@ impl<S: OrderedStore> Namespace<S> {
             &cx.caller.user,
             cx.caller.primary_group(),
         );
+        // Its chunks are recorded under it, and it is compared with the one in force when the content is published.
+        inode.policy = in_force;
         self.renew_lease(cx, &mut inode, command.lease);
         self.tables.put_new(inode_key(id), &inode);
         Ok(Outcome {
@@ -60,7 +67,7 @@ impl<S: OrderedStore> Namespace<S> {
             let detail = format!("the staged file has {} bytes, not {}", inode.size, command.offset);
             return refuse(Code::Conflict, detail);
         }
-        let content = self.take_content(cx, command.content.as_ref(), inode.id)?;
+        let content = self.take_content(cx, command.content.as_ref(), &inode)?;
         if content.inline.is_some() {
             return refuse(Code::InlineRefused, "staged content is in chunks");
         }

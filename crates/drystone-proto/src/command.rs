@@ -130,7 +130,8 @@ pub struct NewChunk {
     /// One per replica, all equal in length and checksum.
     #[prost(message, repeated, tag = "2")]
     pub receipts: Vec<Receipt>,
-    /// The policy it was granted under.
+    /// The policy it was granted under. What counts is the one in force at the target when the command is applied;
+    /// this one tells a writer that followed another from one that had too few receipts.
     #[prost(message, optional, tag = "3")]
     pub policy: Option<PolicyRecord>,
 }
@@ -524,6 +525,34 @@ pub enum Op {
     UpdateNode(UpdateNode),
     #[prost(message, tag = "27")]
     ReleaseDeletion(ReleaseDeletion),
+}
+
+impl Op {
+    /// True for the commands that only the cluster itself proposes (and, where an administrator decides, its leader on
+    /// the administrator's behalf): a client's are refused.
+    pub fn is_internal(&self) -> bool {
+        match self {
+            Op::Publish(_)
+            | Op::MakeDirectory(_)
+            | Op::MakeSymbolicLink(_)
+            | Op::Rename(_)
+            | Op::Delete(_)
+            | Op::SetAttributes(_)
+            | Op::Stage(_)
+            | Op::StageExtend(_)
+            | Op::StageAbandon(_)
+            | Op::OpenSession(_)
+            | Op::CloseSession(_) => false,
+            Op::Initialize(_)
+            | Op::AllocateRange(_)
+            | Op::RaiseGrantFloor(_)
+            | Op::Housekeep(_)
+            | Op::ForgetReplicas(_)
+            | Op::RegisterNode(_)
+            | Op::UpdateNode(_)
+            | Op::ReleaseDeletion(_) => true,
+        }
+    }
 }
 
 /// What apply answers; kept in the session for repeats.

@@ -19,6 +19,7 @@ pub mod frame;
 pub mod grant;
 pub mod kind;
 pub mod meta;
+pub mod policy;
 pub mod raft;
 pub mod record;
 

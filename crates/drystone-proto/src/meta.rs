@@ -201,10 +201,10 @@ pub struct GrantRequest {
     /// How many, 1 to 64.
     #[prost(uint32, tag = "1")]
     pub count: u32,
-    /// Most bytes that each will hold; fixes the slot class.
+    /// Most bytes that each will hold; fixes the slot class. 0: the chunk size of the policy.
     #[prost(uint64, tag = "2")]
     pub max_bytes: u64,
-    /// Redundancy.
+    /// Redundancy, if `target` is absent.
     #[prost(message, optional, tag = "3")]
     pub policy: Option<PolicyRecord>,
     /// Servers (node ids) that failed this client lately: avoided while others will do.
@@ -223,6 +223,10 @@ pub struct GrantRequest {
     /// On whose behalf.
     #[prost(string, tag = "8")]
     pub user: String,
+    /// The file that the content is for, which need not be there, or the staged inode: the leader grants under the
+    /// policy in force there, and says which one that is.
+    #[prost(message, optional, tag = "9")]
+    pub target: Option<Target>,
 }
 
 /// Chunks to write to.
@@ -251,7 +255,7 @@ pub struct ChunkGrant {
     /// Most bytes that the slot class holds.
     #[prost(uint64, tag = "5")]
     pub capacity: u64,
-    /// The policy it is granted under, as the commit must repeat it.
+    /// The policy it is granted under: the one in force at the target, if one was named. The commit repeats it.
     #[prost(message, optional, tag = "6")]
     pub policy: Option<PolicyRecord>,
     /// The chunk can be written to and committed for at least so many milliseconds from now; 0: not known. Of a

@@ -80,6 +80,9 @@ codes! {
     /// The path leads through a symbolic link, or names one where a file or directory is needed. Servers follow no
     /// links: the client reads the link and goes on with its target.
     IsALink = 27, "is_a_link";
+    /// The content was written under another policy than the one in force at its place, and is not as redundant as
+    /// that one asks for: take new grants for the place and write it again.
+    PolicyDiffers = 28, "policy_differs";
 }
 
 impl fmt::Display for Code {

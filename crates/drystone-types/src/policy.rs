@@ -112,6 +112,11 @@ impl Policy {
         }
     }
 
+    /// Replicas that must have confirmed a chunk before it is published.
+    pub fn receipts(&self) -> u32 {
+        self.minimum().min(self.ack.required(self.replicas)).max(1)
+    }
+
     /// Every fault of this policy, in words; empty when it is valid.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();

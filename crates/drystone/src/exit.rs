@@ -56,6 +56,7 @@ pub fn of_code(code: Code) -> Exit {
         | Code::Changed
         | Code::PreconditionFailed
         | Code::Conflict
+        | Code::PolicyDiffers
         | Code::IdempotencyKeyReused => Exit::Conflict,
         Code::Denied => Exit::Denied,
         Code::Invalid | Code::Range | Code::TooLarge => Exit::Usage,

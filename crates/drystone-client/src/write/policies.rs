@@ -2,7 +2,6 @@
 
 use super::options::WriteOptions;
 use super::parts::WRITE;
-use crate::attributes::policy_record;
 use crate::error::{Error, ErrorKind};
 use crate::locks;
 use crate::meta::Failed;
@@ -41,7 +40,7 @@ impl PolicyCache {
     }
 
     /// The policy for the next content of `path`: the file's own, or that of the directory it will be made in. The
-    /// command that publishes says with which policy it was written, and nobody compares that with the file's: hence
+    /// command that publishes is judged by the policy in force then: with an older one it may be refused. Hence
     /// a file that may be there is looked at each time, and only directories are remembered.
     pub(crate) async fn find(
         &self,
@@ -59,7 +58,7 @@ impl PolicyCache {
                 .inode
                 .is_some_and(|inode| inode.kind == InodeKind::Directory as i32);
             Ok((
-                policy.unwrap_or_else(|| policy_record(&Policy::default())),
+                policy.unwrap_or_else(|| PolicyRecord::from(&Policy::default())),
                 directory,
             ))
         };

@@ -155,7 +155,7 @@ impl Writer {
         {
             policy.chunk_bytes = bytes.0;
         }
-        let faults = crate::attributes::policy_of(&policy).faults();
+        let faults = policy.as_told().faults();
         if !faults.is_empty() {
             return Err(Error::new(
                 ErrorKind::Invalid,

@@ -99,10 +99,14 @@ pub(crate) struct Grants {
 impl Grants {
     pub(super) async fn grant(&self, ask: GrantRequest, request: &Request) -> Result<GrantReply, Refused> {
         let invalid = |message: &str| refusal(Code::Invalid, message);
-        let record = ask.policy.ok_or_else(|| invalid("a grant needs a policy"))?;
+        let record = self.grant_policy(&ask)?;
         let policy = policy_of(&record)?;
-        let class =
-            SizeClass::for_bytes(ask.max_bytes).ok_or_else(|| invalid("a chunk holds at most 64 MiB"))?;
+        let bytes = if ask.max_bytes == 0 {
+            policy.chunk_bytes.0
+        } else {
+            ask.max_bytes
+        };
+        let class = SizeClass::for_bytes(bytes).ok_or_else(|| invalid("a chunk holds at most 64 MiB"))?;
         if ask.avoid.len() > MAX_LIST || ask.have.len() > 8 {
             return Err(invalid("a list is too long").into());
         }
@@ -126,6 +130,19 @@ impl Grants {
         }
         self.metrics.grants.inc_by(grants.len() as u64);
         Ok(GrantReply { grants })
+    }
+
+    /// The policy that a grant is under: the one in force where the content goes, or, if no place is named, the one
+    /// that was asked for.
+    fn grant_policy(&self, ask: &GrantRequest) -> Result<PolicyRecord, ErrorReply> {
+        match (&ask.target, ask.policy) {
+            (Some(target), _) => {
+                let policy = self.state.read().policy_at(target);
+                policy.map_err(|error| self.state.store_error(&error))
+            }
+            (None, Some(policy)) => Ok(policy),
+            (None, None) => Err(refusal(Code::Invalid, "a grant needs a target or a policy")),
+        }
     }
 
     /// The disks that reported to this leader. A new leader knows none, which says nothing of the cluster: it waits

@@ -6,29 +6,12 @@ use crate::state::cell::StateReader;
 use drystone_proto::cluster::ErrorReply;
 use drystone_proto::record::PolicyRecord;
 use drystone_rpc::refusal;
-use drystone_types::{AckPolicy, ByteCount, Code, Policy};
+use drystone_types::{Code, Policy};
 
 /// A policy record of the wire, checked.
 pub(crate) fn policy_of(record: &PolicyRecord) -> Result<Policy, ErrorReply> {
-    let ack = AckPolicy::from_number(record.ack);
-    let ack = ack.ok_or_else(|| {
-        refusal(
-            Code::Invalid,
-            format!("{} is no acknowledgement policy", record.ack),
-        )
-    })?;
-    let policy = Policy {
-        replicas: record.replicas,
-        ack,
-        degraded_minimum: record.degraded_minimum,
-        chunk_bytes: ByteCount(record.chunk_bytes),
-    };
-    let faults = policy.faults();
-    if faults.is_empty() {
-        Ok(policy)
-    } else {
-        Err(refusal(Code::Invalid, faults.join("; ")))
-    }
+    let policy = record.checked();
+    policy.map_err(|error| refusal(Code::Invalid, error.to_string()))
 }
 
 /// Domains whose voters must have an inline write synced, with `live` of them answering; `None`: too few live ones.
@@ -51,6 +34,7 @@ pub(crate) fn live_domains(raft: &RaftHandle, state: &StateReader) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use drystone_types::AckPolicy;
 
     #[test]
     fn inline_content_needs_the_voters_that_its_policy_asks_for() {

@@ -6,11 +6,9 @@ use crate::config::Config;
 use crate::raft::handle::RaftHandle;
 use crate::state::cell::StateReader;
 use drystone_env::{Clock, Monotonic};
-use drystone_namespace::Caller;
 use drystone_proto::cluster::ErrorReply;
 use drystone_proto::command::{Op, Origin, Target};
 use drystone_proto::meta::{MutateReply, MutateRequest};
-use drystone_proto::record::PolicyRecord;
 use drystone_rpc::{Request, refusal};
 use drystone_types::{ClientId, Code};
 use std::sync::Arc;
@@ -35,20 +33,6 @@ fn frees_space(op: &Op) -> bool {
     matches!(
         op,
         Op::Delete(_) | Op::StageAbandon(_) | Op::OpenSession(_) | Op::CloseSession(_)
-    )
-}
-
-fn is_internal(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Initialize(_)
-            | Op::AllocateRange(_)
-            | Op::RaiseGrantFloor(_)
-            | Op::Housekeep(_)
-            | Op::ForgetReplicas(_)
-            | Op::RegisterNode(_)
-            | Op::UpdateNode(_)
-            | Op::ReleaseDeletion(_)
     )
 }
 
@@ -90,7 +74,7 @@ impl Mutations {
         if ClientId::from_slice(&origin.client).is_none() {
             return Err(invalid("a client id has 16 bytes"));
         }
-        if is_internal(&op) {
+        if op.is_internal() {
             return Err(refusal(Code::Denied, "only the cluster itself does this").into());
         }
         self.state.initialized()?;
@@ -156,7 +140,12 @@ impl Mutations {
                 format!("{bytes} bytes inline, {limit} are allowed"),
             ));
         }
-        let policy = policy_of(&self.policy_at(target)?)?;
+        let policy = {
+            let state = self.state.read();
+            let policy = target.map_or_else(|| Ok(state.default_policy()), |target| state.policy_at(target));
+            policy.map_err(|error| self.state.store_error(&error))?
+        };
+        let policy = policy_of(&policy)?;
         let live = live_domains(&self.raft, &self.state);
         match inline_voters(&policy, live) {
             Some(wanted) => Ok(InlineNeed {
@@ -174,32 +163,6 @@ impl Mutations {
                     policy.minimum()
                 );
                 Err(refusal(Code::InlineRefused, message))
-            }
-        }
-    }
-
-    /// The policy in force at the nearest place on the way to `target` that exists.
-    fn policy_at(&self, target: Option<&Target>) -> Result<PolicyRecord, ErrorReply> {
-        let state = self.state.read();
-        let Some(target) = target else {
-            return Ok(state.default_policy());
-        };
-        let mut target = target.clone();
-        loop {
-            match state.lookup(
-                &target,
-                &Caller::superuser(),
-                drystone_namespace::Want::Attributes,
-            ) {
-                Ok(found) => return Ok(found.policy),
-                Err(drystone_namespace::ReadError::Store(error)) => {
-                    return Err(self.state.store_error(&error));
-                }
-                Err(_) if target.path.trim_matches('/').is_empty() => return Ok(state.default_policy()),
-                Err(_) => {
-                    let path = target.path.trim_end_matches('/');
-                    target.path = path.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
-                }
             }
         }
     }

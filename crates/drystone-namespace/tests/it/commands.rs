@@ -169,10 +169,25 @@ fn receipts_are_believed_only_when_all_of_them_fit() {
     assert_eq!(commit(&mut cluster, few.clone()), Some(Code::NotEnoughDomains));
     let unknown = cluster.chunk_with_id(1 << 40, 10);
     assert_eq!(commit(&mut cluster, unknown), Some(Code::Invalid));
-    few.policy = Some(PolicyRecord {
+    let weak = PolicyRecord {
         degraded_minimum: 1,
         ..few.policy.unwrap()
-    });
+    };
+    few.policy = Some(weak);
+    let claimed = commit(&mut cluster, few.clone());
+    assert_eq!(
+        claimed,
+        Some(Code::PolicyDiffers),
+        "the writer does not choose the policy"
+    );
+    cluster.ok(Op::SetAttributes(SetAttributes {
+        target: at(""),
+        changes: Some(AttributeChanges {
+            policy: Some(weak),
+            ..AttributeChanges::default()
+        }),
+        precondition: None,
+    }));
     assert_eq!(commit(&mut cluster, few), None, "the policy allows one replica");
     assert_eq!(
         commit(&mut cluster, good),
@@ -908,5 +923,98 @@ fn no_rename_makes_a_tree_deeper_than_the_limit() {
     cluster.housekeep();
     let below = format!("{}/c", chain("a", 600));
     cluster.ok(rename("c".into(), below));
+    invariants::check(&cluster.ns);
+}
+
+fn set_replicas(path: &str, replicas: u32) -> Op {
+    let policy = PolicyRecord {
+        replicas,
+        chunk_bytes: 1 << 20,
+        ..PolicyRecord::default()
+    };
+    Op::SetAttributes(SetAttributes {
+        target: at(path),
+        changes: Some(AttributeChanges {
+            policy: Some(policy),
+            ..AttributeChanges::default()
+        }),
+        precondition: None,
+    })
+}
+
+/// Receipts of two disks come with a chunk, granted under a policy of two replicas.
+#[test]
+fn a_publication_is_judged_by_the_policy_in_force_at_its_place() {
+    let mut cluster = Cluster::new();
+    cluster.ok(Cluster::mkdir("a"));
+    cluster.ok(set_replicas("a", 3));
+    let content = cluster.chunked(10, 1);
+    let chunk = content.extents[0].chunk;
+    assert_eq!(
+        cluster.refused(put("a/f", content.clone())),
+        Some(Code::PolicyDiffers)
+    );
+    assert_eq!(cluster.ns.chunk(chunk).unwrap(), None);
+    // A weaker one is kept to by what was written under a stronger one, and is what the chunk is recorded under.
+    cluster.ok(set_replicas("a", 1));
+    cluster.ok(put("a/f", content));
+    let record = cluster.ns.chunk(chunk).unwrap().unwrap();
+    assert_eq!((record.wanted(), record.redundancy(|_| true)), (1, 2));
+    // The file's own policy counts for its next content.
+    cluster.ok(set_replicas("a/f", 3));
+    let content = cluster.chunked(10, 1);
+    assert_eq!(cluster.refused(put("a/f", content)), Some(Code::PolicyDiffers));
+    // Too few receipts for the policy that they were granted under too: that is not for want of another policy.
+    let mut content = cluster.chunked(10, 1);
+    content.chunks[0].receipts.truncate(1);
+    assert_eq!(cluster.refused(put("a/f", content)), Some(Code::NotEnoughDomains));
+    let policy = |path: &str| cluster.ns.policy_at(&at(path).unwrap()).unwrap().replicas;
+    assert_eq!((policy("a/f"), policy("a/new/x"), policy("new")), (3, 1, 2));
+    invariants::check(&cluster.ns);
+}
+
+#[test]
+fn staged_content_is_judged_by_the_policy_in_force_when_it_is_published() {
+    let mut cluster = Cluster::new();
+    cluster.ok(Cluster::mkdir("a"));
+    let stage = |cluster: &mut Cluster| {
+        let stage = Op::Stage(Stage {
+            target: at("a/f"),
+            lease: 1_000,
+        });
+        let inode = cluster.ok(stage).inode;
+        let content = cluster.chunked(10, 1);
+        cluster.ok(Op::StageExtend(StageExtend {
+            inode,
+            offset: 0,
+            content: Some(content),
+            lease: 1_000,
+        }));
+        inode
+    };
+    let publish = |staged| {
+        Op::Publish(Publish {
+            target: at("a/f"),
+            staged,
+            ..Publish::default()
+        })
+    };
+    let staged = stage(&mut cluster);
+    let by_inode = Target {
+        base: staged,
+        path: String::new(),
+    };
+    assert_eq!(cluster.ns.policy_at(&by_inode).unwrap().replicas, 2);
+    cluster.ok(set_replicas("a", 3));
+    assert_eq!(
+        cluster.ns.policy_at(&by_inode).unwrap().replicas,
+        2,
+        "as it was staged"
+    );
+    assert_eq!(cluster.refused(publish(staged)), Some(Code::PolicyDiffers));
+    cluster.ok(set_replicas("a", 1));
+    let published = cluster.ok(publish(staged));
+    let inode = cluster.ns.inode(published.inode).unwrap().unwrap();
+    assert_eq!(inode.policy, None, "it is the directory's from now on");
     invariants::check(&cluster.ns);
 }

@@ -62,7 +62,7 @@ impl Shape {
     /// Replicas that an acknowledged write has at least.
     pub fn least_redundancy(&self) -> u32 {
         let policy = &self.policy;
-        policy.minimum().min(policy.ack.required(policy.replicas)).max(1)
+        policy.receipts()
     }
 
     /// An acknowledgement promises disks; otherwise only memory, which a power cut of all may take.

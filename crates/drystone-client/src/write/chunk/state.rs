@@ -169,6 +169,5 @@ pub(super) fn minimum(policy: &PolicyRecord) -> usize {
     if planted(Bug::FewerReceipts) {
         return 1;
     }
-    let policy = crate::attributes::policy_of(policy);
-    policy.minimum().min(policy.ack.required(policy.replicas)).max(1) as usize
+    policy.as_told().receipts() as usize
 }

@@ -38,12 +38,7 @@ async fn initialize(parts: &TaskParts) {
         return;
     }
     let policy = parts.config.policy.policy();
-    let policy = PolicyRecord {
-        replicas: policy.replicas,
-        ack: policy.ack.number(),
-        degraded_minimum: policy.degraded_minimum,
-        chunk_bytes: policy.chunk_bytes.0,
-    };
+    let policy = PolicyRecord::from(&policy);
     let initialize = Initialize {
         policy: Some(policy),
         owner: parts.config.owner.clone(),
