@@ -136,7 +136,13 @@ fn main() {
     let mut initialize = Entry::decode(initialize).expect("it was encoded here");
     initialize.origin = None;
     run.apply(&initialize.encode_to_vec().into());
-    let open = run.entry(0, Op::OpenSession(OpenSession { ttl: 1 << 40 }));
+    let open = run.entry(
+        0,
+        Op::OpenSession(OpenSession {
+            ttl: 1 << 40,
+            seen: 0,
+        }),
+    );
     run.apply(&open);
     let place = |i: usize| format!("/data/d{:03}/file-{i:08}", i % 100);
     run.measure(

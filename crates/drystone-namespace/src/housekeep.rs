@@ -11,7 +11,12 @@ use drystone_proto::record::{DentryRecord, InodeKind, InodeRecord};
 use std::collections::BTreeSet;
 
 /// Queues whose keys begin with a log time.
-const TIMED: [u8; 3] = [table::LEASE, table::SESSION_CHECK, table::IDEMPOTENCY_EXPIRY];
+const TIMED: [u8; 4] = [
+    table::LEASE,
+    table::SESSION_CHECK,
+    table::CLOSED_SESSION,
+    table::IDEMPOTENCY_EXPIRY,
+];
 
 impl<S: OrderedStore> Namespace<S> {
     /// One step: ends what has expired, then reclaims. Answers whether there is more.
@@ -68,6 +73,7 @@ impl<S: OrderedStore> Namespace<S> {
     fn expire(&mut self, cx: &Context, queue: u8, mark: &[u8]) -> Result<usize, StoreError> {
         match queue {
             table::SESSION_CHECK => self.check_session(cx, mark),
+            table::CLOSED_SESSION => self.forget_session(mark),
             table::IDEMPOTENCY_EXPIRY => self.forget_key(cx, mark),
             _ => {
                 let id = number_at(mark, 9).ok_or_else(|| corrupt(mark, "an inode", "a shorter key"))?;

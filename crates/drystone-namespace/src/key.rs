@@ -22,6 +22,7 @@
 //! | 11 | doomed chunks | chunk | `MarkRecord` |
 //! | 12 | chunks by set of disks | disk, incarnation, replicas wanted (1 byte), the other disks with incarnations | `DiskSetRecord` |
 //! | 13 | chunks below their policy | chunk | `MarkRecord` |
+//! | 14 | closed sessions | log time at which to forget it, client | `MarkRecord` |
 
 use drystone_types::DiskRef;
 use std::fmt;
@@ -125,8 +126,9 @@ pub(crate) mod table {
     pub(crate) const DOOMED: u8 = 0x11;
     pub(crate) const DISK_SET: u8 = 0x12;
     pub(crate) const BELOW: u8 = 0x13;
+    pub(crate) const CLOSED_SESSION: u8 = 0x14;
     /// First byte above every table.
-    pub(crate) const END: u8 = 0x14;
+    pub(crate) const END: u8 = 0x15;
 }
 
 /// A key of a table byte and numbers.
@@ -181,6 +183,11 @@ pub(crate) fn answer(client: &[u8; 16], sequence: u64) -> Key {
 /// When to look at a session again.
 pub(crate) fn session_check(time: u64, client: &[u8; 16]) -> Key {
     Key::of(&[&[table::SESSION_CHECK], &time.to_be_bytes(), client])
+}
+
+/// When to forget a closed session.
+pub(crate) fn closed_session(time: u64, client: &[u8; 16]) -> Key {
+    Key::of(&[&[table::CLOSED_SESSION], &time.to_be_bytes(), client])
 }
 
 /// An idempotency key. `user` has at most 255 bytes.

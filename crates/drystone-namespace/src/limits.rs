@@ -29,7 +29,10 @@ pub const MAX_OVERTAKEN: usize = 64;
 pub const MAX_SESSIONS: u64 = 1_000_000;
 /// Longest life of an idle session: a day, in microseconds.
 pub const MAX_SESSION_TTL: u64 = 24 * 3_600_000_000;
-/// How long the id of a closed session cannot be used again: no frame is on its way for a day.
+/// Closed sessions whose ids are kept: as many as may be open. Beyond it the one that was closed first is forgotten, and
+/// the session floor keeps its id from being opened again.
+pub const MAX_CLOSED_SESSIONS: u64 = 1_000_000;
+/// How long the id of a closed session is kept at most.
 pub const CLOSED_SESSION_KEPT: u64 = 24 * 3_600_000_000;
 /// How long an idempotency key is kept, in microseconds of log time: 24 h.
 pub const KEY_KEPT: u64 = 24 * 3_600_000_000;

@@ -85,6 +85,8 @@ pub struct Counters {
     pub doomed: u64,
     /// Open sessions.
     pub sessions: u64,
+    /// Closed sessions whose ids are kept.
+    pub closed_sessions: u64,
     /// Staged inodes.
     pub staged: u64,
 }
@@ -406,6 +408,7 @@ impl<S: OrderedStore> Namespace<S> {
             chunk_bytes: state.chunk_bytes,
             doomed: state.doomed,
             sessions: state.sessions,
+            closed_sessions: state.closed_sessions,
             staged: state.staged,
         }
     }

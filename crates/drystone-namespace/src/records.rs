@@ -78,6 +78,13 @@ pub struct StateRecord {
     /// Names of symbolic links.
     #[prost(uint64, tag = "22")]
     pub links: u64,
+    /// Closed sessions whose ids are kept.
+    #[prost(uint64, tag = "23")]
+    pub closed_sessions: u64,
+    /// Every forgotten session was opened at or below this log index. No session is opened for an id that was drawn
+    /// when less than it was applied.
+    #[prost(uint64, tag = "24")]
+    pub session_floor: u64,
 }
 
 /// One link of the batch chain.
@@ -146,7 +153,7 @@ pub struct SessionRecord {
     #[prost(uint64, tag = "3")]
     pub acknowledged_below: u64,
     /// Log time at which it ended; 0 while it is open. A closed session's id is kept for a while, so that a
-    /// late frame cannot open it again with its answers gone.
+    /// late frame cannot open it again with its answers gone; after that the session floor sees to it.
     #[prost(uint64, tag = "4")]
     pub closed: u64,
     /// See the proto's record module.
@@ -155,6 +162,9 @@ pub struct SessionRecord {
     /// Lower sequences whose answers the client does not have yet, ascending.
     #[prost(uint64, repeated, tag = "6")]
     pub outstanding: Vec<u64>,
+    /// Log index that opened it.
+    #[prost(uint64, tag = "7")]
+    pub opened: u64,
 }
 
 /// An answer that a session may ask for again.

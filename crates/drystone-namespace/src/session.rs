@@ -3,18 +3,20 @@
 //! A session is (client id); its commands are numbered from 1. The answer to each is kept until the client says
 //! that it has it ([`Acknowledged`]), so a repeated number gets the first answer. A command of a session that
 //! is not open is refused, not applied: its answer may have been forgotten. For the same reason the id of a
-//! closed session cannot be opened again while a frame of it may be on its way: a client whose session is gone
-//! takes a new id.
+//! closed session can never be opened again, however late a frame comes: a client whose session is gone takes a new
+//! id. Ids of closed sessions are kept for a day, and at most a million of them. What is forgotten then raises the
+//! *session floor* to the log index that opened it; to open a session a client says which index was applied when it
+//! drew its id, and below the floor it is refused, as a late frame of any forgotten session is.
 
 use crate::key;
 use crate::limits::{
-    CLOSED_SESSION_KEPT, MAX_GROUPS, MAX_LABEL_BYTES, MAX_OVERTAKEN, MAX_SESSION_TTL, MAX_SESSIONS,
-    MAX_UNACKNOWLEDGED,
+    CLOSED_SESSION_KEPT, MAX_CLOSED_SESSIONS, MAX_GROUPS, MAX_LABEL_BYTES, MAX_OVERTAKEN, MAX_SESSION_TTL,
+    MAX_SESSIONS, MAX_UNACKNOWLEDGED,
 };
 use crate::namespace::{Context, Namespace};
 use crate::records::{AnswerRecord, MarkRecord, SessionRecord, corrupt};
 use crate::refusal::{ReadError, refuse};
-use crate::store::{OrderedStore, StoreError};
+use crate::store::{Order, OrderedStore, StoreError};
 use drystone_env::planted::{Bug, planted};
 use drystone_proto::command::{OpenSession, Origin, Outcome};
 use drystone_types::Code;
@@ -238,6 +240,8 @@ impl<S: OrderedStore> Namespace<S> {
                         ttl,
                         used: cx.now,
                         since: cx.since,
+                        // Above what any frame can say that opened it before.
+                        opened: cx.index,
                         ..session
                     },
                 );
@@ -245,6 +249,16 @@ impl<S: OrderedStore> Namespace<S> {
             }
             Some(_) => refuse(Code::SessionUnknown, "this session is over: take a new client id"),
             None => {
+                if command.seen < self.state.session_floor {
+                    let floor = self.state.session_floor;
+                    return refuse(
+                        Code::SessionUnknown,
+                        format!(
+                            "an id drawn at {}, before {floor}, may be a forgotten one",
+                            command.seen
+                        ),
+                    );
+                }
                 if self.state.sessions >= MAX_SESSIONS {
                     return refuse(Code::Busy, format!("{MAX_SESSIONS} sessions are open"));
                 }
@@ -256,6 +270,7 @@ impl<S: OrderedStore> Namespace<S> {
                     closed: 0,
                     since: cx.since,
                     outstanding: Vec::new(),
+                    opened: cx.index,
                 };
                 self.tables.put_new(key, &session);
                 let check = key::session_check(cx.now.saturating_add(ttl), &client);
@@ -295,43 +310,72 @@ impl<S: OrderedStore> Namespace<S> {
         for (key, _) in &answers {
             self.tables.delete(key::Key::from_slice(key));
         }
+        assert!(
+            session.closed == 0 && self.state.sessions > 0,
+            "an open session ends once"
+        );
         self.state.sessions -= 1;
+        self.state.closed_sessions += 1;
         let closed = SessionRecord {
             closed: cx.now.max(1),
             since: cx.since,
             ..session
         };
         self.tables.put(key::session(client), &closed);
+        let until = closed.closed.saturating_add(CLOSED_SESSION_KEPT);
+        let mark = key::closed_session(until, client);
+        self.tables.put_new(mark, &MarkRecord { since: cx.since });
+        if self.state.closed_sessions > MAX_CLOSED_SESSIONS
+            && let Some((mark, _)) = self.tables.first(
+                &[key::table::CLOSED_SESSION],
+                &[key::table::CLOSED_SESSION + 1],
+                Order::Up,
+            )?
+        {
+            self.forget_session(&mark)?;
+        }
         Ok(answers.len())
     }
 
     /// Looks at one session whose check is due; returns how many records it touched.
     pub(crate) fn check_session(&mut self, cx: &Context, mark: &[u8]) -> Result<usize, StoreError> {
-        let client: [u8; 16] = mark
-            .get(9..)
-            .and_then(|client| client.try_into().ok())
-            .ok_or_else(|| corrupt(mark, "a client id", "a shorter key"))?;
+        let client = client_of(mark)?;
         self.tables.delete(key::Key::from_slice(mark));
         let key = key::session(&client);
         let Some(session) = self.tables.load_record::<SessionRecord>(&key)? else {
             return Ok(1);
         };
         let mut touched = 2;
-        let next = if session.closed == 0 && session.is_open(cx.now) {
-            session.used.saturating_add(session.ttl)
+        if session.is_open(cx.now) {
+            let next = session.used.saturating_add(session.ttl);
+            self.tables
+                .put(key::session_check(next, &client), &MarkRecord { since: cx.since });
         } else if session.closed == 0 {
             touched += self.end_session(cx, &client, session)?;
-            cx.now.saturating_add(CLOSED_SESSION_KEPT)
-        } else if session.closed.saturating_add(CLOSED_SESSION_KEPT) > cx.now {
-            session.closed.saturating_add(CLOSED_SESSION_KEPT)
-        } else {
-            self.tables.delete(key);
-            return Ok(touched);
-        };
-        self.tables
-            .put(key::session_check(next, &client), &MarkRecord { since: cx.since });
+        }
         Ok(touched)
     }
+
+    /// Forgets a closed session; its id stays below the session floor. Returns how many records it touched.
+    pub(crate) fn forget_session(&mut self, mark: &[u8]) -> Result<usize, StoreError> {
+        let client = client_of(mark)?;
+        self.tables.delete(key::Key::from_slice(mark));
+        let key = key::session(&client);
+        let session = self.tables.load_record::<SessionRecord>(&key)?;
+        let Some(session) = session.filter(|session| session.closed != 0) else {
+            return Err(corrupt(mark, "the closed session of a mark", "none"));
+        };
+        self.tables.delete(key);
+        self.state.closed_sessions -= 1;
+        self.state.session_floor = self.state.session_floor.max(session.opened);
+        Ok(2)
+    }
+}
+
+/// The client in a mark's key, behind the time.
+fn client_of(mark: &[u8]) -> Result<[u8; 16], StoreError> {
+    let client = mark.get(9..).and_then(|client| client.try_into().ok());
+    client.ok_or_else(|| corrupt(mark, "a client id", "a shorter key"))
 }
 
 impl SessionRecord {

@@ -372,6 +372,10 @@ pub struct OpenSession {
     /// Microseconds of log time without a command after which it is forgotten.
     #[prost(uint64, tag = "1")]
     pub ttl: u64,
+    /// A log index that was applied when the client drew its id (0: it knows none). An id as old as one of the sessions
+    /// that were forgotten is refused: it might be one of them.
+    #[prost(uint64, tag = "2")]
+    pub seen: u64,
 }
 
 /// Forgets the origin's session.

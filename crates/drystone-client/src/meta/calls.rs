@@ -13,6 +13,7 @@ use drystone_proto::{Kind, Message};
 use drystone_rpc::{Backoff, CallError, CallOptions, Channels, NotSent, RetryBudget, Uncertain};
 use drystone_types::{ClientId, Code};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -43,6 +44,8 @@ pub(crate) struct Meta {
     pub(super) opening: tokio::sync::Mutex<()>,
     pub(super) commands: Semaphore,
     pub(super) session_ttl: Duration,
+    /// Highest log index that any metadata server said was applied.
+    seen: AtomicU64,
 }
 
 /// How a call may be repeated.
@@ -118,7 +121,18 @@ impl Meta {
             opening: tokio::sync::Mutex::new(()),
             commands: Semaphore::new(MAX_COMMANDS),
             session_ttl,
+            seen: AtomicU64::new(0),
         }
+    }
+
+    /// This log index is applied.
+    pub(super) fn see(&self, index: u64) {
+        self.seen.fetch_max(index, Relaxed);
+    }
+
+    /// The highest log index of which this process knows that it is applied.
+    pub(super) fn seen(&self) -> u64 {
+        self.seen.load(Relaxed)
     }
 
     /// A generator for one call's jitter.
@@ -223,6 +237,7 @@ impl Meta {
         };
         let (info, _) = self.call::<_, ClusterInfo>(call, &ClusterInfoRequest {}).await?;
         self.servers.lock().learned(&info);
+        self.see(info.applied);
         let info = Arc::new(info);
         *self.info.lock() = Some((self.env.clock.now(), Arc::clone(&info)));
         Ok(info)

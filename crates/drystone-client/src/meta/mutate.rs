@@ -83,6 +83,7 @@ impl Meta {
             let outcome = reply.outcome.clone().unwrap_or_default();
             match Code::from_number(outcome.code) {
                 None if outcome.code == 0 => {
+                    self.see(reply.index);
                     return Ok(MutateReply {
                         outcome: Some(outcome),
                         ..reply
@@ -197,6 +198,7 @@ impl Meta {
         };
         let op = Op::OpenSession(OpenSession {
             ttl: self.session_ttl.as_micros() as u64,
+            seen: self.seen(),
         });
         let request = MutateRequest {
             origin: Some(origin(&ticket, caller, None)),
@@ -212,6 +214,8 @@ impl Meta {
             _ => failed,
         };
         let (reply, _) = result.map_err(unavailable)?;
+        // Of a refusal too: the next id is drawn after it.
+        self.see(reply.index);
         let outcome = reply.outcome.unwrap_or_default();
         if outcome.code == Code::SessionUnknown.number() {
             // The id is used up: the command will find the session unknown too, and go on under another.

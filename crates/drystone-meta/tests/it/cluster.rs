@@ -145,7 +145,10 @@ async fn inline_content_is_refused_while_too_few_voters_live() {
     );
     assert_eq!(
         client
-            .mutate(Op::OpenSession(OpenSession { ttl: 1_000_000 }))
+            .mutate(Op::OpenSession(OpenSession {
+                ttl: 1_000_000,
+                seen: 0
+            }))
             .await
             .code,
         0

@@ -275,9 +275,12 @@ impl Client {
 
     pub async fn open(&self) {
         assert_eq!(
-            self.mutate(Op::OpenSession(OpenSession { ttl: 3_600_000_000 }))
-                .await
-                .code,
+            self.mutate(Op::OpenSession(OpenSession {
+                ttl: 3_600_000_000,
+                seen: 0
+            }))
+            .await
+            .code,
             0
         );
     }

@@ -100,7 +100,14 @@ impl Cluster {
         let range = cluster.own(Op::AllocateRange(AllocateRange { count: 65_536 }));
         cluster.placement = cluster.index;
         cluster.next_chunk = range.first_chunk;
-        let open = cluster.entry("drystone", 0, Op::OpenSession(OpenSession { ttl: 1 << 40 }));
+        let open = cluster.entry(
+            "drystone",
+            0,
+            Op::OpenSession(OpenSession {
+                ttl: 1 << 40,
+                seen: 0,
+            }),
+        );
         assert_eq!(cluster.apply(open).code, 0);
         cluster
     }

@@ -1,6 +1,6 @@
 //! What must hold of every state, checked on the stored records alone.
 
-use drystone_namespace::records::DiskSetRecord;
+use drystone_namespace::records::{DiskSetRecord, SessionRecord};
 use drystone_namespace::{MemoryStore, Namespace};
 use drystone_proto::Message;
 use drystone_proto::record::*;
@@ -19,6 +19,8 @@ struct State {
     replicas: BTreeSet<(u64, u64, u64, u64)>,
     sets: BTreeMap<Vec<u8>, (u64, u64)>,
     below: BTreeSet<u64>,
+    sessions: BTreeMap<[u8; 16], SessionRecord>,
+    closed: BTreeSet<[u8; 16]>,
     references: BTreeSet<(u64, u64, u64, u64)>,
     reclaim: BTreeSet<u64>,
     leases: BTreeSet<(u64, u64)>,
@@ -62,6 +64,13 @@ fn load(ns: &Namespace<MemoryStore>) -> State {
                 number(key, 2),
                 number(key, 3),
             ))),
+            9 => {
+                let client = key[1..].try_into().unwrap();
+                state
+                    .sessions
+                    .insert(client, SessionRecord::decode(body).unwrap());
+            }
+            0x14 => drop(state.closed.insert(key[9..].try_into().unwrap())),
             0x0f => drop(state.reclaim.insert(number(key, 0))),
             0x10 => drop(state.leases.insert((number(key, 0), number(key, 1)))),
             0x11 => drop(state.doomed.insert(number(key, 0))),
@@ -260,5 +269,15 @@ fn counters(ns: &Namespace<MemoryStore>, state: &State) {
     assert_eq!(counters.chunks, sealed.len() as u64);
     assert_eq!(counters.chunk_bytes, sealed.iter().sum::<u64>());
     assert_eq!(counters.doomed, state.doomed.len() as u64);
+    let is_closed = |(_, session): &(&[u8; 16], &SessionRecord)| session.closed != 0;
+    let closed: BTreeSet<[u8; 16]> = state
+        .sessions
+        .iter()
+        .filter(is_closed)
+        .map(|(client, _)| *client)
+        .collect();
+    assert_eq!(closed, state.closed, "each closed session waits to be forgotten");
+    assert_eq!(counters.closed_sessions, closed.len() as u64);
+    assert_eq!(counters.sessions, (state.sessions.len() - closed.len()) as u64);
     assert_eq!(counters.staged, state.leases.len() as u64);
 }

@@ -1,6 +1,7 @@
 //! Sessions and idempotency keys.
 
 use crate::cluster::{CLIENT, Cluster, code, inline};
+use crate::invariants;
 use bytes::Bytes;
 use drystone_namespace::limits::*;
 use drystone_proto::command::*;
@@ -17,7 +18,19 @@ fn from(cluster: &mut Cluster, client: [u8; 16], sequence: u64, acknowledged_bel
 }
 
 fn open(cluster: &mut Cluster, client: [u8; 16], ttl: u64) -> Option<Code> {
-    code(&from(cluster, client, 0, 0, Op::OpenSession(OpenSession { ttl })))
+    let seen = cluster.index;
+    open_late(cluster, client, ttl, seen)
+}
+
+/// The frame was sent when only `seen` was applied.
+fn open_late(cluster: &mut Cluster, client: [u8; 16], ttl: u64, seen: u64) -> Option<Code> {
+    code(&from(
+        cluster,
+        client,
+        0,
+        0,
+        Op::OpenSession(OpenSession { ttl, seen }),
+    ))
 }
 
 fn keyed(cluster: &mut Cluster, user: &str, key: &str, hash: u8, op: Op) -> Outcome {
@@ -191,7 +204,45 @@ fn a_session_ends_with_its_time_and_its_id_is_not_taken_again() {
     cluster.time += CLOSED_SESSION_KEPT + 1;
     // The other session ran out as well by now.
     cluster.housekeep();
-    assert_eq!(open(&mut cluster, OTHER, 1_000), None);
+    assert_eq!(cluster.ns.counters().closed_sessions, 1, "the other one");
+    assert_eq!(
+        open(&mut cluster, OTHER, 1_000),
+        None,
+        "drawn anew, it is another one"
+    );
+    invariants::check(&cluster.ns);
+}
+
+#[test]
+fn late_frames_of_a_forgotten_session_open_nothing_and_do_nothing() {
+    let mut cluster = Cluster::new();
+    let seen = cluster.index;
+    assert_eq!(open_late(&mut cluster, OTHER, 1_000, seen), None);
+    assert_eq!(from(&mut cluster, OTHER, 1, 0, Cluster::mkdir("a")).code, 0);
+    from(&mut cluster, OTHER, 0, 0, Op::CloseSession(CloseSession {}));
+    assert_eq!(cluster.ns.counters().closed_sessions, 1);
+    invariants::check(&cluster.ns);
+    cluster.ok(Cluster::remove("a", false));
+    cluster.time += CLOSED_SESSION_KEPT + 1;
+    cluster.housekeep();
+    let counters = cluster.ns.counters();
+    assert_eq!(
+        counters.closed_sessions, 1,
+        "its id is not kept any more; the cluster's own session ended just now"
+    );
+    // Both frames come once more, however late.
+    let again = open_late(&mut cluster, OTHER, 1_000, seen);
+    assert_eq!(again, Some(Code::SessionUnknown));
+    let again = from(&mut cluster, OTHER, 1, 0, Cluster::mkdir("a"));
+    assert_eq!(code(&again), Some(Code::SessionUnknown));
+    assert_eq!(cluster.ns.counters().directories, counters.directories);
+    // A session that was opened before, and is open, goes on; a new one says what it has seen.
+    assert_eq!(
+        open_late(&mut cluster, [3; 16], 1_000, 0),
+        Some(Code::SessionUnknown)
+    );
+    assert_eq!(open(&mut cluster, [3; 16], 1_000), None);
+    invariants::check(&cluster.ns);
 }
 
 #[test]

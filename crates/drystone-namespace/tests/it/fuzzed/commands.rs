@@ -195,7 +195,14 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             0,
             Op::StageAbandon(StageAbandon { inode: staged }),
         ),
-        ("open-session", 0, Op::OpenSession(OpenSession { ttl: 1_000_000 })),
+        (
+            "open-session",
+            0,
+            Op::OpenSession(OpenSession {
+                ttl: 1_000_000,
+                seen: 1 << 40,
+            }),
+        ),
         ("close-session", 0, Op::CloseSession(CloseSession {})),
         (
             "initialize",
