@@ -84,6 +84,10 @@ impl CommandSession {
         if sequence - acknowledged_below >= MAX_WINDOW {
             return None;
         }
+        assert!(
+            overtaken.last().is_none_or(|&last| last < acknowledged_below) && acknowledged_below <= sequence,
+            "a command says nothing of its own answer"
+        );
         self.next += 1;
         self.outstanding.insert(sequence);
         Some(Ticket {

@@ -103,7 +103,9 @@ pub(crate) async fn fetch(
                         Metrics::add(&requester.metrics().hedges_won, 1);
                     }
                     let missing = || opened.error(ErrorKind::Unavailable, "an answer was lost");
-                    return answers.remove(&request).ok_or_else(missing);
+                    let bytes = answers.remove(&request).ok_or_else(missing)?;
+                    assert_eq!(bytes.len() as u64, piece.length, "the bytes of one piece");
+                    return Ok(bytes);
                 }
                 PieceOutput::Failed(code) => {
                     let what = format_args!("chunk {} at {}", piece.chunk, piece.chunk_offset);

@@ -2,7 +2,7 @@
 
 use super::buffer::StretchFrame;
 use super::chunk::{
-    ChainMember, ChunkInput, ChunkOutput, ChunkWrite, GrantedChunk, Note, SealedPart, Send, Sign,
+    ChainFrame, ChainMember, ChunkInput, ChunkOutput, ChunkWrite, GrantedChunk, Note, SealedPart, Sign,
     StretchLimits, Trouble,
 };
 use super::grants::{WantedGrant, replacement};
@@ -19,6 +19,7 @@ use drystone_rpc::{CallError, CallOptions, Channel, Payload};
 use drystone_types::{Code, NodeId};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -217,7 +218,7 @@ impl Runner {
         }));
     }
 
-    fn append(&mut self, step: u64, position: u64, send: Send) {
+    fn append(&mut self, step: u64, position: u64, send: ChainFrame) {
         let mut members = send.chain.iter().filter_map(|&at| send.grant.members.get(at));
         let Some(first) = members.next() else { return };
         let hop = |member: &ChainMember| Hop {
@@ -297,7 +298,7 @@ impl Runner {
         }));
     }
 
-    fn replace(&mut self, step: u64, grant: GrantedChunk, have: Vec<ReplicaRecord>, avoid: Vec<u64>) {
+    fn replace(&mut self, step: u64, grant: Arc<GrantedChunk>, have: Vec<ReplicaRecord>, avoid: Vec<u64>) {
         let context = self.context.clone();
         self.calls.push(Box::pin(async move {
             let result = replacement(&context.requester, &grant, 0, have, avoid).await;

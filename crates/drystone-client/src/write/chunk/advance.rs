@@ -5,6 +5,7 @@ use super::state::{ChunkWrite, StretchPhase, Writing, minimum};
 use drystone_env::Monotonic;
 use drystone_types::Code;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Chunks that are begun for one stretch before it is given up: more than any cluster has failing at once.
 const MAX_GRANTS: u32 = 16;
@@ -133,8 +134,8 @@ impl ChunkWrite {
             (0..grant.members.len()).collect()
         };
         self.phase = StretchPhase::Writing(Writing {
-            grant,
-            chain,
+            grant: Arc::new(grant),
+            chain: chain.into(),
             sent_to: self.buffer.base(),
             unsynced: 0,
             in_flight: VecDeque::new(),

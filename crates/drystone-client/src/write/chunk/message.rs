@@ -6,6 +6,7 @@ use drystone_proto::command::{NewChunk, Receipt};
 use drystone_proto::data::{AppendReply, ChunkStatus};
 use drystone_proto::record::{PolicyRecord, ReplicaRecord};
 use drystone_types::Code;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A member of a chain.
@@ -112,10 +113,10 @@ pub(crate) enum ChunkInput {
 
 /// Bytes for the first member of a chain.
 #[derive(Clone, Debug)]
-pub(crate) struct Send {
-    pub(crate) grant: GrantedChunk,
+pub(crate) struct ChainFrame {
+    pub(crate) grant: Arc<GrantedChunk>,
     /// Those of the grant's members that take part, in order.
-    pub(crate) chain: Vec<usize>,
+    pub(crate) chain: Arc<[usize]>,
     /// In the chunk.
     pub(crate) offset: u64,
     pub(crate) frame: StretchFrame,
@@ -137,7 +138,7 @@ pub(crate) enum ChunkOutput {
     Append {
         step: u64,
         position: u64,
-        send: Box<Send>,
+        send: Box<ChainFrame>,
     },
     Status {
         probe: u64,
@@ -148,13 +149,13 @@ pub(crate) enum ChunkOutput {
     Finish {
         step: u64,
         member: usize,
-        grant: GrantedChunk,
+        grant: Arc<GrantedChunk>,
         length: u64,
         to: ChainMember,
     },
     Replace {
         step: u64,
-        grant: GrantedChunk,
+        grant: Arc<GrantedChunk>,
         have: Vec<ReplicaRecord>,
         avoid: Vec<u64>,
     },
@@ -166,8 +167,8 @@ pub(crate) enum ChunkOutput {
     },
     Copy {
         step: u64,
-        grant: GrantedChunk,
-        replacement: GrantedChunk,
+        grant: Arc<GrantedChunk>,
+        replacement: Arc<GrantedChunk>,
         length: u64,
         from: ChainMember,
         to: ChainMember,

@@ -30,7 +30,8 @@ mod state;
 mod suspect;
 
 pub(super) use message::{
-    ChainMember, ChunkInput, ChunkOutput, GrantedChunk, Note, SealedPart, Send, Sign, StretchLimits, Trouble,
+    ChainFrame, ChainMember, ChunkInput, ChunkOutput, GrantedChunk, Note, SealedPart, Sign, StretchLimits,
+    Trouble,
 };
 pub(super) use state::ChunkWrite;
 

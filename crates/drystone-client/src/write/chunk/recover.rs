@@ -71,7 +71,7 @@ impl ChunkWrite {
             self.next_step(out);
         }
         self.probe += 1;
-        for &at in &writing.chain {
+        for &at in writing.chain.iter() {
             let (to, probe) = (writing.grant.members[at].clone(), self.probe);
             out.push(ChunkOutput::Status {
                 probe,

@@ -1,6 +1,6 @@
 //! Sends frames down the chain, and takes their answers up to the receipts of the last one.
 
-use super::message::{ChainMember, ChunkOutput, Send, Trouble};
+use super::message::{ChainFrame, ChainMember, ChunkOutput, Trouble};
 use super::state::{ChunkWrite, SentFrame, Settling, StretchPhase};
 use drystone_env::Monotonic;
 use drystone_proto::command::Receipt;
@@ -35,14 +35,19 @@ impl ChunkWrite {
             let last = (newest && self.ended || aged)
                 .then(|| self.buffer.sum_to(end).expect("the sums of a chunk are kept"));
             let sync = newest || last.is_some() || writing.unsynced + frame.len() >= self.limits.sync_every;
+            let offset = position - self.buffer.base();
+            assert!(
+                offset + frame.len() <= writing.grant.capacity && !writing.chain.is_empty(),
+                "a frame fits into the chunk that was granted, and goes to somebody"
+            );
             writing.unsynced = if sync { 0 } else { writing.unsynced + frame.len() };
             writing.sent_to = end;
             writing.last_sent = last.is_some();
             writing.in_flight.push_back(SentFrame { position, end, sync });
-            let send = Send {
+            let send = ChainFrame {
                 grant: writing.grant.clone(),
                 chain: writing.chain.clone(),
-                offset: position - self.buffer.base(),
+                offset,
                 frame: frame.clone(),
                 sync,
                 last,
@@ -67,7 +72,7 @@ impl ChunkWrite {
             // Everything was sent before the end was known: each member is asked to finish.
             let (grant, chain) = (writing.grant.clone(), writing.chain.clone());
             let length = self.buffer.end() - self.buffer.base();
-            return self.finish(grant, chain, length, out);
+            return self.finish(grant, chain.to_vec(), length, out);
         }
         if let StretchPhase::Writing(writing) = &self.phase
             && !writing.last_sent

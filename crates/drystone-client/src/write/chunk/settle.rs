@@ -6,6 +6,7 @@ use drystone_env::Monotonic;
 use drystone_proto::command::{NewChunk, Receipt};
 use drystone_types::Code;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Copies that are tried for one sealed part before its redundancy is taken as it is.
 const MAX_REPLACEMENTS: u32 = 3;
@@ -13,7 +14,7 @@ const MAX_REPLACEMENTS: u32 = 3;
 impl ChunkWrite {
     pub(super) fn finish(
         &mut self,
-        grant: GrantedChunk,
+        grant: Arc<GrantedChunk>,
         members: Vec<usize>,
         length: u64,
         out: &mut Vec<ChunkOutput>,
@@ -137,7 +138,7 @@ impl ChunkWrite {
         let found = result.and_then(|grant| {
             let member = grant.members.iter().find(|member| !have(member)).cloned();
             let none = || Trouble::new(Code::NotEnoughDomains, "no replacement was granted");
-            member.map(|member| (grant, member)).ok_or_else(none)
+            member.map(|member| (Arc::new(grant), member)).ok_or_else(none)
         });
         let minimum = settling.receipts.len() >= minimum(&self.policy);
         match found {
@@ -159,7 +160,7 @@ impl ChunkWrite {
     pub(super) fn copy(
         &mut self,
         mut settling: Settling,
-        replacement: GrantedChunk,
+        replacement: Arc<GrantedChunk>,
         to: ChainMember,
         out: &mut Vec<ChunkOutput>,
     ) {
@@ -250,6 +251,11 @@ impl ChunkWrite {
             .into_iter()
             .map(|(_, receipt)| receipt)
             .collect();
+        assert!(settling.length > 0, "a sealed part holds bytes");
+        assert!(
+            self.buffer.base() + settling.length >= self.buffer.released(),
+            "what is no longer held is in the sealed part"
+        );
         let stage_at = settling.grant.stage_at();
         let chunk = NewChunk {
             chunk: settling.grant.chunk,

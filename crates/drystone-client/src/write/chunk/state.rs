@@ -9,11 +9,12 @@ use drystone_proto::data::ChunkStatus;
 use drystone_proto::record::PolicyRecord;
 use drystone_types::Code;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) struct Writing {
-    pub(super) grant: GrantedChunk,
-    pub(super) chain: Vec<usize>,
+    pub(super) grant: Arc<GrantedChunk>,
+    pub(super) chain: Arc<[usize]>,
     pub(super) sent_to: u64,
     pub(super) unsynced: u64,
     pub(super) in_flight: VecDeque<SentFrame>,
@@ -36,19 +37,19 @@ pub(super) struct Probing {
 }
 
 pub(super) struct Finishing {
-    pub(super) grant: GrantedChunk,
+    pub(super) grant: Arc<GrantedChunk>,
     pub(super) waiting: BTreeSet<usize>,
     pub(super) receipts: BTreeMap<usize, Receipt>,
 }
 
 /// A sealed part whose redundancy is being completed.
 pub(super) struct Settling {
-    pub(super) grant: GrantedChunk,
+    pub(super) grant: Arc<GrantedChunk>,
     pub(super) length: u64,
     pub(super) receipts: Vec<(ChainMember, Receipt)>,
     // Copies.
     pub(super) tried: u32,
-    pub(super) replacement: Option<(GrantedChunk, ChainMember)>,
+    pub(super) replacement: Option<(Arc<GrantedChunk>, ChainMember)>,
     // Suspect servers that did not answer in this round.
     pub(super) asked: BTreeMap<u64, Sign>,
     pub(super) rounds: u32,
@@ -57,7 +58,7 @@ pub(super) struct Settling {
 }
 
 impl Settling {
-    pub(super) fn new(grant: GrantedChunk, length: u64, receipts: Vec<(ChainMember, Receipt)>) -> Self {
+    pub(super) fn new(grant: Arc<GrantedChunk>, length: u64, receipts: Vec<(ChainMember, Receipt)>) -> Self {
         Self {
             grant,
             length,

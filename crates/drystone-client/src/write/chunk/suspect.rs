@@ -7,6 +7,7 @@
 use super::message::{ChainMember, ChunkOutput, GrantedChunk, Sign};
 use super::state::{ChunkWrite, Settling, StretchPhase};
 use drystone_env::Monotonic;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Between two rounds: a question to each of them and to the leader is cheap beside a missing replica.
@@ -36,7 +37,7 @@ impl ChunkWrite {
     pub(super) fn ask(
         &mut self,
         now: Monotonic,
-        found: (GrantedChunk, ChainMember),
+        found: (Arc<GrantedChunk>, ChainMember),
         out: &mut Vec<ChunkOutput>,
     ) {
         let StretchPhase::Settling(mut settling) = std::mem::replace(&mut self.phase, StretchPhase::Idle)

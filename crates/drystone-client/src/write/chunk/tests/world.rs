@@ -2,7 +2,7 @@
 
 use crate::write::buffer::StretchFrame;
 use crate::write::chunk::{
-    ChainMember, ChunkInput, ChunkOutput, ChunkWrite, GrantedChunk, Note, SealedPart, Send, Sign,
+    ChainFrame, ChainMember, ChunkInput, ChunkOutput, ChunkWrite, GrantedChunk, Note, SealedPart, Sign,
     StretchLimits, Trouble,
 };
 use crate::write::suspects::{SuspectStanding, Suspects};
@@ -193,9 +193,9 @@ impl World {
     }
 
     /// The whole chain at once: each hop stores what it can, the first silent one is blamed.
-    pub(super) fn append(&mut self, send: &Send) -> AppendReply {
+    pub(super) fn append(&mut self, send: &ChainFrame) -> AppendReply {
         let mut hops = Vec::new();
-        for &at in &send.chain {
+        for &at in send.chain.iter() {
             let node = send.grant.members[at].node as usize;
             let mut hop = HopState {
                 replica: Some(replica(node)),
