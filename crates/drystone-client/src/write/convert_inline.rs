@@ -69,7 +69,8 @@ impl Writer {
             WriteMode::Range(offset) => offset,
             _ => old.len() as u64,
         };
-        let kept = self.write_single(&old, true).await?;
+        let policy = self.policy().await?;
+        let kept = self.write_single(&old, policy, None, true).await?;
         let spliced = splice(&kept, parts, at);
         match self
             .publish_as(
@@ -127,7 +128,8 @@ impl Writer {
                 inode: InodeId(inode.id),
                 version: Since(inode.version),
             };
-            let parts = self.write_single(&bytes, true).await?;
+            let policy = self.policy().await?;
+            let parts = self.write_single(&bytes, policy, None, true).await?;
             let op = Op::Publish(Publish {
                 target: Some(file.clone()),
                 precondition: Precondition::version(found).message(),

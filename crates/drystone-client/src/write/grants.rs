@@ -8,9 +8,10 @@ use crate::requester::Requester;
 use drystone_env::Monotonic;
 use drystone_env::sync::Mutex;
 use drystone_proto::Kind;
+use drystone_proto::command::Target;
 use drystone_proto::meta::{ChunkGrant, GrantReply, GrantRequest};
 use drystone_proto::record::{PolicyRecord, ReplicaRecord};
-use drystone_types::{Code, SizeClass};
+use drystone_types::{Code, Policy, SizeClass};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -149,6 +150,26 @@ impl GrantCache {
         kind.grants.extend(grants);
         first.ok_or_else(|| Trouble::new(Code::Unavailable, "the leader granted nothing"))
     }
+}
+
+/// A chunk for content of `target`, under the policy in force there, which the leader looks up: a file's own, or that
+/// of the nearest directory on the way to it. Not one fetched earlier.
+pub(crate) async fn granted_at(
+    requester: &Requester,
+    target: Target,
+    max_bytes: u64,
+    avoid: Vec<u64>,
+) -> Result<GrantedChunk, Trouble> {
+    let request = GrantRequest {
+        count: 1,
+        max_bytes,
+        avoid,
+        target: Some(target),
+        ..GrantRequest::default()
+    };
+    let grants = ask(requester, request, PolicyRecord::from(&Policy::default())).await?;
+    let first = grants.into_iter().next();
+    first.ok_or_else(|| Trouble::new(Code::Unavailable, "the leader granted nothing"))
 }
 
 /// A replacement in a chunk that is still private.

@@ -39,6 +39,23 @@ impl PolicyCache {
         self.lock().clear();
     }
 
+    /// The policy of new files in a directory, if it was learned lately.
+    pub(crate) fn recent(&self, directory: &Target, now: Monotonic) -> Option<PolicyRecord> {
+        let known = self.lock().get(directory).copied();
+        known
+            .filter(|(at, _)| now.since(*at) < POLICY_AGE)
+            .map(|(_, policy)| policy)
+    }
+
+    /// The policy of new files in a directory was this one at `at`.
+    pub(crate) fn learned(&self, directory: Target, policy: PolicyRecord, at: Monotonic) {
+        let mut policies = self.lock();
+        if policies.len() >= MAX_POLICIES {
+            policies.clear();
+        }
+        policies.insert(directory, (at, policy));
+    }
+
     /// The policy for the next content of `path`: the file's own, or that of the directory it will be made in. The
     /// command that publishes is judged by the policy in force then: with an older one it may be refused. Hence
     /// a file that may be there is looked at each time, and only directories are remembered.
@@ -78,19 +95,12 @@ impl PolicyCache {
             };
             above = parent;
             let now = requester.now();
-            let known = self.lock().get(&above).copied();
-            if let Some((at, policy)) = known
-                && now.since(at) < POLICY_AGE
-            {
+            if let Some(policy) = self.recent(&above, now) {
                 return Ok(policy);
             }
             match ask(&above).await {
                 Ok((policy, true)) => {
-                    let mut policies = self.lock();
-                    if policies.len() >= MAX_POLICIES {
-                        policies.clear();
-                    }
-                    policies.insert(above.clone(), (now, policy));
+                    self.learned(above, policy, now);
                     return Ok(policy);
                 }
                 Ok((_, false)) => return Err(Error::new(ErrorKind::NotADirectory, WRITE, above.to_string())),

@@ -1,10 +1,12 @@
 //! The command that makes content visible, and the short ways of small files.
 
 use super::buffer::StretchFrame;
-use super::chunk::SealedPart;
+use super::chunk::{GrantedChunk, SealedPart};
+use super::grants::granted_at;
 use super::options::{Published, WriteMode};
 use super::parts::{WRITE, impossible};
 use super::run::{Stretch, StretchJob, run};
+use super::shared::WriteContext;
 use super::writer::Writer;
 use crate::error::Error;
 use crate::meta::Failed;
@@ -13,6 +15,7 @@ use crate::version::ContentVersion;
 use bytes::Bytes;
 use drystone_proto::command::{AttributeChanges, Content, Op, Outcome, Precondition, Publish, PublishMode};
 use drystone_proto::meta::MutateReply;
+use drystone_proto::record::PolicyRecord;
 use drystone_types::{Code, InodeId, Since};
 use tokio::sync::mpsc;
 
@@ -29,12 +32,11 @@ impl Writer {
         if let Some(published) = self.finish_inline(data).await? {
             return Ok(Some(published));
         }
-        if data.len() as u64 > self.policy().await?.chunk_bytes {
-            return Ok(None);
-        }
-        let mut fresh = false;
+        let (mut fresh, mut exact) = (false, false);
         loop {
-            let parts = self.write_single(data, fresh).await?;
+            let Some(parts) = self.write_small(data, fresh, exact).await? else {
+                return Ok(None);
+            };
             match self.publish_parts(&parts).await {
                 Ok(outcome) => {
                     Metrics::add(&self.context.requester.metrics().bytes_written, data.len() as u64);
@@ -45,9 +47,49 @@ impl Writer {
                     self.context.shared.grants.forget();
                     fresh = true;
                 }
+                // The file has a policy of its own, or the directory has got another one.
+                Err(failed) if failed.code == Code::PolicyDiffers && !exact => {
+                    self.context.shared.policies.forget();
+                    exact = true;
+                }
                 Err(failed) => return Err(failed.error),
             }
         }
+    }
+
+    /// One chunk under the policy that its directory had lately, or, if that is not known or it must be `exact`, the one
+    /// that the leader finds in force as it grants the chunk: no look-up of its own. The command that publishes is
+    /// refused (`policy_differs`) if another one counts that asks for more. `None` if the content needs several chunks.
+    async fn write_small(
+        &mut self,
+        data: &Bytes,
+        fresh: bool,
+        exact: bool,
+    ) -> Result<Option<Vec<SealedPart>>, Error> {
+        let WriteContext { requester, shared } = self.context.clone();
+        let now = requester.now();
+        let directory = self.target.parent().filter(|_| !exact);
+        let known = directory
+            .as_ref()
+            .and_then(|directory| shared.policies.recent(directory, now));
+        let (policy, granted) = match known {
+            Some(policy) => (policy, None),
+            None => {
+                let place = directory.as_ref().unwrap_or(&self.target).message(WRITE)?;
+                let avoid = shared.suspects.nodes(now);
+                let granted = granted_at(&requester, place, data.len() as u64, avoid).await;
+                let granted = granted.map_err(|trouble| impossible(&self.target, trouble))?;
+                if let Some(directory) = directory {
+                    shared.policies.learned(directory, granted.policy, now);
+                }
+                (granted.policy, Some(granted))
+            }
+        };
+        let policy = self.with_chunk_bytes(policy)?;
+        if data.len() as u64 > policy.chunk_bytes {
+            return Ok(None);
+        }
+        self.write_single(data, policy, granted, fresh).await.map(Some)
     }
 
     /// Puts the content into the command itself, if the cluster takes so much now.
@@ -85,8 +127,13 @@ impl Writer {
     }
 
     /// One frame, one append, run here: no task of its own.
-    pub(super) async fn write_single(&mut self, data: &Bytes, fresh: bool) -> Result<Vec<SealedPart>, Error> {
-        let policy = self.policy().await?;
+    pub(super) async fn write_single(
+        &mut self,
+        data: &Bytes,
+        policy: PolicyRecord,
+        granted: Option<GrantedChunk>,
+        fresh: bool,
+    ) -> Result<Vec<SealedPart>, Error> {
         let (jobs, inbox) = mpsc::unbounded_channel();
         let max_bytes = data.len() as u64;
         let permit = self.permit(data.len()).await?;
@@ -96,6 +143,7 @@ impl Writer {
             policy,
             max_bytes,
             fresh,
+            granted,
         };
         let mut parts = Vec::new();
         run(self.context.clone(), stretch, inbox, |part| parts.push(part))

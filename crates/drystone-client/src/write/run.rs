@@ -43,6 +43,8 @@ pub(crate) struct Stretch {
     pub(crate) max_bytes: u64,
     /// A grant that was fetched earlier will not do.
     pub(crate) fresh: bool,
+    /// The chunk to begin with, if there is one already.
+    pub(crate) granted: Option<GrantedChunk>,
 }
 
 /// Writes what comes in `jobs` until `End`; hands over sealed parts in order. Ends with `unavailable` when the
@@ -198,11 +200,20 @@ impl Runner {
     }
 
     fn grant(&mut self, step: u64, avoid: Vec<u64>, fresh: bool) {
+        if let Some(granted) = self.stretch.granted.take()
+            && !fresh
+        {
+            let result = Ok(granted);
+            return self
+                .calls
+                .push(Box::pin(async move { ChunkInput::Granted { step, result } }));
+        }
         let context = self.context.clone();
         let Stretch {
             policy,
             max_bytes,
             fresh: always,
+            ..
         } = self.stretch;
         // The last chunk of a slow stretch takes no slot for what the others hold.
         let max_bytes = max_bytes.saturating_sub(self.core.sealed()).max(1);

@@ -142,12 +142,19 @@ impl Writer {
             return Ok(policy);
         }
         self.target.message(WRITE)?;
-        let mut policy = self
+        let policy = self
             .context
             .shared
             .policies
             .find(&self.context.requester, &self.target, &self.options)
             .await?;
+        let policy = self.with_chunk_bytes(policy)?;
+        self.policy = Some(policy);
+        Ok(policy)
+    }
+
+    /// The policy with the chunk size that the caller asks for.
+    pub(super) fn with_chunk_bytes(&self, mut policy: PolicyRecord) -> Result<PolicyRecord, Error> {
         if let Some(bytes) = self
             .options
             .chunk_bytes
@@ -163,7 +170,6 @@ impl Writer {
                 format!("{}: {}", self.target, faults.join("; ")),
             ));
         }
-        self.policy = Some(policy);
         Ok(policy)
     }
 
@@ -236,6 +242,7 @@ impl Writer {
             policy,
             max_bytes,
             fresh: false,
+            granted: None,
         };
         let (context, reporter) = (self.context.clone(), sealed.begin(now).await);
         let task = async move {
@@ -328,6 +335,12 @@ impl Writer {
             .publish_parts(&parts)
             .await
             .map_err(|failed| match failed.code {
+                Code::PolicyDiffers => {
+                    self.context.shared.policies.forget();
+                    failed
+                        .error
+                        .about("the policy of its place changed while it was written")
+                }
                 Code::GrantExpired => {
                     self.context.shared.grants.forget();
                     failed.error.about("the write took longer than its grants live")

@@ -91,6 +91,10 @@ pub(crate) struct World {
     pub(crate) look_ups: AtomicU32,
     /// So many commands are refused before the sessions are looked at, once no answer is to be lost any more.
     pub(crate) refuse_early: AtomicU32,
+    /// So many publications of chunks are told that another policy is in force.
+    pub(crate) policy_differs: AtomicU32,
+    /// The targets that grants were asked for.
+    pub(crate) granted_at: Mutex<Vec<String>>,
     /// So many commands with inline content are synced by too few voters.
     pub(crate) short: AtomicU32,
     /// Directories by inode, for walks: names with their inodes, and whether they are directories.
@@ -350,6 +354,21 @@ impl World {
                 ..Outcome::default()
             },
             (_, Some(answer)) => answer.clone(),
+            (Op::Publish(publish), _)
+                if publish
+                    .content
+                    .as_ref()
+                    .is_some_and(|content| !content.chunks.is_empty())
+                    && self
+                        .policy_differs
+                        .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
+                        .is_ok() =>
+            {
+                Outcome {
+                    code: Code::PolicyDiffers.number(),
+                    ..Outcome::default()
+                }
+            }
             _ => {
                 let outcome = ns.apply(op, index);
                 ns.applied += 1;
@@ -490,6 +509,9 @@ impl World {
     fn grant(&self, request: &GrantRequest) -> Result<GrantReply, ErrorReply> {
         let mut ns = self.namespace.lock().unwrap();
         ns.grants += 1;
+        if let Some(target) = &request.target {
+            self.granted_at.lock().unwrap().push(target.path.clone());
+        }
         let taken: BTreeSet<u64> = request.have.iter().map(|replica| replica.disk).collect();
         let mut free: Vec<usize> = (0..self.nodes.len())
             .filter(|&at| !taken.contains(&(at as u64 + 1)))
@@ -514,7 +536,7 @@ impl World {
                 replicas: free.iter().map(member).collect(),
                 epoch: 1,
                 capacity: SizeClass::for_bytes(request.max_bytes.max(1)).unwrap().bytes(),
-                policy: request.policy,
+                policy: request.policy.or(Some(self.policy())),
                 life_ms: self.life_ms.load(SeqCst),
                 ..ChunkGrant::default()
             }

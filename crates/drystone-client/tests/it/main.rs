@@ -635,23 +635,61 @@ async fn a_client_that_ends_gives_its_session_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn new_files_of_one_directory_need_no_look_ups() {
+async fn small_files_of_one_directory_need_no_look_ups() {
     let cluster = Cluster::start(1, 3).await;
     let client = cluster.client().await;
     let create = WriteOptions {
         precondition: Precondition::absent(),
         ..WriteOptions::default()
     };
-    for at in 0..10 {
-        let path = format!("/f{at}");
-        client
-            .put(&path, bytes(at, 30_000), create.clone())
-            .await
-            .unwrap();
+    for options in [create.clone(), WriteOptions::default()] {
+        for at in 0..10 {
+            let path = format!("/f{at}");
+            client
+                .put(&path, bytes(at, 30_000), options.clone())
+                .await
+                .unwrap();
+        }
     }
-    assert_eq!(cluster.world.look_ups.load(SeqCst), 1, "that of the directory");
+    assert_eq!(
+        cluster.world.look_ups.load(SeqCst),
+        0,
+        "the grant says what the policy is"
+    );
+    let targets = cluster.world.granted_at.lock().unwrap().clone();
+    assert_eq!(
+        targets,
+        [""],
+        "the directory is named once, and its policy remembered"
+    );
     let again = client.put("/f0", bytes(0, 10), create).await;
     assert_eq!(again.unwrap_err().kind(), ErrorKind::Exists);
+}
+
+/// Another policy is in force than the one of the directory a moment ago.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_file_under_the_wrong_policy_is_written_again() {
+    let cluster = Cluster::start(1, 3).await;
+    let client = cluster.client().await;
+    client
+        .put("/a", bytes(1, 30_000), WriteOptions::default())
+        .await
+        .unwrap();
+    cluster.world.policy_differs.store(1, SeqCst);
+    let published = client
+        .put("/b", bytes(2, 30_000), WriteOptions::default())
+        .await
+        .unwrap();
+    assert_eq!(
+        (cluster.world.policy_differs.load(SeqCst), published.redundancy),
+        (0, 3)
+    );
+    let targets = cluster.world.granted_at.lock().unwrap().clone();
+    assert_eq!(targets, ["", "/b"], "the second time the file itself is named");
+    assert!(content(&client, "/b").await == bytes(2, 30_000));
+    cluster.world.policy_differs.store(2, SeqCst);
+    let refused = client.put("/c", bytes(3, 30_000), WriteOptions::default()).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Changed);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
