@@ -31,6 +31,10 @@ use std::collections::{BTreeMap, VecDeque};
 /// campaign before it has read its mail.
 const MAX_TICKS_AT_ONCE: u32 = 3;
 
+/// A voter that has not applied what it knows to be committed leaves an election to others for so many times the
+/// shortest election timeout: by then each of them has campaigned. If none wins, being late is better than not at all.
+const BACKLOG_PATIENCE: usize = 2;
+
 /// One member of the group. See the crate's page for what it promises.
 pub struct RaftNode {
     config: RaftConfig,
@@ -143,10 +147,14 @@ impl RaftNode {
 
     fn tick(&mut self) -> Result<(), FatalError> {
         self.ticks += 1;
+        self.delivery.tick();
         // A member whose state lacks entries could not serve, one with unsynced entries could not win: it lets
         // time pass (so that it votes for others) and does not campaign.
         let log = &self.raw.raft.raft_log;
-        let waits = self.delivery.gap || log.persisted < log.last_index();
+        // One that is behind in applying could not serve either: another voter may be better off.
+        let patient = self.raw.raft.election_elapsed < BACKLOG_PATIENCE * self.config.election_ticks as usize;
+        let backlog = self.delivery.has_backlog() && patient;
+        let waits = self.delivery.gap || log.persisted < log.last_index() || backlog;
         if waits && !self.is_leader() {
             self.raw.raft.election_elapsed += 1;
         } else {

@@ -21,14 +21,11 @@ impl AskedReports {
         });
     }
 
-    /// Completes when a leader has asked whose term is above `term`, the one that the server is registered with, and
-    /// above `followed`, the last that was followed. Never if `term` is 0: a server that has no leader is looking for
-    /// one already.
+    /// Completes when a leader has asked whose term is above `term`, the one that the server is registered with (0: with
+    /// none), and above `followed`, the last that was followed.
     pub(crate) async fn later_than(&self, term: u64, followed: u64) -> AskReport {
         let mut latest = self.latest.subscribe();
-        if term != 0
-            && let Ok(ask) = latest.wait_for(|latest| latest.term > term.max(followed)).await
-        {
+        if let Ok(ask) = latest.wait_for(|latest| latest.term > term.max(followed)).await {
             return ask.clone();
         }
         std::future::pending().await
@@ -58,9 +55,10 @@ mod tests {
             "it was followed once"
         );
         assert_eq!(
-            asked.later_than(0, 0).now_or_never(),
-            None,
-            "it looks for a leader already"
+            asked.later_than(0, 4).now_or_never(),
+            Some(ask(5)),
+            "whoever it is calling may be dead"
         );
+        assert_eq!(asked.later_than(0, 5).now_or_never(), None);
     }
 }

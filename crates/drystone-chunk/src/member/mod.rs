@@ -35,7 +35,7 @@ use contact::MISSES;
 use drystone_env::Env;
 use drystone_identity::Identity;
 use drystone_proto::Kind;
-use drystone_proto::cluster::{Heartbeat, HeartbeatReply, RegisterReply};
+use drystone_proto::cluster::{AskReport, Heartbeat, HeartbeatReply, RegisterReply};
 use drystone_proto::record::NodeRecord;
 use drystone_rpc::Channels;
 use drystone_types::BootId;
@@ -130,7 +130,18 @@ impl Member {
     pub(crate) async fn run(mut self) -> StopReason {
         self.replicas.find_open(&self.parts.env).await;
         loop {
-            match self.round().await {
+            // The leader that is being called may be dead: a new one that asks is not kept waiting for that.
+            let asked = Arc::clone(&self.parts.asked);
+            let newer = asked.later_than(self.term, self.asked_term);
+            let result = tokio::select! {
+                biased;
+                asked = newer => {
+                    self.follow(asked);
+                    continue;
+                }
+                result = self.round() => result,
+            };
+            match result {
                 Ok(()) => self.failures = 0,
                 Err(Failure::Again(address, error)) => {
                     if self.failures == MISSES {
@@ -147,10 +158,11 @@ impl Member {
                     }
                 }
             }
-            let wait = if self.failures == 0 {
-                self.interval
-            } else {
-                self.retry_wait()
+            let wait = match self.failures {
+                // It must register: how things stand is told right after.
+                0 if self.term == 0 => RETRY.0,
+                0 => self.interval,
+                _ => self.retry_wait(),
             };
             self.wait(wait).await;
         }
@@ -161,16 +173,21 @@ impl Member {
         let clock = &self.parts.env.clock;
         let asked = self.parts.asked.later_than(self.term, self.asked_term);
         if let Some(asked) = clock.until(clock.now().plus(wait), asked).await {
-            tracing::debug!(
-                node = self.record.id,
-                term = asked.term,
-                leader = asked.leader,
-                "a new leader asks"
-            );
-            self.asked_term = asked.term;
-            self.leader.try_next(asked.leader);
-            self.term = 0;
+            self.follow(asked);
         }
+    }
+
+    /// Registers with the leader that asked next.
+    fn follow(&mut self, asked: AskReport) {
+        tracing::debug!(
+            node = self.record.id,
+            term = asked.term,
+            leader = asked.leader,
+            "a new leader asks"
+        );
+        self.asked_term = asked.term;
+        self.leader.try_next(asked.leader);
+        self.term = 0;
     }
 
     fn retry_wait(&self) -> Duration {
@@ -219,7 +236,6 @@ impl Member {
         self.parts.chains.sweep(self.parts.env.clock.now());
         if reply.register || reply.term > self.term {
             self.term = 0;
-            return self.register().await;
         }
         Ok(())
     }

@@ -110,6 +110,31 @@ async fn a_leader_that_asks_for_a_report_gets_it_before_the_next_heartbeat_is_du
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_leader_that_asks_is_told_at_once_whoever_is_being_called() {
+    // The only address that is known takes connections and answers nothing.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let cluster = Cluster::start_with(1, |config| {
+        config.metadata = vec![address.clone()];
+        config.heartbeat_timeout = Duration::from_secs(30);
+    })
+    .await;
+    let (connection, _) = silent.accept().await.unwrap();
+    let ask = AskReport {
+        term: 1,
+        leader: cluster.meta.clone(),
+    };
+    let _: Empty = cluster.call_as_server(0, Kind::AskReport, &ask).await;
+    cluster
+        .wait("it registers and reports", |told| {
+            told.registered.len() == 1 && !told.heartbeats.is_empty()
+        })
+        .await;
+    drop(connection);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_that_is_refused_is_acknowledged_with_the_reason() {
     let cluster = Cluster::start(1).await;
     cluster.write(8, &[0], &data(8, 5_000)).await;

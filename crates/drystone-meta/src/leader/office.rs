@@ -174,15 +174,19 @@ impl Leader {
         self.with(|office| office.servers.disk_views(state.nodes(), now, &self.config))
     }
 
-    /// True while the office is so young that a server that has not reported to it may be well, and there is one.
-    pub(crate) fn is_settling(&self) -> Option<bool> {
+    /// While the office is so young that a server that has not reported to it may be well, and there is one: how long
+    /// the office has lasted.
+    pub(crate) fn settling(&self) -> Option<Option<Duration>> {
         let now = self.clock.now();
         let patience = self.config.suspect_after.max(SETTLING);
         if !self.with(|office| now.since(office.begun) < patience)? {
-            return Some(false);
+            return Some(None);
         }
         let state = self.state.read();
-        self.with(|office| office.servers.misses_some(state.nodes()))
+        self.with(|office| {
+            let misses = office.servers.misses_some(state.nodes());
+            misses.then(|| now.since(office.begun))
+        })
     }
 
     /// Marks the disks of suspect servers, if this server would know.

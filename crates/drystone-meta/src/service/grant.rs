@@ -30,13 +30,17 @@ fn disk_of(replica: &ReplicaRecord) -> DiskRef {
     }
 }
 
+/// How long a new leader waits for servers without which a write has less than full redundancy, if its policy allows
+/// that: a server that is well reports within some round trips of being asked.
+const FULL_REDUNDANCY_WAIT: Duration = Duration::from_millis(500);
+
 /// How often a new leader looks whether its servers have come: a tenth of what a failover takes.
 const SETTLE_POLL: Duration = Duration::from_millis(20);
 
 /// Why a chunk of the default policy would be refused now, if it would. While a new leader waits for its servers
 /// nothing is refused.
 pub(super) fn writes_refused(leader: &Leader, state: &StateReader) -> Option<String> {
-    if leader.is_settling()? {
+    if leader.settling()?.is_some() {
         return None;
     }
     let policy = policy_of(&state.read().default_policy()).ok()?;
@@ -145,27 +149,30 @@ impl Grants {
         }
     }
 
-    /// The disks that reported to this leader. A new leader knows none, which says nothing of the cluster: it waits
-    /// for its servers while they would not do and may still come. The request's deadline ends the wait.
+    /// The disks that reported to this leader. A new leader knows none, which says nothing of the cluster: it has asked
+    /// its servers, and waits for them while they would not do and may still come. For full redundancy it waits a
+    /// moment only, if the policy allows less; two replicas never share a host because another is not there yet
+    /// (`drystone_placement`). The request's deadline ends the wait.
     async fn settled_views(
         &self,
         ask: &GrantRequest,
         policy: &Policy,
         class: SizeClass,
     ) -> Result<Arc<[DiskView]>, Refused> {
+        let wanted = if ask.replace_in == 0 {
+            policy.replicas as usize
+        } else {
+            1
+        };
         loop {
-            let settling = self.leader.is_settling().ok_or(Refused::NotLeader)?;
+            let settling = self.leader.settling().ok_or(Refused::NotLeader)?;
             let views = self.leader.disk_views().ok_or(Refused::NotLeader)?;
-            let wanted = if ask.replace_in == 0 {
-                policy.replicas as usize
-            } else {
-                1
+            let Some(lasted) = settling else {
+                return Ok(views);
             };
-            let enough = || {
-                let plan = plan_disks(&self.leader, ask, policy, class, &views);
-                plan.is_ok_and(|disks| disks.len() >= wanted)
-            };
-            if !settling || enough() {
+            let plan = plan_disks(&self.leader, ask, policy, class, &views);
+            let found = plan.map_or(0, |disks| disks.len());
+            if found >= wanted || (found > 0 && lasted >= FULL_REDUNDANCY_WAIT) {
                 return Ok(views);
             }
             self.clock.sleep(SETTLE_POLL).await;

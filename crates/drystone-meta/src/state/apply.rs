@@ -17,12 +17,16 @@ use drystone_namespace::{ApplyError, UnknownEntry, read_entry};
 use drystone_proto::command::{Entry, Op, Outcome};
 use drystone_raft::{CommittedEntry, DropReason, EntryKind, Input, SnapshotMeta};
 use drystone_types::{LogIndex, NodeId};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
-/// Entries applied under one lock.
+/// Entries decoded at once.
 const ROUND: usize = 256;
+/// How long the lock is held before the others get it: some entries (housekeeping, large publications) take
+/// milliseconds each.
+const LOCK_TIME: Duration = Duration::from_millis(2);
 
 type Work = (CommittedEntry, Option<ProposalReply>);
 
@@ -67,12 +71,10 @@ impl Applier {
     }
 
     async fn apply(&self, mut entries: Vec<Work>) -> Result<(), String> {
-        let mut answers = Vec::with_capacity(ROUND);
         while !entries.is_empty() {
-            self.wait_for_room().await;
             let rest = entries.split_off(entries.len().min(ROUND));
             let round = std::mem::replace(&mut entries, rest);
-            let decoded: Vec<(Work, Held)> = round
+            let mut decoded: VecDeque<(Work, Held)> = round
                 .into_iter()
                 .map(|work| {
                     let held = match &work.0.kind {
@@ -82,45 +84,56 @@ impl Applier {
                     (work, held)
                 })
                 .collect();
-            let mut count = 0;
-            let mut failed = None;
-            let mut records = Vec::new();
-            let (applied, overlay) = {
-                let mut state = self.state.write();
-                for ((entry, reply), held) in decoded {
-                    let index = entry.index.0;
-                    let registered = registered(&held);
-                    match apply_one(&mut state, &entry, held) {
-                        Ok(outcome) => {
-                            records.extend(registered.and_then(|node| state.node(node).cloned()));
-                            answers.extend(reply.map(|reply| (reply, Applied { index, outcome })));
-                        }
-                        Err(error) => {
-                            failed = Some(failure(index, &error));
-                            break;
-                        }
-                    }
-                    count += 1;
+            while !decoded.is_empty() {
+                self.wait_for_room().await;
+                if !self.apply_some(&mut decoded)? {
+                    return Ok(());
                 }
-                (AppliedState::of(&state), state.overlay_bytes())
-            };
-            // Whoever sees the index hears whom the state names.
-            if !self.members.take_records(&records) {
-                return Ok(());
-            }
-            self.state.applied().publish(applied.index);
-            self.to_raft(ToRaft::Applied(applied));
-            self.metrics.applied_entries.inc_by(count);
-            self.metrics.applied_index.set(applied.index as i64);
-            self.metrics.overlay_bytes.set(overlay as i64);
-            for (reply, applied) in answers.drain(..) {
-                let _ = reply.send(Ok::<_, DropReason>(applied));
-            }
-            if let Some(reason) = failed {
-                return Err(reason);
             }
         }
         Ok(())
+    }
+
+    /// Applies what is `decoded`, for as long as the lock may be held. False if this server ends by what it has applied.
+    fn apply_some(&self, decoded: &mut VecDeque<(Work, Held)>) -> Result<bool, String> {
+        let (mut count, mut failed) = (0, None);
+        let (mut answers, mut records) = (Vec::new(), Vec::new());
+        let (applied, overlay) = {
+            let mut state = self.state.write();
+            let until = self.clock.now().plus(LOCK_TIME);
+            while let Some(((entry, reply), held)) = decoded.pop_front() {
+                let index = entry.index.0;
+                let registered = registered(&held);
+                match apply_one(&mut state, &entry, held) {
+                    Ok(outcome) => {
+                        records.extend(registered.and_then(|node| state.node(node).cloned()));
+                        answers.extend(reply.map(|reply| (reply, Applied { index, outcome })));
+                    }
+                    Err(error) => {
+                        failed = Some(failure(index, &error));
+                        break;
+                    }
+                }
+                count += 1;
+                if self.clock.now() >= until {
+                    break;
+                }
+            }
+            (AppliedState::of(&state), state.overlay_bytes())
+        };
+        // Whoever sees the index hears whom the state names.
+        if !self.members.take_records(&records) {
+            return Ok(false);
+        }
+        self.state.applied().publish(applied.index);
+        self.to_raft(ToRaft::Applied(applied));
+        self.metrics.applied_entries.inc_by(count);
+        self.metrics.applied_index.set(applied.index as i64);
+        self.metrics.overlay_bytes.set(overlay as i64);
+        for (reply, applied) in answers {
+            let _ = reply.send(Ok::<_, DropReason>(applied));
+        }
+        failed.map_or(Ok(true), Err)
     }
 
     /// The overlay holds at most the configured bytes beside the batch that is on its way.

@@ -7,10 +7,14 @@ use crate::{CommittedEntry, EntryKind, FatalError, Output};
 use drystone_proto::raft::ConfChange;
 use drystone_types::{LogIndex, Term};
 use raft::eraftpb::{Entry, EntryType, Message};
+use std::collections::VecDeque;
 
 // Rounds of delivery that the shell may hold and not have applied: enough that it never waits for the next one, and
 // a bound of its queue.
 const ROUNDS_AHEAD: u64 = 4;
+
+/// What was committed so many ticks ago is applied, unless there is a backlog.
+const BACKLOG_TICKS: usize = 8;
 
 /// How far delivery is.
 pub(super) struct Delivery {
@@ -24,6 +28,8 @@ pub(super) struct Delivery {
     pub gap: bool,
     /// Memory of the entries that raft-rs took and has not handed over for the log.
     pub arriving: u64,
+    /// What was committed at the last ticks, the newest last.
+    committed: VecDeque<u64>,
 }
 
 impl Delivery {
@@ -35,7 +41,21 @@ impl Delivery {
             applied: delivered,
             gap,
             arriving: 0,
+            committed: VecDeque::from([base; BACKLOG_TICKS]),
         }
+    }
+
+    /// A tick has passed.
+    pub(super) fn tick(&mut self) {
+        self.committed.push_back(self.emitted);
+        self.committed.pop_front();
+    }
+
+    /// The state machine lacks what was committed some ticks ago: it does not keep up, or was away.
+    pub(super) fn has_backlog(&self) -> bool {
+        self.committed
+            .front()
+            .is_some_and(|committed| self.applied < *committed)
     }
 
     /// The log begins after a snapshot; the state follows when it is installed.

@@ -262,3 +262,30 @@ fn a_member_that_was_away_needs_one_snapshot_however_slowly_it_is_made_and_insta
         sim.heal_and_check();
     }
 }
+
+#[test]
+fn a_voter_that_has_much_to_apply_leaves_the_election_to_another() {
+    for seed in 0..20 {
+        let mut sim = Sim::new(Plan {
+            seed: seed + 70_000,
+            voters: 3,
+            faults_until: 0,
+            replace: false,
+            trace: false,
+        });
+        sim.clients.keep_leader = true;
+        sim.run_until(2 * SECOND);
+        let first = leader(&sim).0;
+        let behind = first % 3 + 1;
+        // It takes entries and applies none, but not for so long that its log is the shorter one.
+        sim.member(behind).stalled = true;
+        sim.run_until(2 * SECOND + 300 * MS);
+        sim.clients.stopped = true;
+        sim.run_until(2 * SECOND + 500 * MS);
+        sim.stop(first, true);
+        sim.run_until(4 * SECOND);
+        assert_eq!(leader(&sim).0, 6 - first - behind, "seed {seed}");
+        sim.member(behind).stalled = false;
+        sim.heal_and_check();
+    }
+}
