@@ -130,6 +130,8 @@ impl<S: OrderedStore> Namespace<S> {
             kind: inode.kind,
             since: cx.since,
         };
+        assert_eq!(parent.kind(), InodeKind::Directory, "only directories have entries");
+        assert_eq!(inode.parent, parent.id, "an inode knows the directory of its name");
         self.tables.put_new(dentry(parent.id, name.as_str()), &entry);
         self.count(inode, true);
         self.touch_entries(cx, parent);
@@ -153,7 +155,13 @@ impl<S: OrderedStore> Namespace<S> {
         let inline = inode.inline.as_ref().map_or(0, |inline| inline.len() as u64);
         let state = &mut self.state;
         let change = |total: &mut u64, by: u64| {
-            *total = if added { *total + by } else { *total - by };
+            let changed = if added {
+                total.checked_add(by)
+            } else {
+                total.checked_sub(by)
+            };
+            assert!(changed.is_some(), "a total that holds what it counts: {total} by {by}");
+            *total = changed.unwrap_or_default();
         };
         match inode.kind() {
             InodeKind::Directory => change(&mut state.directories, 1),

@@ -199,6 +199,10 @@ impl<S: OrderedStore> Namespace<S> {
             chunk,
             chunk_offset,
         } = extent;
+        assert!(
+            length > 0 && chunk != 0 && offset.checked_add(length).is_some(),
+            "an extent holds bytes"
+        );
         let record = ExtentRecord {
             length,
             chunk,
@@ -224,6 +228,7 @@ impl<S: OrderedStore> Namespace<S> {
         extent: &LocatedExtent,
         touched: &mut BTreeSet<u64>,
     ) {
+        assert!(inode.extents > 0, "inode {} counts its extents", inode.id);
         self.tables
             .delete(numbers(table::EXTENT, [inode.id, extent.offset]));
         let place = [extent.chunk, extent.chunk_offset, inode.id, extent.offset];

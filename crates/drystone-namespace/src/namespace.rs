@@ -161,6 +161,7 @@ impl<S: OrderedStore> Namespace<S> {
             Ok(outcome) => {
                 self.tables.commit();
                 self.state.applied = index.0;
+                check_step(&before, &self.state);
                 Ok(outcome)
             }
             Err(error) => {
@@ -320,6 +321,15 @@ impl<S: OrderedStore> Namespace<S> {
             Some(flushed.link.number),
             "the batch that is on its way"
         );
+        assert_eq!(
+            flushed.link.number,
+            self.chain.number + 1,
+            "batches are written one after the other"
+        );
+        assert!(
+            self.chain.applied <= flushed.link.applied && flushed.link.applied <= self.state.applied,
+            "a batch carries what was applied and no store had yet"
+        );
         self.in_flight = None;
         self.tables.thaw();
         self.chain = flushed.link;
@@ -406,6 +416,25 @@ impl FlushBatch {
         store.sync()?;
         Ok(Flushed { link })
     }
+}
+
+/// What no command does, whichever it was: these numbers only grow, and no counter passes another that bounds it.
+fn check_step(before: &StateRecord, after: &StateRecord) {
+    assert!(after.time >= before.time, "log time never falls");
+    assert!(after.grant_floor >= before.grant_floor, "the grant floor never falls");
+    assert!(after.session_floor >= before.session_floor, "the session floor never falls");
+    assert!(after.session_floor <= after.applied, "sessions are opened by what was applied");
+    assert!(
+        after.next_inode >= before.next_inode && after.next_chunk >= before.next_chunk,
+        "ids are never given twice"
+    );
+    assert!(after.grant_floor <= after.next_chunk, "the floor ends where ids end");
+    assert!(after.inline_bytes <= after.bytes, "inline bytes are bytes of files");
+    assert_eq!(
+        (after.history_high, after.history_low, after.shard),
+        (before.history_high, before.history_low, before.shard),
+        "no command changes what the state is of"
+    );
 }
 
 /// A history id as two numbers.

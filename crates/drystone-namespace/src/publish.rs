@@ -214,6 +214,13 @@ impl<S: OrderedStore> Namespace<S> {
         (inode.modified, inode.changed) = (cx.wall, cx.wall);
         (inode.version, inode.since) = (cx.since, cx.since);
         apply_changes(cx, command.attributes.as_ref(), inode)?;
+        if let Some(inline) = &inode.inline {
+            assert_eq!(
+                (inline.len() as u64, inode.extents),
+                (inode.size, 0),
+                "inline content is all of a file's content"
+            );
+        }
         self.count(inode, true);
         self.tables.put(inode_key(inode.id), inode);
         Ok(self.doom_unreferenced(cx, touched)?)
