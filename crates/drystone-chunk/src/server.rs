@@ -250,6 +250,7 @@ fn channel_options(env: &Env, identity: &Identity, pool: &BufferPool) -> Channel
     options.history = Some(identity.history);
     options.node = identity.node;
     options.incarnation = identity.node_incarnation;
+    options.roles = drystone_proto::record::role::CHUNK;
     options.software = crate::SOFTWARE.into();
     options
 }

@@ -100,6 +100,7 @@ fn channels(env: &Env, identity: &Identity, boot: BootId, pool: &BufferPool) -> 
         history: Some(identity.history),
         node: identity.node,
         incarnation: identity.node_incarnation,
+        roles: drystone_proto::record::role::METADATA,
         software: SOFTWARE.to_owned(),
         ..ChannelOptions::new(pool.clone(), ClientId(client))
     };

@@ -130,8 +130,15 @@ impl<S: OrderedStore> Namespace<S> {
             kind: inode.kind,
             since: cx.since,
         };
-        assert_eq!(parent.kind(), InodeKind::Directory, "only directories have entries");
-        assert_eq!(inode.parent, parent.id, "an inode knows the directory of its name");
+        assert_eq!(
+            parent.kind(),
+            InodeKind::Directory,
+            "only directories have entries"
+        );
+        assert_eq!(
+            inode.parent, parent.id,
+            "an inode knows the directory of its name"
+        );
         self.tables.put_new(dentry(parent.id, name.as_str()), &entry);
         self.count(inode, true);
         self.touch_entries(cx, parent);
@@ -160,7 +167,10 @@ impl<S: OrderedStore> Namespace<S> {
             } else {
                 total.checked_sub(by)
             };
-            assert!(changed.is_some(), "a total that holds what it counts: {total} by {by}");
+            assert!(
+                changed.is_some(),
+                "a total that holds what it counts: {total} by {by}"
+            );
             *total = changed.unwrap_or_default();
         };
         match inode.kind() {

@@ -421,15 +421,30 @@ impl FlushBatch {
 /// What no command does, whichever it was: these numbers only grow, and no counter passes another that bounds it.
 fn check_step(before: &StateRecord, after: &StateRecord) {
     assert!(after.time >= before.time, "log time never falls");
-    assert!(after.grant_floor >= before.grant_floor, "the grant floor never falls");
-    assert!(after.session_floor >= before.session_floor, "the session floor never falls");
-    assert!(after.session_floor <= after.applied, "sessions are opened by what was applied");
+    assert!(
+        after.grant_floor >= before.grant_floor,
+        "the grant floor never falls"
+    );
+    assert!(
+        after.session_floor >= before.session_floor,
+        "the session floor never falls"
+    );
+    assert!(
+        after.session_floor <= after.applied,
+        "sessions are opened by what was applied"
+    );
     assert!(
         after.next_inode >= before.next_inode && after.next_chunk >= before.next_chunk,
         "ids are never given twice"
     );
-    assert!(after.grant_floor <= after.next_chunk, "the floor ends where ids end");
-    assert!(after.inline_bytes <= after.bytes, "inline bytes are bytes of files");
+    assert!(
+        after.grant_floor <= after.next_chunk,
+        "the floor ends where ids end"
+    );
+    assert!(
+        after.inline_bytes <= after.bytes,
+        "inline bytes are bytes of files"
+    );
     assert_eq!(
         (after.history_high, after.history_low, after.shard),
         (before.history_high, before.history_low, before.shard),

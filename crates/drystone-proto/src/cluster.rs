@@ -1,6 +1,7 @@
 //! Hello, errors, registration, heartbeat, membership and administration.
 
 use crate::data::{ChunkStatus, OrderAck, ServerOrder};
+use crate::kind::sender;
 use crate::record::{ChunkRecord, NodeRecord, PolicyRecord};
 use prost::Message;
 
@@ -57,6 +58,18 @@ pub struct Hello {
     /// Software version, for people.
     #[prost(string, tag = "6")]
     pub software: String,
+    /// What the sending node is here, bits of [`crate::record::role`]; 0 for clients.
+    #[prost(uint32, tag = "7")]
+    pub roles: u32,
+}
+
+impl Hello {
+    /// The classes that the sender is of, bits of [`crate::kind::sender`].
+    pub fn sender_classes(&self) -> u32 {
+        let node = self.roles & (sender::METADATA_SERVER | sender::CHUNK_SERVER);
+        let client = if self.node == 0 { sender::CLIENT } else { 0 };
+        node | client
+    }
 }
 
 /// Who answers.

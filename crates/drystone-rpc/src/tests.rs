@@ -83,7 +83,10 @@ fn identity() -> ServerIdentity {
 }
 
 fn channel_options() -> ChannelOptions {
-    ChannelOptions::new(BufferPool::new(1 << 20), ClientId([9; 16]))
+    ChannelOptions {
+        roles: drystone_proto::record::role::METADATA,
+        ..ChannelOptions::new(BufferPool::new(1 << 20), ClientId([9; 16]))
+    }
 }
 
 async fn world(change: impl FnOnce(&mut ServerOptions)) -> World {

@@ -216,7 +216,11 @@ impl Cluster {
         .await;
         let channels = Channels::new(
             env.clone(),
-            ChannelOptions::new(BufferPool::new(8 << 20), ClientId([9; 16])),
+            // Client, chunk server and leader in one.
+            ChannelOptions {
+                roles: drystone_proto::record::role::METADATA | drystone_proto::record::role::CHUNK,
+                ..ChannelOptions::new(BufferPool::new(8 << 20), ClientId([9; 16]))
+            },
         );
         let root = tempfile::tempdir().unwrap();
         let mut cluster = Cluster {

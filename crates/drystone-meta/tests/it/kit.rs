@@ -184,7 +184,11 @@ impl Cluster {
         id[..8].copy_from_slice(&number.to_be_bytes());
         let channels = Channels::new(
             self.env.clone(),
-            ChannelOptions::new(BufferPool::new(1 << 20), ClientId(id)),
+            // Client, chunk server and leader in one.
+            ChannelOptions {
+                roles: drystone_proto::record::role::METADATA | drystone_proto::record::role::CHUNK,
+                ..ChannelOptions::new(BufferPool::new(1 << 20), ClientId(id))
+            },
         );
         let addresses = self.nodes.iter().map(|node| node.address.clone()).collect();
         Client {

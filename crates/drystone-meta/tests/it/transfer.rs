@@ -120,6 +120,7 @@ async fn voter_and_second() -> (Cluster, Channels) {
             history: Some(second.history),
             node: second.node,
             incarnation: second.node_incarnation,
+            roles: drystone_proto::record::role::METADATA,
             software: "drystone-meta/test".to_owned(),
             ..ChannelOptions::new(BufferPool::new(1 << 20), ClientId([7; 16]))
         },

@@ -180,6 +180,7 @@ impl Driver {
             incarnation: options.incarnation.0,
             to_node: self.shared.node.0,
             software: options.software.clone(),
+            roles: options.roles,
         };
         let header = FrameHeader {
             kind: Kind::Hello,

@@ -19,6 +19,9 @@ pub struct ChannelOptions {
     pub node: NodeId,
     /// Its incarnation; 0 for clients.
     pub incarnation: Incarnation,
+    /// What our node is as the sender of what goes through these channels, bits of `drystone_proto::record::role`; 0
+    /// for clients. Servers look up in the table of kinds whether it may send what it sends.
+    pub roles: u32,
     /// Version, for people.
     pub software: String,
     /// Calls that wait or are under way on one channel; more are refused: 65,536 (some 20 MiB of bookkeeping).
@@ -49,6 +52,7 @@ impl ChannelOptions {
             history: None,
             node: NodeId(0),
             incarnation: Incarnation(0),
+            roles: 0,
             software: String::new(),
             calls: 65_536,
             queue_bytes: 256 << 20,

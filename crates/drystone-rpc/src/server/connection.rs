@@ -264,6 +264,14 @@ impl Connection {
             self.refuse(header, Reply::refuse(Code::Stranger, message));
             return Ok(());
         }
+        if !header.kind.may_be_sent_by(peer.hello.sender_classes()) {
+            tracing::info!(peer = %self.address, kind = ?header.kind, "a message of a kind that the peer may not send");
+            if !header.one_way {
+                let message = format!("this peer may not send {:?}", header.kind);
+                self.answer(header, Some(Reply::refuse(Code::Denied, message)));
+            }
+            return Ok(());
+        }
         let deadline = self.deadline(&header);
         if deadline <= self.server.env.clock.now() {
             return Ok(());

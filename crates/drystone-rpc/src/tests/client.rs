@@ -314,3 +314,33 @@ async fn closed_channels_fail_what_is_under_way_and_what_comes() {
         Err(CallError::NotSent(NotSent::Closed))
     );
 }
+
+#[tokio::test]
+async fn a_kind_is_refused_from_a_peer_that_may_not_send_it() {
+    let world = world(|_| ()).await;
+    let client = Channels::new(
+        world.env.clone(),
+        ChannelOptions {
+            roles: 0,
+            ..channel_options()
+        },
+    );
+    let call = |kind| {
+        client
+            .to(ADDRESS)
+            .call::<_, Ping>(kind, &Ping { nonce: 1 }, None, world.within(1_000))
+    };
+    for kind in [Kind::Fence, Kind::Delete, Kind::Heartbeat, Kind::Join] {
+        assert_eq!(code(call(kind).await), Code::Denied, "{kind:?}");
+    }
+    let raft = client
+        .to(ADDRESS)
+        .send(Kind::Raft, &Ping { nonce: 1 }, None, Priority::Control);
+    assert!(raft.is_ok(), "it is sent, and dropped there");
+    call(Kind::Ping).await.unwrap();
+    assert_eq!(
+        world.seen(),
+        [(Kind::Ping, 1)],
+        "nothing else came to the service"
+    );
+}
