@@ -6,9 +6,11 @@
 //! Read [`DiskView`] and [`Demand`], then [`plan_replicas`].
 
 mod plan;
+mod state;
 mod view;
 
 pub use plan::{PlacementError, plan_replicas};
+pub use state::{DiskFacts, DiskState, MayRead};
 pub use view::{Demand, DiskView};
 
 #[cfg(test)]

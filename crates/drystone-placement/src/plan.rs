@@ -7,7 +7,7 @@
 //! has one: a host that is away for a moment must not leave two replicas to the fate of another. Sharing a device is
 //! allowed, because a cluster on one machine has but one (and says so).
 
-use crate::{Demand, DiskView};
+use crate::{Demand, DiskState, DiskView};
 use drystone_env::Rng;
 use drystone_types::DiskRef;
 
@@ -113,14 +113,10 @@ fn obstacle(demand: &Demand, view: &DiskView) -> Option<&'static str> {
     let used = u128::from(view.total.0.saturating_sub(view.free.0)) + u128::from(demand.bytes.0);
     if holds(demand, view) {
         Some("holding it already")
-    } else if view.silent {
-        Some("silent")
-    } else if view.read_only {
-        Some("read-only")
-    } else if view.draining {
-        Some("draining")
-    } else if view.suspect {
-        Some("suspect")
+    } else if view.state == DiskState::Full {
+        Some(FULL)
+    } else if !view.state.may_place() {
+        Some(view.state.name())
     } else if demand.avoid.contains(&view.node) {
         Some("avoided")
     } else if view.free < demand.bytes || used * 100 > u128::from(view.total.0) * FULL_PERCENT {

@@ -13,7 +13,7 @@ fn reference(disk: u64) -> DiskRef {
     }
 }
 
-/// One line per disk: `id node host rack zone` and any of `free=GiB load=N suspect draining read-only silent`; every
+/// One line per disk: `id node host rack zone` and any of `free=GiB load=N suspect draining read-only unheard`; every
 /// disk has 100 GiB.
 fn disks(text: &str) -> Vec<DiskView> {
     let line = |line: &str| {
@@ -37,10 +37,14 @@ fn disks(text: &str) -> Vec<DiskView> {
             free: ByteCount(value("free=").unwrap_or(80) * GIB),
             total: ByteCount(100 * GIB),
             load: value("load=").unwrap_or(0) as u32,
-            suspect: flags.contains(&"suspect"),
+            state: DiskState::of(DiskFacts {
+                heard: !flags.contains(&"unheard"),
+                suspect: flags.contains(&"suspect"),
+                draining: flags.contains(&"draining"),
+                read_only: flags.contains(&"read-only"),
+                ..DiskFacts::default()
+            }),
             draining: flags.contains(&"draining"),
-            read_only: flags.contains(&"read-only"),
-            silent: flags.contains(&"silent"),
         }
     };
     text.lines()
@@ -126,7 +130,7 @@ fn two_replicas_share_a_host_only_if_every_host_has_one() {
                4 2 b r2 z";
     let all: &[&[u64]] = &[&[1, 2, 3], &[1, 2, 4], &[1, 3, 4], &[2, 3, 4]];
     check(&demand(3), two, Ok(all));
-    for absent in ["suspect", "read-only", "silent", "free=10"] {
+    for absent in ["suspect", "read-only", "unheard", "free=10"] {
         check(&demand(3), &format!("{two}\n5 3 c r3 z {absent}"), Err((3, 2)));
     }
     check(&demand(3), &format!("{two}\n5 3 c r3 z draining"), Ok(all));
@@ -151,7 +155,7 @@ fn another_host_in_a_crowded_rack_is_better_than_the_same_host() {
 #[test]
 fn disks_that_are_all_full_are_told_from_servers_that_are_missing() {
     let refusal = |text: &str| plan_replicas(&demand(2), &disks(text), &mut SeededRng::new(1)).unwrap_err();
-    let full = refusal("1 1 a r1 z free=1\n2 2 b r2 z free=0\n3 3 c r3 z silent");
+    let full = refusal("1 1 a r1 z free=1\n2 2 b r2 z free=0\n3 3 c r3 z unheard");
     assert!(
         matches!(
             full,
@@ -163,7 +167,7 @@ fn disks_that_are_all_full_are_told_from_servers_that_are_missing() {
         ),
         "{full}"
     );
-    let few = refusal("1 1 a r1 z free=1\n2 2 b r2 z silent\n3 3 c r3 z silent");
+    let few = refusal("1 1 a r1 z free=1\n2 2 b r2 z unheard\n3 3 c r3 z unheard");
     assert!(
         matches!(
             few,
@@ -368,10 +372,14 @@ proptest! {
                 free: ByteCount(free * GIB),
                 total: ByteCount(100 * GIB),
                 load: (free % 9) as u32,
-                suspect: suspect && draining,
+                state: DiskState::of(DiskFacts {
+                    heard: true,
+                    suspect: suspect && draining,
+                    draining: draining && read_only,
+                    read_only: read_only && suspect,
+                    ..DiskFacts::default()
+                }),
                 draining: draining && read_only,
-                read_only: read_only && suspect,
-                silent: false,
             }));
         }
         let demand = Demand { minimum: 1, ..demand(replicas) };
@@ -379,10 +387,10 @@ proptest! {
         let again = plan_replicas(&demand, &disks, &mut SeededRng::new(seed)).unwrap();
         prop_assert_eq!(&chosen, &again);
         let views: Vec<&DiskView> = chosen.iter().map(|disk| disks.iter().find(|view| view.disk == *disk).unwrap()).collect();
-        prop_assert!(views.iter().all(|view| !view.suspect && !view.draining && !view.read_only && view.free.0 >= 10 * GIB));
+        prop_assert!(views.iter().all(|view| view.state.may_place() && view.free.0 >= 10 * GIB));
         prop_assert_eq!(views.iter().map(|view| view.disk).collect::<BTreeSet<_>>().len(), views.len());
         let eligible: BTreeSet<&str> = disks.iter()
-            .filter(|view| !view.suspect && !view.draining && !view.read_only && view.free.0 > 10 * GIB)
+            .filter(|view| view.state.may_place() && view.free.0 > 10 * GIB)
             .map(|view| view.rack.as_str()).collect();
         let used: BTreeSet<&str> = views.iter().map(|view| view.rack.as_str()).collect();
         prop_assert!(used.len() >= eligible.len().min(views.len()));

@@ -1,5 +1,6 @@
 //! What a planner is told.
 
+use crate::DiskState;
 use drystone_types::{ByteCount, DiskRef, NodeId};
 
 /// A disk as the leader sees it now.
@@ -23,14 +24,10 @@ pub struct DiskView {
     pub total: ByteCount,
     /// Work queued or under way; only comparable with other disks' figure.
     pub load: u32,
-    /// Its server is suspect: no new data.
-    pub suspect: bool,
-    /// It, or its server, is being drained: no new data.
+    /// What may be done with it. The figures above mean nothing while it is unheard of.
+    pub state: DiskState,
+    /// It, or its server, is being drained, whatever else its state is: nobody waits for its host.
     pub draining: bool,
-    /// It takes no writes.
-    pub read_only: bool,
-    /// Its server has not reported to this leader, or is fenced: no new data, and the figures above mean nothing.
-    pub silent: bool,
 }
 
 /// What is asked for.

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use drystone_env::Monotonic;
-use drystone_placement::DiskView;
+use drystone_placement::{DiskFacts, DiskState, DiskView};
 use drystone_proto::cluster::DiskLoad;
 use drystone_proto::record::{NodeRecord, role};
 use drystone_types::{ByteCount, DiskId, DiskRef, Incarnation, NodeId};
@@ -175,7 +175,8 @@ impl Servers {
                 Some(server) if !node.fenced => &server.loads[..],
                 _ => &[],
             };
-            let suspect = self.is_suspect(node.id, now, config);
+            let silence = self.silence(node.id, now);
+            let is_silent_for = |time| silence.is_some_and(|silence| silence >= time);
             for disk in &node.disks {
                 let load = loads.iter().find(|load| load.disk == disk.id);
                 views.push(DiskView {
@@ -191,10 +192,16 @@ impl Servers {
                     free: ByteCount(load.map_or(0, |load| load.free_bytes)),
                     total: ByteCount(load.map_or(0, |load| load.total_bytes)),
                     load: load.map_or(0, |load| load.queue),
-                    suspect,
+                    state: DiskState::of(DiskFacts {
+                        heard: load.is_some(),
+                        suspect: is_silent_for(config.suspect_after),
+                        dead: is_silent_for(config.dead_after),
+                        read_only: load.is_some_and(|load| load.read_only),
+                        full: load.is_some_and(|load| load.free_bytes == 0),
+                        draining: node.draining,
+                        fenced: node.fenced,
+                    }),
                     draining: node.draining,
-                    read_only: load.is_some_and(|load| load.read_only),
-                    silent: load.is_none(),
                 });
             }
         }
