@@ -7,9 +7,9 @@ pub enum IoClass {
     /// What a user waits for, and what keeps the store going: journal, syncs, moving, checkpoints.
     #[default]
     Foreground,
-    /// Reads and writes that restore redundancy.
+    /// ReadsUnderWay and writes that restore redundancy.
     Repair,
-    /// Reads that only verify.
+    /// ReadsUnderWay that only verify.
     Scrub,
 }
 

@@ -1,6 +1,6 @@
 //! Why a request was refused, and why a disk did not open.
 
-use crate::replica::Sealed;
+use crate::held::Sealed;
 use drystone_types::{ChunkId, Code, DiskRef, Epoch, Incarnation, PlacementIndex};
 
 /// Why a request was refused. Unless a variant says otherwise nothing was changed.

@@ -2,7 +2,7 @@
 
 use crate::class::IoClass;
 use crate::error::StoreError;
-use crate::replica::{Replica, Sealed};
+use crate::held::{HeldReplica, Sealed};
 use bytes::Bytes;
 use drystone_env::{IoCompletion, IoRequest, Monotonic};
 use drystone_proto::checksum::Checksums;
@@ -107,7 +107,7 @@ pub enum StoreInput {
         /// The chunk.
         chunk: ChunkId,
     },
-    /// Reads durable bytes. Answer: [`StoreReply::Data`].
+    /// ReadsUnderWay durable bytes. Answer: [`StoreReply::Data`].
     Read {
         /// Names the request.
         request: RequestId,
@@ -200,7 +200,7 @@ pub enum StoreReply {
         length: Option<u64>,
     },
     /// To a status.
-    Status(Replica),
+    Status(HeldReplica),
     /// To a read: exactly the range, verified.
     Data {
         /// The bytes.
@@ -216,7 +216,7 @@ pub enum StoreReply {
     /// To a list.
     Chunks {
         /// The page.
-        chunks: Vec<Replica>,
+        chunks: Vec<HeldReplica>,
         /// There are more.
         more: bool,
     },

@@ -25,13 +25,13 @@ mod class;
 mod config;
 mod error;
 pub mod format;
+mod held;
 mod index;
 mod input;
 mod journal;
 mod query;
 mod read;
 mod recovery;
-mod replica;
 mod space;
 mod store;
 mod sums;
@@ -41,8 +41,8 @@ mod write;
 pub use class::IoClass;
 pub use config::StoreConfig;
 pub use error::{OpenError, StoreError};
+pub use held::{HeldReplica, HeldState, Sealed};
 pub use input::{
     AppendFrame, LastFrame, RecoveryReport, RequestId, Status, StoreInput, StoreOutput, StoreReply,
 };
-pub use replica::{Replica, ReplicaState, Sealed};
 pub use store::Store;

@@ -1,20 +1,20 @@
 //! What can be told of the replicas here: answers that change nothing.
 
 use crate::active::ActiveChunks;
+use crate::held::{HeldReplica, HeldState};
 use crate::index::{EntryState, Index};
 use crate::input::StoreReply;
-use crate::replica::{Replica, ReplicaState};
 use drystone_types::{ChunkId, Epoch, PlacementIndex};
 
 /// A page of a listing is at most this long.
 const MOST_LISTED: u32 = 10_000;
 
 /// What is here of a chunk.
-pub(crate) fn replica(index: &Index, active: &ActiveChunks, chunk: ChunkId) -> Replica {
+pub(crate) fn replica(index: &Index, active: &ActiveChunks, chunk: ChunkId) -> HeldReplica {
     let (entry, live) = (index.get(chunk), active.get(chunk));
-    let mut replica = Replica {
+    let mut replica = HeldReplica {
         chunk,
-        state: ReplicaState::Absent,
+        state: HeldState::Absent,
         epoch: Epoch(0),
         placement: PlacementIndex(0),
         received: 0,
@@ -27,22 +27,22 @@ pub(crate) fn replica(index: &Index, active: &ActiveChunks, chunk: ChunkId) -> R
         (replica.received, replica.durable) = (entry.length, entry.length);
         replica.checksum = entry.checksum;
         replica.state = match entry.state {
-            EntryState::Open => ReplicaState::Open,
-            EntryState::Fenced => ReplicaState::Fenced,
-            EntryState::Sealed => ReplicaState::Sealed,
-            EntryState::Marker => ReplicaState::Absent,
+            EntryState::Open => HeldState::Open,
+            EntryState::Fenced => HeldState::Fenced,
+            EntryState::Sealed => HeldState::Sealed,
+            EntryState::Marker => HeldState::Absent,
         };
     }
     if let Some(live) = live {
         if entry.is_none() {
-            replica.state = ReplicaState::Open;
+            replica.state = HeldState::Open;
             replica.placement = live.placement;
         }
         replica.epoch = replica.epoch.max(live.epoch);
         replica.received = replica.received.max(live.received);
     }
     if index.is_deleting(chunk) {
-        replica.state = ReplicaState::Absent;
+        replica.state = HeldState::Absent;
     }
     replica
 }

@@ -108,7 +108,7 @@ impl Replies {
 
 /// What has gone wrong since the store was opened.
 #[derive(Default)]
-pub(crate) struct Health {
+pub(crate) struct DiskHealth {
     /// Why nothing is written any more.
     pub(crate) failed: Option<String>,
     pub(crate) io_errors: u64,

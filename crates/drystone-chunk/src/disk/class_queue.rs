@@ -21,7 +21,7 @@ const fn share(class: IoClass) -> u64 {
     }
 }
 
-struct Waiting<T> {
+struct ClassWaiting<T> {
     items: VecDeque<(u64, T)>,
     /// What the class has been served, divided by its share. The class with the least is next.
     served: u64,
@@ -29,7 +29,7 @@ struct Waiting<T> {
 
 /// See the module.
 pub(crate) struct ClassQueue<T> {
-    classes: [Waiting<T>; 3],
+    classes: [ClassWaiting<T>; 3],
     /// `served` of the class that was served last, when it was chosen: where a class begins that comes back.
     now: u64,
 }
@@ -37,7 +37,7 @@ pub(crate) struct ClassQueue<T> {
 impl<T> Default for ClassQueue<T> {
     fn default() -> Self {
         Self {
-            classes: [(); 3].map(|()| Waiting {
+            classes: [(); 3].map(|()| ClassWaiting {
                 items: VecDeque::new(),
                 served: 0,
             }),

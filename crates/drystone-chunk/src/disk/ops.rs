@@ -11,7 +11,7 @@ use drystone_proto::data::{ChunkStatus, FenceReply, ReplicaState};
 use drystone_proto::record::ReplicaRecord;
 use drystone_rpc::refusal;
 use drystone_store::{
-    AppendFrame, IoClass, Replica, RequestId, Sealed, StoreConfig, StoreError, StoreInput, StoreReply,
+    AppendFrame, HeldReplica, IoClass, RequestId, Sealed, StoreConfig, StoreError, StoreInput, StoreReply,
 };
 use drystone_types::{ChunkId, Code, DiskRef, Epoch, PlacementIndex};
 use std::future::Future;
@@ -149,12 +149,12 @@ fn record(me: DiskRef, placement: PlacementIndex) -> ReplicaRecord {
     }
 }
 
-fn status(replica: Replica, me: DiskRef) -> ChunkStatus {
+fn status(replica: HeldReplica, me: DiskRef) -> ChunkStatus {
     let state = match replica.state {
-        drystone_store::ReplicaState::Absent => ReplicaState::Absent,
-        drystone_store::ReplicaState::Open => ReplicaState::Open,
-        drystone_store::ReplicaState::Fenced => ReplicaState::Fenced,
-        drystone_store::ReplicaState::Sealed => ReplicaState::Sealed,
+        drystone_store::HeldState::Absent => ReplicaState::Absent,
+        drystone_store::HeldState::Open => ReplicaState::Open,
+        drystone_store::HeldState::Fenced => ReplicaState::Fenced,
+        drystone_store::HeldState::Sealed => ReplicaState::Sealed,
     };
     ChunkStatus {
         chunk: replica.chunk.0,

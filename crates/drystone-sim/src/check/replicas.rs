@@ -4,7 +4,7 @@
 use drystone_env::sim::SimDisk;
 use drystone_env::{BufferPool, Disk, Monotonic};
 use drystone_store::{
-    IoClass, Replica, ReplicaState, RequestId, Store, StoreConfig, StoreInput, StoreOutput, StoreReply,
+    HeldReplica, HeldState, IoClass, RequestId, Store, StoreConfig, StoreInput, StoreOutput, StoreReply,
 };
 use drystone_types::{ChunkId, DiskRef};
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,7 +70,7 @@ impl Offline {
         answer.unwrap_or_else(|| Err("no answer".to_owned()))
     }
 
-    fn replicas(&mut self) -> Result<Vec<Replica>, String> {
+    fn replicas(&mut self) -> Result<Vec<HeldReplica>, String> {
         let (mut all, mut after) = (Vec::new(), ChunkId::default());
         loop {
             let reply = self.ask(|request| StoreInput::List {
@@ -142,7 +142,7 @@ pub fn on_disk(disk: &SimDisk) -> Result<Vec<Found>, String> {
     let replicas = offline.replicas()?;
     let mut found = Vec::new();
     for replica in replicas {
-        if replica.state == ReplicaState::Absent {
+        if replica.state == HeldState::Absent {
             continue;
         }
         found.push(Found {
@@ -150,7 +150,7 @@ pub fn on_disk(disk: &SimDisk) -> Result<Vec<Found>, String> {
             chunk: replica.chunk.0,
             length: replica.durable,
             checksum: offline.checksum(replica.chunk, replica.durable),
-            sealed: replica.state == ReplicaState::Sealed,
+            sealed: replica.state == HeldState::Sealed,
         });
     }
     Ok(found)

@@ -3,8 +3,8 @@
 use super::buffer::ChunkBuffer;
 use crate::class::IoClass;
 use crate::format::{BLOCK, SlotRef};
+use crate::held::Sealed;
 use crate::input::RequestId;
-use crate::replica::Sealed;
 use bytes::Bytes;
 use drystone_types::{Epoch, PlacementIndex, SizeClass};
 use drystone_wal::Lsn;
@@ -94,7 +94,7 @@ pub(crate) struct ActiveChunk {
     pub(crate) next_tail: Bytes,
     /// What it counts in the store's memory.
     pub(crate) accounted: u64,
-    /// Reads that wait until what they read is written.
+    /// ReadsUnderWay that wait until what they read is written.
     pub(crate) waiting_reads: Vec<u64>,
 }
 

@@ -1,7 +1,7 @@
 //! One entry of the index.
 
 use crate::format::SlotRef;
-use crate::replica::Sealed;
+use crate::held::Sealed;
 use drystone_types::{ChunkId, Epoch, PlacementIndex};
 
 /// Durable state of a replica. The only way from one to another is a journal record.

@@ -1,4 +1,4 @@
-//! Reads under way.
+//! ReadsUnderWay under way.
 
 use crate::class::IoClass;
 use crate::error::StoreError;
@@ -71,12 +71,12 @@ pub(crate) struct ReadJob {
 }
 
 /// All reads under way.
-pub(crate) struct Reads {
+pub(crate) struct ReadsUnderWay {
     jobs: BTreeMap<u64, ReadJob>,
     next: u64,
 }
 
-impl Default for Reads {
+impl Default for ReadsUnderWay {
     fn default() -> Self {
         Self {
             jobs: BTreeMap::new(),
@@ -85,7 +85,7 @@ impl Default for Reads {
     }
 }
 
-impl Reads {
+impl ReadsUnderWay {
     /// A name for a new read.
     pub(super) fn next_id(&mut self) -> u64 {
         let id = self.next;

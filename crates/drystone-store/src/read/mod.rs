@@ -1,7 +1,7 @@
-//! Reads.
+//! ReadsUnderWay.
 
 mod job;
 mod reader;
 
-pub(crate) use job::{CompareFrame, CutBlock, Reads};
+pub(crate) use job::{CompareFrame, CutBlock, ReadsUnderWay};
 pub(crate) use reader::ChunkReader;

@@ -1,6 +1,6 @@
-//! Reads: from memory, from slots, always verified.
+//! ReadsUnderWay: from memory, from slots, always verified.
 
-use super::job::{CompareFrame, CutBlock, ReadJob, ReadTarget, Reads};
+use super::job::{CompareFrame, CutBlock, ReadJob, ReadTarget, ReadsUnderWay};
 use crate::active::ActiveChunks;
 use crate::class::IoClass;
 use crate::error::StoreError;
@@ -9,7 +9,7 @@ use crate::index::{EntryState, Index};
 use crate::input::{RequestId, StoreReply};
 use crate::space::ChunkSpace;
 use crate::sums::SumCache;
-use crate::work::{DiskTask, DiskWork, Health, Replies};
+use crate::work::{DiskHealth, DiskTask, DiskWork, Replies};
 use bytes::Bytes;
 use drystone_env::BufferPool;
 use drystone_env::planted::{Bug, planted};
@@ -24,11 +24,11 @@ pub(crate) struct ChunkReader<'a> {
     pub(crate) index: &'a Index,
     pub(crate) active: &'a mut ActiveChunks,
     pub(crate) space: &'a mut ChunkSpace,
-    pub(crate) reads: &'a mut Reads,
+    pub(crate) reads: &'a mut ReadsUnderWay,
     pub(crate) sums: &'a mut SumCache,
     pub(crate) work: &'a mut DiskWork,
     pub(crate) replies: &'a mut Replies,
-    pub(crate) health: &'a mut Health,
+    pub(crate) health: &'a mut DiskHealth,
 }
 
 impl ChunkReader<'_> {
@@ -78,7 +78,7 @@ impl ChunkReader<'_> {
         self.add_job(target, io_class, chunk, (offset, end), entry.length);
     }
 
-    /// Reads all that is durable, piece by piece, and then answers the fence.
+    /// ReadsUnderWay all that is durable, piece by piece, and then answers the fence.
     pub(crate) fn begin_verify(&mut self, request: RequestId, chunk: ChunkId) {
         let Some(entry) = self
             .index
@@ -114,7 +114,7 @@ impl ChunkReader<'_> {
         self.add_job(target, IoClass::Foreground, chunk, (at, end), length);
     }
 
-    /// Reads what a repeated append names, and answers it.
+    /// ReadsUnderWay what a repeated append names, and answers it.
     pub(crate) fn begin_compare(&mut self, compare: Box<CompareFrame>) {
         let (chunk, range) = (compare.frame.chunk, (compare.frame.offset, compare.frame.end()));
         let readable = self.index.get(chunk).map_or(0, |e| e.length);
@@ -122,7 +122,7 @@ impl ChunkReader<'_> {
         self.add_job(ReadTarget::Compare(compare), io_class, chunk, range, readable);
     }
 
-    /// Reads the block of an open chunk in which `length` lies; it is in the slot, written.
+    /// ReadsUnderWay the block of an open chunk in which `length` lies; it is in the slot, written.
     pub(crate) fn begin_cut(&mut self, chunk: ChunkId, length: u64) -> Option<CutBlock> {
         let start = length / BLOCK * BLOCK;
         let live = self.active.get(chunk)?;

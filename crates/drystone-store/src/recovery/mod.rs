@@ -6,4 +6,4 @@ mod files;
 mod open;
 mod replay;
 
-pub(crate) use open::{Recovered, open};
+pub(crate) use open::{RecoveredParts, open};

@@ -24,7 +24,7 @@ use drystone_wal::{Lsn, Wal, WalConfig};
 use std::sync::Arc;
 
 /// The parts of a store as they are on the disk.
-pub(crate) struct Recovered {
+pub(crate) struct RecoveredParts {
     pub(crate) journal: Journal,
     pub(crate) index: Index,
     pub(crate) active: ActiveChunks,
@@ -39,7 +39,7 @@ pub(crate) fn open(
     config: &StoreConfig,
     me: DiskRef,
     pool: &BufferPool,
-) -> Result<Recovered, OpenError> {
+) -> Result<RecoveredParts, OpenError> {
     let mut report = RecoveryReport::default();
     let (found, newest) = read_checkpoints(disk, &mut report);
     if let Some(snapshot) = found.as_ref().filter(|s| s.me != me) {
@@ -128,7 +128,7 @@ pub(crate) fn open(
     let counts = adopted.index.counts();
     (report.chunks, report.open_chunks) = (counts.chunks, counts.open_chunks);
     report.slots = adopted.slots.count();
-    Ok(Recovered {
+    Ok(RecoveredParts {
         journal: Journal::new(wal),
         index: adopted.index,
         active: adopted.active,

@@ -175,7 +175,7 @@ impl ChunkSpace {
         self.slots.exists(slot)
     }
 
-    /// Reads whole blocks at `at` in the slot's file; false if the file is gone.
+    /// ReadsUnderWay whole blocks at `at` in the slot's file; false if the file is gone.
     pub(crate) fn read(
         &mut self,
         slot: SlotRef,

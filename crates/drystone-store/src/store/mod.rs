@@ -11,12 +11,12 @@ use crate::index::Index;
 use crate::input::{RecoveryReport, Status, StoreInput, StoreOutput, StoreReply};
 use crate::journal::Journal;
 use crate::query;
-use crate::read::{ChunkReader, CutBlock, Reads};
-use crate::recovery::{self, Recovered};
+use crate::read::{ChunkReader, CutBlock, ReadsUnderWay};
+use crate::recovery::{self, RecoveredParts};
 use crate::space::ChunkSpace;
 use crate::sums::SumCache;
-use crate::work::{DiskWork, Health, Replies};
-use crate::write::{Appended, Driven, Moved, Mover, Writer};
+use crate::work::{DiskHealth, DiskWork, Replies};
+use crate::write::{AfterAppend, ChunkWriter, Driven, Moved, Mover};
 use drystone_env::{BufferPool, Disk, Monotonic};
 use drystone_types::{ChunkId, DiskRef, SizeClass};
 use std::sync::Arc;
@@ -31,13 +31,13 @@ pub struct Store {
     index: Index,
     active: ActiveChunks,
     space: ChunkSpace,
-    reads: Reads,
+    reads: ReadsUnderWay,
     sums: SumCache,
     mover: Mover,
     checkpoint: Checkpoint,
     work: DiskWork,
     replies: Replies,
-    health: Health,
+    health: DiskHealth,
     /// The time that was asked for last.
     wake: Option<Monotonic>,
 }
@@ -54,7 +54,7 @@ impl Store {
         me: DiskRef,
         pool: BufferPool,
     ) -> Result<(Store, RecoveryReport), OpenError> {
-        let Recovered {
+        let RecoveredParts {
             journal,
             index,
             active,
@@ -73,12 +73,12 @@ impl Store {
             index,
             active,
             space,
-            reads: Reads::default(),
+            reads: ReadsUnderWay::default(),
             mover,
             checkpoint,
             work: DiskWork::new(),
             replies: Replies::default(),
-            health: Health::default(),
+            health: DiskHealth::default(),
             wake: None,
         };
         Ok((store, report))
@@ -136,9 +136,9 @@ impl Store {
     fn on_request(&mut self, input: StoreInput) {
         match input {
             StoreInput::Append { request, frame } => match self.writer().on_append(request, frame) {
-                Appended::Done => {}
-                Appended::Drive(chunk) => self.drive(chunk),
-                Appended::Compare(compare) => self.reader().begin_compare(compare),
+                AfterAppend::Done => {}
+                AfterAppend::Drive(chunk) => self.drive(chunk),
+                AfterAppend::Compare(compare) => self.reader().begin_compare(compare),
             },
             StoreInput::Finish {
                 request,
@@ -213,8 +213,8 @@ impl Store {
     }
 
     /// The parts that changing chunks needs.
-    fn writer(&mut self) -> Writer<'_> {
-        Writer {
+    fn writer(&mut self) -> ChunkWriter<'_> {
+        ChunkWriter {
             config: &self.config,
             me: self.me,
             pool: &self.pool,
@@ -277,7 +277,7 @@ impl Store {
         }
     }
 
-    /// Reads that waited for a change of their chunk look where its bytes are now.
+    /// ReadsUnderWay that waited for a change of their chunk look where its bytes are now.
     fn look_again(&mut self, reads: Vec<u64>) {
         for id in reads {
             let cut = self.reader().begin_read(id);

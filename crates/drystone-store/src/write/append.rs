@@ -1,18 +1,18 @@
 //! Bytes for a chunk: which are taken, and where they go.
 
-use super::writer::Writer;
+use super::writer::ChunkWriter;
 use crate::active::{ActiveChunk, ChunkOpKind};
 use crate::error::StoreError;
 use crate::format::BLOCK;
+use crate::held::Sealed;
 use crate::index::EntryState;
 use crate::input::{AppendFrame, RequestId, StoreReply};
 use crate::read::CompareFrame;
-use crate::replica::Sealed;
 use drystone_env::planted::{Bug, planted};
 use drystone_types::{ChunkId, Epoch, SizeClass};
 
 /// What is still to be done for an append.
-pub(crate) enum Appended {
+pub(crate) enum AfterAppend {
     /// Nothing: it was answered.
     Done,
     /// The chunk's operations can go on.
@@ -21,14 +21,14 @@ pub(crate) enum Appended {
     Compare(Box<CompareFrame>),
 }
 
-impl Writer<'_> {
-    pub(crate) fn on_append(&mut self, request: RequestId, frame: AppendFrame) -> Appended {
+impl ChunkWriter<'_> {
+    pub(crate) fn on_append(&mut self, request: RequestId, frame: AppendFrame) -> AfterAppend {
         if self.refuse_if_failed(request) {
-            return Appended::Done;
+            return AfterAppend::Done;
         }
         if let Err(error) = self.check_append(&frame) {
             self.reply(request, Err(error));
-            return Appended::Done;
+            return AfterAppend::Done;
         }
         let chunk = frame.chunk;
         let sealed = self.index.get(chunk).and_then(|e| e.sealed());
@@ -39,10 +39,10 @@ impl Writer<'_> {
             && let Err(error) = self.make_live(&frame)
         {
             self.reply(request, Err(error));
-            return Appended::Done;
+            return AfterAppend::Done;
         }
         let Some(mut live) = self.active.take(chunk) else {
-            return Appended::Done;
+            return AfterAppend::Done;
         };
         let result = self.take_frame(request, &mut live, frame);
         self.active.put_back(chunk, live);
@@ -51,7 +51,7 @@ impl Writer<'_> {
             Ok(None) => {}
             Err(error) => self.reply(request, Err(error)),
         }
-        Appended::Drive(chunk)
+        AfterAppend::Drive(chunk)
     }
 
     /// What can be said before looking at the bytes.
@@ -221,10 +221,10 @@ impl Writer<'_> {
     }
 
     /// An append to a chunk that is sealed and in its slot: a retry of a last or an earlier frame.
-    fn retry_sealed(&mut self, request: RequestId, frame: AppendFrame) -> Appended {
+    fn retry_sealed(&mut self, request: RequestId, frame: AppendFrame) -> AfterAppend {
         let chunk = frame.chunk;
         let Some(entry) = self.index.get(chunk).copied() else {
-            return Appended::Done;
+            return AfterAppend::Done;
         };
         let other = StoreError::Conflict {
             chunk,
@@ -241,7 +241,7 @@ impl Writer<'_> {
             .is_none_or(|sum| sum == entry.checksum);
         if !(inside && whole && ends && same) {
             self.reply(request, Err(other));
-            return Appended::Done;
+            return AfterAppend::Done;
         }
         let same = StoreReply::Appended {
             received: entry.length,
@@ -250,9 +250,9 @@ impl Writer<'_> {
         };
         if frame.data.is_empty() {
             self.reply(request, Ok(same));
-            return Appended::Done;
+            return AfterAppend::Done;
         }
-        Appended::Compare(Box::new(CompareFrame {
+        AfterAppend::Compare(Box::new(CompareFrame {
             request,
             frame,
             same,

@@ -1,14 +1,14 @@
 //! Finish, seal, fence, delete and the grant floor.
 
-use super::writer::{Writer, conflict};
+use super::writer::{ChunkWriter, conflict};
 use crate::active::ChunkOpKind;
 use crate::error::StoreError;
 use crate::format::SlotRef;
+use crate::held::{HeldReplica, HeldState};
 use crate::index::EntryState;
 use crate::input::{RequestId, StoreReply};
 use crate::journal::{AfterRecord, JournalRecord};
 use crate::query;
-use crate::replica::{Replica, ReplicaState};
 use drystone_types::{ChunkId, Epoch, Incarnation, PlacementIndex};
 
 /// What is still to be done for a delete.
@@ -16,12 +16,12 @@ use drystone_types::{ChunkId, Epoch, Incarnation, PlacementIndex};
 pub(crate) struct Deleted {
     /// Nothing of the chunk was ever recorded: it is gone, and this is to be answered when its slot was given back.
     pub(crate) unrecorded: Option<(RequestId, Option<SlotRef>)>,
-    /// Reads that waited for the chunk: they find that it is going.
+    /// ReadsUnderWay that waited for the chunk: they find that it is going.
     pub(crate) waiting_reads: Vec<u64>,
 }
 
-impl Writer<'_> {
-    fn replica(&self, chunk: ChunkId) -> Replica {
+impl ChunkWriter<'_> {
+    fn replica(&self, chunk: ChunkId) -> HeldReplica {
         query::replica(self.index, self.active, chunk)
     }
 
@@ -45,7 +45,7 @@ impl Writer<'_> {
         length: u64,
     ) -> bool {
         let seen = self.replica(chunk);
-        if seen.state == ReplicaState::Absent && seen.epoch <= epoch {
+        if seen.state == HeldState::Absent && seen.epoch <= epoch {
             self.reply(request, Err(StoreError::NotFound { chunk }));
             return false;
         }
@@ -94,7 +94,7 @@ impl Writer<'_> {
         checksum: u32,
     ) -> bool {
         let seen = self.replica(chunk);
-        if seen.state == ReplicaState::Absent {
+        if seen.state == HeldState::Absent {
             self.reply(request, Err(StoreError::NotFound { chunk }));
             return false;
         }
@@ -109,7 +109,7 @@ impl Writer<'_> {
             );
             return false;
         }
-        if seen.state == ReplicaState::Open {
+        if seen.state == HeldState::Open {
             let reason = "a seal follows a fence";
             self.reply(request, Err(StoreError::Invalid { chunk, reason }));
             return false;

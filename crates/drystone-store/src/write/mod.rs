@@ -7,8 +7,8 @@ mod moving;
 mod step;
 mod writer;
 
-pub(crate) use append::Appended;
+pub(crate) use append::AfterAppend;
 pub(crate) use mover::Mover;
 pub(crate) use moving::Moved;
 pub(crate) use step::Driven;
-pub(crate) use writer::Writer;
+pub(crate) use writer::ChunkWriter;

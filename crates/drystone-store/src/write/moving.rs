@@ -1,7 +1,7 @@
 //! Moves bytes that were acknowledged from the journal to their slots, in batches with one sync for each file.
 
 use super::mover::MovedChunk;
-use super::writer::Writer;
+use super::writer::ChunkWriter;
 use crate::active::{ActiveChunk, ChunkOpKind, OpStage, whole_blocks};
 use crate::format::{BLOCK, head_bytes};
 use drystone_types::ChunkId;
@@ -20,9 +20,9 @@ pub(crate) enum Moved {
     Gone(Vec<u64>),
 }
 
-impl Writer<'_> {
+impl ChunkWriter<'_> {
     /// Begins the next batch if it is time, and takes the one under way further. When it is done: its chunks, for
-    /// [`Writer::finish_moved`], in this order.
+    /// [`ChunkWriter::finish_moved`], in this order.
     pub(crate) fn run_mover(&mut self) -> Vec<MovedChunk> {
         if self.mover.batch.is_empty() {
             if !self.mover.wants_batch(self.now, self.config) {

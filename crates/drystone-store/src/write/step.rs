@@ -4,7 +4,7 @@
 //! path*: whole blocks are in the slot or on their way; when they are written the slot file is synced, and then the
 //! record says how long the chunk is, with the checksums that it does not know yet and the partial block.
 
-use super::writer::{Writer, conflict, seal_reply};
+use super::writer::{ChunkWriter, conflict, seal_reply};
 use crate::active::{ActiveChunk, ChunkOp, ChunkOpKind, OpStage, whole_blocks};
 use crate::error::StoreError;
 use crate::format::BLOCK;
@@ -44,7 +44,7 @@ enum OpStep {
     Gone,
 }
 
-impl Writer<'_> {
+impl ChunkWriter<'_> {
     /// Does what can be done for the chunk's operations.
     pub(crate) fn drive(&mut self, chunk: ChunkId) -> Driven {
         let Some(mut live) = self.active.take(chunk) else {

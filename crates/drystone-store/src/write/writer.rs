@@ -5,19 +5,19 @@ use crate::active::{ActiveChunk, ActiveChunks, ChunkOp, ChunkOpKind, OpStage, wh
 use crate::config::StoreConfig;
 use crate::error::StoreError;
 use crate::format::Head;
+use crate::held::Sealed;
 use crate::index::{EntryState, Index, IndexEntry};
 use crate::input::{RequestId, StoreReply};
 use crate::journal::{AfterRecord, Journal, JournalRecord};
-use crate::replica::Sealed;
 use crate::space::ChunkSpace;
 use crate::sums::SumCache;
-use crate::work::{DiskWork, Health, Replies};
+use crate::work::{DiskHealth, DiskWork, Replies};
 use bytes::Bytes;
 use drystone_env::{BufferPool, Monotonic};
 use drystone_types::{ChunkId, DiskRef, Epoch, SizeClass};
 
 /// Borrowed for one step. What it cannot do itself (reads, work on other chunks) its functions return.
-pub(crate) struct Writer<'a> {
+pub(crate) struct ChunkWriter<'a> {
     pub(crate) config: &'a StoreConfig,
     pub(crate) me: DiskRef,
     pub(crate) pool: &'a BufferPool,
@@ -30,16 +30,16 @@ pub(crate) struct Writer<'a> {
     pub(crate) sums: &'a mut SumCache,
     pub(crate) work: &'a mut DiskWork,
     pub(crate) replies: &'a mut Replies,
-    pub(crate) health: &'a mut Health,
+    pub(crate) health: &'a mut DiskHealth,
 }
 
-impl Writer<'_> {
+impl ChunkWriter<'_> {
     pub(super) fn reply(&mut self, request: RequestId, result: Result<StoreReply, StoreError>) {
         self.replies.send(request, result);
     }
 
     /// A write or sync failed: nothing is written any more, reads go on. Whoever waits learns it at the end of this
-    /// step, see [`Writer::refuse_all_waiting`]: until then a chunk may be out of its place.
+    /// step, see [`ChunkWriter::refuse_all_waiting`]: until then a chunk may be out of its place.
     pub(crate) fn fail(&mut self, reason: String) {
         if self.health.failed.is_some() {
             return;

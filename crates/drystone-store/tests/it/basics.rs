@@ -2,7 +2,7 @@ use crate::harness::{How, ME, Sim, content, frame, open, tiny};
 use bytes::Bytes;
 use drystone_env::Disk;
 use drystone_env::sim::SimDisk;
-use drystone_store::{IoClass, ReplicaState, Sealed, StoreError, StoreInput, StoreReply};
+use drystone_store::{HeldState, IoClass, Sealed, StoreError, StoreInput, StoreReply};
 use drystone_types::{ChunkId, DiskId, DiskRef, Epoch, Incarnation, PlacementIndex, SizeClass};
 use drystone_wal::Wal;
 use std::time::Duration;
@@ -197,9 +197,7 @@ fn a_wrong_whole_checksum_does_not_seal() {
         request,
         chunk: ChunkId(1),
     });
-    assert!(
-        matches!(status, Ok(StoreReply::Status(r)) if r.state == ReplicaState::Open && r.received == 9000)
-    );
+    assert!(matches!(status, Ok(StoreReply::Status(r)) if r.state == HeldState::Open && r.received == 9000));
 }
 
 #[test]
@@ -481,7 +479,7 @@ fn pages_list_what_is_held() {
         panic!("{page:?}")
     };
     let ids: Vec<_> = chunks.iter().map(|r| (r.chunk.0, r.state, r.durable)).collect();
-    assert_eq!(ids, [(3, ReplicaState::Sealed, 1), (4, ReplicaState::Open, 0)]);
+    assert_eq!(ids, [(3, HeldState::Sealed, 1), (4, HeldState::Open, 0)]);
 }
 
 #[test]

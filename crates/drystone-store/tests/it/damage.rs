@@ -4,7 +4,7 @@ use crate::harness::{ME, Sim, open};
 use crate::image::{CHUNKS, bytes_of, image};
 use drystone_env::sim::SimDisk;
 use drystone_env::{Rng, SeededRng};
-use drystone_store::{ReplicaState, StoreError, StoreInput, StoreReply};
+use drystone_store::{HeldState, StoreError, StoreInput, StoreReply};
 use drystone_types::{ChunkId, PlacementIndex, SizeClass};
 
 #[derive(Default, Debug)]
@@ -35,7 +35,7 @@ fn try_image(disk: SimDisk, seed: u64, what: &str, outcomes: &mut Outcomes) {
         };
         assert_ne!(
             status.state,
-            ReplicaState::Absent,
+            HeldState::Absent,
             "{what}: chunk {chunk} is silently gone"
         );
         assert_eq!(status.durable, expected.len() as u64, "{what}: chunk {chunk}");

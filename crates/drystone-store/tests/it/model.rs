@@ -3,7 +3,7 @@
 use crate::harness::{How, ME, Sim, content, frame};
 use drystone_env::Rng;
 use drystone_proto::checksum::block_checksums;
-use drystone_store::{IoClass, Replica, ReplicaState, RequestId, StoreError, StoreInput, StoreReply};
+use drystone_store::{HeldReplica, HeldState, IoClass, RequestId, StoreError, StoreInput, StoreReply};
 use drystone_types::{ChunkId, Epoch, PlacementIndex, SizeClass};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -328,7 +328,7 @@ impl Run {
             else {
                 panic!("status is answered")
             };
-            let gone = found.state == ReplicaState::Absent;
+            let gone = found.state == HeldState::Absent;
             if known.deleted {
                 assert!(gone, "seed {seed}: deleted chunk {chunk} is back: {found:?}");
             }
@@ -361,14 +361,14 @@ impl Run {
                 known.maybe_epoch = found.epoch.0;
                 known.maybe_deleted = false;
                 known.maybe_sealed.clear();
-                let sealed = found.state == ReplicaState::Sealed;
+                let sealed = found.state == HeldState::Sealed;
                 known.sealed = sealed.then_some((found.durable, found.checksum));
             }
             self.known.insert(chunk, known);
         }
     }
 
-    fn check_present(&mut self, chunk: u64, known: &Known, found: Replica) {
+    fn check_present(&mut self, chunk: u64, known: &Known, found: HeldReplica) {
         let seed = self.seed;
         assert_eq!(found.placement.0, known.placement, "seed {seed}");
         let enough = found.durable >= known.durable
@@ -380,7 +380,7 @@ impl Run {
         );
         assert!(found.durable <= known.content.len() as u64, "seed {seed}");
         if let Some((length, checksum)) = known.sealed {
-            assert_eq!(found.state, ReplicaState::Sealed, "seed {seed}");
+            assert_eq!(found.state, HeldState::Sealed, "seed {seed}");
             assert_eq!((found.durable, found.checksum), (length, checksum), "seed {seed}");
         }
         let bytes = self.sim.read_all(chunk, found.durable);

@@ -17,7 +17,7 @@ pub struct Sealed {
 
 /// State of a replica.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ReplicaState {
+pub enum HeldState {
     /// Not here (the epoch may still be known from a fence).
     Absent,
     /// Takes appends.
@@ -30,11 +30,11 @@ pub enum ReplicaState {
 
 /// What is here of a chunk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Replica {
+pub struct HeldReplica {
     /// The chunk.
     pub chunk: ChunkId,
     /// Its state.
-    pub state: ReplicaState,
+    pub state: HeldState,
     /// Highest epoch seen.
     pub epoch: Epoch,
     /// Placement.
