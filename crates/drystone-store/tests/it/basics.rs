@@ -546,6 +546,41 @@ fn an_append_whose_slot_file_is_gone_is_answered() {
 }
 
 #[test]
+fn disk_work_is_of_the_class_of_who_asked_for_it() {
+    let mut sim = Sim::new(17);
+    let data = content(1, 1, 200_000);
+    let sums = drystone_proto::checksum::block_checksums(&data);
+    let bytes = Bytes::copy_from_slice(&data);
+    sim.request(|request| {
+        let mut input = frame(request, 1, 1, SizeClass::M1, 0, bytes, sums, How::Received);
+        if let StoreInput::Append { frame, .. } = &mut input {
+            frame.io_class = IoClass::Repair;
+        }
+        input
+    });
+    let memory = |sim: &Sim| IoClass::ALL.map(|class| sim.store.memory_bytes(class));
+    assert_eq!(memory(&sim), [0, 200_000, 0]);
+    // Frames that come later are of the chunk's class, its journal records and syncs are everybody's.
+    sim.append(1, SizeClass::M1, 200_000, b"", How::Last(None));
+    sim.run();
+    let writes = sim.classes.iter().filter(|class| **class == IoClass::Repair);
+    assert!(writes.count() >= 2, "data and head: {:?}", sim.classes);
+    assert!(sim.classes.contains(&IoClass::Foreground));
+    assert_eq!(memory(&sim), [0; 3]);
+    let before = sim.classes.len();
+    let read = sim.ask(|request| StoreInput::Read {
+        request,
+        chunk: ChunkId(1),
+        placement: None,
+        offset: 0,
+        length: 100_000,
+        io_class: IoClass::Scrub,
+    });
+    assert!(read.is_ok(), "{read:?}");
+    assert_eq!(sim.classes[before..], [IoClass::Scrub]);
+}
+
+#[test]
 fn another_disks_store_is_refused() {
     let sim = Sim::new(14);
     let other = DiskRef {

@@ -40,6 +40,8 @@ pub struct Sim {
     pub rng: SeededRng,
     pub now: Monotonic,
     pub pending: Vec<IoRequest>,
+    /// Of all disk work so far.
+    pub classes: Vec<IoClass>,
     pub replies: BTreeMap<RequestId, Result<StoreReply, StoreError>>,
     pub next_request: u64,
     pool: BufferPool,
@@ -63,6 +65,7 @@ impl Sim {
             rng,
             now: Monotonic(1),
             pending: Vec::new(),
+            classes: Vec::new(),
             replies: BTreeMap::new(),
             next_request: 1,
             pool: BufferPool::new(4 << 20),
@@ -82,7 +85,10 @@ impl Sim {
         }
         for output in out {
             match output {
-                StoreOutput::Io { request, .. } => self.pending.push(request),
+                StoreOutput::Io { class, request } => {
+                    self.classes.push(class);
+                    self.pending.push(request);
+                }
                 StoreOutput::StoreReply { request, result } => {
                     let old = self.replies.insert(request, result);
                     assert!(old.is_none(), "two answers to {request:?}");
