@@ -6,7 +6,7 @@ use drystone_chunk::{ChunkServer, DataDirectory};
 use drystone_env::{Disk, DiskFile, OpenOptions, Space};
 use drystone_identity::Identity;
 use drystone_proto::Kind;
-use drystone_proto::data::{Hop, Read, ReadReply};
+use drystone_proto::data::{Delete, DeleteReply, Hop, Read, ReadReply};
 use drystone_proto::record::ReplicaRecord;
 use drystone_rpc::CallFuture;
 use drystone_types::*;
@@ -194,6 +194,33 @@ async fn a_disk_that_hangs_does_not_keep_another_from_deleting() {
     assert!(!reported(&cluster.told.lock().unwrap(), &hung));
     two.files.set(false);
     cluster.wait("the other too", |told| reported(told, &hung)).await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_disk_deleted_is_acknowledged_while_another_hangs_in_the_same_message() {
+    let two = TwoDisks::start().await;
+    let cluster = &two.cluster;
+    cluster.write(1, &[0], &data(1, 5_000)).await;
+    two.write_second(2, &data(2, 5_000)).await;
+    two.files.set(true);
+    let hung = cluster.delete_order(SECOND, 2, PLACEMENT);
+    let order = cluster.delete_order(0, 1, PLACEMENT);
+    let delete = Delete {
+        orders: vec![hung.clone(), order.clone()],
+    };
+    let call = cluster.call::<_, DeleteReply>(0, Kind::Delete, &delete);
+    let mut call = Box::pin(call);
+    let reported =
+        |told: &Told, order: &_| told.heartbeats.iter().any(|beat| deletions(beat).contains(order));
+    tokio::select! {
+        biased;
+        reply = &mut call => panic!("a disk hangs: {reply:?}"),
+        () = cluster.wait("deleted", |told| reported(told, &order)) => {}
+    }
+    assert!(!reported(&cluster.told.lock().unwrap(), &hung));
+    two.files.set(false);
+    assert_eq!(call.await.unwrap().codes, [0, 0]);
     two.stop().await;
 }
 
