@@ -30,6 +30,10 @@ struct Retired {
 impl Ranges {
     /// A range that a log entry took at `placement`.
     pub(crate) fn add(&mut self, first: u64, count: u64, placement: u64, now: Monotonic) {
+        assert!(
+            count > 0 && first > 0,
+            "a range has ids, and no chunk has the id 0"
+        );
         self.open.push_back(Range {
             next: first,
             end: first + count,
@@ -83,6 +87,7 @@ impl Ranges {
                 self.give_up_old(now, age);
             }
         }
+        assert_eq!(ids.len(), count as usize, "all or none");
         Some(ids)
     }
 

@@ -136,6 +136,7 @@ impl Reclaim {
                 orders.push((orphan.chunk, orphan.replica));
             }
         }
+        assert!(orders.len() <= room, "no more orders than there is room for");
         self.add_orphans(orphans);
         for (chunk, replica) in &orders {
             if let Some(known) = self.orphans.get_mut(&Key::new(*chunk, replica)) {

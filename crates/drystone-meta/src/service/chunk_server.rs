@@ -12,7 +12,7 @@ use drystone_namespace::Recorded;
 use drystone_proto::cluster::{Empty, ErrorReply, Heartbeat, HeartbeatReply, Register, RegisterReply};
 use drystone_proto::command::{Op, RegisterNode};
 use drystone_proto::meta::DamageReport;
-use drystone_proto::record::{NodeRecord, role};
+use drystone_proto::record::{NodeRecord, ReplicaRecord, role};
 use drystone_rpc::{Request, refusal};
 use drystone_types::{ChunkId, Code};
 use std::collections::BTreeSet;
@@ -178,6 +178,15 @@ impl ChunkServers {
             Some(delete)
         });
         if let Some(delete) = outcome.ok_or(Refused::NotLeader)? {
+            assert!(
+                delete.len() <= MAX_LIST && !(held && !delete.is_empty()),
+                "orders within their bounds"
+            );
+            let is_its_own = |replica: &ReplicaRecord| disks.contains(&(replica.disk, replica.incarnation));
+            assert!(
+                delete.iter().all(|(_, replica)| is_its_own(replica)),
+                "a server is ordered to delete on its own disks only"
+            );
             reply.register = false;
             reply.orders = delete
                 .into_iter()

@@ -7,6 +7,7 @@ use crate::leader::office::Leader;
 use crate::metrics::Metrics;
 use crate::state::cell::StateReader;
 use drystone_env::Clock;
+use drystone_env::planted::{Bug, planted};
 use drystone_identity::Identity;
 use drystone_placement::{Demand, DiskView, PlacementError, plan_replicas};
 use drystone_proto::cluster::ErrorReply;
@@ -15,6 +16,7 @@ use drystone_proto::meta::{ChunkGrant, DiskLocation, GrantReply, GrantRequest, G
 use drystone_proto::record::{PolicyRecord, ReplicaRecord};
 use drystone_rpc::{Request, refusal};
 use drystone_types::{ByteCount, Code, DiskId, DiskRef, Epoch, Incarnation, NodeId, Policy, SizeClass};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -221,6 +223,15 @@ impl Grants {
         replacement: bool,
     ) -> Result<ChunkGrant, ErrorReply> {
         let identity = &self.identity;
+        let distinct: BTreeSet<&DiskRef> = disks.iter().collect();
+        assert!(
+            !disks.is_empty() && distinct.len() == disks.len(),
+            "a chunk is granted on distinct disks: {disks:?}"
+        );
+        assert!(
+            chunk != 0 && placement != 0,
+            "a granted id is from a logged range"
+        );
         let records: Vec<ReplicaRecord> = disks
             .iter()
             .map(|disk| ReplicaRecord {
@@ -240,6 +251,12 @@ impl Grants {
             signature: bytes::Bytes::new(),
         };
         let state = self.state.read();
+        let floor = state.grant_floor().0;
+        if chunk < floor && !planted(Bug::ChunkIdsAgain) {
+            // The request waited for servers longer than a grant lives.
+            let message = format!("chunk {chunk} is below the grant floor {floor}");
+            return Err(refusal(Code::GrantExpired, message));
+        }
         let replicas = disks.iter().zip(records).map(|(disk, record)| {
             let node = state.node_of_disk(*disk);
             let location = node.map(|node| DiskLocation {

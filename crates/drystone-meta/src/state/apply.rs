@@ -15,7 +15,7 @@ use crate::metrics::Metrics;
 use drystone_env::Clock;
 use drystone_namespace::{ApplyError, UnknownEntry, read_entry};
 use drystone_proto::command::{Entry, Op, Outcome};
-use drystone_raft::{CommittedEntry, DropReason, EntryKind, Input, SnapshotMeta};
+use drystone_raft::{BOOTSTRAP_INDEX, CommittedEntry, DropReason, EntryKind, Input, SnapshotMeta};
 use drystone_types::{LogIndex, NodeId};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -167,6 +167,15 @@ impl Applier {
         })?;
         let applied = AppliedState::of(&state);
         let index = applied.index;
+        assert_eq!(
+            index, installed.0,
+            "the imported state is of the index that was checked"
+        );
+        assert!(
+            index >= self.state.applied().applied(),
+            "a state is never replaced by an older one: readers saw index {}, the snapshot is of {index}",
+            self.state.applied().applied()
+        );
         // Before the membership that comes with it is in force.
         if !self.members.take_records(state.nodes()) {
             return Ok(());
@@ -207,11 +216,18 @@ fn apply_one(state: &mut StateMachine, entry: &CommittedEntry, held: Held) -> Re
         // Delivered again after a restart in the middle of a batch; its answer was given or lost before.
         return Ok(Outcome::default());
     }
-    match held {
-        Some(command) => state.apply(entry.index, &command?),
+    assert_eq!(
+        entry.index.0,
+        state.applied().max(BOOTSTRAP_INDEX).0 + 1,
+        "entries are applied in order and without gaps"
+    );
+    let outcome = match held {
+        Some(command) => state.apply(entry.index, &command?)?,
         None => {
             state.skip(entry.index);
-            Ok(Outcome::default())
+            Outcome::default()
         }
-    }
+    };
+    assert_eq!(state.applied(), entry.index, "what was applied is said to be");
+    Ok(outcome)
 }

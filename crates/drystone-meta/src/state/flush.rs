@@ -150,6 +150,11 @@ impl Flusher {
             .write_to(&Deferred(Arc::clone(&self.store)))
             .map_err(|error| error.to_string())?;
         self.parts.state.write().flushed(done);
+        assert!(
+            index >= self.written,
+            "batches follow each other: {index} after {}",
+            self.written
+        );
         self.written = index;
         self.records += records;
         Ok(())
@@ -224,6 +229,11 @@ impl Flusher {
         }
         let below = self.allowed(below);
         if below > self.purged {
+            assert!(
+                below <= self.checked + 1,
+                "the log is purged only below what tables hold: {below}, {} is held",
+                self.checked
+            );
             self.purged = below;
             let below = below.into();
             self.parts.raft.input(Input::Purge { below });

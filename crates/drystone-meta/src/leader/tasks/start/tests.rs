@@ -151,11 +151,13 @@ async fn a_proposal_that_is_never_answered_delays_no_other_task() {
     // Its disk is gone: there is a deletion to log from the beginning.
     let leader = Arc::clone(&rig.parts.leader);
     leader.with(|office| office.reclaim.doom(&[chunk], |_, _| false));
+    let clock = Arc::clone(&rig.parts.clock);
     start(&rig.lifecycle, rig.parts);
     let (mut unanswered, mut proposed) = (Vec::new(), BTreeSet::new());
     while proposed.len() < 2 {
-        let message = tokio::time::timeout(Duration::from_secs(20), rig.inbox.recv());
-        let message = message.await.expect("another task proposes").unwrap();
+        let patience = clock.now().plus(Duration::from_secs(20));
+        let message = clock.until(patience, rig.inbox.recv()).await;
+        let message = message.expect("another task proposes").unwrap();
         if let ToRaft::Propose { rest, reply } = message {
             unanswered.push(reply);
             let command = Entry::decode(rest).unwrap().command.unwrap();
