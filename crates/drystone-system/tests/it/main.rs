@@ -10,6 +10,7 @@ mod commands;
 mod crashes;
 mod damage;
 mod descriptors;
+mod door;
 mod faults;
 mod garbage;
 mod http;
