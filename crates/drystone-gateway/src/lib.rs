@@ -6,6 +6,7 @@
 pub mod caller;
 pub mod describe;
 pub mod digest;
+pub mod health;
 pub mod http_server;
 mod http_stream;
 mod locks;

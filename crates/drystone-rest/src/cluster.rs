@@ -2,7 +2,7 @@
 
 use crate::respond::{bytes, json};
 use drystone_client::Client;
-use drystone_gateway::{Problem, Response};
+use drystone_gateway::{Problem, Response, health};
 use drystone_types::{ClusterId, HistoryId};
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -28,41 +28,9 @@ pub async fn show(client: &Client) -> Result<Response, Problem> {
     )
 }
 
-/// `GET /status`: the cluster at a glance.
+/// `GET /status`: the cluster at a glance, as `drystone admin status --json` shows it.
 pub async fn status(client: &Client) -> Result<Response, Problem> {
-    let status = client.status().await?;
-    let servers: Vec<Value> = status
-        .servers
-        .iter()
-        .map(|server| {
-            let node = server.node.clone().unwrap_or_default();
-            json!({
-                "name": node.name,
-                "state": server.state,
-                "rack": node.rack,
-                "used_bytes": server.disks.iter().map(|disk| disk.used_bytes).sum::<u64>(),
-                "free_bytes": server.disks.iter().map(|disk| disk.free_bytes).sum::<u64>(),
-                "last_heartbeat_ms": (server.last_heartbeat_ms != u64::MAX).then_some(server.last_heartbeat_ms),
-            })
-        })
-        .collect();
-    json(
-        StatusCode::OK,
-        &json!({
-            "leader": status.leader_name,
-            "term": status.term,
-            "servers": servers,
-            "chunks": {
-                "total": status.chunks_total,
-                "under_redundant": status.chunks_under_redundant,
-                "lost": status.chunks_lost,
-            },
-            "exposure_bytes": status.exposure_bytes,
-            "files": status.files,
-            "directories": status.directories,
-            "file_bytes": status.file_bytes,
-        }),
-    )
+    json(StatusCode::OK, &health::status(&client.status().await?))
 }
 
 /// `GET /`: a person with a browser.
@@ -71,6 +39,7 @@ pub fn welcome() -> Result<Response, Problem> {
                 GET /directories/        the root directory\n\
                 GET /files/PATH          a file\n\
                 GET /metadata/PATH       its attributes\n\
+                GET /links/PATH          what a symbolic link points to\n\
                 GET /status              the cluster at a glance\n\
                 GET /openapi.json        everything else\n";
     Ok(bytes(StatusCode::OK, "text/plain; charset=utf-8", text))
