@@ -361,6 +361,7 @@ pub(crate) fn make_service(wiring: &Wiring) -> (Arc<MetaService>, Tasks) {
             leader: Arc::clone(&leader),
             members: Arc::clone(members),
             membership: Arc::clone(&membership),
+            disk_full: Arc::clone(&wiring.disk_full),
         },
     };
     let tasks = Tasks {

@@ -2,6 +2,7 @@
 
 use super::grant::writes_refused;
 use super::inline::{inline_voters, live_domains, policy_of, voter_domains};
+use super::mutate::DISK_FULL;
 use super::refused::Refused;
 use super::router::{Route, Router, came_from_metadata};
 use crate::config::Config;
@@ -23,6 +24,7 @@ use drystone_rpc::{Reply, Request, refusal};
 use drystone_types::{ByteCount, Code, NodeId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How long an answer about the cluster may wait for the leader before it is given from here.
@@ -39,6 +41,8 @@ pub(crate) struct Admin {
     pub(crate) leader: Arc<Leader>,
     pub(crate) members: Arc<Members>,
     pub(crate) membership: Arc<Membership>,
+    /// Only commands that free space are taken.
+    pub(crate) disk_full: Arc<AtomicBool>,
 }
 
 impl Admin {
@@ -191,7 +195,10 @@ impl Admin {
         let (floor, applied) = (state.grant_floor().0, state.applied().0);
         let held = state.deletion_held();
         drop(state);
-        let writes_refused = writes_refused(&self.leader, &self.state).unwrap_or_default();
+        let writes_refused = match self.disk_full.load(Ordering::Relaxed) {
+            true => DISK_FULL.to_owned(),
+            false => writes_refused(&self.leader, &self.state).unwrap_or_default(),
+        };
         let mut warnings = warnings(&nodes, &view.conf.voters);
         warnings.extend(self.crowded_voters(&view.conf.voters));
         if held {

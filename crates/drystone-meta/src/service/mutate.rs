@@ -28,6 +28,9 @@ struct InlineNeed {
     least: u32,
 }
 
+/// Why everything else is refused then.
+pub(super) const DISK_FULL: &str = "the metadata server's disk is nearly full: only deletions are taken";
+
 /// Commands that free space: what is still taken when the disk is nearly full.
 fn frees_space(op: &Op) -> bool {
     matches!(
@@ -89,8 +92,7 @@ impl Mutations {
         // A repeat of what was applied takes nothing and gets its answer, whatever a new command would be told.
         let full = self.disk_full.load(Ordering::Relaxed);
         if full && !frees_space(&op) && !self.keeps_answer(&origin)? {
-            let message = "the metadata server's disk is nearly full: only deletions are taken";
-            return Err(refusal(Code::NoSpace, message).into());
+            return Err(refusal(Code::NoSpace, DISK_FULL).into());
         }
         let need = match inline_of(&op) {
             Some((bytes, target)) => Some(self.inline_need(bytes, target, &origin)?),

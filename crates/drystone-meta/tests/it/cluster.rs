@@ -360,6 +360,12 @@ async fn a_full_disk_refuses_what_is_new_and_answers_what_was_done() {
         }
     }
     assert_eq!(refused.unwrap().code(), Code::NoSpace);
+    let ask = AdminRequest {
+        op: Some(AdminOp::Status(Empty {})),
+    };
+    let said: AdminReply = client.call(0, Kind::Admin, &ask, wait).await.unwrap();
+    let refused = said.status.unwrap().writes_refused;
+    assert!(refused.contains("disk is nearly full"), "{refused}");
     let again: MutateReply = client.call(0, Kind::Mutate, &request, wait).await.unwrap();
     assert_eq!(
         again.outcome, first.outcome,

@@ -27,7 +27,8 @@ pub async fn beat(client: &Client) -> HeartbeatReply {
         ..DiskLoad::default()
     };
     let beat = Heartbeat {
-        node: 1,
+        // Not the id of the metadata server.
+        node: 7,
         incarnation: 1,
         boot_counter: 1,
         boot_random: 5,
@@ -40,7 +41,7 @@ pub async fn beat(client: &Client) -> HeartbeatReply {
 /// A file of 5,000 bytes in one chunk on the only server.
 pub async fn write(client: &Client, path: &str) -> u64 {
     let node = NodeRecord {
-        id: 1,
+        id: 7,
         incarnation: 1,
         roles: role::CHUNK,
         name: "chunk-1".to_owned(),
