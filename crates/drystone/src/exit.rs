@@ -180,7 +180,7 @@ impl Failures {
     ///
     /// # Errors
     /// The failure itself, if everything after it would fail as well: the cluster cannot be reached, nobody reads the
-    /// output, or the local disk is full.
+    /// output, or no space is left, here or there.
     pub fn add(&mut self, error: anyhow::Error) -> anyhow::Result<()> {
         if is_fatal(&error) {
             return Err(error);
@@ -224,6 +224,7 @@ fn is_fatal(error: &anyhow::Error) -> bool {
         )
     };
     of_error(error) == Exit::Unavailable
+        || code_of(error) == Some(Code::NoSpace)
         || error.chain().any(|cause| {
             cause.is::<OutputError>() || cause.downcast_ref::<std::io::Error>().is_some_and(is_full)
         })

@@ -264,5 +264,5 @@ fn files_and_directories_are_not_confused() {
     let many = vec![0; 5 << 20];
     let answer = http.try_ask("PUT", "/files/d", &[], many.len() as u64, &mut &many[..]);
     assert!(answer.is_err() || answer.is_ok_and(|answer| answer.status == 409));
-    assert_eq!(cluster.cli(&["ls", "-r", "/"]).text(), "/d/\n/f\n/d/e/\n");
+    assert_eq!(cluster.cli(&["ls", "-r", "/"]).text(), "/d/\n/d/e/\n/f\n");
 }

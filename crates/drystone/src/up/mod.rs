@@ -112,11 +112,12 @@ pub async fn run(options: UpOptions) -> anyhow::Result<()> {
     for node in &nodes {
         format_node(node, &file)?;
     }
-    if options.processes {
-        processes::run(&data, &plan, nodes).await
-    } else {
-        single::run(&data, &plan, nodes).await
-    }
+    let outcome = match options.processes {
+        true => processes::run(&data, &plan, nodes).await,
+        false => single::run(&data, &plan, nodes).await,
+    };
+    again::clear(&data);
+    outcome
 }
 
 /// Refuses an address that others than this machine reach, unless that is what the user says.
