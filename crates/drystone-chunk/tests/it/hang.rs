@@ -16,12 +16,12 @@ use std::time::Duration;
 
 /// While it is shut, disk work stands before it.
 #[derive(Default)]
-struct Gate {
+struct HangSwitch {
     shut: Mutex<bool>,
     opened: Condvar,
 }
 
-impl Gate {
+impl HangSwitch {
     fn set(&self, shut: bool) {
         *self.shut.lock().unwrap() = shut;
         self.opened.notify_all();
@@ -37,19 +37,19 @@ impl Gate {
 }
 
 /// A disk behind two gates: one for its files' contents, one for what its directories and its space are asked.
-struct Gated {
+struct HangingDisk {
     disk: Arc<dyn Disk>,
-    files: Arc<Gate>,
-    names: Arc<Gate>,
+    files: Arc<HangSwitch>,
+    names: Arc<HangSwitch>,
 }
 
-struct GatedFile(Arc<dyn DiskFile>, Arc<Gate>);
+struct HangingFile(Arc<dyn DiskFile>, Arc<HangSwitch>);
 
-impl Disk for Gated {
+impl Disk for HangingDisk {
     fn open(&self, name: &str, options: OpenOptions) -> io::Result<Arc<dyn DiskFile>> {
         self.names.pass();
         let file = self.disk.open(name, options)?;
-        Ok(Arc::new(GatedFile(file, Arc::clone(&self.files))))
+        Ok(Arc::new(HangingFile(file, Arc::clone(&self.files))))
     }
     fn create_dir(&self, name: &str) -> io::Result<()> {
         self.disk.create_dir(name)
@@ -72,7 +72,7 @@ impl Disk for Gated {
     }
 }
 
-impl DiskFile for GatedFile {
+impl DiskFile for HangingFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.1.pass();
         self.0.read_at(buffer, offset)
@@ -103,8 +103,8 @@ const SECOND: u64 = 10;
 /// A server of two disks; the second is behind the gates.
 struct TwoDisks {
     cluster: Cluster,
-    files: Arc<Gate>,
-    names: Arc<Gate>,
+    files: Arc<HangSwitch>,
+    names: Arc<HangSwitch>,
 }
 
 impl TwoDisks {
@@ -127,8 +127,8 @@ impl TwoDisks {
         let first = DataDirectory::open(&cluster.path(0)).unwrap();
         let mut second = DataDirectory::open(&path).unwrap();
         drystone_identity::format(&*second.disk, &identity).unwrap();
-        let (files, names) = (Arc::<Gate>::default(), Arc::<Gate>::default());
-        second.disk = Arc::new(Gated {
+        let (files, names) = (Arc::<HangSwitch>::default(), Arc::<HangSwitch>::default());
+        second.disk = Arc::new(HangingDisk {
             disk: second.disk,
             files: Arc::clone(&files),
             names: Arc::clone(&names),
