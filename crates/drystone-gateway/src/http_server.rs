@@ -10,13 +10,13 @@ use crate::origin::{self, Hosts};
 use crate::pace::Pace;
 use crate::problem::Problem;
 use crate::request_body::{RequestBody, expects_continue};
+use crate::response::{Body, BodyError, Response, close, empty};
 use bytes::Bytes;
 use drystone_env::connections::{Busy, Place};
 use drystone_env::{Clock, Connections, Env, Listener, Monotonic};
 use futures_util::future::BoxFuture;
-use http::{HeaderValue, StatusCode, header};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Empty, Full};
+use http::StatusCode;
+use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -35,12 +35,6 @@ use tokio::sync::watch;
 /// After a failed accept (no descriptors left, most often) the listener rests this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A response's body.
-pub type Body = UnsyncBoxBody<Bytes, BodyError>;
-/// A response.
-pub type Response = http::Response<Body>;
-/// Why a body ends before its length: the connection is closed, so that nobody takes it for whole.
-pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// Answers one request.
 pub type Handler = Arc<dyn Fn(http::Request<RequestBody>) -> BoxFuture<'static, Response> + Send + Sync>;
 
@@ -284,13 +278,6 @@ impl Door {
     }
 }
 
-/// The connection ends with this response.
-pub fn close(response: &mut Response) {
-    response
-        .headers_mut()
-        .insert(header::CONNECTION, HeaderValue::from_static("close"));
-}
-
 /// A request whose answer has not been sent to its end. It is counted when this is dropped.
 struct UnderWay {
     door: &'static str,
@@ -362,16 +349,4 @@ impl HttpBody for Counted {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
-}
-
-/// A body that is there already.
-pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into())
-        .map_err(|never| match never {})
-        .boxed_unsync()
-}
-
-/// No body.
-pub fn empty() -> Body {
-    Empty::new().map_err(|never| match never {}).boxed_unsync()
 }

@@ -15,13 +15,15 @@ pub mod origin;
 pub mod pace;
 pub mod problem;
 pub mod request_body;
+pub mod response;
 pub mod time;
 
-pub use http_server::{Body, HttpOptions, HttpServer, Response};
+pub use http_server::{HttpOptions, HttpServer};
 pub use metrics::{Metrics, Operation};
 pub use pace::Pace;
 pub use problem::Problem;
 pub use request_body::RequestBody;
+pub use response::{Body, Response};
 
 /// The extended attribute that holds a file's media type: the one that freedesktop.org defined, which web servers and
 /// downloaders use on local file systems.

@@ -1,6 +1,6 @@
 //! Errors as RFC 9457 problem documents with a stable `code`.
 
-use crate::http_server::{Response, empty, full};
+use crate::response::{Response, empty, full};
 use drystone_client::Error;
 use drystone_types::Code;
 use http::{HeaderValue, StatusCode, header};

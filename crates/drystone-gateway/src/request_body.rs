@@ -1,8 +1,8 @@
 //! A request's body that does not wait for ever.
 
-use crate::http_server::BodyError;
 use crate::pace::{Pace, Patience};
 use crate::problem::Problem;
+use crate::response::BodyError;
 use bytes::Bytes;
 use drystone_env::Clock;
 use drystone_types::Code;

@@ -65,7 +65,7 @@ mod tests {
         InodeRecord {
             mode,
             owner: "ann".into(),
-            group: "crew".into(),
+            group: "staff".into(),
             ..InodeRecord::default()
         }
     }

@@ -3,7 +3,7 @@
 //! Conditions are judged twice: by what a look-up finds, before a byte of the body is read, and again by the command
 //! that is applied. The command knows content versions only, so a date is given to it as the version that was judged.
 
-use crate::route::invalid;
+use crate::respond::invalid;
 use drystone_client::{Attributes, Client, Code, ContentVersion, Precondition};
 use drystone_gateway::Problem;
 use drystone_gateway::time::parse_http_date;

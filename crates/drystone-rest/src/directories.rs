@@ -1,8 +1,8 @@
 //! `/directories/{path}`: names.
 
+use crate::call::{Call, Query};
 use crate::metadata;
-use crate::respond::{insert, json, no_content, with_session};
-use crate::route::{Call, Query, invalid};
+use crate::respond::{insert, invalid, json, no_content, with_session};
 use drystone_client::{Code, DeleteOptions, Expect, MakeDirectoryOptions};
 use drystone_gateway::{Problem, Response, describe};
 use http::{StatusCode, header};

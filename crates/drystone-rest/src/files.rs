@@ -1,15 +1,15 @@
 //! `/files/{path}`: content.
 
+use crate::call::Call;
 use crate::conditions::{self, Verdict, range_counts};
-use crate::respond::{insert, json, no_content, with_session};
-use crate::route::{Call, invalid};
+use crate::respond::{insert, invalid, json, no_content, with_session};
 use crate::upload::{Expected, receive};
 use crate::{media_type, metadata, range};
 use base64::Engine;
 use drystone_client::{
     Client, DeleteOptions, Expect, FileLayout, Published, ReadOptions, Reader, WriteMode, WriteOptions,
 };
-use drystone_gateway::http_server::empty;
+use drystone_gateway::response::empty;
 use drystone_gateway::time::http_date;
 use drystone_gateway::{Problem, RequestBody, Response};
 use futures_util::StreamExt;
@@ -102,7 +102,7 @@ async fn content(reader: &Reader, offset: u64, length: u64) -> Result<drystone_g
         Ok(bytes) => Ok(Frame::data(bytes)),
         Err(error) => {
             tracing::warn!(%error, "a read failed after its answer had begun");
-            Err(Box::new(error) as drystone_gateway::http_server::BodyError)
+            Err(Box::new(error) as drystone_gateway::response::BodyError)
         }
     });
     Ok(StreamBody::new(first.chain(rest)).boxed_unsync())

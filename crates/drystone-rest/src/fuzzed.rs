@@ -1,9 +1,11 @@
 //! What holds for every request: the body of the fuzz target `rest`.
 
+use crate::call::{Call, split};
 use crate::conditions::{Verdict, range_counts};
+use crate::door::Door;
 use crate::metadata::{Wanted, encode_path};
-use crate::route::{Call, parameters, split};
-use crate::{Door, directories, files, range};
+use crate::route::parameters;
+use crate::{directories, files, range};
 use drystone_client::{Client, ContentVersion, Precondition, WriteMode};
 use drystone_env::Env;
 use drystone_gateway::time::{parse_rfc3339, rfc3339};

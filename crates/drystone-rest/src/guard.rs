@@ -2,8 +2,9 @@
 //! for the file, whether the caller may write there, and whether the conditions hold. The command that is applied
 //! decides again.
 
+use crate::call::Call;
 use crate::conditions::{self, Conditions, Verdict};
-use crate::route::{Call, invalid};
+use crate::respond::invalid;
 use drystone_client::{Attributes, Code, Error, ErrorKind, Kind, Precondition, WriteOptions};
 use drystone_gateway::Problem;
 use drystone_gateway::request_body::expects_continue;

@@ -1,12 +1,14 @@
 //! The REST door: files, directories and attributes over HTTP, described by OpenAPI.
 //!
-//! Read [`route`] for what a request may be, then one file per resource; [`guard`] is what is
+//! Read [`call`] for what a request is, [`route`] for what may be asked, then one file per resource; [`guard`] is what is
 //! looked at before a body is read. Bodies stream in both directions.
 //! Architecture invariant: everything is done through the client library; nothing is kept between requests.
 
+mod call;
 mod cluster;
 mod conditions;
 mod directories;
+mod door;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzed;
@@ -19,6 +21,7 @@ mod respond;
 mod route;
 mod upload;
 
+use door::Door;
 use drystone_client::Client;
 use drystone_env::Env;
 use drystone_gateway::{HttpOptions, HttpServer, Metrics};
@@ -52,13 +55,6 @@ impl RestConfig {
 
 /// Name of this door in metrics.
 pub const DOOR: &str = "rest";
-
-/// What every request has at hand.
-struct Door {
-    env: Env,
-    client: Client,
-    default_user: String,
-}
 
 /// A running door. Dropping it stops it.
 pub struct Handle {

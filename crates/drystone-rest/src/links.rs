@@ -1,9 +1,9 @@
 //! `/links/{path}`: symbolic links. The cluster keeps what a link points to and never follows it; a path that leads
 //! through one is refused. Listed and renamed they are as files are, and deleted by `DELETE /files/{path}`.
 
+use crate::call::Call;
 use crate::metadata::{self, MAX_CHANGE_BYTES};
-use crate::respond::{insert, json, with_session};
-use crate::route::{Call, invalid};
+use crate::respond::{insert, invalid, json, with_session};
 use drystone_client::{Code, Error, ErrorKind, MakeSymbolicLinkOptions};
 use drystone_gateway::{Problem, RequestBody, Response};
 use http::{Method, StatusCode, header};

@@ -1,7 +1,7 @@
 //! The media type of a file: what its upload said in `Content-Type`, kept as the extended attribute
 //! [`CONTENT_TYPE_XATTR`], set by the command that publishes the content, and returned as it came.
 
-use crate::route::invalid;
+use crate::respond::invalid;
 use bytes::Bytes;
 use drystone_client::{Attributes, SetAttributes, WriteMode};
 use drystone_gateway::{CONTENT_TYPE_XATTR, Problem};

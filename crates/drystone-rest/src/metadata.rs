@@ -1,7 +1,7 @@
 //! `/metadata/{path}`: attributes, and where the bytes are.
 
-use crate::respond::{insert, json, with_session};
-use crate::route::{Call, invalid};
+use crate::call::Call;
+use crate::respond::{insert, invalid, json, with_session};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;

@@ -1,6 +1,6 @@
 //! Byte ranges.
 
-use crate::route::invalid;
+use crate::respond::invalid;
 use drystone_client::Code;
 use drystone_gateway::Problem;
 

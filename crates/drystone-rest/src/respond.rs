@@ -1,11 +1,19 @@
-//! Responses.
+//! Responses, and the refusal of what is malformed.
 
 use bytes::Bytes;
-use drystone_client::Client;
-use drystone_gateway::http_server::{empty, full};
+use drystone_client::{Client, Code};
+use drystone_gateway::response::{empty, full};
 use drystone_gateway::{Problem, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
+
+/// Names the log index that the client has seen, in both directions.
+pub const SESSION_HEADER: &str = "drystone-session";
+
+/// A malformed request.
+pub fn invalid(detail: impl Into<String>) -> Problem {
+    Problem::new(Code::Invalid, detail)
+}
 
 /// A response with a body that is there already.
 pub fn bytes(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response {
@@ -21,12 +29,8 @@ pub fn bytes(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> 
 
 /// JSON.
 pub fn json(status: StatusCode, value: &impl Serialize) -> Result<Response, Problem> {
-    let body = serde_json::to_vec(value).map_err(|error| {
-        Problem::new(
-            drystone_client::Code::Invalid,
-            format!("the answer cannot be written: {error}"),
-        )
-    })?;
+    let body = serde_json::to_vec(value)
+        .map_err(|error| Problem::new(Code::Invalid, format!("the answer cannot be written: {error}")))?;
     Ok(bytes(status, "application/json", body))
 }
 
@@ -48,7 +52,7 @@ pub fn insert(response: &mut Response, name: header::HeaderName, value: &str) {
 pub fn with_session(mut response: Response, client: &Client) -> Response {
     insert(
         &mut response,
-        header::HeaderName::from_static(crate::route::SESSION_HEADER),
+        header::HeaderName::from_static(SESSION_HEADER),
         &client.session_token(),
     );
     response

@@ -1,6 +1,7 @@
 //! A body on its way into a file: counted, compared with the checksums that came with it, published when it is whole.
 
-use crate::route::{Call, invalid};
+use crate::call::Call;
+use crate::respond::invalid;
 use drystone_client::{Published, WriteMode, WriteOptions};
 use drystone_gateway::digest::Digests;
 use drystone_gateway::request_body::broken_off;

@@ -50,7 +50,7 @@ mod tests {
         let mode = Mode {
             bits,
             owner: "ann",
-            group: "crew",
+            group: "staff",
         };
         mode.grants(user, &groups, wanted)
     }
@@ -58,9 +58,9 @@ mod tests {
     #[test]
     fn the_first_class_that_fits_decides() {
         assert!(may("ann", &[], 0o600, READ | WRITE));
-        assert!(!may("ann", &["crew"], 0o077, READ));
-        assert!(may("bob", &["crew"], 0o040, READ));
-        assert!(!may("bob", &["crew"], 0o007, READ));
+        assert!(!may("ann", &["staff"], 0o077, READ));
+        assert!(may("bob", &["staff"], 0o040, READ));
+        assert!(!may("bob", &["staff"], 0o007, READ));
         assert!(may("bob", &["other"], 0o004, READ));
         assert!(!may("bob", &[], 0o004, READ | WRITE));
         assert!(may(SUPERUSER, &[], 0, READ | WRITE | SEARCH));

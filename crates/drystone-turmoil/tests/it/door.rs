@@ -3,7 +3,7 @@
 use crate::seams::{Host, seeds, world};
 use crate::user::{self, DOOR, User, pieces, whole};
 use bytes::Bytes;
-use drystone_gateway::http_server::{BodyError, full};
+use drystone_gateway::response::{BodyError, full};
 use drystone_gateway::{HttpOptions, HttpServer, Metrics, RequestBody, Response};
 use futures_util::io::AsyncWriteExt;
 use futures_util::{StreamExt, stream};

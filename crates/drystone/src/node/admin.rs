@@ -3,7 +3,7 @@
 use crate::node::Node;
 use anyhow::Context;
 use drystone_env::Env;
-use drystone_gateway::http_server::{empty, full};
+use drystone_gateway::response::{empty, full};
 use drystone_gateway::{HttpOptions, HttpServer, Metrics, Operation, Response};
 use http::{HeaderValue, StatusCode, header};
 use std::net::SocketAddr;
