@@ -2,7 +2,7 @@
 
 pub use drystone_proto::cluster::{
     AdminOp, AdminReply, ClusterInfo, ClusterStatus, DiskLoad, Empty, LostChunk, LostFile, LostPage, Member,
-    RaftReplace, ServerStatus,
+    RaftReplace, RemoveServer, ServerStatus,
 };
 pub use drystone_proto::command::UpdateNode;
 pub use drystone_proto::meta::DamageReport;

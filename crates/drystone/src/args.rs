@@ -114,6 +114,9 @@ pub struct FormatOptions {
     /// The node's TOML file
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+    /// The chunk server's directories are lost: format them under this node id, which the cluster has never seen
+    #[arg(long, value_name = "NODE")]
+    pub as_node: Option<u64>,
 }
 
 /// Commands on files and on the cluster.
@@ -302,6 +305,12 @@ pub enum AdminCommand {
         /// End the fence of a chunk server of which two processes were seen: stop the wrong one first
         #[arg(long, value_name = "NODE")]
         release: Option<u64>,
+        /// Remove a chunk server that is gone for good; refused if it is alive, or if bytes would be lost with it
+        #[arg(long, value_name = "NODE", conflicts_with = "release")]
+        remove: Option<u64>,
+        /// With --remove: although it is alive, and accepting the loss that was named
+        #[arg(long, requires = "remove")]
+        force: bool,
     },
     /// Metadata servers: members, replacement, leadership
     #[command(subcommand)]

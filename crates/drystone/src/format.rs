@@ -196,7 +196,10 @@ fn format_directory(path: &Path, identity: &Identity, done: &mut Vec<String>) ->
 
 /// The whole command.
 pub fn run(options: &crate::args::FormatOptions) -> anyhow::Result<()> {
-    let config = crate::node::load(&options.config)?;
+    let mut config = crate::node::load(&options.config)?;
+    if let Some(node) = options.as_node {
+        as_another_node(&mut config, node)?;
+    }
     let (file, is_new) = ClusterFile::load_or_draw(&config.cluster_file, &config.voters)?;
     if is_new {
         say(format_args!(
@@ -220,6 +223,29 @@ pub fn run(options: &crate::args::FormatOptions) -> anyhow::Result<()> {
     for path in done {
         say(format_args!("formatted {path}"));
     }
+    if let Some(node) = options.as_node {
+        say(format_args!(
+            "write chunk-node = {node} into {}",
+            options.config.display()
+        ));
+    }
+    Ok(())
+}
+
+/// The chunk server comes back as `node`, and nothing else of this process is formatted.
+fn as_another_node(config: &mut NodeConfig, node: u64) -> anyhow::Result<()> {
+    if config.chunk.is_none() {
+        bail!(UsageError(
+            "--as-node is for a chunk server, and this node is none".to_owned()
+        ));
+    }
+    if node == 0 || Some(node) == config.metadata_node || Some(node) == config.chunk_node {
+        bail!(UsageError(format!(
+            "--as-node {node}: take an id above 0 that the cluster has never seen (`drystone admin servers` and \
+             `drystone admin raft status` list those that it has)"
+        )));
+    }
+    (config.chunk_node, config.metadata) = (Some(node), None);
     Ok(())
 }
 

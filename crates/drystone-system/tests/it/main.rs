@@ -15,6 +15,7 @@ mod faults;
 mod garbage;
 mod http;
 mod import;
+mod lost;
 mod members;
 mod memory;
 mod processes;

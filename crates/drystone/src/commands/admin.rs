@@ -1,6 +1,7 @@
 //! `drystone admin`: the cluster at a glance, and operators' decisions.
 
 mod lost;
+mod remove;
 mod status;
 
 use super::Context;
@@ -16,7 +17,12 @@ pub async fn run(context: &Context, command: &AdminCommand) -> anyhow::Result<()
     match command {
         AdminCommand::Status { check } => status::show(context, &client.status().await?, *check)?,
         AdminCommand::Lost => lost::run(context).await?,
-        AdminCommand::Servers { release: None } => status::servers(context, &client.status().await?)?,
+        AdminCommand::Servers {
+            remove: Some(node),
+            force,
+            ..
+        } => remove::run(context, *node, *force).await?,
+        AdminCommand::Servers { release: None, .. } => status::servers(context, &client.status().await?)?,
         AdminCommand::Servers {
             release: Some(node), ..
         } => {

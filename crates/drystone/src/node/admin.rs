@@ -26,7 +26,7 @@ impl State {
         Self {
             metadata: node.metadata.as_ref().map(Arc::downgrade),
             chunk: node.chunk.clone(),
-            doors: node.doors.clone(),
+            doors: node.http_metrics.clone(),
         }
     }
 

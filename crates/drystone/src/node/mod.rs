@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod config;
+pub mod door;
 #[cfg(test)]
 mod fuzzed;
 pub mod gateway;
@@ -9,6 +10,7 @@ pub mod gateway;
 use crate::lock::lock_patiently;
 use anyhow::Context;
 use config::NodeConfig;
+use door::Door;
 use drystone_client::Client;
 use drystone_env::Env;
 use futures_util::FutureExt;
@@ -53,10 +55,10 @@ pub struct Node {
     pub metadata: Option<Arc<drystone_meta::Handle>>,
     /// Chunk server.
     pub chunk: Option<drystone_chunk::Handle>,
-    /// REST door.
-    pub rest: Option<Arc<drystone_rest::Handle>>,
+    /// Doors that are open.
+    pub doors: Vec<Door>,
     /// Metrics of its HTTP servers.
-    pub doors: drystone_gateway::Metrics,
+    pub http_metrics: drystone_gateway::Metrics,
     /// Metrics and readiness.
     pub admin: Option<drystone_gateway::HttpServer>,
 }
@@ -71,8 +73,8 @@ impl Node {
             name: config.name.clone(),
             metadata: None,
             chunk: None,
-            rest: None,
-            doors: drystone_gateway::Metrics::default(),
+            doors: Vec::new(),
+            http_metrics: drystone_gateway::Metrics::default(),
             admin: None,
         };
         match node.start_roles(env, config).await {
@@ -103,10 +105,11 @@ impl Node {
         }
         if let Some(gateway) = config.gateway {
             let client = connect_patiently(env, &gateway.metadata).await;
-            let mut rest = drystone_rest::RestConfig::new(gateway.rest, self.doors.clone());
+            let mut rest = drystone_rest::RestConfig::new(gateway.rest, self.http_metrics.clone());
             gateway.limit(&mut rest.http);
             let handle = drystone_rest::serve(env.clone(), rest, client).await;
-            self.rest = Some(Arc::new(handle.with_context(|| format!("node {name}: REST"))?));
+            let handle = handle.with_context(|| format!("node {name}: REST"))?;
+            self.doors.push(Door::Rest(Arc::new(handle)));
         }
         if let Some(listen) = config.admin {
             let state = admin::State::new(self);
@@ -145,8 +148,8 @@ impl Node {
 
     /// Stops the roles: doors first, so that nothing new comes in.
     pub async fn stop(self) {
-        if let Some(rest) = self.rest {
-            rest.shutdown();
+        for door in &self.doors {
+            door.shutdown();
         }
         if let Some(chunk) = self.chunk {
             chunk.shutdown().await;

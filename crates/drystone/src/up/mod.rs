@@ -3,6 +3,7 @@
 mod again;
 mod banner;
 mod health;
+mod lost;
 mod plan;
 mod ports;
 mod processes;
@@ -100,24 +101,60 @@ pub async fn run(options: UpOptions) -> anyhow::Result<()> {
         // Before a plan is kept that says so.
         check_exposed(listen, options.insecure)?;
     }
-    let plan = Plan::load_or_make(&options, &data)?;
+    let mut plan = Plan::load_or_make(&options, &data)?;
     check_exposed(plan.gateway.wire, options.insecure)?;
-    let nodes = plan.nodes(&data);
     let living = match options.processes {
         true => processes::living(&data),
         false => BTreeMap::new(),
     };
     ports::check(&env, &plan, |name| living.contains_key(name)).await?;
-    let (file, _) = ClusterFile::load_or_draw(&data.join(SECRET), &plan.voters())?;
-    for node in &nodes {
-        format_node(node, &file)?;
-    }
+    let nodes = prepare(&mut plan, &data)?;
     let outcome = match options.processes {
         true => processes::run(&data, &plan, nodes).await,
         false => single::run(&data, &plan, nodes).await,
     };
     again::clear(&data);
     outcome
+}
+
+/// Formats what is new or lost, and gives the nodes that can start. One that cannot does not keep the others from it.
+///
+/// # Errors
+/// There is no majority of metadata servers.
+fn prepare(plan: &mut Plan, data: &Path) -> anyhow::Result<Vec<NodeConfig>> {
+    let lost = lost::settle(plan, data)?;
+    for line in &lost.notes {
+        note(format_args!("drystone: {line}"));
+    }
+    // New ids are kept before anything is formatted under them.
+    plan.save(data)?;
+    let (file, _) = ClusterFile::load_or_draw(&data.join(SECRET), &plan.voters())?;
+    let mut unusable = lost.unusable;
+    for node in plan.nodes(data) {
+        if !unusable.contains_key(&node.name)
+            && let Err(error) = format_node(&node, &file)
+        {
+            unusable.insert(node.name, format!("{error:#}"));
+        }
+    }
+    plan.note_formatted(|name| !unusable.contains_key(name));
+    plan.save(data)?;
+    let faults: Vec<String> = (unusable.iter())
+        .map(|(name, why)| format!("node {name} cannot start: {why}"))
+        .collect();
+    let voters = plan
+        .metadata
+        .iter()
+        .filter(|place| !unusable.contains_key(&place.name));
+    if voters.count() * 2 <= plan.metadata.len() {
+        bail!("too few metadata servers can start: {}", faults.join("; "));
+    }
+    for fault in &faults {
+        note(format_args!("drystone: {fault}; the others go on without it"));
+    }
+    let mut nodes = plan.nodes(data);
+    nodes.retain(|node| !unusable.contains_key(&node.name));
+    Ok(nodes)
 }
 
 /// Refuses an address that others than this machine reach, unless that is what the user says.

@@ -32,6 +32,9 @@ pub struct Plan {
     pub chunk: Vec<Place>,
     /// REST.
     pub gateway: Place,
+    /// Ids of nodes whose directories were lost: they are not given again.
+    #[serde(default)]
+    pub retired: Vec<u64>,
 }
 
 /// A node of the plan.
@@ -47,6 +50,17 @@ pub struct Place {
     pub admin: SocketAddr,
     /// Failure domain; empty for the gateway.
     pub rack: String,
+    /// Its directory was formatted: if there is nothing in it now, it was lost.
+    #[serde(default = "yes")]
+    pub formatted: bool,
+    /// A metadata server that joins as a learner, in the place of one that was lost.
+    #[serde(default)]
+    pub join: bool,
+}
+
+/// Of the plans of versions that did not note it: they formatted at once.
+fn yes() -> bool {
+    true
 }
 
 impl Plan {
@@ -66,8 +80,41 @@ impl Plan {
             Some(present) => present.grown(metadata, chunk, options)?,
             None => Self::make(metadata, chunk, options)?,
         };
-        super::write_atomically(&data.join(FILE), serde_json::to_string_pretty(&plan)?.as_bytes())?;
+        plan.save(data)?;
         Ok(plan)
+    }
+
+    /// Keeps the plan in the data directory.
+    pub fn save(&self, data: &Path) -> anyhow::Result<()> {
+        super::write_atomically(&data.join(FILE), serde_json::to_string_pretty(self)?.as_bytes())
+    }
+
+    /// The directories of these nodes are formatted.
+    pub fn note_formatted(&mut self, is_formatted: impl Fn(&str) -> bool) {
+        for place in self.metadata.iter_mut().chain(&mut self.chunk) {
+            place.formatted |= is_formatted(&place.name);
+        }
+    }
+
+    /// An id that no chunk server of this cluster has had.
+    pub fn next_chunk_node(&self) -> u64 {
+        let last = self.ids().filter(|node| *node >= FIRST_CHUNK_NODE).max();
+        last.map_or(FIRST_CHUNK_NODE, |last| last + 1)
+    }
+
+    /// An id that no metadata server of this cluster has had; `None` if they are used up.
+    pub fn next_metadata_node(&self) -> Option<u64> {
+        let last = self
+            .ids()
+            .filter(|node| *node < FIRST_CHUNK_NODE)
+            .max()
+            .unwrap_or(0);
+        Some(last + 1).filter(|node| *node < FIRST_CHUNK_NODE)
+    }
+
+    fn ids(&self) -> impl Iterator<Item = u64> {
+        let places = self.metadata.iter().chain(&self.chunk);
+        places.map(|place| place.node).chain(self.retired.iter().copied())
     }
 
     /// Reads the plan in the data directory, if there is one.
@@ -89,11 +136,14 @@ impl Plan {
             wire: ports.at(0)?,
             admin: ports.at(100)?,
             rack: String::new(),
+            formatted: true,
+            join: false,
         };
         let mut plan = Self {
             metadata: Vec::new(),
             chunk: Vec::new(),
             gateway,
+            retired: Vec::new(),
         };
         for i in 0..metadata {
             let (wire, admin) = (ports.at(10 + i)?, ports.at(101 + i)?);
@@ -104,6 +154,8 @@ impl Plan {
                 wire,
                 admin,
                 rack: rack(i, options.racks),
+                formatted: false,
+                join: false,
             });
         }
         plan.add_chunk_servers(chunk, options, &mut ports)?;
@@ -118,13 +170,15 @@ impl Plan {
     ) -> anyhow::Result<()> {
         for i in self.chunk.len() as u32..until {
             let (wire, admin) = (ports.at(20 + i)?, ports.at(110 + i)?);
-            let (name, node) = (format!("chunk-{}", i + 1), FIRST_CHUNK_NODE + u64::from(i));
+            let (name, node) = (format!("chunk-{}", i + 1), self.next_chunk_node());
             self.chunk.push(Place {
                 name,
                 node,
                 wire,
                 admin,
                 rack: rack(i, options.racks),
+                formatted: false,
+                join: false,
             });
         }
         Ok(())
@@ -219,7 +273,14 @@ impl Plan {
         };
         let metadata = self.metadata.iter().map(|place| NodeConfig {
             metadata_node: Some(place.node),
-            metadata: Some(metadata_config(place, data)),
+            join: place.join,
+            metadata: Some(drystone_meta::Config {
+                join: (self.metadata.iter())
+                    .filter(|other| place.join && other.name != place.name)
+                    .map(|other| other.wire.to_string())
+                    .collect(),
+                ..metadata_config(place, data)
+            }),
             ..blank(place)
         });
         let chunk = self.chunk.iter().map(|place| NodeConfig {
@@ -308,6 +369,9 @@ pub fn toml(config: &NodeConfig) -> String {
     if let Some(node) = config.chunk_node {
         line("chunk-node", node.to_string());
     }
+    if config.join {
+        line("join", "true".to_owned());
+    }
     let millis = |duration: Duration| quote(&format!("{}ms", duration.as_millis()));
     if let Some(metadata) = &config.metadata {
         text.push_str("\n[metadata]\n");
@@ -318,6 +382,9 @@ pub fn toml(config: &NodeConfig) -> String {
         line("listen", quote(&metadata.listen.to_string()));
         if let Some(admin) = &metadata.admin {
             line("admin", quote(admin));
+        }
+        if !metadata.join.is_empty() {
+            line("join", list(&metadata.join));
         }
         line("rack", quote(&metadata.rack));
         line("host", quote(&metadata.host));
@@ -460,7 +527,8 @@ mod tests {
     #[test]
     fn what_is_written_is_what_is_read() {
         for listen in ["127.0.0.1:0", "0.0.0.0:0"] {
-            let plan = Plan::make(3, 5, &options(listen)).unwrap();
+            let mut plan = Plan::make(3, 5, &options(listen)).unwrap();
+            (plan.metadata[1].node, plan.metadata[1].join) = (4, true);
             assert_eq!(plan.is_exposed(), listen.starts_with('0'));
             for config in plan.nodes(Path::new("/data/\"x")) {
                 assert_eq!(NodeConfig::parse(&toml(&config)).unwrap(), config);

@@ -1,0 +1,137 @@
+//! Directories of nodes that are gone: the others serve, and what is lost comes back under a new id.
+
+use drystone_system::process::Signal;
+use drystone_system::{Cluster, Options, wait_for};
+use serde_json::Value;
+use std::fs;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn server(status: &Value, node: u64) -> Option<Value> {
+    let servers = status["servers"].as_array().unwrap();
+    servers.iter().find(|server| server["node"] == node).cloned()
+}
+
+fn is_alive(cluster: &Cluster, node: u64) -> bool {
+    server(&cluster.status(), node).is_some_and(|server| server["state"] == "alive")
+}
+
+#[test]
+fn a_lost_chunk_server_starts_anew_by_itself_and_the_old_one_is_removed() {
+    let mut cluster = Cluster::start(Options::single());
+    let bytes = vec![7; 3_000_000];
+    cluster.cli_with(&["put", "-", "/file"], &bytes).ok();
+    let lost = 21;
+    assert!(is_alive(&cluster, lost));
+    cluster
+        .cli(&["admin", "servers", "--remove", "21"])
+        .refused(4, "is alive");
+    assert!(cluster.end_up(Signal::TERM).success());
+    fs::remove_dir_all(cluster.data().join("chunk-1")).unwrap();
+    cluster.up();
+    let log = fs::read_to_string(cluster.log()).unwrap();
+    assert!(log.contains("chunk-1: its directory is gone"), "{log}");
+    assert!(log.contains("admin servers --remove 21"), "{log}");
+    assert!(cluster.cli(&["cat", "/file"]).ok() == bytes, "the others have it");
+    wait_for("the new server is alive, the old one is not", PATIENCE, || {
+        (is_alive(&cluster, 24) && !is_alive(&cluster, lost)).then_some(())
+    });
+    // Something that waits for the lost one, for ever.
+    cluster.cli(&["rm", "/file"]).ok();
+    let text = cluster.cli(&["admin", "servers", "--remove", "21"]).text();
+    assert!(text.contains("node 21 is removed"), "{text}");
+    assert_eq!(server(&cluster.status(), lost), None);
+    wait_for("the doomed chunk has ended", Duration::from_secs(120), || {
+        let doomed = cluster.status()["chunks"]["doomed"].as_u64();
+        (doomed == Some(0)).then_some(())
+    });
+    cluster.cli_with(&["put", "-", "/again"], &bytes).ok();
+    // It is remembered: the next start changes nothing.
+    assert!(cluster.end_up(Signal::TERM).success());
+    cluster.up();
+    wait_for("the new server is alive again", PATIENCE, || {
+        is_alive(&cluster, 24).then_some(())
+    });
+    assert!(cluster.cli(&["cat", "/again"]).ok() == bytes);
+}
+
+#[test]
+fn the_last_replica_of_something_is_not_removed_unless_the_loss_is_accepted() {
+    let cluster = Cluster::start(Options {
+        chunk_servers: Some(2),
+        ..Options::processes()
+    });
+    let bytes = vec![7; 3_000_000];
+    cluster.cli_with(&["put", "-", "/file"], &bytes).ok();
+    for name in ["chunk-1", "chunk-2"] {
+        cluster.signal(name, Signal::KILL);
+    }
+    for node in [21, 22] {
+        wait_for("the server is found dead", PATIENCE, || {
+            (!is_alive(&cluster, node)).then_some(())
+        });
+    }
+    let answer = cluster.cli(&["admin", "servers", "--remove", "21"]);
+    answer.refused(4, "would be lost for ever");
+    cluster.revive();
+    wait_for("both are back", PATIENCE, || {
+        (is_alive(&cluster, 21) && is_alive(&cluster, 22)).then_some(())
+    });
+    assert!(
+        cluster.cli(&["cat", "/file"]).ok() == bytes,
+        "a refusal has changed nothing"
+    );
+    cluster.signal("chunk-1", Signal::KILL);
+    wait_for("the server is found dead", PATIENCE, || {
+        (!is_alive(&cluster, 21)).then_some(())
+    });
+    let text = cluster.cli(&["admin", "servers", "--remove", "21"]).text();
+    assert!(text.contains("is removed") && !text.contains("lost"), "{text}");
+    assert!(cluster.cli(&["cat", "/file"]).ok() == bytes);
+}
+
+#[test]
+fn a_lost_metadata_server_joins_under_a_new_id_and_gets_the_vote_of_the_old_one() {
+    let mut cluster = Cluster::start(Options::single());
+    cluster.cli_with(&["put", "-", "/file"], b"small").ok();
+    assert!(cluster.end_up(Signal::TERM).success());
+    fs::remove_dir_all(cluster.data().join("metadata-2")).unwrap();
+    cluster.up();
+    let log = fs::read_to_string(cluster.log()).unwrap();
+    assert!(log.contains("raft replace 2 4"), "{log}");
+    assert_eq!(cluster.cli(&["cat", "/file"]).ok(), b"small");
+    let members = |cluster: &Cluster| {
+        let raft = cluster.cli(&["--json", "admin", "raft", "status"]).json();
+        let voters = raft["members"].as_array().unwrap().iter();
+        let voters = voters.filter(|member| member["voter"] == true);
+        voters
+            .map(|member| member["node"].as_u64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(members(&cluster), [1, 2, 3]);
+    wait_for("the learner has caught up", PATIENCE, || {
+        let answer = cluster.cli(&["admin", "raft", "replace", "2", "4"]);
+        (answer.code == Some(0)).then_some(())
+    });
+    assert_eq!(members(&cluster), [1, 3, 4]);
+    assert!(cluster.end_up(Signal::TERM).success());
+    cluster.up();
+    assert_eq!(members(&cluster), [1, 3, 4]);
+    assert_eq!(cluster.cli(&["cat", "/file"]).ok(), b"small");
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_stops_its_node_only() {
+    let mut cluster = Cluster::start(Options::single());
+    let bytes = vec![7; 3_000_000];
+    cluster.cli_with(&["put", "-", "/file"], &bytes).ok();
+    assert!(cluster.end_up(Signal::TERM).success());
+    fs::write(cluster.data().join("chunk-2/identity"), "rot").unwrap();
+    cluster.up();
+    let log = fs::read_to_string(cluster.log()).unwrap();
+    assert!(log.contains("node chunk-2 cannot start"), "{log}");
+    assert!(log.contains("move it away"), "{log}");
+    assert!(cluster.cli(&["cat", "/file"]).ok() == bytes);
+    cluster.cli_with(&["put", "-", "/other"], &bytes).ok();
+}

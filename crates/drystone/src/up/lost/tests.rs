@@ -1,0 +1,121 @@
+use super::*;
+use crate::args::UpOptions;
+use crate::format::{ClusterFile, format_node};
+use std::fs;
+
+/// A cluster that was formatted once.
+fn formatted(data: &Path, metadata: u32) -> (Plan, ClusterFile) {
+    let options = UpOptions {
+        data: data.to_owned(),
+        listen: Some("127.0.0.1:0".parse().unwrap()),
+        metadata: Some(metadata),
+        chunk_servers: Some(2),
+        racks: 2,
+        processes: false,
+        insecure: false,
+    };
+    let mut plan = Plan::load_or_make(&options, data).unwrap();
+    assert_eq!(
+        settle(&mut plan, data).unwrap(),
+        Lost::default(),
+        "a new cluster has lost nothing"
+    );
+    let (file, _) = ClusterFile::load_or_draw(&data.join("cluster.secret"), &plan.voters()).unwrap();
+    format(&mut plan, data, &file);
+    (plan, file)
+}
+
+fn format(plan: &mut Plan, data: &Path, file: &ClusterFile) {
+    for node in &plan.nodes(data) {
+        format_node(node, file).unwrap();
+    }
+    plan.note_formatted(|_| true);
+}
+
+fn nodes(plan: &Plan) -> Vec<u64> {
+    let all = plan.metadata.iter().chain(&plan.chunk);
+    all.map(|place| place.node).collect()
+}
+
+#[test]
+fn a_chunk_server_whose_directory_is_gone_starts_under_a_new_id_each_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path();
+    let (mut plan, file) = formatted(data, 1);
+    assert_eq!(nodes(&plan), [1, 21, 22]);
+    fs::remove_dir_all(data.join("chunk-1")).unwrap();
+    let lost = settle(&mut plan, data).unwrap();
+    assert_eq!((nodes(&plan), plan.retired.clone()), (vec![1, 23, 22], vec![21]));
+    assert!(lost.unusable.is_empty());
+    assert!(
+        lost.notes[0].contains("node 23") && lost.notes[0].contains("--remove 21"),
+        "{lost:?}"
+    );
+    // Interrupted before it was formatted: nothing more is lost.
+    assert_eq!(settle(&mut plan, data).unwrap(), Lost::default());
+    format(&mut plan, data, &file);
+    assert_eq!(settle(&mut plan, data).unwrap(), Lost::default());
+    // Emptied, as a disk that is not mounted looks.
+    let away = data.join("away");
+    fs::rename(data.join("chunk-1"), &away).unwrap();
+    fs::create_dir(data.join("chunk-1")).unwrap();
+    settle(&mut plan, data).unwrap();
+    assert_eq!(nodes(&plan), [1, 24, 22]);
+    format(&mut plan, data, &file);
+    // The disk is mounted again.
+    fs::remove_dir_all(data.join("chunk-1")).unwrap();
+    fs::rename(&away, data.join("chunk-1")).unwrap();
+    let lost = settle(&mut plan, data).unwrap();
+    assert_eq!(nodes(&plan), [1, 23, 22]);
+    assert!(lost.notes[0].contains("is of node 23"), "{lost:?}");
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_stops_its_node_only_and_nothing_of_it_is_touched() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path();
+    let (mut plan, _) = formatted(data, 1);
+    let identity = data.join("chunk-2/identity");
+    fs::write(&identity, "rot").unwrap();
+    let lost = settle(&mut plan, data).unwrap();
+    assert_eq!(lost.unusable.keys().collect::<Vec<_>>(), ["chunk-2"]);
+    assert!(lost.unusable["chunk-2"].contains("move it away"), "{lost:?}");
+    assert_eq!(nodes(&plan), [1, 21, 22]);
+    assert_eq!(fs::read_to_string(identity).unwrap(), "rot");
+}
+
+#[test]
+fn a_lost_voter_joins_under_a_new_id_and_without_a_majority_nothing_is_made_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path();
+    let (mut plan, file) = formatted(data, 3);
+    fs::remove_dir_all(data.join("metadata-2")).unwrap();
+    let lost = settle(&mut plan, data).unwrap();
+    assert_eq!(nodes(&plan)[..3], [1, 4, 3]);
+    assert!(lost.notes[0].contains("raft replace 2 4"), "{lost:?}");
+    let config = plan
+        .nodes(data)
+        .into_iter()
+        .find(|node| node.name == "metadata-2")
+        .unwrap();
+    assert!(
+        config.join && config.metadata.unwrap().join.len() == 2,
+        "it asks the others"
+    );
+    format(&mut plan, data, &file);
+    assert_eq!(settle(&mut plan, data).unwrap(), Lost::default());
+    for name in ["metadata-1", "metadata-3"] {
+        fs::remove_dir_all(data.join(name)).unwrap();
+    }
+    let before = plan.clone();
+    let refused = settle(&mut plan, data).unwrap_err().to_string();
+    assert!(refused.contains("metadata-1, metadata-3"), "{refused}");
+    assert_eq!(plan, before);
+    let alone = tempfile::tempdir().unwrap();
+    let (mut plan, _) = formatted(alone.path(), 1);
+    fs::remove_dir_all(alone.path().join("metadata-1")).unwrap();
+    assert!(
+        settle(&mut plan, alone.path()).is_err(),
+        "an empty namespace is not put in its place"
+    );
+}
