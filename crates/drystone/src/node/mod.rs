@@ -11,6 +11,7 @@ use crate::lock::lock_patiently;
 use anyhow::Context;
 use config::NodeConfig;
 use door::Door;
+use drystone_chunk::StopReason;
 use drystone_client::Client;
 use drystone_env::Env;
 use futures_util::FutureExt;
@@ -133,7 +134,7 @@ impl Node {
     pub fn failure(&self) -> Option<String> {
         let metadata = self.metadata.as_ref().and_then(|handle| handle.failure());
         let chunk = || self.chunk.as_ref()?.stopped().now_or_never();
-        metadata.or_else(|| chunk().map(|reason| reason.to_string()))
+        metadata.or_else(|| chunk().map(|reason| explain(&reason)))
     }
 
     /// Completes with a reason when a role has failed.
@@ -157,6 +158,17 @@ impl Node {
         if let Some(metadata) = self.metadata.and_then(Arc::into_inner) {
             metadata.shutdown().await;
         }
+    }
+}
+
+/// Why a chunk server has stopped, and what brings it back if its directories were lost.
+fn explain(reason: &StopReason) -> String {
+    match reason {
+        StopReason::Stranger(why) if why.contains("new id") => format!(
+            "{reason} (with `drystone format --as-node ID` its empty directories are formatted under one that the \
+             cluster has never seen)"
+        ),
+        _ => reason.to_string(),
     }
 }
 

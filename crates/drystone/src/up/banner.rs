@@ -12,10 +12,11 @@ use std::path::Path;
 /// `refused`: why it takes no data, if it takes none.
 pub fn print(data: &Path, plan: &Plan, cluster: &ClusterJson, how: &str, refused: Option<&str>) {
     let rest = &cluster.rest;
+    let of_role = |role: &str| cluster.nodes.iter().filter(|node| node.role == role).count();
     say(format_args!(
         "drystone is up: {}, {}, {how}",
-        count(plan.metadata.len(), "metadata server"),
-        count(plan.chunk.len(), "chunk server")
+        count(of_role("metadata"), "metadata server"),
+        count(of_role("chunk"), "chunk server")
     ));
     say(format_args!(
         "  REST  {rest}   (described by {rest}/openapi.json)"
