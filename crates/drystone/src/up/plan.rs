@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use drystone_types::{ByteCount, Policy};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -134,7 +134,7 @@ impl Plan {
             name: "gateway".to_owned(),
             node: 0,
             wire: ports.at(0)?,
-            admin: ports.at(100)?,
+            admin: ports.inside(100)?,
             rack: String::new(),
             formatted: true,
             join: false,
@@ -146,7 +146,7 @@ impl Plan {
             retired: Vec::new(),
         };
         for i in 0..metadata {
-            let (wire, admin) = (ports.at(10 + i)?, ports.at(101 + i)?);
+            let (wire, admin) = (ports.inside(10 + i)?, ports.inside(101 + i)?);
             let (name, node) = (format!("metadata-{}", i + 1), u64::from(i) + 1);
             plan.metadata.push(Place {
                 name,
@@ -169,7 +169,7 @@ impl Plan {
         ports: &mut Ports,
     ) -> anyhow::Result<()> {
         for i in self.chunk.len() as u32..until {
-            let (wire, admin) = (ports.at(20 + i)?, ports.at(110 + i)?);
+            let (wire, admin) = (ports.inside(20 + i)?, ports.inside(110 + i)?);
             let (name, node) = (format!("chunk-{}", i + 1), self.next_chunk_node());
             self.chunk.push(Place {
                 name,
@@ -225,12 +225,12 @@ impl Plan {
             )));
         }
         let mut ports = Ports::new(listen)?;
-        (self.gateway.wire, self.gateway.admin) = (ports.at(0)?, ports.at(100)?);
+        (self.gateway.wire, self.gateway.admin) = (ports.at(0)?, ports.inside(100)?);
         for (i, place) in (0..).zip(&mut self.metadata) {
-            (place.wire, place.admin) = (ports.at(10 + i)?, ports.at(101 + i)?);
+            (place.wire, place.admin) = (ports.inside(10 + i)?, ports.inside(101 + i)?);
         }
         for (i, place) in (0..).zip(&mut self.chunk) {
-            (place.wire, place.admin) = (ports.at(20 + i)?, ports.at(110 + i)?);
+            (place.wire, place.admin) = (ports.inside(20 + i)?, ports.inside(110 + i)?);
         }
         Ok(())
     }
@@ -476,6 +476,17 @@ impl Ports {
             base,
             held: Vec::new(),
         })
+    }
+
+    /// An address that only this machine reaches, if the base is a wildcard: of the servers behind the doors.
+    fn inside(&mut self, offset: u32) -> anyhow::Result<SocketAddr> {
+        let mut address = self.at(offset)?;
+        match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            _ => {}
+        }
+        Ok(address)
     }
 
     fn at(&mut self, offset: u32) -> anyhow::Result<SocketAddr> {
