@@ -71,11 +71,14 @@ struct KnownOrphan {
     not_before: Option<Monotonic>,
 }
 
+/// Of one disk: (chunk, placement), and from when on its deletion may be ordered.
+type DoomedReplicas = BTreeMap<(u64, u64), Option<Monotonic>>;
+
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Reclaim {
     /// (disk, incarnation) -> (chunk, placement) -> when it may be ordered (again), after a refusal.
-    doomed: BTreeMap<(u64, u64), BTreeMap<(u64, u64), Option<Monotonic>>>,
+    doomed: BTreeMap<(u64, u64), DoomedReplicas>,
     /// Replicas without a record, until they are gone or turn out to have one.
     orphans: BTreeMap<Key, KnownOrphan>,
     confirmed: BTreeSet<Key>,
@@ -157,7 +160,7 @@ impl Reclaim {
     }
 
     /// At most `limit` orphans on these disks whose chunks are below the floor now, and whose deletion was not ordered
-    /// just before.
+    /// just before. Each disk gets an equal share, so that one that hangs does not keep the others waiting.
     pub(crate) fn due_orphans(
         &self,
         disks: &[(u64, u64)],
@@ -165,26 +168,33 @@ impl Reclaim {
         now: Monotonic,
         limit: usize,
     ) -> Vec<Orphan> {
-        let mut due = Vec::new();
-        for &(disk, incarnation) in disks {
+        let waits = |known: &KnownOrphan| known.not_before.is_some_and(|time| now < time);
+        let of_disk = |&(disk, incarnation): &(u64, u64)| {
             let key = |chunk: u64| Key {
                 disk,
                 incarnation,
                 chunk,
                 placement: 0,
             };
-            let waits = |known: &KnownOrphan| known.not_before.is_some_and(|time| now < time);
             let orphans = self.orphans.range(key(0)..key(floor));
-            let orphans = orphans.filter(|(_, known)| !waits(known));
-            due.extend(orphans.take(limit - due.len()).map(|(key, known)| {
-                let (chunk, replica) = key.order();
-                let bytes = known.bytes;
-                Orphan {
-                    chunk,
-                    replica,
-                    bytes,
+            orphans.filter(|(_, known)| !waits(known))
+        };
+        let mut disks: Vec<_> = disks.iter().map(of_disk).collect();
+        let mut due = Vec::new();
+        while !disks.is_empty() && due.len() < limit {
+            disks.retain_mut(|disk| match disk.next() {
+                Some((key, known)) if due.len() < limit => {
+                    let (chunk, replica) = key.order();
+                    let bytes = known.bytes;
+                    due.push(Orphan {
+                        chunk,
+                        replica,
+                        bytes,
+                    });
+                    true
                 }
-            }));
+                _ => false,
+            });
         }
         due
     }
@@ -382,13 +392,28 @@ mod tests {
         assert_eq!(reclaim.due_orphans(&[(1, 1)], 6, now, 10), [orphan(5, 1)]);
         assert_eq!(
             reclaim.due_orphans(&[(1, 1), (2, 1)], 10, now, 2),
-            [orphan(5, 1), orphan(9, 1)]
+            [orphan(5, 1), orphan(5, 2)]
         );
         reclaim.remove_orphan(5, &replica(1));
         assert_eq!(
             reclaim.due_orphans(&[(1, 1), (2, 1)], 10, now, 9),
             [orphan(9, 1), orphan(5, 2)]
         );
+    }
+
+    #[test]
+    fn orphans_of_a_disk_that_hangs_leave_room_for_those_of_others() {
+        let (mut reclaim, now) = (Reclaim::default(), Monotonic(1));
+        let orphan = |chunk, disk| Orphan {
+            chunk,
+            replica: replica(disk),
+            bytes: 7,
+        };
+        let first = (1..=100).map(|chunk| orphan(chunk, 1));
+        reclaim.add_orphans(first.chain([orphan(7, 2), orphan(8, 2)]).collect());
+        let due = reclaim.due_orphans(&[(1, 1), (2, 1)], 1000, now, 6);
+        let on = |disk| due.iter().filter(|orphan| orphan.replica.disk == disk).count();
+        assert_eq!((on(1), on(2)), (4, 2));
     }
 
     #[test]

@@ -179,7 +179,7 @@ impl ChunkServers {
         });
         if let Some(delete) = outcome.ok_or(Refused::NotLeader)? {
             assert!(
-                delete.len() <= MAX_LIST && !(held && !delete.is_empty()),
+                delete.len() <= MAX_LIST && (!held || delete.is_empty()),
                 "orders within their bounds"
             );
             let is_its_own = |replica: &ReplicaRecord| disks.contains(&(replica.disk, replica.incarnation));
