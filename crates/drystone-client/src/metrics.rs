@@ -44,6 +44,8 @@ metrics! {
     replicas_replaced;
     /// Replicas blamed during writes.
     replicas_blamed;
+    /// Times that tiny content moved from the metadata to a chunk, because too few voters had it in time.
+    inline_moved;
     /// Grants asked for (messages).
     grant_requests;
     /// Bytes written by users.

@@ -102,6 +102,7 @@ const LIST: &[(&str, When)] = &[
     // What clients were told.
     ("answer unknown", In(&[Mixed, Retry, Names])),
     ("answer unavailable", FAULTS),
+    ("tiny content moved to a chunk", In(&[Mixed, Rot, Names])),
     ("answer not_enough_domains", In(&[Mixed, Rot, Names])),
     (
         "answer changed",

@@ -158,7 +158,11 @@ pub async fn perform(client: &Client, op: &Op, work: &Work) -> Result<Seen, Erro
     let publish = |path: &str, piece: Piece, options: WriteOptions| {
         let (client, path) = (client.clone(), absolute(path));
         async move {
+            let moved = client.metrics().snapshot().inline_moved;
             let published = client.put(&path, piece.bytes(), options).await?;
+            if client.metrics().snapshot().inline_moved > moved {
+                sometimes("tiny content moved to a chunk");
+            }
             acknowledged(&client, &path, &published, work).await;
             Ok(Seen::Done)
         }

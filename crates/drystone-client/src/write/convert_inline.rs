@@ -7,6 +7,7 @@ use super::parts::{WRITE, content};
 use super::writer::Writer;
 use crate::error::{Error, ErrorKind};
 use crate::meta::Failed;
+use crate::metrics::Metrics;
 use crate::options::Consistency;
 use crate::target::Target;
 use crate::version::{ContentVersion, Precondition};
@@ -140,6 +141,7 @@ impl Writer {
             let deadline = self.context.requester.deadline();
             match self.context.requester.mutate(WRITE, None, op, deadline).await {
                 Ok(moved) if inode.version == written.version => {
+                    Metrics::add(&self.context.requester.metrics().inline_moved, 1);
                     return Ok(Outcome {
                         version: moved.version,
                         redundancy: moved.redundancy,

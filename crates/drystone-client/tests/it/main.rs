@@ -295,6 +295,7 @@ async fn tiny_content_that_too_few_voters_hold_moves_to_a_chunk() {
             .await
             .unwrap();
     }
+    assert_eq!(client.metrics().snapshot().inline_moved, 2);
     // Without a chunk server it is told that nobody knows: it is visible, and no failure.
     (0..3).for_each(|at| cluster.world.nodes[at].dead.store(true, SeqCst));
     cluster.world.short.store(1, SeqCst);
