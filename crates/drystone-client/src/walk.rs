@@ -120,7 +120,10 @@ impl Walk {
                 Err(error) => {
                     let directory = self.open.pop()?;
                     self.path.truncate(directory.path_bytes);
-                    if error.kind() != ErrorKind::NotFound || depth == 0 {
+                    if depth == 0 {
+                        return Some(Err(error));
+                    }
+                    if error.kind() != ErrorKind::NotFound {
                         return Some(Err(error.about(&self.path)));
                     }
                 }
