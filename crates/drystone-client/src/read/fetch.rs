@@ -14,7 +14,7 @@ use drystone_proto::cluster::Empty;
 use drystone_proto::data::{Read, ReadReply};
 use drystone_proto::meta::DamageReport;
 use drystone_rpc::CallOptions;
-use drystone_types::{Code, NodeId};
+use drystone_types::Code;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::collections::BTreeMap;
@@ -215,7 +215,7 @@ fn ask(
     let channel = context
         .requester
         .channels()
-        .to_lane(&place.address, NodeId(place.node), READ_LANE);
+        .to_lane(&place.address, place.node, READ_LANE);
     let began = context.requester.now();
     let call = channel.call::<_, ReadReply>(
         Kind::Read,

@@ -2,7 +2,7 @@
 
 use drystone_proto::meta::{DiskLocation, LocatedExtent, LookupReply};
 use drystone_proto::record::{ChunkRecord, ReplicaRecord};
-use drystone_types::MAX_PAYLOAD_BYTES;
+use drystone_types::{MAX_PAYLOAD_BYTES, NodeId};
 use std::collections::BTreeMap;
 
 /// A page of a file's extents with everything needed to read them.
@@ -31,7 +31,7 @@ pub(crate) struct ReadPiece {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct ReplicaPlace {
     pub(crate) replica: ReplicaRecord,
-    pub(crate) node: u64,
+    pub(crate) node: NodeId,
     pub(crate) address: String,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct Preference<'a> {
     pub(crate) disk: Option<u64>,
     pub(crate) host: &'a str,
     /// Nodes that failed us lately.
-    pub(crate) suspects: &'a [u64],
+    pub(crate) suspects: &'a [NodeId],
     /// This process's own number, drawn at random.
     pub(crate) draw: u64,
 }
@@ -113,7 +113,7 @@ impl ExtentPage {
                 let rank = (
                     !replica.is_verified(),
                     preference.disk != Some(replica.disk),
-                    at.suspect || preference.suspects.contains(&at.node),
+                    at.suspect || preference.suspects.contains(&NodeId(at.node)),
                     !here,
                     spread(preference.draw, chunk, replica.disk),
                 );
@@ -122,7 +122,7 @@ impl ExtentPage {
                         rank,
                         ReplicaPlace {
                             replica: replica.replica(),
-                            node: at.node,
+                            node: NodeId(at.node),
                             address: at.address.clone(),
                         },
                     )
@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(
             order(Preference {
                 host: "host3",
-                suspects: &[13],
+                suspects: &[NodeId(13)],
                 ..none
             })
             .first(),

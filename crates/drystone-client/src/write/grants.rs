@@ -11,7 +11,7 @@ use drystone_proto::Kind;
 use drystone_proto::command::Target;
 use drystone_proto::meta::{ChunkGrant, GrantReply, GrantRequest};
 use drystone_proto::record::{PolicyRecord, ReplicaRecord};
-use drystone_types::{Code, Policy, SizeClass};
+use drystone_types::{Code, NodeId, Policy, SizeClass};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -40,7 +40,7 @@ struct GrantsOfKind {
     asked_at: Option<Monotonic>,
     count: u32,
     // The servers that were to be left out, if there were others.
-    avoid: Vec<u64>,
+    avoid: Vec<NodeId>,
 }
 
 /// What a writer wants to write to.
@@ -48,7 +48,7 @@ struct GrantsOfKind {
 pub(crate) struct WantedGrant {
     pub(crate) max_bytes: u64,
     pub(crate) policy: PolicyRecord,
-    pub(crate) avoid: Vec<u64>,
+    pub(crate) avoid: Vec<NodeId>,
     /// Not one fetched earlier.
     pub(crate) fresh: bool,
 }
@@ -135,7 +135,7 @@ impl GrantCache {
             count: kind.count,
             max_bytes: wanted.max_bytes,
             policy: Some(wanted.policy),
-            avoid: wanted.avoid,
+            avoid: numbers(&wanted.avoid),
             ..GrantRequest::default()
         };
         let asked = clock
@@ -158,12 +158,12 @@ pub(crate) async fn granted_at(
     requester: &Requester,
     target: Target,
     max_bytes: u64,
-    avoid: Vec<u64>,
+    avoid: Vec<NodeId>,
 ) -> Result<GrantedChunk, Trouble> {
     let request = GrantRequest {
         count: 1,
         max_bytes,
-        avoid,
+        avoid: numbers(&avoid),
         target: Some(target),
         ..GrantRequest::default()
     };
@@ -178,13 +178,13 @@ pub(crate) async fn replacement(
     grant: &GrantedChunk,
     length: u64,
     have: Vec<ReplicaRecord>,
-    avoid: Vec<u64>,
+    avoid: Vec<NodeId>,
 ) -> Result<GrantedChunk, Trouble> {
     let request = GrantRequest {
         count: 1,
         max_bytes: length.max(grant.capacity),
         policy: Some(grant.policy),
-        avoid,
+        avoid: numbers(&avoid),
         replace_in: grant.chunk,
         have,
         ..GrantRequest::default()
@@ -216,13 +216,18 @@ async fn ask(
     }
 }
 
+/// Node ids as the wire has them.
+fn numbers(nodes: &[NodeId]) -> Vec<u64> {
+    nodes.iter().map(|node| node.0).collect()
+}
+
 /// A grant with everything that is needed to use it.
 fn understand(grant: ChunkGrant, policy: PolicyRecord, asked_at: Monotonic) -> Option<GrantedChunk> {
     let member = |granted: drystone_proto::meta::GrantedReplica| {
         let location = granted.location?;
         Some(ChainMember {
             replica: granted.replica?,
-            node: location.node,
+            node: NodeId(location.node),
             address: location.address,
         })
     };

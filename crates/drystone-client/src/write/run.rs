@@ -192,14 +192,14 @@ impl Runner {
         self.context
             .requester
             .channels()
-            .to_lane(&to.address, NodeId(to.node), lane)
+            .to_lane(&to.address, to.node, lane)
     }
 
     fn within(&self, duration: Duration) -> CallOptions {
         CallOptions::until(self.context.requester.now().plus(duration))
     }
 
-    fn grant(&mut self, step: u64, avoid: Vec<u64>, fresh: bool) {
+    fn grant(&mut self, step: u64, avoid: Vec<NodeId>, fresh: bool) {
         if let Some(granted) = self.stretch.granted.take()
             && !fresh
         {
@@ -309,7 +309,7 @@ impl Runner {
         }));
     }
 
-    fn replace(&mut self, step: u64, grant: Arc<GrantedChunk>, have: Vec<ReplicaRecord>, avoid: Vec<u64>) {
+    fn replace(&mut self, step: u64, grant: Arc<GrantedChunk>, have: Vec<ReplicaRecord>, avoid: Vec<NodeId>) {
         let context = self.context.clone();
         self.calls.push(Box::pin(async move {
             let result = replacement(&context.requester, &grant, 0, have, avoid).await;

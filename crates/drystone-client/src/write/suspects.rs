@@ -18,6 +18,7 @@
 use crate::locks;
 use drystone_env::Monotonic;
 use drystone_env::sync::{Mutex, MutexGuard};
+use drystone_types::NodeId;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ const MOST_DOUBLINGS: u32 = 3;
 
 /// See the module. As many entries as a cluster has servers.
 #[derive(Debug)]
-pub(crate) struct Suspects(Mutex<BTreeMap<u64, Suspect>>);
+pub(crate) struct Suspects(Mutex<BTreeMap<NodeId, Suspect>>);
 
 impl Default for Suspects {
     fn default() -> Self {
@@ -64,19 +65,19 @@ pub(crate) enum SuspectStanding {
 }
 
 impl Suspects {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Suspect>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Suspect>> {
         self.0.lock()
     }
 
     /// The suspect servers.
-    pub(crate) fn nodes(&self, now: Monotonic) -> Vec<u64> {
+    pub(crate) fn nodes(&self, now: Monotonic) -> Vec<NodeId> {
         let mut suspects = self.lock();
         suspects.retain(|_, suspect| suspect.until > now);
         suspects.keys().copied().collect()
     }
 
     /// It failed a chunk.
-    pub(crate) fn blamed(&self, node: u64, now: Monotonic) {
+    pub(crate) fn blamed(&self, node: NodeId, now: Monotonic) {
         let mut suspects = self.lock();
         suspects.retain(|_, suspect| suspect.until > now);
         let suspect = suspects.entry(node).or_insert(Suspect {
@@ -93,7 +94,7 @@ impl Suspects {
     }
 
     /// It gave a sign of life and failed the copy after it.
-    pub(crate) fn spoiled(&self, node: u64, now: Monotonic) {
+    pub(crate) fn spoiled(&self, node: NodeId, now: Monotonic) {
         self.blamed(node, now);
         if let Some(suspect) = self.lock().get_mut(&node)
             // Copies under way at the same time fail together, and count as one.
@@ -105,12 +106,12 @@ impl Suspects {
     }
 
     /// It took a copy: it is suspect no more.
-    pub(crate) fn trusted(&self, node: u64) {
+    pub(crate) fn trusted(&self, node: NodeId) {
         self.lock().remove(&node);
     }
 
     /// What is to be done about it for a chunk that nobody else can complete.
-    pub(crate) fn standing(&self, node: u64, now: Monotonic) -> SuspectStanding {
+    pub(crate) fn standing(&self, node: NodeId, now: Monotonic) -> SuspectStanding {
         let mut suspects = self.lock();
         let Some(suspect) = suspects.get_mut(&node).filter(|suspect| suspect.until > now) else {
             return SuspectStanding::Ask;
@@ -127,7 +128,7 @@ impl Suspects {
     }
 
     /// It was asked for a sign, and gave one or did not.
-    pub(crate) fn heard(&self, node: u64, now: Monotonic, sign: bool) {
+    pub(crate) fn heard(&self, node: NodeId, now: Monotonic, sign: bool) {
         if let Some(suspect) = self.lock().get_mut(&node) {
             (suspect.answered, suspect.asking) = (sign, false);
             suspect.next_ask = now.plus(ASK_EVERY);
@@ -152,46 +153,46 @@ mod tests {
     #[test]
     fn a_server_is_waited_for_once_and_then_asked_by_one_at_a_time() {
         let suspects = Suspects::default();
-        assert_eq!(suspects.standing(7, at(0)), SuspectStanding::Ask);
-        suspects.blamed(7, at(0));
-        suspects.heard(7, at(1_000), false);
-        assert_eq!(suspects.standing(7, at(1_999)), SuspectStanding::Ask);
+        assert_eq!(suspects.standing(NodeId(7), at(0)), SuspectStanding::Ask);
+        suspects.blamed(NodeId(7), at(0));
+        suspects.heard(NodeId(7), at(1_000), false);
+        assert_eq!(suspects.standing(NodeId(7), at(1_999)), SuspectStanding::Ask);
         // Another failure does not begin another wait.
-        suspects.blamed(7, at(1_999));
-        assert_eq!(suspects.standing(7, at(2_000)), PROBE);
-        assert_eq!(suspects.standing(7, at(2_900)), AWAY);
-        suspects.heard(7, at(3_000), false);
-        assert_eq!(suspects.standing(7, at(3_499)), AWAY);
-        assert_eq!(suspects.standing(7, at(3_500)), PROBE);
-        suspects.heard(7, at(3_501), true);
-        assert_eq!(suspects.standing(7, at(3_502)), SuspectStanding::Ask);
-        assert_eq!(suspects.nodes(at(3_503)), [7]);
-        suspects.trusted(7);
+        suspects.blamed(NodeId(7), at(1_999));
+        assert_eq!(suspects.standing(NodeId(7), at(2_000)), PROBE);
+        assert_eq!(suspects.standing(NodeId(7), at(2_900)), AWAY);
+        suspects.heard(NodeId(7), at(3_000), false);
+        assert_eq!(suspects.standing(NodeId(7), at(3_499)), AWAY);
+        assert_eq!(suspects.standing(NodeId(7), at(3_500)), PROBE);
+        suspects.heard(NodeId(7), at(3_501), true);
+        assert_eq!(suspects.standing(NodeId(7), at(3_502)), SuspectStanding::Ask);
+        assert_eq!(suspects.nodes(at(3_503)), [NodeId(7)]);
+        suspects.trusted(NodeId(7));
         assert_eq!(suspects.nodes(at(3_504)), []);
     }
 
     #[test]
     fn a_server_that_spoils_copies_is_left_alone_longer_and_longer() {
         let (suspects, mut now) = (Suspects::default(), 0);
-        suspects.blamed(7, at(now));
+        suspects.blamed(NodeId(7), at(now));
         for alone in [1_000, 2_000, 4_000, 8_000, 8_000] {
-            suspects.heard(7, at(now), true);
-            assert_eq!(suspects.standing(7, at(now)), SuspectStanding::Ask);
+            suspects.heard(NodeId(7), at(now), true);
+            assert_eq!(suspects.standing(NodeId(7), at(now)), SuspectStanding::Ask);
             // Ten copies at once are one failure.
-            (0..10).for_each(|late| suspects.spoiled(7, at(now + late)));
-            assert_eq!(suspects.standing(7, at(now + alone - 1)), AWAY);
+            (0..10).for_each(|late| suspects.spoiled(NodeId(7), at(now + late)));
+            assert_eq!(suspects.standing(NodeId(7), at(now + alone - 1)), AWAY);
             now += alone;
-            assert_ne!(suspects.standing(7, at(now)), AWAY);
+            assert_ne!(suspects.standing(NodeId(7), at(now)), AWAY);
         }
     }
 
     #[test]
     fn suspicion_ends_by_itself() {
         let suspects = Suspects::default();
-        suspects.blamed(7, at(0));
-        suspects.blamed(8, at(5_000));
-        assert_eq!(suspects.nodes(at(9_999)), [7, 8]);
-        assert_eq!(suspects.nodes(at(10_000)), [8]);
-        assert_eq!(suspects.standing(7, at(10_000)), SuspectStanding::Ask);
+        suspects.blamed(NodeId(7), at(0));
+        suspects.blamed(NodeId(8), at(5_000));
+        assert_eq!(suspects.nodes(at(9_999)), [NodeId(7), NodeId(8)]);
+        assert_eq!(suspects.nodes(at(10_000)), [NodeId(8)]);
+        assert_eq!(suspects.standing(NodeId(7), at(10_000)), SuspectStanding::Ask);
     }
 }

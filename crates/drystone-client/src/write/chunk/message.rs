@@ -5,7 +5,7 @@ use drystone_env::Monotonic;
 use drystone_proto::command::{NewChunk, Receipt};
 use drystone_proto::data::{AppendReply, ChunkStatus};
 use drystone_proto::record::{PolicyRecord, ReplicaRecord};
-use drystone_types::Code;
+use drystone_types::{Code, NodeId};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use std::time::Duration;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct ChainMember {
     pub(crate) replica: ReplicaRecord,
-    pub(crate) node: u64,
+    pub(crate) node: NodeId,
     pub(crate) address: String,
 }
 
@@ -132,7 +132,7 @@ pub(crate) enum ChunkOutput {
     Cancel,
     Grant {
         step: u64,
-        avoid: Vec<u64>,
+        avoid: Vec<NodeId>,
         fresh: bool,
     },
     Append {
@@ -157,7 +157,7 @@ pub(crate) enum ChunkOutput {
         step: u64,
         grant: Arc<GrantedChunk>,
         have: Vec<ReplicaRecord>,
-        avoid: Vec<u64>,
+        avoid: Vec<NodeId>,
     },
     /// Does this server, which failed lately, give a sign of life?
     Ask {
@@ -178,11 +178,11 @@ pub(crate) enum ChunkOutput {
     /// So many bytes are no longer held.
     Release(u64),
     /// This node failed us.
-    Blamed(u64),
+    Blamed(NodeId),
     /// It failed us lately, and took a copy now.
-    Trusted(u64),
+    Trusted(NodeId),
     /// It failed us lately, gave a sign of life, and failed a copy.
-    Spoiled(u64),
+    Spoiled(NodeId),
     Note(Note),
     Wake(Monotonic),
     /// The next chunk of the stretch is sealed.

@@ -5,7 +5,7 @@ use super::message::{ChainMember, ChunkOutput, Note, Trouble};
 use super::state::{ChunkWrite, Probing, SentFrame, StretchPhase, Writing};
 use drystone_env::Monotonic;
 use drystone_proto::data::{ChunkStatus, ReplicaState};
-use drystone_types::Code;
+use drystone_types::{Code, NodeId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ impl ChunkWrite {
         &mut self,
         now: Monotonic,
         trouble: Trouble,
-        node: Option<u64>,
+        node: Option<NodeId>,
         out: &mut Vec<ChunkOutput>,
     ) {
         self.trouble_since.get_or_insert(now);
@@ -116,7 +116,7 @@ impl ChunkWrite {
             slow,
             answers,
         } = probing;
-        let silent: Vec<u64> = answers
+        let silent: Vec<NodeId> = answers
             .iter()
             .filter(|(_, status)| status.is_none())
             .map(|(&at, _)| writing.grant.members[at].node)

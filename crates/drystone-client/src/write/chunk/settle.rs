@@ -4,7 +4,7 @@ use super::message::{ChainMember, ChunkOutput, GrantedChunk, Note, SealedPart, T
 use super::state::{ChunkWrite, Finishing, Settling, StretchPhase, minimum};
 use drystone_env::Monotonic;
 use drystone_proto::command::{NewChunk, Receipt};
-use drystone_types::Code;
+use drystone_types::{Code, NodeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -226,7 +226,7 @@ impl ChunkWrite {
     }
 
     /// It did not take a copy.
-    pub(super) fn spoiled(&mut self, node: u64, out: &mut Vec<ChunkOutput>) {
+    pub(super) fn spoiled(&mut self, node: NodeId, out: &mut Vec<ChunkOutput>) {
         match self.avoid.contains(&node) {
             true => out.push(ChunkOutput::Spoiled(node)),
             false => self.blame(node, out),

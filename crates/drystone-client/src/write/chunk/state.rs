@@ -7,7 +7,7 @@ use drystone_env::planted::{Bug, planted};
 use drystone_proto::command::Receipt;
 use drystone_proto::data::ChunkStatus;
 use drystone_proto::record::PolicyRecord;
-use drystone_types::Code;
+use drystone_types::{Code, NodeId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +51,7 @@ pub(super) struct Settling {
     pub(super) tried: u32,
     pub(super) replacement: Option<(Arc<GrantedChunk>, ChainMember)>,
     // Suspect servers that did not answer in this round.
-    pub(super) asked: BTreeMap<u64, Sign>,
+    pub(super) asked: BTreeMap<NodeId, Sign>,
     pub(super) rounds: u32,
     pub(super) waits_since: Option<Monotonic>,
     pub(super) pause: Option<Monotonic>,
@@ -98,7 +98,7 @@ pub(crate) struct ChunkWrite {
     pub(super) probe: u64,
     pub(super) grants: u32,
     pub(super) fresh: bool,
-    pub(super) avoid: BTreeSet<u64>,
+    pub(super) avoid: BTreeSet<NodeId>,
     // Disks that had no room, whatever the leader knows of them.
     pub(super) full: BTreeSet<u64>,
     pub(super) trouble_since: Option<Monotonic>,
@@ -110,7 +110,7 @@ impl ChunkWrite {
     pub(crate) fn new(
         limits: StretchLimits,
         policy: PolicyRecord,
-        avoid: impl IntoIterator<Item = u64>,
+        avoid: impl IntoIterator<Item = NodeId>,
     ) -> Self {
         Self {
             limits,
@@ -158,7 +158,7 @@ impl ChunkWrite {
         out.push(ChunkOutput::Failed(trouble));
     }
 
-    pub(super) fn blame(&mut self, node: u64, out: &mut Vec<ChunkOutput>) {
+    pub(super) fn blame(&mut self, node: NodeId, out: &mut Vec<ChunkOutput>) {
         if self.avoid.insert(node) {
             out.push(ChunkOutput::Blamed(node));
         }

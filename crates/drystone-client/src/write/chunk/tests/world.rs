@@ -10,7 +10,7 @@ use drystone_env::{Monotonic, Rng, SeededRng};
 use drystone_proto::command::Receipt;
 use drystone_proto::data::{AppendReply, ChunkStatus, HopState, ReplicaState};
 use drystone_proto::record::{PolicyRecord, ReplicaRecord};
-use drystone_types::Code;
+use drystone_types::{Code, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ pub(super) enum Event {
     Deliver(ChunkOutput),
     Answer(ChunkInput, u64),
     Feed(ChunkInput),
-    Probe(u64),
+    Probe(NodeId),
     Kill(usize),
     Revive(usize),
     Pause(usize, u64),
@@ -126,12 +126,12 @@ impl World {
         }
     }
 
-    pub(super) fn grant(&mut self, avoid: &[u64]) -> GrantedChunk {
+    pub(super) fn grant(&mut self, avoid: &[NodeId]) -> GrantedChunk {
         let mut nodes: Vec<usize> = (0..self.servers.len()).collect();
         for at in (1..nodes.len()).rev() {
             nodes.swap(at, self.rng.below(at as u64 + 1) as usize);
         }
-        nodes.sort_by_key(|node| avoid.contains(&(*node as u64)));
+        nodes.sort_by_key(|node| avoid.contains(&NodeId(*node as u64)));
         nodes.truncate(REPLICAS as usize);
         self.next_chunk += 1;
         self.granted.insert(self.next_chunk, self.now);
@@ -141,7 +141,7 @@ impl World {
     pub(super) fn grant_on(&self, chunk: u64, nodes: &[usize]) -> GrantedChunk {
         let member = |&node: &usize| ChainMember {
             replica: replica(node),
-            node: node as u64,
+            node: NodeId(node as u64),
             address: format!("s{node}"),
         };
         GrantedChunk {
@@ -196,7 +196,7 @@ impl World {
     pub(super) fn append(&mut self, send: &ChainFrame) -> AppendReply {
         let mut hops = Vec::new();
         for &at in send.chain.iter() {
-            let node = send.grant.members[at].node as usize;
+            let node = send.grant.members[at].node.0 as usize;
             let mut hop = HopState {
                 replica: Some(replica(node)),
                 ..HopState::default()
@@ -251,9 +251,9 @@ impl World {
                 0,
             ),
             ChunkOutput::Append { step, position, send } => {
-                let first = send.grant.members[send.chain[0]].node as usize;
+                let first = send.grant.members[send.chain[0]].node.0 as usize;
                 let dead = self.servers[first].dead;
-                let hung = |at: &usize| self.hung == Some(send.grant.members[*at].node as usize);
+                let hung = |at: &usize| self.hung == Some(send.grant.members[*at].node.0 as usize);
                 let stuck = send.chain.iter().any(hung);
                 let answer = if self.answers(first) {
                     let reply = self.append(&send);
@@ -277,7 +277,7 @@ impl World {
                 chunk,
                 to,
             } => {
-                let node = to.node as usize;
+                let node = to.node.0 as usize;
                 let kept = self.servers[node].replicas.get(&chunk);
                 let status = kept.map_or(ChunkStatus::default(), |kept| ChunkStatus {
                     state: if kept.sealed {
@@ -307,9 +307,9 @@ impl World {
                 length,
                 to,
             } => {
-                let answers = self.answers(to.node as usize);
+                let answers = self.answers(to.node.0 as usize);
                 let result = match answers {
-                    true => self.receipt(to.node as usize, grant.chunk, length as usize),
+                    true => self.receipt(to.node.0 as usize, grant.chunk, length as usize),
                     false => Err(silent),
                 };
                 (
@@ -325,7 +325,7 @@ impl World {
             } => {
                 let free = |node: &usize| !have.iter().any(|replica| replica.disk == *node as u64);
                 let mut nodes: Vec<usize> = (0..self.servers.len()).filter(free).collect();
-                nodes.sort_by_key(|node| avoid.contains(&(*node as u64)));
+                nodes.sort_by_key(|node| avoid.contains(&NodeId(*node as u64)));
                 nodes.truncate(1);
                 let result = match nodes.is_empty() {
                     true => Err(trouble(Code::NotEnoughDomains)),
@@ -335,7 +335,7 @@ impl World {
             }
             ChunkOutput::Ask { step, to, .. } => {
                 let (standing, node) = (self.suspects.standing(to.node, Monotonic(self.now)), to.node);
-                let server = &self.servers[node as usize];
+                let server = &self.servers[node.0 as usize];
                 let pause = server.paused_until.saturating_sub(self.now);
                 let (sign, wait) = match standing {
                     SuspectStanding::Away { probe } => {
@@ -364,7 +364,7 @@ impl World {
                 brief,
                 ..
             } => {
-                let (from, to) = (from.node as usize, to.node as usize);
+                let (from, to) = (from.node.0 as usize, to.node.0 as usize);
                 let hung = self.hung == Some(to);
                 self.spoiled += usize::from(hung);
                 let answers = self.answers(from) && self.answers(to) && !hung;
@@ -418,7 +418,7 @@ impl World {
             }
             Event::Revive(node) => self.servers[*node].dead = false,
             Event::Probe(node) => {
-                let sign = self.answers(*node as usize);
+                let sign = self.answers(node.0 as usize);
                 self.suspects.heard(*node, Monotonic(self.now), sign);
             }
             Event::Pause(node, until) => self.servers[*node].paused_until = *until,
