@@ -102,7 +102,10 @@ const LIST: &[(&str, When)] = &[
     // What clients were told.
     ("answer unknown", In(&[Mixed, Retry, Names])),
     ("answer unavailable", FAULTS),
-    ("tiny content moved to a chunk", In(&[Mixed, Rot, Names])),
+    (
+        "tiny content moved to a chunk",
+        Rare("a voter dies or stalls within the moments before the leader notices"),
+    ),
     ("answer not_enough_domains", In(&[Mixed, Rot, Names])),
     (
         "answer changed",
