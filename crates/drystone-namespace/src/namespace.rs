@@ -14,6 +14,7 @@ use crate::{chain, nodes::Nodes};
 use drystone_env::planted::{Bug, planted};
 use drystone_proto::command::{Entry, Op, Origin, Outcome};
 use drystone_proto::grant::ClusterKey;
+use drystone_proto::record::RECORD_VERSION;
 use drystone_types::{ChunkId, Code, HistoryId, LogIndex, ShardId, Since};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -47,6 +48,15 @@ pub enum OpenError {
     /// A snapshot was being installed when the process stopped.
     #[error("a snapshot was not installed completely")]
     Unfinished,
+    /// Another version of the software wrote it. Nothing is changed; it is no damage.
+    #[error(
+        "the state was written in format {found}, and this version reads format {RECORD_VERSION}: start the version that \
+         wrote it, copy the files out and into a new cluster"
+    )]
+    Format {
+        /// First byte of its records.
+        found: u8,
+    },
     /// The store is of another history or shard.
     #[error("the store is of history {history}, shard {shard}")]
     Stranger {
@@ -94,6 +104,9 @@ impl<S: OrderedStore> Namespace<S> {
         let base = settings.shard.base();
         let key = local(chain::STATE);
         let state: StateRecord = match store.get(key.as_slice())? {
+            Some(value) if value.first().is_some_and(|version| *version != RECORD_VERSION) => {
+                return Err(OpenError::Format { found: value[0] });
+            }
             Some(value) => decode(key.as_slice(), &value)?,
             None => StateRecord {
                 history_high: high,

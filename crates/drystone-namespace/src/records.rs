@@ -232,7 +232,7 @@ pub(crate) fn decode<R: Message + Default>(key: &[u8], value: &Bytes) -> Result<
             .map_or_else(|| "nothing".to_owned(), |byte| format!("version {byte}"));
         return Err(StoreError::Corrupt {
             key: hex(key),
-            expected: "a record of version 1",
+            expected: "a record of this version",
             found,
         });
     }
@@ -247,7 +247,7 @@ pub(crate) fn decode_slice<R: Message + Default>(key: &[u8], value: &[u8]) -> Re
         }
         _ => Err(corrupt(
             key,
-            "a record of version 1",
+            "a record of this version",
             format!("{:?}", value.first()),
         )),
     }

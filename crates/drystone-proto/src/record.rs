@@ -6,8 +6,8 @@
 use drystone_types::{ChunkId, DiskId, DiskRef, Incarnation, PlacementIndex};
 use prost::Message;
 
-/// First byte of every stored record.
-pub const RECORD_VERSION: u8 = 1;
+/// First byte of every stored record. 1 was what no release wrote: replicas without a state, no counts by set of disks.
+pub const RECORD_VERSION: u8 = 2;
 
 /// Kind of an inode.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, prost::Enumeration)]

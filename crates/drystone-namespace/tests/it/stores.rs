@@ -3,8 +3,8 @@
 use crate::cluster::{Cluster, at, inline, settings};
 use crate::invariants;
 use drystone_namespace::{
-    ApplyError, ImportError, Importer, MemoryStore, Namespace, OpenError, OrderedStore, Settings, StoreError,
-    export,
+    ApplyError, Batch, ImportError, Importer, MemoryStore, Namespace, OpenError, OrderedStore, Settings,
+    StoreError, View, export,
 };
 use drystone_proto::command::*;
 use drystone_types::{HistoryId, LogIndex};
@@ -296,4 +296,22 @@ fn another_history_goes_on_far_behind_the_old_one_and_holds_deletion() {
     let outcome = again.apply(LogIndex(again.applied().0 + 1), &entry).unwrap();
     assert_eq!(outcome.code, 0);
     assert!(!again.deletion_held());
+}
+
+#[test]
+fn a_store_of_another_format_is_refused_and_not_called_damaged() {
+    let store = Arc::new(MemoryStore::new());
+    let mut ns = Namespace::open(Arc::clone(&store), settings()).unwrap();
+    ns.skip(LogIndex(1));
+    let batch = ns.freeze().unwrap();
+    batch.write_to(&*store).unwrap();
+    let state = [0, 1];
+    let mut older = store.get(&state).unwrap().unwrap().to_vec();
+    older[0] = 1;
+    let mut batch = Batch::default();
+    batch.push(&state, Some(older.into()));
+    store.write(&batch).unwrap();
+    let refused = Namespace::open(store, settings()).err().unwrap();
+    assert!(matches!(refused, OpenError::Format { found: 1 }), "{refused}");
+    assert!(refused.to_string().contains("format 1"), "{refused}");
 }

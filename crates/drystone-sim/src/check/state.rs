@@ -184,7 +184,9 @@ fn sets(chunks: &[ChunkRecord]) -> Sets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use drystone_proto::record::{PlacedReplica, PlacementState, PolicyRecord, ReplicaRecord};
+    use drystone_proto::record::{
+        PlacedReplica, PlacementState, PolicyRecord, RECORD_VERSION, ReplicaRecord,
+    };
 
     fn key(table: u8, numbers: &[u64]) -> Vec<u8> {
         let numbers = numbers.iter().flat_map(|number| number.to_be_bytes());
@@ -192,7 +194,7 @@ mod tests {
     }
 
     fn value(record: &impl Message) -> Bytes {
-        [vec![1], record.encode_to_vec()].concat().into()
+        [vec![RECORD_VERSION], record.encode_to_vec()].concat().into()
     }
 
     fn chunk(id: u64, state: ChunkState) -> ChunkRecord {
@@ -222,7 +224,7 @@ mod tests {
             chunk: 3,
             ..ExtentRecord::default()
         };
-        let nothing = Bytes::from_static(&[1]);
+        let nothing = Bytes::from_static(&[RECORD_VERSION]);
         let counted = DiskSetRecord { chunks: 1, bytes: 10 };
         let set = |disk: &[u64], others: &[u64]| {
             [key(DISK_SET, disk), vec![2], key(0, others)[1..].to_vec()].concat()
