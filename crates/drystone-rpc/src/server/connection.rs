@@ -3,8 +3,8 @@
 //! All of it is one task: a wake-up handles whatever came, and writes whatever is ready in one batch.
 
 use super::admission::Admission;
-use super::listen::Server;
 use super::running::Running;
+use super::shared::Server;
 use crate::decode::{Frame, FrameLimits};
 use crate::encode::OutFrame;
 use crate::message::{Peer, Reply, Request};

@@ -3,6 +3,7 @@
 use super::ServerOptions;
 use super::admission::Admission;
 use super::connection::Connection;
+use super::shared::Server;
 use crate::locks;
 use crate::message::Service;
 use drystone_env::connections::Place;
@@ -10,7 +11,6 @@ use drystone_env::{BoxStream, Connections, Env, Listener};
 use futures_util::task::AtomicWaker;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
@@ -18,17 +18,6 @@ use std::time::Duration;
 
 /// After a failed accept (no descriptors left, most often) the listener rests this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// What the listener and all connections share.
-pub(super) struct Server {
-    pub(super) env: Env,
-    pub(super) service: Arc<dyn Service>,
-    pub(super) options: ServerOptions,
-    pub(super) admission: Arc<Admission>,
-    stopped: AtomicBool,
-    listening: AtomicWaker,
-    connections: Connections,
-}
 
 /// A running server. Dropping it does not stop the server; its environment's [`drystone_env::Spawn`] does.
 #[derive(Clone)]
@@ -79,48 +68,30 @@ pub fn serve(
     ServerHandle { address, server }
 }
 
-impl Server {
-    fn stopped(&self) -> bool {
-        self.stopped.load(Ordering::Acquire)
-    }
-
-    /// What `future` comes to, unless the server is stopped before.
-    async fn unless_stopped<T>(&self, future: impl Future<Output = T>) -> Option<T> {
-        let mut future = pin!(future);
-        poll_fn(|context| {
-            self.listening.register(context.waker());
-            if self.stopped() {
+/// Serves one connection in a task of its own.
+fn serve_connection(shared: &Arc<Server>, stream: BoxStream, peer: SocketAddr, place: Place) {
+    let server = Arc::clone(shared);
+    let mut connection = Connection::new(Arc::clone(shared), stream, peer);
+    let task = async move {
+        let reason = poll_fn(|context| {
+            // Registers this task before it is looked whether it shall stop.
+            if place.asked_to_close(context).is_ready() {
+                return Poll::Ready(Some("another connection needs its place".to_owned()));
+            }
+            if server.stopped() {
                 return Poll::Ready(None);
             }
-            future.as_mut().poll(context).map(Some)
+            connection
+                .poll(&place, context)
+                .map(|reason| Some(reason.to_string()))
         })
-        .await
-    }
-
-    fn serve(self: &Arc<Self>, stream: BoxStream, peer: SocketAddr, place: Place) {
-        let server = Arc::clone(self);
-        let mut connection = Connection::new(Arc::clone(self), stream, peer);
-        let task = async move {
-            let reason = poll_fn(|context| {
-                // Registers this task before it is looked whether it shall stop.
-                if place.asked_to_close(context).is_ready() {
-                    return Poll::Ready(Some("another connection needs its place".to_owned()));
-                }
-                if server.stopped() {
-                    return Poll::Ready(None);
-                }
-                connection
-                    .poll(&place, context)
-                    .map(|reason| Some(reason.to_string()))
-            })
-            .await;
-            drop((connection, place));
-            if let Some(reason) = reason {
-                tracing::debug!(%peer, %reason, "connection ended");
-            }
-        };
-        self.env.spawn.spawn("rpc connection", Box::pin(task));
-    }
+        .await;
+        drop((connection, place));
+        if let Some(reason) = reason {
+            tracing::debug!(%peer, %reason, "connection ended");
+        }
+    };
+    shared.env.spawn.spawn("rpc connection", Box::pin(task));
 }
 
 async fn listen(server: Arc<Server>, mut listener: Box<dyn Listener>) {
@@ -133,7 +104,7 @@ async fn listen(server: Arc<Server>, mut listener: Box<dyn Listener>) {
                 let limit = server.options.connections.min(listener.room());
                 match server.unless_stopped(server.connections.admit(limit)).await {
                     None => return,
-                    Some(place) => server.serve(stream, peer, place),
+                    Some(place) => serve_connection(&server, stream, peer, place),
                 }
             }
             Some(Err(error)) => {

@@ -8,6 +8,7 @@ mod identity;
 mod listen;
 mod options;
 mod running;
+mod shared;
 
 pub use identity::ServerIdentity;
 pub use listen::{ServerHandle, serve};
