@@ -79,7 +79,8 @@ pub struct RaftConfig {
     /// Reads beyond as many unanswered tokens fail as busy. Default 65,536; they share contexts.
     pub max_reads: usize,
     /// Bytes of entries kept in memory before [`Output::PurgeWanted`](crate::Output::PurgeWanted) asks for a
-    /// purge that keeps half of them. Default 64 MiB; a member further behind than what is kept gets a snapshot.
+    /// purge that keeps half of them. Default 64 MiB; a member further behind than what is kept gets a snapshot. A
+    /// member that is alone forgets entries by itself, and keeps them on disk until it is told to purge.
     pub log_memory_bytes: u64,
     /// Up to as many bytes of entries a leader keeps for members that it hears and that lack them: what follows a
     /// snapshot from the moment it is asked for until the member has caught up. Beyond it the log is purged as

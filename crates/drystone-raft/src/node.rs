@@ -218,9 +218,23 @@ impl RaftNode {
         self.out.push(Output::LeaderChanged { leader, term, is_me });
     }
 
+    /// True if there is no other member.
+    fn is_alone(&self) -> bool {
+        let conf = self.raw.store().latest_conf();
+        let others = [&conf.voters_outgoing, &conf.learners, &conf.learners_next];
+        conf.voters == [self.config.id.0] && others.iter().all(|ids| ids.is_empty())
+    }
+
     fn ask_for_purge(&mut self) {
         // While the bound is exceeded, once a second at most: the shell needs time to sync.
         const EVERY_TICKS: u64 = 40;
+        if self.raw.store().bytes() > self.config.log_memory_bytes && self.is_alone() {
+            // Nobody will ask for these entries: the disk keeps them for the state machine, memory need not.
+            let keep = self.raw.store().purge_point(self.config.log_memory_bytes / 2).0;
+            let applied = self.delivery.applied.min(self.raw.raft.raft_log.applied);
+            self.raw.mut_store().forget(keep.saturating_sub(1).min(applied));
+            return;
+        }
         let store = self.raw.store();
         let recently = self
             .purge_asked

@@ -20,6 +20,15 @@ struct Kept {
     total: u64,
 }
 
+/// A place at which the log on disk can be cut although the entries around it are not in memory any more.
+struct Mark {
+    index: u64,
+    term: u64,
+    conf: RaftConfState,
+    /// The record of the entry behind it.
+    next: Lsn,
+}
+
 /// The entries in memory.
 pub(crate) struct LogStore {
     initial: RaftState,
@@ -30,6 +39,8 @@ pub(crate) struct LogStore {
     base_total: u64,
     /// Memberships by the index of the entry that made them, the one as of the base first; never empty.
     confs: VecDeque<(u64, RaftConfState)>,
+    /// Where entries were forgotten that the disk still holds, ascending, none above the base.
+    marks: VecDeque<Mark>,
     /// The newest snapshot that can be streamed.
     made: Option<SnapshotMeta>,
     /// The least index of a snapshot that some member waits for.
@@ -53,6 +64,7 @@ impl LogStore {
             entries: VecDeque::new(),
             base_total: 0,
             confs: VecDeque::from([(base.0, conf)]),
+            marks: VecDeque::new(),
             made: None,
             wanted: Cell::new(None),
         }
@@ -114,8 +126,44 @@ impl LogStore {
         self.entries.push_back(Kept { entry, lsn, total });
     }
 
+    /// Forgets entries up to `index`, which the log holds, while the disk keeps them.
+    pub(crate) fn forget(&mut self, index: u64) {
+        let (Some(term), Some(next)) = (self.term_at(index), self.lsn_of(index + 1)) else {
+            return;
+        };
+        if index > self.base.0 {
+            let conf = self.conf_at(index).clone();
+            self.purge(index);
+            self.marks.push_back(Mark {
+                index,
+                term,
+                conf,
+                next,
+            });
+        }
+    }
+
+    /// Where the log can be cut that is nearest to `index` and not behind it, if it is cut at all: index, term and
+    /// membership there, and the first record to keep (none if nothing follows).
+    pub(crate) fn cut_at(&self, index: u64) -> Option<(u64, u64, &RaftConfState, Option<Lsn>)> {
+        if index > self.base.0 {
+            let term = self.term_at(index)?;
+            return Some((index, term, self.conf_at(index), self.lsn_of(index + 1)));
+        }
+        let mark = self.marks.iter().rfind(|mark| mark.index <= index)?;
+        Some((mark.index, mark.term, &mark.conf, Some(mark.next)))
+    }
+
+    /// The disk has no entries up to `index` any more; those in memory go too.
+    pub(crate) fn cut(&mut self, index: u64) {
+        self.marks.retain(|mark| mark.index > index);
+        if index > self.base.0 {
+            self.purge(index);
+        }
+    }
+
     /// Forgets entries up to `index`, which the log holds.
-    pub(crate) fn purge(&mut self, index: u64) {
+    fn purge(&mut self, index: u64) {
         let term = self.term_at(index).expect("the purge point is in the log");
         while self.base.0 < index {
             let gone = self.entries.pop_front().expect("the purge point is in the log");
@@ -137,6 +185,7 @@ impl LogStore {
         self.entries.clear();
         self.base_total = 0;
         self.confs = VecDeque::from([(meta.index.0, meta.conf.clone())]);
+        self.marks.clear();
         self.made = None;
     }
 

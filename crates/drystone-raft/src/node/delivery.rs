@@ -163,6 +163,13 @@ impl RaftNode {
                     "committed entry {index} is not in the log"
                 )));
             };
+            assert!(
+                entry.index == index && entry.term <= self.raw.raft.term,
+                "entry {} of term {} is delivered as {index} in term {}",
+                entry.index,
+                entry.term,
+                self.raw.raft.term
+            );
             bytes += entry.data.len() as u64;
             let (term, kind) = (Term(entry.term), self.kind_of(entry)?);
             let token = self.proposals.committed(LogIndex(index), term, &mut self.out);

@@ -44,6 +44,14 @@ impl RaftNode {
         let messages = ready.take_messages();
         let must_sync = ready.must_sync();
         if let Some(hard) = ready.hs() {
+            assert!(
+                hard.term > self.hard.term || (hard.term == self.hard.term && self.keeps_vote(hard.vote)),
+                "term {} and vote {} after term {} and vote {}",
+                hard.term,
+                hard.vote,
+                self.hard.term,
+                self.hard.vote
+            );
             self.hard = RaftHardState {
                 term: hard.term,
                 vote: hard.vote,
@@ -83,6 +91,11 @@ impl RaftNode {
         self.take_committed(&committed)
     }
 
+    /// A vote is given once in a term.
+    fn keeps_vote(&self, vote: u64) -> bool {
+        self.hard.vote == 0 || self.hard.vote == vote
+    }
+
     fn replace_log(&mut self, meta: &SnapshotMeta) {
         let base = Base {
             node: self.config.id,
@@ -102,6 +115,12 @@ impl RaftNode {
     // Rounds whose records are durable: their promises leave, and raft-rs learns of it.
     fn settle(&mut self) {
         let durable = self.log.durable();
+        assert!(
+            self.outstanding
+                .iter()
+                .is_sorted_by_key(|round| (round.number, round.lsn)),
+            "rounds are synced in their order"
+        );
         while self.outstanding.front().is_some_and(|round| round.lsn <= durable) {
             let Some(round) = self.outstanding.pop_front() else {
                 break;

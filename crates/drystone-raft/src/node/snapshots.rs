@@ -311,24 +311,27 @@ impl RaftNode {
             .saturating_sub(1)
             .min(self.raw.raft.raft_log.applied)
             .min(self.kept_after());
-        let Some(term) = store.term_at(index).filter(|_| index > store.base().0) else {
+        let Some((index, term, conf, kept)) = store.cut_at(index) else {
             return;
         };
-        let conf = store.conf_at(index).clone();
+        assert!(
+            index <= self.delivery.applied,
+            "the log is cut at {index}, and {} is applied",
+            self.delivery.applied
+        );
         let base = Base {
             node: self.config.id,
             index: LogIndex(index),
             term: Term(term),
-            conf,
+            conf: conf.clone(),
             reset: false,
         };
-        let kept = store.lsn_of(index + 1);
         let at = self.log.push(&Record::Base(base), true);
         // What is not said again would go with the records before.
         self.urgent = self.log.push(&Record::State(self.hard), true);
         self.log
             .release_after(self.urgent, kept.map_or(at, |kept| kept.min(at)));
-        self.raw.mut_store().purge(index);
+        self.raw.mut_store().cut(index);
         self.purge_asked = None;
     }
 }

@@ -387,3 +387,48 @@ fn who_is_no_voter_does_not_campaign() {
     member.give(Input::Campaign);
     assert!(!member.node.leads_surely());
 }
+
+#[test]
+fn a_lone_voter_keeps_on_disk_what_it_forgets() {
+    let mut lone = Lone::new();
+    let (mut last, mut most) = (2, 0);
+    for token in 0..400 {
+        lone.propose(token, "a command of some bytes, of which there are many");
+        last += 1;
+        let index = LogIndex(last);
+        lone.give(Input::Applied { index });
+        most = most.max(lone.node.status().log_bytes);
+    }
+    assert!(most <= 17 << 10, "{most} bytes of log in memory");
+    assert!(lone.node.status().purged.0 > 200, "nothing was forgotten");
+    let asked = lone
+        .seen
+        .iter()
+        .any(|output| matches!(output, Output::PurgeWanted { .. }));
+    assert!(!asked, "the disk must be cut to bound memory");
+    // A state machine that has lost everything finds all of it.
+    lone.disk.crash();
+    let (node, opened) = open(&lone.disk, Start::Existing, 0).unwrap();
+    assert_eq!((opened.purged, opened.last), (LogIndex(1), LogIndex(last)));
+    let mut again = Lone::of(lone.disk.clone(), node);
+    again.give(Input::Campaign);
+    while let Some((delivered, ..)) = again.committed().last()
+        && *delivered > again.node.status().applied.0
+    {
+        let index = LogIndex(*delivered);
+        again.give(Input::Applied { index });
+    }
+    let indexes: Vec<u64> = again.committed().iter().map(|(index, ..)| *index).collect();
+    assert_eq!(indexes, (2..=last + 1).collect::<Vec<_>>());
+    // What is purged goes up to a place that is known.
+    let forgotten = again.node.status().purged;
+    again.give(Input::Purge {
+        below: LogIndex(forgotten.0),
+    });
+    again.give(Input::Purge {
+        below: LogIndex(forgotten.0 + 1),
+    });
+    again.disk.crash();
+    let (_, opened) = open(&again.disk, Start::Existing, last).unwrap();
+    assert_eq!(opened.purged, forgotten);
+}
