@@ -54,11 +54,11 @@ mod tables;
 
 pub use entry::{ApplyError, UnknownEntry, read_entry};
 pub use memory::MemoryStore;
-pub use namespace::{FlushBatch, Flushed, Namespace, OpenError, Settings};
+pub use namespace::{FlushBatch, Flushed, Namespace, NamespaceView, OpenError, Settings};
 pub use nodes::{may_have_missed_boots, removed};
 pub use placements::{DiskSet, Recorded};
 pub use read::{Caller, ContentPage, Counters, Found, ListPage, Want};
 pub use redundancy::{Redundancy, RedundancyCount, Tally};
 pub use refusal::{ReadError, Refusal};
 pub use snapshot::{ImportError, Importer, SnapshotSummary, export};
-pub use store::{Batch, Order, OrderedStore, StoreError, View};
+pub use store::{Batch, Order, OrderedStore, ReadOnly, StoreError, View};

@@ -3,13 +3,13 @@
 use crate::store::{Batch, Order, OrderedStore, StoreError, View, Visitor};
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 type Map = BTreeMap<Bytes, Bytes>;
 
 #[derive(Default)]
 struct Inner {
-    now: Map,
+    now: Arc<Map>,
     synced: Map,
     /// Batches since the last sync, in order.
     unsynced: Vec<Batch>,
@@ -44,21 +44,21 @@ impl MemoryStore {
             write(&mut map, batch);
         }
         inner.unsynced.clear();
-        inner.now = map.clone();
+        inner.now = Arc::new(map.clone());
         inner.synced = map;
     }
 
     /// Damage: the record is not there any more, whatever was synced.
     pub fn lose(&self, key: &[u8]) {
         let mut inner = self.lock();
-        inner.now.remove(key);
+        Arc::make_mut(&mut inner.now).remove(key);
         inner.synced.remove(key);
     }
 
     /// Damage: the record has another value, whatever was synced.
     pub fn replace(&self, key: &[u8], value: Bytes) {
         let mut inner = self.lock();
-        inner.now.insert(Bytes::copy_from_slice(key), value.clone());
+        Arc::make_mut(&mut inner.now).insert(Bytes::copy_from_slice(key), value.clone());
         inner.synced.insert(Bytes::copy_from_slice(key), value);
     }
 
@@ -111,7 +111,7 @@ impl View for MemoryStore {
 impl OrderedStore for MemoryStore {
     fn write(&self, batch: &Batch) -> Result<(), StoreError> {
         let mut inner = self.lock();
-        write(&mut inner.now, batch);
+        write(Arc::make_mut(&mut inner.now), batch);
         inner.unsynced.push(batch.clone());
         Ok(())
     }
@@ -126,11 +126,11 @@ impl OrderedStore for MemoryStore {
     }
 
     fn view(&self) -> Result<Box<dyn View>, StoreError> {
-        Ok(Box::new(MemoryView(self.lock().now.clone())))
+        Ok(Box::new(MemoryView(Arc::clone(&self.lock().now))))
     }
 }
 
-struct MemoryView(Map);
+struct MemoryView(Arc<Map>);
 
 impl View for MemoryView {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {

@@ -8,7 +8,7 @@ use crate::key::{local, numbers, table};
 use crate::read::Caller;
 use crate::records::{ChainRecord, RangeRecord, StateRecord, decode, decode_slice};
 use crate::refusal::ReadError;
-use crate::store::{Batch, Order, OrderedStore, StoreError};
+use crate::store::{Batch, Order, OrderedStore, ReadOnly, StoreError};
 use crate::tables::{Layer, Tables};
 use crate::{chain, nodes::Nodes};
 use drystone_env::planted::{Bug, planted};
@@ -72,9 +72,9 @@ pub struct Namespace<S> {
     pub(crate) tables: Tables<S>,
     pub(crate) settings: Settings,
     pub(crate) state: StateRecord,
-    pub(crate) nodes: Nodes,
+    pub(crate) nodes: Arc<Nodes>,
     /// Ranges of chunk ids that are not wholly below the floor, by first id.
-    pub(crate) ranges: BTreeMap<u64, RangeRecord>,
+    pub(crate) ranges: Arc<BTreeMap<u64, RangeRecord>>,
     chain: ChainRecord,
     in_flight: Option<u64>,
 }
@@ -126,8 +126,8 @@ impl<S: OrderedStore> Namespace<S> {
             });
         }
         let chain = chain::check(&*store, &state)?;
-        let nodes = Nodes::load(&*store)?;
-        let ranges = load_ranges(&*store)?;
+        let nodes = Arc::new(Nodes::load(&*store)?);
+        let ranges = Arc::new(load_ranges(&*store)?);
         Ok(Self {
             tables: Tables::new(store),
             settings,
@@ -307,13 +307,31 @@ impl<S: OrderedStore> Namespace<S> {
         self.tables.overlay_len()
     }
 
+    /// The namespace as it is now, for reads that take long or wait for the disk: they need no lock on this one, which
+    /// goes on. Costs little: what was applied since the last view or batch is shared with it, not copied.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn view(&mut self) -> Result<NamespaceView, StoreError> {
+        let store = ReadOnly::new(self.tables.store().view()?);
+        Ok(NamespaceView(Namespace {
+            tables: Tables::over(Arc::new(store), self.tables.seal()),
+            settings: self.settings.clone(),
+            state: self.state,
+            nodes: Arc::clone(&self.nodes),
+            ranges: Arc::clone(&self.ranges),
+            chain: self.chain,
+            in_flight: None,
+        }))
+    }
+
     /// Moves the overlay into a batch for the store, in O(1); readers see it all the while. `None` while
     /// another batch is on its way, or if nothing was applied since the last.
     pub fn freeze(&mut self) -> Option<FlushBatch> {
         if self.in_flight.is_some() || self.state.applied == self.chain.applied {
             return None;
         }
-        let layer = self.tables.freeze()?;
+        let layers = self.tables.freeze()?;
         let number = self.chain.number + 1;
         let state = StateRecord {
             batch: number,
@@ -321,7 +339,7 @@ impl<S: OrderedStore> Namespace<S> {
         };
         self.in_flight = Some(number);
         Some(FlushBatch {
-            layer,
+            layers,
             state,
             previous: self.chain,
         })
@@ -380,9 +398,20 @@ impl<S: OrderedStore> Namespace<S> {
     }
 }
 
+/// A namespace as it was at some index, to be read; see [`Namespace::view`].
+pub struct NamespaceView(Namespace<ReadOnly>);
+
+impl std::ops::Deref for NamespaceView {
+    type Target = Namespace<ReadOnly>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
 /// A numbered batch on its way to the store; see [`Namespace::freeze`].
 pub struct FlushBatch {
-    layer: Arc<Layer>,
+    layers: Vec<Arc<Layer>>,
     state: StateRecord,
     previous: ChainRecord,
 }
@@ -405,14 +434,14 @@ impl FlushBatch {
         LogIndex(self.state.applied)
     }
 
-    /// Number of records it changes.
+    /// Number of records it changes; one that was changed on both sides of a view counts twice.
     pub fn len(&self) -> usize {
-        self.layer.len()
+        self.layers.iter().map(|layer| layer.len()).sum()
     }
 
     /// True if it only carries the applied index.
     pub fn is_empty(&self) -> bool {
-        self.layer.is_empty()
+        self.len() == 0
     }
 
     /// Writes and syncs the batch. Blocks; call it without a lock on the namespace.
@@ -420,7 +449,7 @@ impl FlushBatch {
     /// # Errors
     /// The store failed: this voter must stop.
     pub fn write_to<S: OrderedStore + ?Sized>(self, store: &S) -> Result<Flushed, StoreError> {
-        let mut batch = Batch::of_layer(self.layer);
+        let mut batch = Batch::of_layers(self.layers);
         if planted(Bug::AppliedApart) {
             store.write(&std::mem::take(&mut batch))?;
         }

@@ -20,9 +20,10 @@ use drystone_proto::record::{DiskRecord, NodeRecord};
 use drystone_types::Code;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// All nodes, decoded, and which of them holds a disk. The tables hold the same.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Nodes {
     by_id: BTreeMap<u64, NodeRecord>,
     /// Disk -> (incarnation, node).
@@ -144,7 +145,7 @@ impl<S: OrderedStore> Namespace<S> {
     fn put_node(&mut self, cx: &Context, mut node: NodeRecord) {
         node.since = cx.since;
         self.tables.put(numbers(table::NODE, [node.id]), &node);
-        self.nodes.insert(node);
+        Arc::make_mut(&mut self.nodes).insert(node);
     }
 
     /// Adds or updates a node.

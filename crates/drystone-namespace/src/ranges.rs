@@ -9,6 +9,7 @@ use crate::store::OrderedStore;
 use drystone_env::planted::{Bug, planted};
 use drystone_proto::command::{AllocateRange, Outcome, RaiseGrantFloor};
 use drystone_types::{Code, ShardId};
+use std::sync::Arc;
 
 impl<S: OrderedStore> Namespace<S> {
     /// Takes the next ids; none is ever given twice.
@@ -38,7 +39,7 @@ impl<S: OrderedStore> Namespace<S> {
             since: cx.since,
         };
         self.tables.put_new(numbers(table::RANGE, [first]), &range);
-        self.ranges.insert(first, range);
+        Arc::make_mut(&mut self.ranges).insert(first, range);
         Ok(Outcome {
             first_chunk: first,
             ..Outcome::default()
@@ -68,7 +69,7 @@ impl<S: OrderedStore> Namespace<S> {
             if first + range.count > self.state.grant_floor {
                 break;
             }
-            self.ranges.remove(&first);
+            Arc::make_mut(&mut self.ranges).remove(&first);
             self.tables.delete(numbers(table::RANGE, [first]));
         }
     }

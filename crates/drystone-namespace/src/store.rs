@@ -3,7 +3,7 @@
 //! Owns the trait and what passes through it. Must never know what a key means.
 
 use crate::key::Key;
-use crate::tables::{Layer, Slot};
+use crate::tables::{Layer, Slot, merged};
 use bytes::Bytes;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub enum Order {
 pub type Visitor<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
 
 /// What can be read: the store as it is, or as it was when [`OrderedStore::view`] was called.
-pub trait View: Send {
+pub trait View: Send + Sync {
     /// The value of `key`.
     ///
     /// # Errors
@@ -81,6 +81,47 @@ pub trait OrderedStore: View + Sync + 'static {
     fn view(&self) -> Result<Box<dyn View>, StoreError>;
 }
 
+/// A view where a store is expected: what reads it reads the view, and nothing can be written.
+pub struct ReadOnly(Box<dyn View>);
+
+impl ReadOnly {
+    /// Of this view.
+    pub(crate) fn new(view: Box<dyn View>) -> Self {
+        Self(view)
+    }
+
+    fn refuse<T>() -> Result<T, StoreError> {
+        Err(StoreError::Io {
+            what: "changing a view",
+            reason: "it can only be read".to_owned(),
+        })
+    }
+}
+
+impl View for ReadOnly {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.0.get(key)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], order: Order, visit: Visitor<'_>) -> Result<(), StoreError> {
+        self.0.scan(from, to, order, visit)
+    }
+}
+
+impl OrderedStore for ReadOnly {
+    fn write(&self, _batch: &Batch) -> Result<(), StoreError> {
+        Self::refuse()
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        Self::refuse()
+    }
+
+    fn view(&self) -> Result<Box<dyn View>, StoreError> {
+        Self::refuse()
+    }
+}
+
 /// Changes that are written together; the last one of a key counts.
 #[derive(Clone, Default)]
 pub struct Batch {
@@ -89,10 +130,13 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// A batch of the layer's changes.
-    pub(crate) fn of_layer(layer: Arc<Layer>) -> Self {
+    /// A batch of the layers' changes.
+    pub(crate) fn of_layers(newest_first: Vec<Arc<Layer>>) -> Self {
+        let mut oldest_first = newest_first.into_iter().rev();
+        let oldest = oldest_first.next().unwrap_or_default();
+        let over = |lower, upper: Arc<Layer>| Arc::new(merged(Arc::unwrap_or_clone(upper), lower));
         Self {
-            layer,
+            layer: oldest_first.fold(oldest, over),
             extra: Vec::new(),
         }
     }

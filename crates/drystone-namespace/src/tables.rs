@@ -1,6 +1,9 @@
 //! The tables as apply and readers see them: the overlay over the batch that is being written over the store.
-//! The newest layer that knows a key answers: overlay, frozen, then the batch written last and the clean cache,
-//! which only repeat what the store holds, then the store.
+//! The newest layer that knows a key answers: overlay, sealed layers, frozen ones, then the batch written last and the
+//! clean cache, which only repeat what the store holds, then the store.
+//!
+//! A view ([`Tables::seal`]) shares every layer below the overlay: what was in the overlay is sealed for it, and later
+//! commands begin a new one. Sealed layers at least double in size from the newest to the oldest, so that there are few.
 //!
 //! Owns layers, the undo of a refused command and the bounded cache of clean records. Must never know what a
 //! record means.
@@ -50,11 +53,14 @@ const ENTRY_BYTES: usize = 128;
 pub(crate) struct Tables<S> {
     store: Arc<S>,
     overlay: Layer,
+    /// Of the overlay and what was sealed of it.
     overlay_bytes: usize,
-    /// The batch that is being written.
-    frozen: Option<Arc<Layer>>,
+    /// Changes before those in the overlay that no batch has taken yet, the newest first.
+    sealed: Vec<Arc<Layer>>,
+    /// The batch that is being written, the newest layer first.
+    frozen: Option<Vec<Arc<Layer>>>,
     /// The batch written last: a cache, because what was written is read again soon.
-    recent: Option<Arc<Layer>>,
+    recent: Vec<Arc<Layer>>,
     /// Clean records, in two generations. A write removes its key here.
     young: BTreeMap<Key, Bytes>,
     old: BTreeMap<Key, Bytes>,
@@ -64,12 +70,18 @@ pub(crate) struct Tables<S> {
 
 impl<S: OrderedStore> Tables<S> {
     pub(crate) fn new(store: Arc<S>) -> Self {
+        Self::over(store, Vec::new())
+    }
+
+    /// The tables of a view: of a store as it was when the layers were sealed.
+    pub(crate) fn over(store: Arc<S>, sealed: Vec<Arc<Layer>>) -> Self {
         Self {
             store,
             overlay: Layer::new(),
             overlay_bytes: 0,
+            sealed,
             frozen: None,
-            recent: None,
+            recent: Vec::new(),
             young: BTreeMap::new(),
             old: BTreeMap::new(),
             undo: Vec::new(),
@@ -85,14 +97,18 @@ impl<S: OrderedStore> Tables<S> {
     }
 
     pub(crate) fn overlay_len(&self) -> usize {
-        self.overlay.len()
+        self.overlay.len() + self.sealed.iter().map(|layer| layer.len()).sum::<usize>()
+    }
+
+    /// The layers that hold what the store lacks, the newest first.
+    fn layers(&self) -> impl Iterator<Item = &Layer> {
+        let below = self.sealed.iter().chain(self.frozen.iter().flatten());
+        std::iter::once(&self.overlay).chain(below.map(|layer| &**layer))
     }
 
     fn layered(&self, key: &[u8]) -> Option<Option<Bytes>> {
-        let slot = self.overlay.get(key);
-        let slot = slot.or_else(|| self.frozen.as_ref().and_then(|layer| layer.get(key)));
-        let slot = slot.or_else(|| self.recent.as_ref().and_then(|layer| layer.get(key)));
-        if let Some(slot) = slot {
+        let recent = self.recent.iter().map(|layer| &**layer);
+        if let Some(slot) = self.layers().chain(recent).find_map(|layer| layer.get(key)) {
             return Some(slot.value().cloned());
         }
         self.young
@@ -201,22 +217,43 @@ impl<S: OrderedStore> Tables<S> {
         }
     }
 
-    /// Moves the overlay into a layer for the store, unless one is on its way.
-    pub(crate) fn freeze(&mut self) -> Option<Arc<Layer>> {
+    /// What a view shares with the tables: the layers that hold what the store lacks, the newest first. Commands that
+    /// come later do not change them.
+    pub(crate) fn seal(&mut self) -> Vec<Arc<Layer>> {
+        assert!(self.undo.is_empty(), "sealed only between commands");
+        if !self.overlay.is_empty() {
+            let mut layer = std::mem::take(&mut self.overlay);
+            while self
+                .sealed
+                .first()
+                .is_some_and(|below| below.len() < 2 * layer.len())
+            {
+                layer = merged(layer, self.sealed.remove(0));
+            }
+            self.sealed.insert(0, Arc::new(layer));
+        }
+        let frozen = self.frozen.iter().flatten();
+        self.sealed.iter().chain(frozen).cloned().collect()
+    }
+
+    /// Moves the overlay into layers for the store, the newest first, unless a batch is on its way.
+    pub(crate) fn freeze(&mut self) -> Option<Vec<Arc<Layer>>> {
         assert!(self.undo.is_empty(), "frozen only between commands");
         if self.frozen.is_some() {
             return None;
         }
-        let layer = Arc::new(std::mem::take(&mut self.overlay));
+        let mut layers = std::mem::take(&mut self.sealed);
+        if !self.overlay.is_empty() {
+            layers.insert(0, Arc::new(std::mem::take(&mut self.overlay)));
+        }
         self.overlay_bytes = 0;
-        self.frozen = Some(Arc::clone(&layer));
-        Some(layer)
+        self.frozen = Some(layers.clone());
+        Some(layers)
     }
 
-    /// The frozen layer is in the store.
+    /// The frozen layers are in the store.
     pub(crate) fn thaw(&mut self) {
-        assert!(self.frozen.is_some(), "a batch was on its way");
-        self.recent = self.frozen.take();
+        self.recent = self.frozen.take().expect("a batch was on its way");
     }
 
     /// Visits the live records with `from <= key < to`.
@@ -230,7 +267,7 @@ impl<S: OrderedStore> Tables<S> {
         if from >= to {
             return Ok(());
         }
-        let mut changes = Changes::new(&self.overlay, self.frozen.as_deref(), from, to, order);
+        let mut changes = Changes::new(self.layers(), from, to, order);
         let mut ended = false;
         self.store.scan(from, to, order, &mut |key, value| {
             loop {
@@ -303,20 +340,28 @@ fn direct(ordering: Ordering, order: Order) -> Ordering {
     }
 }
 
+/// A key and its change.
 type Entry<'a> = (&'a [u8], &'a Slot);
 
-/// The changes of two layers in order; the upper layer's change of a key hides the lower's.
+/// Both layers in one; the upper one's changes hide the lower one's.
+pub(crate) fn merged(mut upper: Layer, lower: Arc<Layer>) -> Layer {
+    let mut merged = Arc::unwrap_or_clone(lower);
+    merged.append(&mut upper);
+    merged
+}
+
+type Entries<'a> = Box<dyn Iterator<Item = Entry<'a>> + 'a>;
+
+/// The changes of several layers in order; a newer layer's change of a key hides an older one's.
 struct Changes<'a> {
-    upper: Box<dyn Iterator<Item = Entry<'a>> + 'a>,
-    lower: Box<dyn Iterator<Item = Entry<'a>> + 'a>,
-    next_upper: Option<Entry<'a>>,
-    next_lower: Option<Entry<'a>>,
+    /// The next change of each layer and those behind it, the newest layer first.
+    layers: Vec<(Option<Entry<'a>>, Entries<'a>)>,
     order: Order,
 }
 
 impl<'a> Changes<'a> {
-    fn new(upper: &'a Layer, lower: Option<&'a Layer>, from: &[u8], to: &[u8], order: Order) -> Self {
-        let range = |layer: &'a Layer| -> Box<dyn Iterator<Item = Entry<'a>> + 'a> {
+    fn new(layers: impl Iterator<Item = &'a Layer>, from: &[u8], to: &[u8], order: Order) -> Self {
+        let range = |layer: &'a Layer| -> Entries<'a> {
             let range = layer.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)));
             let entries = range.map(|(key, slot)| (key.as_slice(), slot));
             match order {
@@ -324,41 +369,27 @@ impl<'a> Changes<'a> {
                 Order::Down => Box::new(entries.rev()),
             }
         };
-        let mut upper = range(upper);
-        let mut lower = lower.map_or_else(|| Box::new(std::iter::empty()) as Box<_>, range);
-        let (next_upper, next_lower) = (upper.next(), lower.next());
+        let layers = layers.map(range).map(|mut entries| (entries.next(), entries));
         Self {
-            upper,
-            lower,
-            next_upper,
-            next_lower,
+            layers: layers.collect(),
             order,
         }
     }
 
     fn peek(&self) -> Option<&'a [u8]> {
-        match (self.next_upper, self.next_lower) {
-            (Some((upper, _)), Some((lower, _))) => Some(if direct(upper.cmp(lower), self.order).is_le() {
-                upper
-            } else {
-                lower
-            }),
-            (upper, lower) => upper.or(lower).map(|(key, _)| key),
-        }
+        let keys = self.layers.iter().filter_map(|(next, _)| Some(next.as_ref()?.0));
+        keys.min_by(|one, other| direct(one.cmp(other), self.order))
     }
 
     fn next(&mut self) -> Option<Entry<'a>> {
-        let side = match (self.next_upper, self.next_lower) {
-            (Some((upper, _)), Some((lower, _))) => direct(upper.cmp(lower), self.order),
-            (Some(_), None) => Ordering::Less,
-            (None, _) => Ordering::Greater,
-        };
-        if side.is_ge() {
-            let lower = std::mem::replace(&mut self.next_lower, self.lower.next());
-            if side.is_gt() {
-                return lower;
+        let key = self.peek()?;
+        let mut found = None;
+        for (next, entries) in &mut self.layers {
+            if let Some(entry) = next.take_if(|entry| entry.0 == key) {
+                found.get_or_insert(entry);
+                *next = entries.next();
             }
         }
-        std::mem::replace(&mut self.next_upper, self.upper.next())
+        found
     }
 }

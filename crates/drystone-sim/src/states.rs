@@ -27,7 +27,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[derive(Default)]
 struct Contents {
-    now: Map,
+    /// Shared with the views of it until the next batch.
+    now: Arc<Map>,
     durable: Map,
     since: Vec<Changes>,
     /// Of the process that has it open; what an older one writes is lost.
@@ -51,7 +52,7 @@ fn apply(map: &mut Map, changes: &Changes) {
 impl Contents {
     fn write(&mut self, changes: Changes) {
         let mut faults = state::step(&self.now, &changes);
-        apply(&mut self.now, &changes);
+        apply(Arc::make_mut(&mut self.now), &changes);
         self.since.push(changes);
         self.batches += 1;
         if self.batches.is_multiple_of(WHOLE) {
@@ -74,7 +75,7 @@ impl Contents {
         for changes in &since {
             apply(&mut self.durable, changes);
         }
-        self.now = self.durable.clone();
+        self.now = Arc::new(self.durable.clone());
     }
 }
 
@@ -118,7 +119,7 @@ impl SimStates {
         let copy = |contents: &Arc<Mutex<Contents>>| {
             let now = lock(contents).now.clone();
             Arc::new(Mutex::new(Contents {
-                durable: now.clone(),
+                durable: (*now).clone(),
                 now,
                 ..Contents::default()
             }))
@@ -260,17 +261,17 @@ impl OrderedStore for SimStore {
         let mut contents = lock(&self.contents);
         if contents.opened == self.opened {
             contents.since.clear();
-            contents.durable = contents.now.clone();
+            contents.durable = (*contents.now).clone();
         }
         Ok(())
     }
 
     fn view(&self) -> Result<Box<dyn View>, StoreError> {
-        Ok(Box::new(Frozen(lock(&self.contents).now.clone())))
+        Ok(Box::new(Frozen(Arc::clone(&lock(&self.contents).now))))
     }
 }
 
-struct Frozen(Map);
+struct Frozen(Arc<Map>);
 
 impl View for Frozen {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {

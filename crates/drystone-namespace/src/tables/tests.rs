@@ -1,10 +1,10 @@
-//! Every short sequence of changes and flushes reads as a plain map does, whichever layers hold the keys.
+//! Every short sequence of changes, flushes and views reads as a plain map does, whichever layers hold the keys.
 
 use super::Tables;
 use crate::key::Key;
 use crate::memory::MemoryStore;
 use crate::records::{MarkRecord, encode};
-use crate::store::{Batch, Order, OrderedStore};
+use crate::store::{Batch, Order, OrderedStore, ReadOnly};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -23,11 +23,13 @@ enum Act {
     Freeze,
     /// The frozen batch is written, then the tables are told.
     Flush,
+    /// A view is made: it shows what is there now, whatever comes.
+    Seal,
 }
 
 use Act::*;
 
-const ACTS: [Act; 7] = [Put, PutNew, Delete, Refused, Load, Freeze, Flush];
+const ACTS: [Act; 8] = [Put, PutNew, Delete, Refused, Load, Freeze, Flush, Seal];
 
 type Model = BTreeMap<Vec<u8>, Bytes>;
 
@@ -36,6 +38,8 @@ struct Case {
     model: Model,
     frozen: Option<Batch>,
     changes: u64,
+    /// Views, with what they must show.
+    views: Vec<(Tables<ReadOnly>, Model)>,
 }
 
 fn key() -> Key {
@@ -49,6 +53,7 @@ impl Case {
             model: Model::new(),
             frozen: None,
             changes: 0,
+            views: Vec::new(),
         };
         // A neighbour on each side, so that scans have something to join.
         for beside in [[1, 4], [1, 6]] {
@@ -97,36 +102,49 @@ impl Case {
                 let expected = self.model.get(key().as_slice());
                 assert_eq!(self.tables.load(&key()).unwrap().as_ref(), expected);
             }
-            Freeze => self.frozen = self.tables.freeze().map(Batch::of_layer),
+            Freeze => self.frozen = self.tables.freeze().map(Batch::of_layers),
             Flush => {
                 let batch = self.frozen.take().unwrap();
                 self.tables.store().write(&batch).unwrap();
                 self.check("written, and the tables do not know");
                 self.tables.thaw();
             }
+            Seal => {
+                let store = ReadOnly::new(self.tables.store().view().unwrap());
+                let view = Tables::over(Arc::new(store), self.tables.seal());
+                self.views.push((view, self.model.clone()));
+            }
         }
     }
 
     fn check(&self, when: &str) {
-        let expected = self.model.get(key().as_slice());
-        assert_eq!(
-            self.tables.get(&key()).unwrap().as_ref(),
-            expected,
-            "looked up, {when}"
-        );
-        for order in [Order::Up, Order::Down] {
-            let mut scanned = Vec::new();
-            let visited = self.tables.scan(&[1], &[2], order, &mut |key, value| {
-                scanned.push((key.to_vec(), Bytes::copy_from_slice(value)));
-                ControlFlow::Continue(())
-            });
-            visited.unwrap();
-            if order == Order::Down {
-                scanned.reverse();
-            }
-            let expected: Vec<_> = self.model.clone().into_iter().collect();
-            assert_eq!(scanned, expected, "scanned {order:?}, {when}");
+        check(&self.tables, &self.model, when);
+        for (view, model) in &self.views {
+            check(view, model, &format!("in a view, {when}"));
         }
+    }
+}
+
+/// Looks the key up and scans its neighbourhood.
+fn check<S: OrderedStore>(tables: &Tables<S>, model: &Model, when: &str) {
+    let expected = model.get(key().as_slice());
+    assert_eq!(
+        tables.get(&key()).unwrap().as_ref(),
+        expected,
+        "looked up, {when}"
+    );
+    for order in [Order::Up, Order::Down] {
+        let mut scanned = Vec::new();
+        let visited = tables.scan(&[1], &[2], order, &mut |key, value| {
+            scanned.push((key.to_vec(), Bytes::copy_from_slice(value)));
+            ControlFlow::Continue(())
+        });
+        visited.unwrap();
+        if order == Order::Down {
+            scanned.reverse();
+        }
+        let expected: Vec<_> = model.clone().into_iter().collect();
+        assert_eq!(scanned, expected, "scanned {order:?}, {when}");
     }
 }
 
