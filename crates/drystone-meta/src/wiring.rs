@@ -29,6 +29,7 @@ use crate::service::router::{Router, SOFTWARE};
 use crate::state::apply::Applier;
 use crate::state::cell::{StateReader, StateWriter};
 use crate::state::flush::{self, FlushParts};
+use crate::state::readers::Readers;
 use crate::state::snapshot::receive::{Incoming, receive};
 use crate::state::snapshot::{SnapshotParts, Snapshots};
 use drystone_env::{BufferPool, Env, Rng};
@@ -282,6 +283,7 @@ pub(crate) fn make_service(wiring: &Wiring) -> (Arc<MetaService>, Tasks) {
         ..
     } = wiring;
     let clock = &wiring.env.clock;
+    let readers = Readers::start(lifecycle);
     let leader = Arc::new(Leader::new(
         &wiring.env,
         wiring.boot,
@@ -326,6 +328,7 @@ pub(crate) fn make_service(wiring: &Wiring) -> (Arc<MetaService>, Tasks) {
             raft: raft.clone(),
             state: state.clone(),
             leader: Arc::clone(&leader),
+            readers: readers.clone(),
             metrics: metrics.clone(),
         },
         mutations: Mutations {
@@ -349,6 +352,7 @@ pub(crate) fn make_service(wiring: &Wiring) -> (Arc<MetaService>, Tasks) {
             raft: raft.clone(),
             state: state.clone(),
             leader: Arc::clone(&leader),
+            readers: readers.clone(),
         },
         membership: Arc::clone(&membership),
         admin: Admin {
@@ -390,6 +394,7 @@ pub(crate) fn make_service(wiring: &Wiring) -> (Arc<MetaService>, Tasks) {
             config: Arc::clone(config),
             raft: raft.clone(),
             state: state.clone(),
+            readers,
             leader,
             membership,
             lifecycle: Arc::clone(lifecycle),

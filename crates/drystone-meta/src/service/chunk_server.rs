@@ -6,9 +6,10 @@ use crate::leader::office::Leader;
 use crate::leader::orphan::Orphan;
 use crate::raft::handle::RaftHandle;
 use crate::state::cell::StateReader;
+use crate::state::readers::Readers;
 use drystone_env::Clock;
 use drystone_env::planted::{Bug, planted};
-use drystone_namespace::Recorded;
+use drystone_namespace::{Recorded, StoreError};
 use drystone_proto::cluster::{Empty, ErrorReply, Heartbeat, HeartbeatReply, Register, RegisterReply};
 use drystone_proto::command::{Op, RegisterNode};
 use drystone_proto::meta::DamageReport;
@@ -28,6 +29,7 @@ pub(crate) struct ChunkServers {
     pub(crate) raft: RaftHandle,
     pub(crate) state: StateReader,
     pub(crate) leader: Arc<Leader>,
+    pub(crate) readers: Readers,
 }
 
 impl ChunkServers {
@@ -162,7 +164,7 @@ impl ChunkServers {
             .collect();
         let used = beat.disks.iter().map(|disk| disk.used_bytes);
         let used = used.fold(0u64, u64::saturating_add);
-        let orphans = self.orphans(&beat, &disks, floor)?;
+        let orphans = self.orphans(&beat, &disks, floor).await?;
         let outcome = self.leader.with(|office| {
             if !office.servers.heartbeat(beat.node, beat.disks.clone(), now) {
                 return None;
@@ -197,9 +199,13 @@ impl ChunkServers {
     }
 
     /// Replicas that this server holds and that can never be committed: below the floor, and in no record.
-    fn orphans(&self, beat: &Heartbeat, disks: &[(u64, u64)], floor: u64) -> Result<Vec<Orphan>, Refused> {
+    async fn orphans(
+        &self,
+        beat: &Heartbeat,
+        disks: &[(u64, u64)],
+        floor: u64,
+    ) -> Result<Vec<Orphan>, Refused> {
         let now = self.clock.now();
-        let state = self.state.read();
         let reported = beat.open.iter().filter_map(|status| {
             Some(Orphan {
                 chunk: status.chunk,
@@ -216,24 +222,38 @@ impl ChunkServers {
             };
             office.reclaim.due_orphans(disks, floor, now, limit)
         });
+        let mut seen = BTreeSet::new();
+        let candidates = reported.chain(remembered.ok_or(Refused::NotLeader)?);
+        let candidates = candidates.filter(|Orphan { chunk, replica, .. }| {
+            let ours = disks.contains(&(replica.disk, replica.incarnation));
+            ours && seen.insert((*chunk, replica.disk, replica.placement))
+        });
+        let candidates: Vec<Orphan> = candidates.collect();
+        if candidates.is_empty() {
+            return Ok(Vec::new());
+        }
+        // From a view: these may be thousands of look-ups. What is recorded nowhere and below the floor in it stays so:
+        // nothing below the floor is published any more.
+        let view = self
+            .state
+            .view()
+            .map_err(|error| self.state.store_error(&error))?;
+        let judge = move |orphan: Orphan| {
+            let recorded = view.is_recorded(ChunkId(orphan.chunk), &orphan.replica)?;
+            Ok::<_, StoreError>((orphan, recorded))
+        };
+        let judged = move || candidates.into_iter().map(judge).collect::<Result<Vec<_>, _>>();
+        let judged = self.readers.run(judged).await?;
         let mut orphans = Vec::new();
         let (mut later, mut recorded_ones) = (Vec::new(), Vec::new());
-        let mut seen = BTreeSet::new();
-        for orphan in reported.chain(remembered.ok_or(Refused::NotLeader)?) {
-            let Orphan { chunk, replica, .. } = orphan;
-            let ours = disks.contains(&(replica.disk, replica.incarnation));
-            if !ours || !seen.insert((chunk, replica.disk, replica.placement)) {
-                continue;
-            }
-            let recorded = state.is_recorded(ChunkId(chunk), &replica);
-            match recorded.map_err(|error| self.state.store_error(&error))? {
-                Recorded::Named => recorded_ones.push((chunk, replica)),
+        for (orphan, recorded) in judged.map_err(|error| self.state.store_error(&error))? {
+            match recorded {
+                Recorded::Named => recorded_ones.push((orphan.chunk, orphan.replica)),
                 Recorded::Never => orphans.push(orphan),
                 Recorded::Undecided if planted(Bug::OrphanAboveFloor) => orphans.push(orphan),
                 Recorded::Undecided => later.push(orphan),
             }
         }
-        drop(state);
         self.leader.with(|office| {
             office.reclaim.add_orphans(later);
             for (chunk, replica) in &recorded_ones {

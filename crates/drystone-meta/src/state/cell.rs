@@ -5,7 +5,7 @@ use super::stores::StateMachine;
 use crate::lifecycle::Lifecycle;
 use crate::locks::{FLUSHING, STATE};
 use drystone_env::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use drystone_namespace::{ReadError, StoreError};
+use drystone_namespace::{NamespaceView, ReadError, StoreError};
 use drystone_proto::cluster::ErrorReply;
 use drystone_proto::record::{NodeRecord, role};
 use drystone_rpc::refusal;
@@ -32,6 +32,14 @@ impl StateReader {
     /// The namespace.
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, StateMachine> {
         self.0.machine.read()
+    }
+
+    /// The namespace as it is now, for reads that take long or wait for the disk: nobody waits for them.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub(crate) fn view(&self) -> Result<NamespaceView, StoreError> {
+        self.0.machine.write().view()
     }
 
     /// What readers see, and who waits for more.

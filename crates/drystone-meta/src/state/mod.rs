@@ -4,6 +4,7 @@ pub(crate) mod applied;
 pub(crate) mod apply;
 pub(crate) mod cell;
 pub(crate) mod flush;
+pub(crate) mod readers;
 pub(crate) mod snapshot;
 pub mod store;
 pub mod stores;

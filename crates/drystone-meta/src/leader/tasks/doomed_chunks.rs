@@ -27,22 +27,26 @@ impl LeaderTask for DoomedChunks {
     }
 
     async fn round(&mut self, parts: &TaskParts) {
-        self.step(parts);
+        self.step(parts).await;
     }
 }
 
 impl DoomedChunks {
     /// Reads the next ones, and orders what is due.
-    fn step(&mut self, parts: &TaskParts) {
+    async fn step(&mut self, parts: &TaskParts) {
         let grace = parts.config.doomed_grace.as_micros() as u64;
-        let state = parts.state.read();
-        if state.counters().doomed == 0 {
+        if parts.state.read().counters().doomed == 0 {
             self.after = 0;
             return;
         }
-        let Ok(mut chunks) = state.doomed(self.after, DOOMED) else {
-            return;
-        };
+        // From a view: these are thousands of look-ups.
+        let Ok(view) = parts.state.view() else { return };
+        let after = self.after;
+        let read = parts
+            .readers
+            .run(move || (view.doomed(after, DOOMED), view))
+            .await;
+        let Ok((Ok(mut chunks), state)) = read else { return };
         self.after = if chunks.len() < DOOMED {
             0
         } else {

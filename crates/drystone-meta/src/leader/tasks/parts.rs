@@ -7,6 +7,7 @@ use crate::membership::join::Membership;
 use crate::metrics::Metrics;
 use crate::raft::handle::RaftHandle;
 use crate::state::cell::StateReader;
+use crate::state::readers::Readers;
 use drystone_env::Clock;
 use drystone_rpc::Channels;
 use drystone_types::NodeId;
@@ -19,6 +20,7 @@ pub(crate) struct TaskParts {
     pub(crate) config: Arc<Config>,
     pub(crate) raft: RaftHandle,
     pub(crate) state: StateReader,
+    pub(crate) readers: Readers,
     pub(crate) leader: Arc<Leader>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) lifecycle: Arc<Lifecycle>,

@@ -9,6 +9,7 @@ use crate::metrics::Metrics;
 use crate::raft::handle::RaftHandle;
 use crate::raft::reads::ReadQueue;
 use crate::state::cell::StateWriter;
+use crate::state::readers::Readers;
 use crate::state::stores::{StateMachine, StateStore, settings_of};
 use drystone_env::{BufferPool, Env};
 use drystone_identity::{Identity, Role};
@@ -88,7 +89,7 @@ fn rig() -> Rig {
     };
     let config = Arc::new(Config::new(PathBuf::new(), "127.0.0.1:1".parse().unwrap()));
     let new_lifecycle = || Lifecycle::new(NodeId(1), Arc::clone(&env.spawn), || ());
-    let shared_lifecycle = Arc::new(new_lifecycle());
+    let (shared_lifecycle, task_lifecycle) = (Arc::new(new_lifecycle()), Arc::new(new_lifecycle()));
     let state = StateWriter::new(initialized(), Arc::clone(&shared_lifecycle)).reader();
     let metrics = Metrics::registered().0;
     let raft = RaftHandle::new(
@@ -122,9 +123,10 @@ fn rig() -> Rig {
             config,
             raft,
             state,
+            readers: Readers::start(&task_lifecycle),
             leader,
             membership: Arc::new(membership),
-            lifecycle: Arc::new(new_lifecycle()),
+            lifecycle: task_lifecycle,
             channels: Channels::new(
                 env.clone(),
                 ChannelOptions::new(BufferPool::new(1 << 20), ClientId([1; 16])),
