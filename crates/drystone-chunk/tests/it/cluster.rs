@@ -334,7 +334,7 @@ impl Cluster {
         }
     }
 
-    /// A call from a process that says it is server 1.
+    /// A call from a process that says it is metadata server 1.
     pub async fn call_as_server<Req: Message, Rep: Message + Default>(
         &self,
         node: u64,
@@ -343,6 +343,7 @@ impl Cluster {
     ) -> Rep {
         let mut options = ChannelOptions::new(BufferPool::new(1 << 20), ClientId([8; 16]));
         (options.node, options.incarnation) = (NodeId(1), Incarnation(1));
+        options.roles = drystone_proto::record::role::METADATA;
         (options.cluster, options.history) = (Some(CLUSTER), Some(HISTORY));
         let channels = Channels::new(self.env.clone(), options);
         let channel = channels.to(&self.servers[node as usize].address().to_string());

@@ -112,8 +112,9 @@ async fn a_leader_that_asks_for_a_report_gets_it_before_the_next_heartbeat_is_du
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_leader_that_asks_is_told_at_once_whoever_is_being_called() {
     // The only address that is known takes connections and answers nothing.
-    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = silent.local_addr().unwrap().to_string();
+    let net = drystone_env::Env::os().net;
+    let mut silent = net.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = silent.address().to_string();
     let cluster = Cluster::start_with(1, |config| {
         config.metadata = vec![address.clone()];
         config.heartbeat_timeout = Duration::from_secs(30);
