@@ -304,7 +304,7 @@ fn a_store_of_another_format_is_refused_and_not_called_damaged() {
     let mut ns = Namespace::open(Arc::clone(&store), settings()).unwrap();
     ns.skip(LogIndex(1));
     let batch = ns.freeze().unwrap();
-    batch.write_to(&*store).unwrap();
+    ns.flushed(batch.write_to(&*store).unwrap());
     let state = [0, 1];
     let mut older = store.get(&state).unwrap().unwrap().to_vec();
     older[0] = 1;

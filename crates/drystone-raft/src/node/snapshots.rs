@@ -283,7 +283,7 @@ impl RaftNode {
         let mut least = self.snapshots.making.unwrap_or(u64::MAX);
         for (id, progress) in self.raw.raft.prs().iter() {
             let heard = self.snapshots.heard.get(id);
-            if !heard.is_some_and(|at| self.ticks < at + self.config.catch_up_ticks) {
+            if heard.is_none_or(|at| self.ticks >= at + self.config.catch_up_ticks) {
                 continue;
             }
             if progress.matched > 0 && progress.matched >= base {
