@@ -29,7 +29,7 @@ impl Run {
             sequence,
             acknowledged_below: sequence.saturating_sub(64),
             user: "ann".to_owned(),
-            groups: vec!["crew".to_owned()],
+            groups: vec!["staff".to_owned()],
             ..Origin::default()
         };
         Entry {
@@ -170,7 +170,7 @@ fn main() {
             })
         }),
     );
-    let caller = Caller::new("ann", &["crew".to_owned()]);
+    let caller = Caller::new("ann", &["staff".to_owned()]);
     let targets: Vec<Target> = (0..files)
         .filter_map(|i| target(place(i * 7919 % files)))
         .collect();

@@ -129,10 +129,10 @@ fn a_connection_lost_within_a_frame_leaves_a_truthful_error() {
     for by_server in [false, true] {
         for cut in (1..13_000).step_by(397).chain([72, 73, 160, 12_400, 12_600]) {
             let found = cut_after(cut, cut, by_server);
-            let doubts = found.ends.iter().filter(|end| **end == End::Unknown).count();
+            let unknown = found.ends.iter().filter(|end| **end == End::Unknown).count();
             let answered = found.ends.iter().filter(|end| **end == End::Answered).count();
             assert!(
-                (answered..=answered + doubts).contains(&found.done),
+                (answered..=answered + unknown).contains(&found.done),
                 "cut {cut}, by the server {by_server}: {:?}, but {} were done",
                 found.ends,
                 found.done
