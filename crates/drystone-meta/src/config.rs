@@ -53,6 +53,11 @@ pub struct Config {
     /// gets a snapshot.
     #[serde(default = "default_log_keep")]
     pub log_keep_entries: u64,
+    /// Bytes of log that a leader keeps beyond that for members that lag and were heard in the last minute, so that a
+    /// snapshot is not outrun while it is made and installed; default `"512MiB"`, up to 64GiB. With 0 a member that
+    /// lags may need one snapshot after another while much is written.
+    #[serde(default = "default_log_catch_up", deserialize_with = "bytes")]
+    pub log_catch_up: ByteCount,
     /// How often the state is written to the store, 1 ms to 10 s; default `"100ms"`.
     #[serde(default = "default_flush", deserialize_with = "duration")]
     pub flush_interval: Duration,
@@ -166,6 +171,7 @@ impl Config {
             raft_tick: default_tick(),
             log_segment: default_log_segment(),
             log_keep_entries: default_log_keep(),
+            log_catch_up: default_log_catch_up(),
             flush_interval: default_flush(),
             checkpoint_interval: default_checkpoint(),
             export_after: default_export(),
@@ -227,6 +233,7 @@ impl Config {
             }
         };
         sized("log-segment", self.log_segment, 64 << 10, 1 << 30);
+        sized("log-catch-up", self.log_catch_up, 0, 64 << 30);
         sized("export-after", self.export_after, 4 << 10, 256 << 20);
         sized("overlay", self.overlay, 1 << 20, 64 << 30);
         sized("store-cache", self.store_cache, 1 << 20, 1 << 40);
@@ -305,6 +312,9 @@ fn default_log_segment() -> ByteCount {
 }
 fn default_log_keep() -> u64 {
     100_000
+}
+fn default_log_catch_up() -> ByteCount {
+    ByteCount(512 << 20)
 }
 fn default_flush() -> Duration {
     Duration::from_millis(100)

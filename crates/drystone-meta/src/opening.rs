@@ -191,6 +191,7 @@ fn raft_config(
     };
     RaftConfig {
         tick: config.raft_tick / 2,
+        catch_up_bytes: config.log_catch_up.0,
         ..RaftConfig::new(identity.node, boot, start, state.applied(), wal)
     }
 }

@@ -13,6 +13,7 @@ const WAIT: Duration = Duration::from_secs(30);
 async fn a_follower_that_is_far_behind_takes_a_snapshot() {
     let mut cluster = Cluster::start(3, |config| {
         config.log_keep_entries = 0;
+        config.log_catch_up = ByteCount(0);
         config.checkpoint_interval = Duration::from_millis(50);
         config.flush_interval = Duration::from_millis(20);
         config.log_segment = ByteCount(256 << 10);
