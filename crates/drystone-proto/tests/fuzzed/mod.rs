@@ -57,7 +57,6 @@ messages! {
     command::Rename,
     command::Delete,
     command::SetAttributes,
-    command::MakeSymbolicLink,
     command::OpenSession,
     command::CloseSession,
     command::AllocateRange,
@@ -123,11 +122,17 @@ messages! {
     record::NodeRecord,
     record::DiskRecord,
     command::ReleaseDeletion,
+    command::MakeSymbolicLink,
     cluster::AskReport,
     cluster::RemoveServer,
     cluster::RemovedServer,
     data::ServerOrder,
     data::OrderAck,
+    cluster::LostChunk,
+    cluster::LostFile,
+    cluster::LostPage,
+    command::AttributeChanges,
+    record::PlacedReplica,
 }
 
 /// The first byte chooses the message, the rest is its body. Decoding never panics; what is decoded is encoded to
