@@ -10,6 +10,7 @@ use drystone_proto::raft::{ConfChange, RaftConfState, RaftMessage};
 use drystone_raft::{CommittedEntry, DropReason, Input, SnapshotMeta};
 use drystone_types::NodeId;
 use std::collections::BTreeSet;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// A proposal that was committed and applied.
@@ -19,6 +20,8 @@ pub(crate) struct Applied {
     pub(crate) index: u64,
     /// What apply said; default for a membership change.
     pub(crate) outcome: Outcome,
+    /// How long applying it held the state.
+    pub(crate) took: Duration,
 }
 
 /// Answers a proposal.

@@ -283,7 +283,8 @@ pub(crate) fn make_service(wiring: &Wiring) -> (Arc<MetaService>, Tasks) {
         ..
     } = wiring;
     let clock = &wiring.env.clock;
-    let readers = Readers::start(lifecycle);
+    let client_reads = Readers::for_clients(lifecycle);
+    let control_reads = Readers::for_control(lifecycle);
     let leader = Arc::new(Leader::new(
         &wiring.env,
         wiring.boot,
@@ -328,7 +329,7 @@ pub(crate) fn make_service(wiring: &Wiring) -> (Arc<MetaService>, Tasks) {
             raft: raft.clone(),
             state: state.clone(),
             leader: Arc::clone(&leader),
-            readers: readers.clone(),
+            readers: client_reads,
             metrics: metrics.clone(),
         },
         mutations: Mutations {
@@ -352,7 +353,7 @@ pub(crate) fn make_service(wiring: &Wiring) -> (Arc<MetaService>, Tasks) {
             raft: raft.clone(),
             state: state.clone(),
             leader: Arc::clone(&leader),
-            readers: readers.clone(),
+            readers: control_reads.clone(),
         },
         membership: Arc::clone(&membership),
         admin: Admin {
@@ -394,7 +395,7 @@ pub(crate) fn make_service(wiring: &Wiring) -> (Arc<MetaService>, Tasks) {
             config: Arc::clone(config),
             raft: raft.clone(),
             state: state.clone(),
-            readers,
+            readers: control_reads,
             leader,
             membership,
             lifecycle: Arc::clone(lifecycle),

@@ -16,6 +16,8 @@ use drystone_types::Code;
 
 /// Entries read at once.
 const PAGE: usize = 256;
+/// What it costs to begin a scan, in records: a seek, which may be cold.
+const SCAN_COST: usize = 32;
 
 pub(crate) fn too_deep<T>() -> Result<T, ReadError> {
     refuse(
@@ -99,7 +101,7 @@ impl<S: OrderedStore> Namespace<S> {
             let mut from = first.as_slice().to_vec();
             loop {
                 let page = self.tables.page(&from, &end, PAGE)?;
-                looked += page.len() + 1;
+                looked += page.len() + SCAN_COST;
                 if looked > MAX_HEIGHT_LOOK {
                     return Ok(None);
                 }

@@ -21,7 +21,13 @@ const TIMED: [u8; 4] = [
 impl<S: OrderedStore> Namespace<S> {
     /// One step: ends what has expired, then reclaims. Answers whether there is more.
     pub(crate) fn housekeep(&mut self, cx: &Context, command: &Housekeep) -> Result<Outcome, ReadError> {
-        let mut left = command.limit.clamp(1, MAX_HOUSEKEEPING) as usize;
+        let limit = command.limit.clamp(1, MAX_HOUSEKEEPING) as usize;
+        // Half of it is for unlinked trees, if there are any: what expires all the time would leave nothing for them.
+        let reclaims = self
+            .tables
+            .first(&[table::RECLAIM], &[table::RECLAIM + 1], Order::Up)?;
+        let kept = if reclaims.is_some() { limit / 2 } else { 0 };
+        let mut left = limit - kept;
         for queue in TIMED {
             for (mark, _) in self.tables.page(&[queue], &due(queue, cx.now), left)? {
                 left = left.saturating_sub(self.expire(cx, queue, &mark)?);
@@ -30,6 +36,7 @@ impl<S: OrderedStore> Namespace<S> {
                 }
             }
         }
+        left += kept;
         while left > 0 {
             let Some((mark, _)) = self
                 .tables

@@ -19,7 +19,7 @@ pub const RECLAIM_AT_ONCE: u32 = 64;
 /// tree. Files and links may lie in the deepest directories.
 pub const MAX_DEPTH: usize = 1_000;
 /// Records that a rename looks at to find out how deep the tree is that it moves, where what is kept of it says that
-/// it might be too deep.
+/// it might be too deep. Each directory costs 32 beside its entries: the look is one command's, on every voter.
 pub const MAX_HEIGHT_LOOK: usize = 4_096;
 /// Answers that a session keeps: what a client may have under way.
 pub const MAX_UNACKNOWLEDGED: u64 = 1_024;

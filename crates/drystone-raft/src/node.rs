@@ -31,10 +31,6 @@ use std::collections::{BTreeMap, VecDeque};
 /// campaign before it has read its mail.
 const MAX_TICKS_AT_ONCE: u32 = 3;
 
-/// A voter that has not applied what it knows to be committed leaves an election to others for so many times the
-/// shortest election timeout: by then each of them has campaigned. If none wins, being late is better than not at all.
-const BACKLOG_PATIENCE: usize = 2;
-
 /// One member of the group. See the crate's page for what it promises.
 pub struct RaftNode {
     config: RaftConfig,
@@ -151,8 +147,11 @@ impl RaftNode {
         // A member whose state lacks entries could not serve, one with unsynced entries could not win: it lets
         // time pass (so that it votes for others) and does not campaign.
         let log = &self.raw.raft.raft_log;
-        // One that is behind in applying could not serve either: another voter may be better off.
-        let patient = self.raw.raft.election_elapsed < BACKLOG_PATIENCE * self.config.election_ticks as usize;
+        // One that is behind in applying could not serve either: another voter may be better off. It waits for one
+        // shortest timeout more than it drew, by when most others have campaigned; being late is better than not at
+        // all. Drawn, so that two of them do not split the votes again and again.
+        let patience = self.config.election_ticks as usize + self.election_timeout;
+        let patient = self.raw.raft.election_elapsed < patience;
         let backlog = self.delivery.has_backlog() && patient;
         let waits = self.delivery.gap || log.persisted < log.last_index() || backlog;
         if waits && !self.is_leader() {

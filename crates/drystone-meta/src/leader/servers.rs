@@ -28,8 +28,10 @@ pub(crate) struct Server {
 #[derive(Default)]
 pub(crate) struct Servers {
     servers: BTreeMap<u64, Server>,
-    /// Servers that were asked to report and did not answer.
+    /// Servers that cannot be reached: nothing listens at their address, or another node.
     unreachable: BTreeSet<u64>,
+    /// Servers of which nothing came back in time when they were asked: they may only be slow.
+    silent: BTreeSet<u64>,
     views: Option<Views>,
 }
 
@@ -45,12 +47,26 @@ impl Servers {
         self.servers.entry(node).or_default().registered = now;
         self.views = None;
         self.unreachable.remove(&node);
+        self.silent.remove(&node);
     }
 
     /// The server was asked to report and did not answer: nobody has to wait for it.
     pub(crate) fn note_unreachable(&mut self, node: u64) {
         if !self.servers.contains_key(&node) {
             self.unreachable.insert(node);
+        }
+    }
+
+    /// True if it was asked to report and cannot be reached.
+    pub(crate) fn is_unreachable(&self, node: u64) -> bool {
+        self.unreachable.contains(&node)
+    }
+
+    /// The server was asked to report and nothing came back: it may be slow. Grants do not wait for it, and it is not
+    /// known to be away.
+    pub(crate) fn note_silent(&mut self, node: u64) {
+        if !self.servers.contains_key(&node) {
+            self.silent.insert(node);
         }
     }
 
@@ -76,6 +92,7 @@ impl Servers {
     pub(crate) fn forget(&mut self, node: u64) {
         self.servers.remove(&node);
         self.unreachable.remove(&node);
+        self.silent.remove(&node);
         self.views = None;
     }
 
@@ -130,6 +147,7 @@ impl Servers {
             let counts = node.roles & role::CHUNK != 0 && !node.fenced;
             counts
                 && !self.unreachable.contains(&node.id)
+                && !self.silent.contains(&node.id)
                 && self
                     .servers
                     .get(&node.id)

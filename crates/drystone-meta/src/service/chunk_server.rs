@@ -164,37 +164,43 @@ impl ChunkServers {
             .collect();
         let used = beat.disks.iter().map(|disk| disk.used_bytes);
         let used = used.fold(0u64, u64::saturating_add);
+        // Noted before anything is waited for: a server is not suspect because its orphans take long to judge.
+        let noted = self.leader.with(|office| {
+            let noted = office.servers.heartbeat(beat.node, beat.disks.clone(), now);
+            if noted {
+                office.reclaim.acknowledge(&beat.acks, now);
+            }
+            noted
+        });
+        if !noted.ok_or(Refused::NotLeader)? {
+            return Ok(reply);
+        }
         let orphans = self.orphans(&beat, &disks, floor).await?;
         let outcome = self.leader.with(|office| {
-            if !office.servers.heartbeat(beat.node, beat.disks.clone(), now) {
-                return None;
-            }
-            office.reclaim.acknowledge(&beat.acks, now);
             if held {
                 // What the restored state does not know may be all that is left of what it lacks.
-                return Some(Vec::new());
+                return Vec::new();
             }
             let mut delete = office.reclaim.orders_for(&disks, now, MAX_LIST);
             let room = MAX_LIST - delete.len();
             delete.extend(office.reclaim.admit((beat.node, used), now, orphans, room));
-            Some(delete)
+            delete
         });
-        if let Some(delete) = outcome.ok_or(Refused::NotLeader)? {
-            assert!(
-                delete.len() <= MAX_LIST && (!held || delete.is_empty()),
-                "orders within their bounds"
-            );
-            let is_its_own = |replica: &ReplicaRecord| disks.contains(&(replica.disk, replica.incarnation));
-            assert!(
-                delete.iter().all(|(_, replica)| is_its_own(replica)),
-                "a server is ordered to delete on its own disks only"
-            );
-            reply.register = false;
-            reply.orders = delete
-                .into_iter()
-                .map(|(chunk, replica)| self.leader.sign(chunk, replica))
-                .collect();
-        }
+        let delete = outcome.ok_or(Refused::NotLeader)?;
+        assert!(
+            delete.len() <= MAX_LIST && (!held || delete.is_empty()),
+            "orders within their bounds"
+        );
+        let is_its_own = |replica: &ReplicaRecord| disks.contains(&(replica.disk, replica.incarnation));
+        assert!(
+            delete.iter().all(|(_, replica)| is_its_own(replica)),
+            "a server is ordered to delete on its own disks only"
+        );
+        reply.register = false;
+        reply.orders = delete
+            .into_iter()
+            .map(|(chunk, replica)| self.leader.sign(chunk, replica))
+            .collect();
         Ok(reply)
     }
 

@@ -67,13 +67,17 @@ impl Admin {
             return refuse(Code::Invalid, message);
         }
         let now = self.clock.now();
-        let state = self
-            .leader
-            .with(|office| office.servers.state(&node, now, &self.config));
-        let is_alive = matches!(state.ok_or(Refused::NotLeader)?, "alive" | "draining");
+        let alive = self.leader.with(|office| {
+            // Who was not heard yet may only not have found this leader.
+            let is_young = now.since(office.begun) < self.config.suspect_after
+                && !office.servers.is_unreachable(node.id);
+            let state = office.servers.state(&node, now, &self.config);
+            matches!(state, "alive" | "draining") || (state == "unknown" && is_young)
+        });
+        let is_alive = alive.ok_or(Refused::NotLeader)?;
         if is_alive && !remove.force {
             let message = format!(
-                "node {id} ({}) is alive: stop its process first, or repeat it with --force",
+                "node {id} ({}) is alive, or was not heard yet: stop its process first, or repeat it with --force",
                 node.name
             );
             return refuse(Code::Conflict, message);

@@ -100,14 +100,16 @@ impl Applier {
         let (mut answers, mut records) = (Vec::new(), Vec::new());
         let (applied, overlay) = {
             let mut state = self.state.write();
-            let until = self.clock.now().plus(LOCK_TIME);
+            let mut begun = self.clock.now();
+            let until = begun.plus(LOCK_TIME);
             while let Some(((entry, reply), held)) = decoded.pop_front() {
                 let index = entry.index.0;
                 let registered = registered(&held);
                 match apply_one(&mut state, &entry, held) {
                     Ok(outcome) => {
                         records.extend(registered.and_then(|node| state.node(node).cloned()));
-                        answers.extend(reply.map(|reply| (reply, Applied { index, outcome })));
+                        let took = self.clock.now().since(begun);
+                        answers.extend(reply.map(|reply| (reply, Applied { index, outcome, took })));
                     }
                     Err(error) => {
                         failed = Some(failure(index, &error));
@@ -115,7 +117,8 @@ impl Applier {
                     }
                 }
                 count += 1;
-                if self.clock.now() >= until {
+                begun = self.clock.now();
+                if begun >= until {
                     break;
                 }
             }

@@ -7,8 +7,10 @@ use drystone_types::Code;
 use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-/// Reads at the same time: what keeps a solid disk busy.
-const THREADS: usize = 4;
+/// Reads of clients at the same time: what keeps a solid disk busy.
+const CLIENT_THREADS: usize = 4;
+/// Reads of the leader's own work and of heartbeats, which no listing may hold up.
+const CONTROL_THREADS: usize = 2;
 /// Reads that wait for a thread; who asks for more waits to ask. Requests under way are bounded by the wire.
 const WAITING: usize = 64;
 
@@ -19,13 +21,22 @@ type Read = Box<dyn FnOnce() + Send>;
 pub(crate) struct Readers(mpsc::Sender<Read>);
 
 impl Readers {
-    /// Starts the threads; they end with the server.
-    pub(crate) fn start(lifecycle: &Arc<Lifecycle>) -> Self {
+    /// Starts the threads for what clients ask; they end with the server.
+    pub(crate) fn for_clients(lifecycle: &Arc<Lifecycle>) -> Self {
+        Self::start(lifecycle, "meta-read", CLIENT_THREADS)
+    }
+
+    /// Starts the threads for heartbeats and the leader's tasks; they end with the server.
+    pub(crate) fn for_control(lifecycle: &Arc<Lifecycle>) -> Self {
+        Self::start(lifecycle, "meta-read-control", CONTROL_THREADS)
+    }
+
+    fn start(lifecycle: &Arc<Lifecycle>, name: &'static str, threads: usize) -> Self {
         let (sender, inbox) = mpsc::channel::<Read>(WAITING);
         let inbox = Arc::new(Mutex::new(inbox));
-        for _ in 0..THREADS {
+        for _ in 0..threads {
             let (inbox, mut stopped) = (Arc::clone(&inbox), lifecycle.watch_stopped());
-            lifecycle.thread("meta-read", async move {
+            lifecycle.thread(name, async move {
                 loop {
                     let next = async { inbox.lock().await.recv().await };
                     let read = tokio::select! {
@@ -41,7 +52,7 @@ impl Readers {
         Self(sender)
     }
 
-    /// Runs `read` on one of the threads. Dropping the future gives up the answer only.
+    /// Runs `read` on one of the threads. Dropping the future gives up the answer, and the read if it has not begun.
     ///
     /// # Errors
     /// This server is stopping.
@@ -51,7 +62,11 @@ impl Readers {
     ) -> Result<T, ErrorReply> {
         let stopping = || refusal(Code::Unavailable, "this server is stopping");
         let (reply, answer) = oneshot::channel();
-        let read: Read = Box::new(move || drop(reply.send(read())));
+        let read: Read = Box::new(move || {
+            if !reply.is_closed() {
+                let _ = reply.send(read());
+            }
+        });
         self.0.send(read).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())
     }

@@ -249,12 +249,11 @@ impl LogStore {
 
     /// The index to purge below so that about `keep` bytes stay.
     pub(crate) fn purge_point(&self, keep: u64) -> LogIndex {
-        let mut bytes = 0;
-        let kept = self.entries.iter().rev().take_while(|kept| {
-            bytes += cost(&kept.entry);
-            bytes <= keep
-        });
-        LogIndex(self.last() + 1 - kept.count() as u64)
+        let all = self.total_at(self.last());
+        // By the running totals: this is asked in every batch while much is kept for a member that lags.
+        let is_cut = |kept: &Kept| kept.total - cost(&kept.entry) + keep < all;
+        let cut = self.entries.partition_point(is_cut);
+        LogIndex(self.last() + 1 - (self.entries.len() - cut) as u64)
     }
 }
 

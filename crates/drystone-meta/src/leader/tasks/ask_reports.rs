@@ -5,6 +5,7 @@ use crate::leader::chunk_server::ChunkServerStub;
 use crate::leader::office::Leader;
 use drystone_env::Clock;
 use drystone_proto::record::{NodeRecord, role};
+use drystone_rpc::{CallError, NotSent};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -44,8 +45,12 @@ pub(super) fn ask_reports(parts: &TaskParts, term: u64) {
                 })
                 .collect();
             for (node, answer) in calls {
-                if answer.await == Ok(false) {
-                    asking.note_unreachable(node);
+                match answer.await {
+                    Ok(Err(CallError::NotSent(NotSent::Unreachable { .. } | NotSent::Hello(_)))) => {
+                        asking.note(node, true);
+                    }
+                    Ok(Err(_)) => asking.note(node, false),
+                    Ok(Ok(())) | Err(_) => {}
                 }
             }
         }
@@ -60,18 +65,24 @@ struct Asking {
 }
 
 impl Asking {
-    /// Completes with whether the server has answered.
-    fn call(&self, stub: ChunkServerStub) -> impl Future<Output = bool> + Send + 'static {
+    /// Completes when the server has answered, or not in time.
+    fn call(&self, stub: ChunkServerStub) -> impl Future<Output = Result<(), CallError>> + Send + 'static {
         let (term, address) = (self.term, self.address.clone());
         let deadline = self.clock.now().plus(ASK_PATIENCE);
-        async move { stub.ask_report(term, address, deadline).await.is_ok() }
+        async move { stub.ask_report(term, address, deadline).await }
     }
 
-    fn note_unreachable(&self, node: u64) {
-        tracing::debug!(node, "a chunk server does not answer the new leader");
+    /// The server cannot be reached, or has only not answered: then it may be there.
+    fn note(&self, node: u64, unreachable: bool) {
+        tracing::debug!(node, unreachable, "a chunk server does not answer the new leader");
         self.leader.with(|office| {
-            if office.term == self.term {
+            if office.term != self.term {
+                return;
+            }
+            if unreachable {
                 office.servers.note_unreachable(node);
+            } else {
+                office.servers.note_silent(node);
             }
         });
     }

@@ -123,7 +123,7 @@ fn rig() -> Rig {
             config,
             raft,
             state,
-            readers: Readers::start(&task_lifecycle),
+            readers: Readers::for_control(&task_lifecycle),
             leader,
             membership: Arc::new(membership),
             lifecycle: task_lifecycle,
