@@ -94,6 +94,10 @@ pub struct UpOptions {
     /// Run every node as a process of its own
     #[arg(long)]
     pub processes: bool,
+    /// Start chunk servers anew, under new ids, although two or more of their directories are empty or missing: what
+    /// they held is lost, no disk is merely not mounted
+    #[arg(long)]
+    pub replace_lost: bool,
     /// Listen on an address that others reach, although nobody is authenticated: whoever reaches it can read, change
     /// and delete everything
     #[arg(long)]

@@ -135,3 +135,40 @@ fn a_directory_that_cannot_be_used_stops_its_node_only() {
     assert!(cluster.cli(&["cat", "/file"]).ok() == bytes);
     cluster.cli_with(&["put", "-", "/other"], &bytes).ok();
 }
+
+#[test]
+fn disks_that_are_not_mounted_are_not_taken_for_lost_ones() {
+    let mut cluster = Cluster::start(Options::single());
+    let bytes = vec![7; 3_000_000];
+    cluster.cli_with(&["put", "-", "/file"], &bytes).ok();
+    assert!(cluster.end_up(Signal::TERM).success());
+    let names = ["chunk-1", "chunk-2", "chunk-3"];
+    let away = cluster.data().join("away");
+    fs::create_dir(&away).unwrap();
+    for name in names {
+        fs::rename(cluster.data().join(name), away.join(name)).unwrap();
+        fs::create_dir(cluster.data().join(name)).unwrap();
+    }
+    cluster.up();
+    let log = fs::read_to_string(cluster.log()).unwrap();
+    for name in names {
+        let fault = format!("node {name} cannot start: 3 chunk directories");
+        assert!(log.contains(&fault), "{log}");
+        let mut entries = fs::read_dir(cluster.data().join(name)).unwrap();
+        assert!(entries.next().is_none(), "{name} was formatted");
+    }
+    assert!(log.contains("--replace-lost"), "{log}");
+    cluster.cli(&["ls", "/"]).ok();
+    assert!(cluster.end_up(Signal::TERM).success());
+    for name in names {
+        fs::remove_dir(cluster.data().join(name)).unwrap();
+        fs::rename(away.join(name), cluster.data().join(name)).unwrap();
+    }
+    cluster.up();
+    assert!(cluster.cli(&["cat", "/file"]).ok() == bytes);
+    for node in [21, 22, 23] {
+        wait_for("the servers are as before", PATIENCE, || {
+            is_alive(&cluster, node).then_some(())
+        });
+    }
+}

@@ -1,9 +1,10 @@
 //! One process per node: who lives, who dies, who is started again.
 
 use drystone_system::process::{self, Signal, is_alive};
-use drystone_system::{Cluster, Node, Options};
+use drystone_system::{Cluster, Node, Options, Running};
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 fn names(nodes: &[Node], role: &str) -> Vec<String> {
@@ -120,4 +121,58 @@ fn a_node_that_dies_is_seen_and_missed_by_nobody() {
             .all(|server| server["state"] == "alive")
             .then_some(())
     });
+}
+
+#[test]
+fn a_node_that_cannot_be_started_again_does_not_end_the_others() {
+    let cluster = Cluster::start(Options::processes());
+    let before = cluster.nodes();
+    cluster.signal("chunk-3", Signal::KILL);
+    wait_for_line(&cluster, "node chunk-3 has ended");
+    // Neither its configuration nor the file of process ids can be written.
+    let taken = ["chunk-3.toml", "pids.json"].map(|name| cluster.data().join(name));
+    for path in &taken {
+        let _ = fs::remove_file(path);
+        fs::create_dir(path).unwrap();
+    }
+    let answer = Running::start(cluster.up_command()).finish();
+    assert!(answer.code != Some(0), "{}", answer.stderr);
+    assert!(
+        answer.stderr.contains("node chunk-3 cannot be started"),
+        "{}",
+        answer.stderr
+    );
+    for node in before.iter().filter(|node| node.name != "chunk-3") {
+        assert!(is_alive(node.pid), "{} has ended", node.name);
+    }
+    cluster.cli_with(&["put", "-", "/file"], &vec![7; 3_000_000]).ok();
+    for path in &taken {
+        fs::remove_dir(path).unwrap();
+    }
+    let said = cluster.revive();
+    assert!(said.contains("started again: chunk-3"), "{said}");
+    for (old, new) in before.iter().zip(cluster.nodes()) {
+        assert_eq!(old.pid != new.pid, old.name == "chunk-3", "{}", old.name);
+    }
+}
+
+#[test]
+fn more_chunk_servers_whose_port_is_taken_do_not_keep_the_cluster_from_starting() {
+    let mut cluster = Cluster::start(Options::processes());
+    cluster.cli_with(&["put", "-", "/file"], b"before").ok();
+    let last = cluster
+        .nodes()
+        .into_iter()
+        .find(|node| node.name == "chunk-5")
+        .unwrap();
+    let wire: SocketAddr = last.rpc.parse().unwrap();
+    assert!(cluster.end_up(Signal::TERM).success());
+    let held = TcpListener::bind((wire.ip(), wire.port() + 1)).unwrap();
+    let mut command = cluster.up_command();
+    command.args(["--chunk-servers", "6"]);
+    let answer = Running::start(command).finish();
+    assert!(answer.stderr.contains("chunk-6"), "{}", answer.stderr);
+    cluster.up();
+    assert_eq!(cluster.cli(&["cat", "/file"]).ok(), b"before");
+    drop(held);
 }

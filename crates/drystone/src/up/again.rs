@@ -6,9 +6,9 @@
 
 use super::write_atomically;
 use crate::exit::UsageError;
-use crate::output::say;
+use crate::output::{note, say};
 use crate::up::plan::Plan;
-use crate::up::{ClusterJson, Started, UpOptions};
+use crate::up::{Started, UpOptions};
 use anyhow::{Context, bail};
 use drystone_env::Env;
 use drystone_env::os::{lock_directory, random_bytes};
@@ -45,8 +45,40 @@ pub fn request(data: &Path) -> Option<u64> {
     fs::read_to_string(data.join(REQUEST)).ok()?.trim().parse().ok()
 }
 
-/// Answers a request.
-pub fn answer(data: &Path, number: u64, started: &Started) -> anyhow::Result<()> {
+/// The requests that one `up` works on.
+#[derive(Default)]
+pub struct Answers {
+    // Could not be written: the node that it tells of runs nevertheless, and the disk may get room again.
+    unwritten: Option<(u64, Started)>,
+}
+
+impl Answers {
+    /// The request that is to be worked on, if there is one. One whose answer could not be written is answered now.
+    pub fn next(&mut self, data: &Path) -> Option<u64> {
+        let number = request(data)?;
+        match self.unwritten.take() {
+            Some((last, started)) if last == number => {
+                if answer(data, number, &started).is_err() {
+                    self.unwritten = Some((number, started));
+                }
+                None
+            }
+            _ => Some(number),
+        }
+    }
+
+    /// Answers a request. A failure is only told: it is tried again at the next look.
+    pub fn give(&mut self, data: &Path, number: u64, started: Started) {
+        if let Err(error) = answer(data, number, &started) {
+            note(format_args!(
+                "drystone: {error:#}; another `drystone up` waits for this answer, and it is tried again"
+            ));
+            self.unwritten = Some((number, started));
+        }
+    }
+}
+
+fn answer(data: &Path, number: u64, started: &Started) -> anyhow::Result<()> {
     let answer = Answer {
         request: number,
         started: started.names.clone(),
@@ -100,9 +132,11 @@ pub async fn ask(env: &Env, options: &UpOptions, data: &Path) -> anyhow::Result<
         }
         env.clock.sleep(POLL).await;
     };
-    let text = fs::read_to_string(data.join("cluster.json")).context("cannot read cluster.json")?;
-    let cluster: ClusterJson = serde_json::from_str(&text).context("cluster.json is damaged")?;
-    say(format_args!("drystone is up already: {}", cluster.rest));
+    let plan = Plan::load(data)?.context("the plan of the cluster is gone")?;
+    say(format_args!(
+        "drystone is up already: http://{}",
+        plan.gateway.wire
+    ));
     match answer.started.as_slice() {
         [] if answer.faults.is_empty() => say("  every node runs, nothing was to be started"),
         [] => {}
@@ -119,6 +153,12 @@ fn read_answer(data: &Path) -> Option<Answer> {
 }
 
 fn check_options(options: &UpOptions, plan: &Plan, data: &Path) -> anyhow::Result<()> {
+    if options.replace_lost {
+        bail!(UsageError(format!(
+            "another `drystone up` runs on {}: --replace-lost is for a start, so end that one first (Ctrl-C)",
+            data.display()
+        )));
+    }
     let differs =
         |wanted: Option<u32>, present: usize| wanted.is_some_and(|wanted| wanted as usize != present);
     let flag = if differs(options.metadata, plan.metadata.len()) {
@@ -165,5 +205,29 @@ mod tests {
         assert_eq!((last.request, last.faults), (7, vec!["no".to_owned()]));
         clear(data);
         assert!(read_answer(data).is_none());
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_written_is_tried_again_and_the_work_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path();
+        let mut answers = Answers::default();
+        assert_eq!(answers.next(data), None);
+        fs::write(data.join(REQUEST), "7").unwrap();
+        assert_eq!(answers.next(data), Some(7));
+        fs::create_dir(data.join(ANSWER)).unwrap();
+        let started = Started {
+            names: vec!["chunk-1".to_owned()],
+            faults: Vec::new(),
+        };
+        answers.give(data, 7, started);
+        assert_eq!(answers.next(data), None);
+        assert_eq!(request(data), Some(7));
+        fs::remove_dir(data.join(ANSWER)).unwrap();
+        assert_eq!(answers.next(data), None);
+        assert_eq!(request(data), None);
+        assert_eq!(read_answer(data).unwrap().started, ["chunk-1"]);
+        fs::write(data.join(REQUEST), "8").unwrap();
+        assert_eq!(answers.next(data), Some(8));
     }
 }

@@ -1,7 +1,8 @@
 //! Directories that are gone although they were formatted once: a disk that was lost, not mounted, or emptied.
 //!
 //! A server that has lost what it held never comes back under its old id: the cluster would take it for the one that
-//! has it. A chunk server starts anew under a new id, by itself. A metadata server joins as a learner under a new id,
+//! has it. A chunk server starts anew under a new id, by itself; several at once only if the operator insists, since
+//! directories that are empty together are rather disks that are not mounted. A metadata server joins as a learner under a new id,
 //! and an operator makes it a voter in the place of the old one. A directory that is there and cannot be used stops
 //! its own node only.
 
@@ -10,6 +11,7 @@ use anyhow::bail;
 use drystone_env::os::OsDisk;
 use drystone_identity::{Identity, IdentityError, Role};
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
 
 /// What was found.
@@ -29,17 +31,20 @@ enum Found {
 }
 
 /// Compares the plan with the directories, and gives new ids to the nodes whose directories are gone. Formats nothing.
+/// `replace_lost`: several chunk servers at once are lost indeed.
 ///
 /// # Errors
 /// Without a majority of the metadata servers: nothing that was started could serve.
-pub fn settle(plan: &mut Plan, data: &Path) -> anyhow::Result<Lost> {
+pub fn settle(plan: &mut Plan, data: &Path, replace_lost: bool) -> anyhow::Result<Lost> {
     let mut lost = Lost::default();
     let mut gone = Vec::new();
     for at in 0..plan.metadata.len() {
         let path = data.join(&plan.metadata[at].name);
         match find(&path, Role::Metadata) {
             Found::Blank if plan.metadata[at].formatted => gone.push(at),
-            found => settle_one(&mut plan.metadata[at], &path, found, &mut lost),
+            found => plan
+                .retired
+                .extend(settle_one(&mut plan.metadata[at], &path, found, &mut lost)),
         }
     }
     let missing = gone.len() + lost.unusable.len();
@@ -76,41 +81,81 @@ pub fn settle(plan: &mut Plan, data: &Path) -> anyhow::Result<Lost> {
         ));
         plan.retired.push(old);
     }
-    for at in 0..plan.chunk.len() {
-        let path = data.join(&plan.chunk[at].name);
-        match find(&path, Role::Chunk) {
-            Found::Blank if plan.chunk[at].formatted => {
-                let node = plan.next_chunk_node();
-                let place = &mut plan.chunk[at];
-                let old = std::mem::replace(&mut place.node, node);
-                place.formatted = false;
-                lost.notes.push(format!(
-                    "{}: its directory is gone, and what it held. It starts anew under a new id, node {node}; `drystone \
-                     admin servers --remove {old}` ends the waiting for the old one",
-                    place.name
-                ));
-                plan.retired.push(old);
-            }
-            found => settle_one(&mut plan.chunk[at], &path, found, &mut lost),
-        }
-    }
+    settle_chunk(plan, data, replace_lost, &mut lost);
+    // An id that is in use again.
+    let Plan { metadata, chunk, .. } = &*plan;
+    let used: Vec<u64> = metadata.iter().chain(chunk).map(|place| place.node).collect();
+    plan.retired.retain(|node| !used.contains(node));
     Ok(lost)
 }
 
-/// The directory of a node is there, or was never formatted.
-fn settle_one(place: &mut Place, path: &Path, found: Found, lost: &mut Lost) {
+fn settle_chunk(plan: &mut Plan, data: &Path, replace_lost: bool, lost: &mut Lost) {
+    let mut gone = Vec::new();
+    for at in 0..plan.chunk.len() {
+        let path = data.join(&plan.chunk[at].name);
+        match find(&path, Role::Chunk) {
+            Found::Blank if plan.chunk[at].formatted => gone.push(at),
+            found => plan
+                .retired
+                .extend(settle_one(&mut plan.chunk[at], &path, found, lost)),
+        }
+    }
+    if gone.len() > 1 && !replace_lost {
+        let why = format!(
+            "{} chunk directories in {} are empty or missing at the same time: are their disks not mounted? Nothing was \
+             changed. End this `drystone up`, mount them and start it again; if what they held is lost, start it with \
+             --replace-lost, and they start anew under new ids",
+            gone.len(),
+            data.display()
+        );
+        let names = gone.iter().map(|at| plan.chunk[*at].name.clone());
+        lost.unusable.extend(names.map(|name| (name, why.clone())));
+        return;
+    }
+    for at in gone {
+        let node = plan.next_chunk_node();
+        let place = &mut plan.chunk[at];
+        let old = std::mem::replace(&mut place.node, node);
+        place.formatted = false;
+        lost.notes.push(format!(
+            "{}: its directory is gone, and what it held. It starts anew under a new id, node {node}; `drystone admin \
+             servers --remove {old}` ends the waiting for the old one",
+            place.name
+        ));
+        plan.retired.push(old);
+    }
+}
+
+/// The directory of a node is there, or was never formatted. Answers the id that the node no longer has, if it was
+/// given one meanwhile: it is not given again.
+fn settle_one(place: &mut Place, path: &Path, found: Found, lost: &mut Lost) -> Option<u64> {
     match found {
         Found::Formatted(identity) if identity.node.0 != place.node => {
             // A disk that was away came back, in the place of one that was made meanwhile.
-            lost.notes.push(format!(
-                "{}: {} is of node {}, not of node {}: it starts as that",
+            let newer = place.node;
+            let mut line = format!(
+                "{}: {} is of node {}, not of node {newer}: it starts as that",
                 place.name,
                 path.display(),
                 identity.node,
-                place.node
-            ));
+            );
+            if place.formatted {
+                let _ = write!(
+                    line,
+                    ". WARNING: it ran as node {newer} meanwhile. What was acknowledged as node {newer} is not in this \
+                     directory: if a disk was mounted, it lies beneath the mount. Keep it until nothing needs it"
+                );
+                if identity.role == Role::Chunk {
+                    let _ = write!(
+                        line,
+                        ": `drystone admin servers --remove {newer}` refuses while something is stored nowhere else"
+                    );
+                }
+            }
+            lost.notes.push(line);
             (place.node, place.join) = (identity.node.0, identity.joining);
             place.formatted = true;
+            return Some(newer);
         }
         Found::Formatted(_) => place.formatted = true,
         Found::Blank => {}
@@ -118,6 +163,7 @@ fn settle_one(place: &mut Place, path: &Path, found: Found, lost: &mut Lost) {
             lost.unusable.insert(place.name.clone(), why);
         }
     }
+    None
 }
 
 fn find(path: &Path, role: Role) -> Found {

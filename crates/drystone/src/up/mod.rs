@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The directories of a cluster that `up` has made.
 pub struct Tree {
@@ -108,7 +109,8 @@ pub async fn run(options: UpOptions) -> anyhow::Result<()> {
         false => BTreeMap::new(),
     };
     ports::check(&env, &plan, |name| living.contains_key(name)).await?;
-    let nodes = prepare(&mut plan, &data)?;
+    // Only now is the plan kept: one whose ports are taken would keep the cluster from every later start.
+    let nodes = prepare(&mut plan, &data, options.replace_lost)?;
     let outcome = match options.processes {
         true => processes::run(&data, &plan, nodes).await,
         false => single::run(&data, &plan, nodes).await,
@@ -121,8 +123,8 @@ pub async fn run(options: UpOptions) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// There is no majority of metadata servers.
-fn prepare(plan: &mut Plan, data: &Path) -> anyhow::Result<Vec<NodeConfig>> {
-    let lost = lost::settle(plan, data)?;
+fn prepare(plan: &mut Plan, data: &Path, replace_lost: bool) -> anyhow::Result<Vec<NodeConfig>> {
+    let lost = lost::settle(plan, data, replace_lost)?;
     for line in &lost.notes {
         note(format_args!("drystone: {line}"));
     }
@@ -219,7 +221,11 @@ fn check_mode(data: &Path, processes: bool) -> anyhow::Result<()> {
 
 /// Writes a file so that readers and crashes see the old one or the new one.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let temporary = path.with_extension("new");
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    // A name of its own: another `up` may write a file beside this one, or this one, at the same time.
+    let mut temporary = path.as_os_str().to_owned();
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    temporary.push(format!(".new.{}.{number}", std::process::id()));
     let write = || -> std::io::Result<()> {
         let mut file = std::fs::File::create(&temporary)?;
         file.write_all(bytes)?;
@@ -227,7 +233,23 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         std::fs::rename(&temporary, path)?;
         std::fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
     };
-    write().with_context(|| format!("cannot write {}", path.display()))
+    write()
+        .inspect_err(|_| {
+            let _ = std::fs::remove_file(&temporary);
+        })
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Writes `cluster.json`. The cluster works without it: a failure is only told.
+fn publish(data: &Path, cluster: &ClusterJson) {
+    let written = serde_json::to_string_pretty(cluster)
+        .map_err(anyhow::Error::from)
+        .and_then(|text| write_atomically(&data.join("cluster.json"), text.as_bytes()));
+    if let Err(error) = written {
+        note(format_args!(
+            "drystone: {error:#}; the cluster runs, but what cluster.json says is not true now"
+        ));
+    }
 }
 
 fn describe(plan: &Plan, nodes: &[NodeConfig], pid_of: impl Fn(&str) -> u32) -> ClusterJson {
@@ -250,5 +272,33 @@ fn describe(plan: &Plan, nodes: &[NodeConfig], pid_of: impl Fn(&str) -> u32) -> 
     ClusterJson {
         rest: format!("http://{}", plan.gateway.wire),
         nodes: nodes.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_are_written_at_the_same_time_do_not_share_a_temporary_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        std::thread::scope(|scope| {
+            for name in ["up.request", "up.answer", "up.answer"] {
+                let path = path(name);
+                scope.spawn(move || {
+                    for _ in 0..50 {
+                        write_atomically(&path, name.as_bytes()).unwrap();
+                    }
+                });
+            }
+        });
+        for name in ["up.request", "up.answer"] {
+            assert_eq!(std::fs::read_to_string(path(name)).unwrap(), name);
+        }
+        // In the place of a directory nothing can be put, and nothing is left of the attempt.
+        std::fs::create_dir(path("taken")).unwrap();
+        assert!(write_atomically(&path("taken"), b"x").is_err());
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 3);
     }
 }

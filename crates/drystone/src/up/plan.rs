@@ -65,7 +65,7 @@ fn yes() -> bool {
 
 impl Plan {
     /// Reads the plan in the data directory, or makes one from the options. More chunk servers than before are
-    /// added; what was formatted otherwise cannot change.
+    /// added; what was formatted otherwise cannot change. Keeps nothing: the ports of the plan may be taken.
     pub fn load_or_make(options: &UpOptions, data: &Path) -> anyhow::Result<Self> {
         let (mut metadata, mut chunk) = if options.processes { (3, 5) } else { (3, 3) };
         // Before anything was formatted a plan binds nobody: its ports may have been taken.
@@ -76,12 +76,10 @@ impl Plan {
         let metadata = options.metadata.unwrap_or(metadata);
         let chunk = options.chunk_servers.unwrap_or(chunk);
         check(metadata, chunk, options.racks)?;
-        let plan = match present {
-            Some(present) => present.grown(metadata, chunk, options)?,
-            None => Self::make(metadata, chunk, options)?,
-        };
-        plan.save(data)?;
-        Ok(plan)
+        match present {
+            Some(present) => present.grown(metadata, chunk, options),
+            None => Self::make(metadata, chunk, options),
+        }
     }
 
     /// Keeps the plan in the data directory.
@@ -513,6 +511,7 @@ mod tests {
             chunk_servers: None,
             racks: 3,
             processes: true,
+            replace_lost: false,
             insecure: false,
         }
     }
@@ -576,10 +575,16 @@ mod tests {
         assert_eq!((plan.metadata.len(), plan.gateway.wire.port()), (3, 9400));
         // One of an earlier version, with one metadata server.
         asked.metadata = Some(1);
-        Plan::load_or_make(&asked, data).unwrap();
+        Plan::load_or_make(&asked, data).unwrap().save(data).unwrap();
         std::fs::write(data.join(super::super::SECRET), "").unwrap();
         (asked.metadata, asked.listen) = (None, None);
         assert_eq!(Plan::load_or_make(&asked, data).unwrap().metadata.len(), 1);
+        // More chunk servers, whose ports are not checked yet.
+        let before = Plan::load(data).unwrap().unwrap();
+        asked.chunk_servers = Some(before.chunk.len() as u32 + 1);
+        let grown = Plan::load_or_make(&asked, data).unwrap();
+        assert_eq!(grown.chunk.len(), before.chunk.len() + 1);
+        assert_eq!(Plan::load(data).unwrap().unwrap(), before);
     }
 
     #[test]

@@ -76,6 +76,7 @@ mod tests {
             chunk_servers: Some(1),
             racks: 1,
             processes: false,
+            replace_lost: false,
             insecure: false,
         };
         let mut plan = Plan::make(1, 1, &options).unwrap();

@@ -2,7 +2,7 @@
 //! runs `up` once more.
 
 use super::plan::{Plan, toml};
-use super::{ClusterJson, Started, again, banner, describe, health, write_atomically};
+use super::{ClusterJson, Started, again, banner, describe, health, publish, write_atomically};
 use crate::connect;
 use crate::node::config::NodeConfig;
 use crate::node::terminated;
@@ -12,6 +12,8 @@ use drystone_env::Env;
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -34,6 +36,8 @@ pub async fn run(data: &Path, plan: &Plan, configs: Vec<NodeConfig>) -> anyhow::
         data: data.to_owned(),
         pids: living(data),
         children: Vec::new(),
+        binary: Binary::open(Path::new("/proc/self/exe"))?,
+        is_unsaved: false,
     };
     let outcome = tokio::select! {
         biased;
@@ -58,39 +62,86 @@ struct Fleet {
     pids: BTreeMap<String, u32>,
     // Kept to be reaped.
     children: Vec<Child>,
+    binary: Binary,
+    // The file of process ids is older than they are.
+    is_unsaved: bool,
+}
+
+/// The program that this process runs. An upgrade may remove its file or put another one in its place; the nodes of
+/// one `up` are of one version, so the file that was there at the start is kept open.
+struct Binary {
+    path: PathBuf,
+    file: File,
+}
+
+impl Binary {
+    fn open(path: &Path) -> anyhow::Result<Self> {
+        let open = || -> std::io::Result<Self> {
+            Ok(Self {
+                path: fs::canonicalize(path)?,
+                file: File::open(path)?,
+            })
+        };
+        open().context("cannot open this binary")
+    }
+
+    /// Runs it, under its own name while that is still its name.
+    fn command(&self) -> Command {
+        let is_same = || -> std::io::Result<bool> {
+            let (named, kept) = (fs::metadata(&self.path)?, self.file.metadata()?);
+            Ok((named.dev(), named.ino()) == (kept.dev(), kept.ino()))
+        };
+        if is_same().unwrap_or(false) {
+            return Command::new(&self.path);
+        }
+        // The child has the descriptor until it has become the program.
+        let mut command = Command::new(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
+        command.arg0(&self.path);
+        command
+    }
 }
 
 impl Fleet {
     async fn run(&mut self, env: &Env, plan: &Plan, configs: &[NodeConfig]) -> anyhow::Result<()> {
         let kept = self.pids.len();
         self.start_dead(env, configs, true).await?.tell();
-        let cluster = self.write_description(plan, configs)?;
+        let cluster = self.write_description(plan, configs);
         let how = match kept {
             0 => "each in a process of its own".to_owned(),
             _ => format!("each in a process of its own, {kept} of them kept from before"),
         };
         let refused = health::writes_refused(env, plan).await;
         banner::print(&self.data, plan, &cluster, &how, refused.as_deref());
+        let mut answers = again::Answers::default();
         loop {
             env.clock.sleep(again::POLL).await;
             self.tell_of_deaths();
-            if let Some(number) = again::request(&self.data) {
-                let started = self.start_dead(env, configs, false).await?;
-                self.write_description(plan, configs)?;
+            if self.is_unsaved {
+                self.save_pids();
+            }
+            if let Some(number) = answers.next(&self.data) {
+                // What lives goes on, whatever could not be started.
+                let started = match self.start_dead(env, configs, false).await {
+                    Ok(started) => started,
+                    Err(error) => Started {
+                        names: Vec::new(),
+                        faults: vec![format!("{error:#}")],
+                    },
+                };
+                self.write_description(plan, configs);
                 started.tell();
-                again::answer(&self.data, number, &started)?;
+                answers.give(&self.data, number, started);
             }
         }
     }
 
     /// Writes `cluster.json`.
-    fn write_description(&self, plan: &Plan, configs: &[NodeConfig]) -> anyhow::Result<ClusterJson> {
+    fn write_description(&self, plan: &Plan, configs: &[NodeConfig]) -> ClusterJson {
         let cluster = describe(plan, configs, |name| {
             self.pids.get(name).copied().unwrap_or_default()
         });
-        let text = serde_json::to_string_pretty(&cluster)?;
-        write_atomically(&self.data.join("cluster.json"), text.as_bytes())?;
-        Ok(cluster)
+        publish(&self.data, &cluster);
+        cluster
     }
 
     /// Says once of each node that has ended that it has.
@@ -110,8 +161,8 @@ impl Fleet {
         });
     }
 
-    /// Starts the nodes that do not live and waits until they are ready (`all`: until every node is). One that ends
-    /// does not keep the others from it.
+    /// Starts the nodes that do not live and waits until they are ready (`all`: until every node is). One that ends,
+    /// or cannot be started, does not keep the others from it.
     ///
     /// # Errors
     /// There is no majority of metadata servers.
@@ -119,15 +170,23 @@ impl Fleet {
         let mut started = Started::default();
         for config in configs {
             if !self.pids.contains_key(&config.name) {
-                self.start_node(config)?;
-                started.names.push(config.name.clone());
+                match self.start_node(config) {
+                    Ok(()) => started.names.push(config.name.clone()),
+                    Err(error) => started
+                        .faults
+                        .push(format!("node {} cannot be started: {error:#}", config.name)),
+                }
             }
         }
         let mut waiting: Vec<(&NodeConfig, String)> = configs
             .iter()
             .filter(|config| all || started.names.contains(&config.name))
+            .filter(|config| self.pids.contains_key(&config.name))
             .map(|config| (config, String::new()))
             .collect();
+        if !has_majority(configs, &self.pids) {
+            return Err(started.without_majority());
+        }
         let begun = env.clock.now();
         let mut is_told = false;
         while !waiting.is_empty() {
@@ -164,9 +223,6 @@ impl Fleet {
     }
 
     fn start_node(&mut self, config: &NodeConfig) -> anyhow::Result<()> {
-        if self.pids.contains_key(&config.name) {
-            return Ok(());
-        }
         let file = config_file(&self.data, &config.name);
         write_atomically(&file, toml(config).as_bytes())?;
         fs::create_dir_all(self.data.join("logs"))?;
@@ -174,7 +230,7 @@ impl Fleet {
             .create(true)
             .append(true)
             .open(log_file(&self.data, &config.name))?;
-        let child = Command::new(std::env::current_exe().context("cannot find this binary")?)
+        let child = (self.binary.command())
             .arg("node")
             .arg("--config")
             .arg(&file)
@@ -183,13 +239,25 @@ impl Fleet {
             .stderr(log)
             // A group of its own: Ctrl-C and the death of `up` do not reach it.
             .process_group(0)
-            .spawn()
-            .with_context(|| format!("cannot start node {}", config.name))?;
+            .spawn()?;
         self.pids.insert(config.name.clone(), child.id());
         self.children.push(child);
-        // So that a `up` that is killed now is followed by one that knows this process.
-        let pids = serde_json::to_string(&self.pids)?;
-        write_atomically(&self.data.join("pids.json"), pids.as_bytes())
+        self.save_pids();
+        Ok(())
+    }
+
+    /// So that a `up` that is killed now is followed by one that knows these processes. A failure is told once, and it
+    /// is tried again.
+    fn save_pids(&mut self) {
+        let written = serde_json::to_string(&self.pids)
+            .map_err(anyhow::Error::from)
+            .and_then(|pids| write_atomically(&self.data.join("pids.json"), pids.as_bytes()));
+        let was_unsaved = std::mem::replace(&mut self.is_unsaved, written.is_err());
+        if let Err(error) = written
+            && !was_unsaved
+        {
+            note(format_args!("drystone: {error:#}; it is tried again"));
+        }
     }
 
     async fn readiness(&mut self, env: &Env, config: &NodeConfig) -> Readiness {
@@ -300,4 +368,24 @@ fn signal(data: &Path, name: &str, pid: u32, signal: Signal) {
 fn last_line(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     text.lines().last().unwrap_or("its log is empty").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_binary_whose_file_is_removed_or_replaced_still_starts() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("program");
+        fs::copy(fs::canonicalize("/bin/sh").unwrap(), &path).unwrap();
+        let binary = Binary::open(&path).unwrap();
+        let runs = || binary.command().args(["-c", "exit 7"]).status().unwrap().code() == Some(7);
+        assert_eq!(binary.command().get_program(), binary.path.as_os_str());
+        assert!(runs());
+        fs::remove_file(&path).unwrap();
+        assert!(runs());
+        fs::write(&path, "another version").unwrap();
+        assert!(runs());
+    }
 }

@@ -1,7 +1,7 @@
 //! The whole cluster in this process.
 
 use super::plan::Plan;
-use super::{Started, again, banner, describe, health, write_atomically};
+use super::{Started, again, banner, describe, health, publish};
 use crate::node::config::NodeConfig;
 use crate::node::{Node, terminated};
 use crate::output::note;
@@ -51,19 +51,17 @@ impl Cluster {
         self.start_dead(env).await?.tell();
         let configs: Vec<NodeConfig> = self.members.iter().map(|member| member.config.clone()).collect();
         let cluster = describe(plan, &configs, |_| std::process::id());
-        write_atomically(
-            &data.join("cluster.json"),
-            serde_json::to_string_pretty(&cluster)?.as_bytes(),
-        )?;
+        publish(data, &cluster);
         let refused = health::writes_refused(env, plan).await;
         banner::print(data, plan, &cluster, "one process", refused.as_deref());
+        let mut answers = again::Answers::default();
         loop {
             env.clock.sleep(again::POLL).await;
             self.drop_failed().await?;
-            if let Some(number) = again::request(data) {
+            if let Some(number) = answers.next(data) {
                 let started = self.start_dead(env).await?;
                 started.tell();
-                again::answer(data, number, &started)?;
+                answers.give(data, number, started);
             }
         }
     }

@@ -12,11 +12,12 @@ fn formatted(data: &Path, metadata: u32) -> (Plan, ClusterFile) {
         chunk_servers: Some(2),
         racks: 2,
         processes: false,
+        replace_lost: false,
         insecure: false,
     };
     let mut plan = Plan::load_or_make(&options, data).unwrap();
     assert_eq!(
-        settle(&mut plan, data).unwrap(),
+        settle(&mut plan, data, false).unwrap(),
         Lost::default(),
         "a new cluster has lost nothing"
     );
@@ -44,7 +45,7 @@ fn a_chunk_server_whose_directory_is_gone_starts_under_a_new_id_each_time() {
     let (mut plan, file) = formatted(data, 1);
     assert_eq!(nodes(&plan), [1, 21, 22]);
     fs::remove_dir_all(data.join("chunk-1")).unwrap();
-    let lost = settle(&mut plan, data).unwrap();
+    let lost = settle(&mut plan, data, false).unwrap();
     assert_eq!((nodes(&plan), plan.retired.clone()), (vec![1, 23, 22], vec![21]));
     assert!(lost.unusable.is_empty());
     assert!(
@@ -52,22 +53,28 @@ fn a_chunk_server_whose_directory_is_gone_starts_under_a_new_id_each_time() {
         "{lost:?}"
     );
     // Interrupted before it was formatted: nothing more is lost.
-    assert_eq!(settle(&mut plan, data).unwrap(), Lost::default());
+    assert_eq!(settle(&mut plan, data, false).unwrap(), Lost::default());
     format(&mut plan, data, &file);
-    assert_eq!(settle(&mut plan, data).unwrap(), Lost::default());
+    assert_eq!(settle(&mut plan, data, false).unwrap(), Lost::default());
     // Emptied, as a disk that is not mounted looks.
     let away = data.join("away");
     fs::rename(data.join("chunk-1"), &away).unwrap();
     fs::create_dir(data.join("chunk-1")).unwrap();
-    settle(&mut plan, data).unwrap();
+    settle(&mut plan, data, false).unwrap();
     assert_eq!(nodes(&plan), [1, 24, 22]);
     format(&mut plan, data, &file);
     // The disk is mounted again.
     fs::remove_dir_all(data.join("chunk-1")).unwrap();
     fs::rename(&away, data.join("chunk-1")).unwrap();
-    let lost = settle(&mut plan, data).unwrap();
+    let lost = settle(&mut plan, data, false).unwrap();
     assert_eq!(nodes(&plan), [1, 23, 22]);
     assert!(lost.notes[0].contains("is of node 23"), "{lost:?}");
+    assert!(
+        lost.notes[0].contains("WARNING") && lost.notes[0].contains("--remove 24"),
+        "{lost:?}"
+    );
+    // The newer id is not given again.
+    assert_eq!((plan.retired.clone(), plan.next_chunk_node()), (vec![21, 24], 25));
 }
 
 #[test]
@@ -77,7 +84,7 @@ fn a_directory_that_cannot_be_used_stops_its_node_only_and_nothing_of_it_is_touc
     let (mut plan, _) = formatted(data, 1);
     let identity = data.join("chunk-2/identity");
     fs::write(&identity, "rot").unwrap();
-    let lost = settle(&mut plan, data).unwrap();
+    let lost = settle(&mut plan, data, false).unwrap();
     assert_eq!(lost.unusable.keys().collect::<Vec<_>>(), ["chunk-2"]);
     assert!(lost.unusable["chunk-2"].contains("move it away"), "{lost:?}");
     assert_eq!(nodes(&plan), [1, 21, 22]);
@@ -90,7 +97,7 @@ fn a_lost_voter_joins_under_a_new_id_and_without_a_majority_nothing_is_made_anew
     let data = directory.path();
     let (mut plan, file) = formatted(data, 3);
     fs::remove_dir_all(data.join("metadata-2")).unwrap();
-    let lost = settle(&mut plan, data).unwrap();
+    let lost = settle(&mut plan, data, false).unwrap();
     assert_eq!(nodes(&plan)[..3], [1, 4, 3]);
     assert!(lost.notes[0].contains("raft replace 2 4"), "{lost:?}");
     let config = plan
@@ -103,19 +110,62 @@ fn a_lost_voter_joins_under_a_new_id_and_without_a_majority_nothing_is_made_anew
         "it asks the others"
     );
     format(&mut plan, data, &file);
-    assert_eq!(settle(&mut plan, data).unwrap(), Lost::default());
+    assert_eq!(settle(&mut plan, data, false).unwrap(), Lost::default());
     for name in ["metadata-1", "metadata-3"] {
         fs::remove_dir_all(data.join(name)).unwrap();
     }
     let before = plan.clone();
-    let refused = settle(&mut plan, data).unwrap_err().to_string();
+    let refused = settle(&mut plan, data, false).unwrap_err().to_string();
     assert!(refused.contains("metadata-1, metadata-3"), "{refused}");
     assert_eq!(plan, before);
     let alone = tempfile::tempdir().unwrap();
     let (mut plan, _) = formatted(alone.path(), 1);
     fs::remove_dir_all(alone.path().join("metadata-1")).unwrap();
     assert!(
-        settle(&mut plan, alone.path()).is_err(),
+        settle(&mut plan, alone.path(), false).is_err(),
         "an empty namespace is not put in its place"
     );
+}
+
+#[test]
+fn several_chunk_directories_that_are_empty_at_once_are_made_anew_only_if_the_operator_insists() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path();
+    let (mut plan, file) = formatted(data, 1);
+    // One is empty, as a mount point is, and the other is not even there.
+    let away = data.join("away");
+    fs::create_dir(&away).unwrap();
+    for name in ["chunk-1", "chunk-2"] {
+        fs::rename(data.join(name), away.join(name)).unwrap();
+    }
+    fs::create_dir(data.join("chunk-1")).unwrap();
+    let before = plan.clone();
+    let lost = settle(&mut plan, data, false).unwrap();
+    assert_eq!(lost.unusable.keys().collect::<Vec<_>>(), ["chunk-1", "chunk-2"]);
+    let why = &lost.unusable["chunk-1"];
+    assert!(
+        why.starts_with("2 chunk directories")
+            && why.contains("not mounted?")
+            && why.contains("--replace-lost"),
+        "{why}"
+    );
+    assert!(lost.notes.is_empty(), "{lost:?}");
+    assert_eq!(plan, before);
+    assert!(!data.join("chunk-2").exists());
+    // The disks are mounted.
+    fs::remove_dir(data.join("chunk-1")).unwrap();
+    for name in ["chunk-1", "chunk-2"] {
+        fs::rename(away.join(name), data.join(name)).unwrap();
+    }
+    assert_eq!(settle(&mut plan, data, false).unwrap(), Lost::default());
+    assert_eq!(plan, before);
+    // They are lost indeed.
+    for name in ["chunk-1", "chunk-2"] {
+        fs::remove_dir_all(data.join(name)).unwrap();
+    }
+    let lost = settle(&mut plan, data, true).unwrap();
+    assert!(lost.unusable.is_empty() && lost.notes.len() == 2, "{lost:?}");
+    assert_eq!(nodes(&plan), [1, 23, 24]);
+    format(&mut plan, data, &file);
+    assert_eq!(settle(&mut plan, data, false).unwrap(), Lost::default());
 }
