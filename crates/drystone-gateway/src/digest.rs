@@ -1,12 +1,23 @@
 //! Checksums that a request says its body has: `Content-MD5`, and `Content-Digest` and `Repr-Digest` (RFC 9530).
 //!
-//! Known are `sha-256`, `sha-512`, `md5` and `crc32c`; others are ignored, as the standard has it.
+//! Known are `sha-256`, `sha-512`, `md5` and `crc32c`; others are ignored, as the standard has it. So are parameters
+//! (`;name=value`), none of which is defined. Keys are lower case: `SHA-256` makes the header malformed, and what is
+//! malformed is refused, because a client that sent it expects its body to be verified.
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use http::HeaderMap;
 use md5::Md5;
 use sha2::{Digest, Sha256, Sha512};
+
+/// Base64 as structured fields are read: what fills up the end may be missing (RFC 9651 section 4.2.7).
+const TOLERANT: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
 
 /// A checksum that the body must have.
 enum Sum {
@@ -94,17 +105,25 @@ impl Digests {
         Ok(digests)
     }
 
-    /// `sha-256=:BASE64:, md5=:BASE64:`.
-    fn read_dictionary(&mut self, name: &str, text: &str) -> Result<(), String> {
-        for member in text.split(',').map(str::trim).filter(|member| !member.is_empty()) {
-            let fault = || format!("{name}: {member:?} is not ALGORITHM=:BASE64:");
-            let (algorithm, value) = member.split_once('=').ok_or_else(fault)?;
-            let value = value
-                .trim()
-                .strip_prefix(':')
-                .and_then(|open| open.strip_suffix(':'))
+    /// `sha-256=:BASE64:, md5=:BASE64:;parameter=1`: a dictionary (RFC 9651). Of a key that stands twice the last value
+    /// counts.
+    fn read_dictionary(&mut self, header: &str, text: &str) -> Result<(), String> {
+        for member in members(text).map(str::trim).filter(|member| !member.is_empty()) {
+            let fault = || format!("{header}: {member:?} is not ALGORITHM=:BASE64: (in lower case)");
+            let (algorithm, rest) = split_key(member).ok_or_else(fault)?;
+            if Sum::of(algorithm).is_none() {
+                continue;
+            }
+            let (value, parameters) = rest
+                .strip_prefix("=:")
+                .and_then(|open| open.split_once(':'))
                 .ok_or_else(fault)?;
-            self.expect(name, algorithm.trim(), value)?;
+            if !are_parameters(parameters) {
+                return Err(fault());
+            }
+            let name = name(header, algorithm);
+            self.0.retain(|earlier| earlier.name != name);
+            self.expect(header, algorithm, value)?;
         }
         Ok(())
     }
@@ -113,8 +132,8 @@ impl Digests {
         let Some(sum) = Sum::of(algorithm) else {
             return Ok(());
         };
-        let name = format!("{header} ({algorithm})");
-        let value = STANDARD
+        let name = name(header, algorithm);
+        let value = TOLERANT
             .decode(value)
             .map_err(|error| format!("{name}: not base64: {error}"))?;
         if value.len() != sum.length() {
@@ -154,6 +173,48 @@ impl Digests {
     }
 }
 
+fn name(header: &str, algorithm: &str) -> String {
+    format!("{header} ({algorithm})")
+}
+
+/// The parts of `text` between commas, of which those in a string are none.
+fn members(text: &str) -> impl Iterator<Item = &str> {
+    separated(text, ',')
+}
+
+/// The parts of `text` between separators outside of strings.
+fn separated(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut is_string, mut is_escaped) = (false, false);
+    text.split(move |sign| {
+        let was_escaped = std::mem::take(&mut is_escaped);
+        match sign {
+            '"' if !was_escaped => is_string = !is_string,
+            '\\' if is_string => is_escaped = !was_escaped,
+            _ => {}
+        }
+        sign == separator && !is_string
+    })
+}
+
+/// The key that `text` begins with, and what follows it.
+fn split_key(text: &str) -> Option<(&str, &str)> {
+    let is_first = |sign: char| sign.is_ascii_lowercase() || sign == '*';
+    let is_next = |sign: char| is_first(sign) || sign.is_ascii_digit() || "_-.".contains(sign);
+    text.starts_with(is_first)
+        .then(|| text.split_at(text.find(|sign| !is_next(sign)).unwrap_or(text.len())))
+        .filter(|(_, rest)| rest.is_empty() || rest.starts_with(['=', ';']))
+}
+
+/// True if `text` is nothing, or parameters: `;key`, `;key=value`.
+fn are_parameters(text: &str) -> bool {
+    let mut parts = separated(text, ';');
+    parts.next() == Some("")
+        && parts.all(|part| {
+            split_key(part.trim_start_matches(' '))
+                .is_some_and(|(_, value)| value.is_empty() || value.len() > 1)
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,7 +232,18 @@ mod tests {
     }
 
     /// The values are those of `printf hello | openssl dgst -ALGORITHM -binary | base64`.
-    const SUMS: [(&str, &str); 7] = [
+    const SUMS: [(&str, &str); 12] = [
+        ("content-digest", "md5=:XUFAKrxLKna5cZ2REBfFkg==:;x=1"),
+        (
+            "content-digest",
+            r#"md5=:XUFAKrxLKna5cZ2REBfFkg==:;x="a,;\"b"; y, unixsum"#,
+        ),
+        ("content-digest", "md5=:XUFAKrxLKna5cZ2REBfFkg:"),
+        (
+            "content-digest",
+            "md5=:aGVsbG8gaGVsbG8gaGVsbA==:,md5=:XUFAKrxLKna5cZ2REBfFkg==:",
+        ),
+        ("content-digest", r#"other=(1 "a,b");q, crc32c=:mnG7TA==:"#),
         ("content-md5", "XUFAKrxLKna5cZ2REBfFkg=="),
         ("content-digest", "md5=:XUFAKrxLKna5cZ2REBfFkg==:"),
         (
@@ -210,6 +282,11 @@ mod tests {
             ("content-digest", "sha-256=abc"),
             ("content-digest", "sha-256=:abc:"),
             ("content-digest", "sha-256=:aGVsbG8=:"),
+            ("content-digest", "MD5=:XUFAKrxLKna5cZ2REBfFkg==:"),
+            ("content-digest", "md5=:XUFAKrxLKna5cZ2REBfFkg==:x"),
+            ("content-digest", "md5=:XUFAKrxLKna5cZ2REBfFkg==:;"),
+            ("content-digest", "md5=:XUFAKrxLKna5cZ2REBfFkg==:;X=1"),
+            ("content-digest", "md5 = :XUFAKrxLKna5cZ2REBfFkg==:"),
         ] {
             assert!(judged(name, value, b"hello").is_err(), "{name}: {value}");
         }

@@ -19,7 +19,8 @@ pub struct Pace {
 }
 
 impl Default for Pace {
-    /// 1 KiB/s over 30 s: a tenth of what a modem did.
+    /// 1 KiB/s over 30 s: a tenth of what a modem did. What a peer takes is seen in steps, of some 32 KiB that wait
+    /// unsent here and of what it makes room for at once over there (more over the loopback than over a network).
     fn default() -> Self {
         Self {
             bytes_per_second: 1024,

@@ -75,10 +75,10 @@ impl Call {
         if must_be_new && present.is_some() && options.idempotency.is_none() {
             return Err(Error::new(ErrorKind::Exists, "write", self.path.clone()).into());
         }
-        options.precondition = Precondition {
-            absent: options.precondition.absent,
-            ..conditions.precondition_after(present.as_ref())
-        };
+        options.precondition = completed(
+            &options.precondition,
+            conditions.precondition_after(present.as_ref()),
+        );
         Ok(())
     }
 
@@ -145,5 +145,28 @@ impl Call {
         } else {
             error.into()
         }
+    }
+}
+
+/// What must hold at the publication: a file that must be new for one reason or the other must be new.
+fn completed(asked: &Precondition, judged: Precondition) -> Precondition {
+    Precondition {
+        absent: asked.absent || judged.absent,
+        ..judged
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_must_be_free_for_either_reason_must_be_free() {
+        let (free, any) = (Precondition::absent, Precondition::default);
+        // The second: `If-Unmodified-Since` was judged while nothing had the name.
+        for (asked, judged) in [(free(), any()), (any(), free()), (free(), free())] {
+            assert!(completed(&asked, judged).absent);
+        }
+        assert!(!completed(&any(), any()).absent);
     }
 }

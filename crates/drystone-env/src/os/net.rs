@@ -15,6 +15,11 @@ use tokio::net::{TcpListener, TcpStream};
 /// A listener has room for so many connections however many others there are: peers of a cluster must get through.
 const MIN_ROOM: usize = 8;
 
+/// What may wait unsent in an accepted connection before it stops being writable. Without it the system tells of
+/// progress only when a third of a send buffer of megabytes is free, and a slow reader looks like one that reads
+/// nothing; with it, when half of this is sent.
+const MAX_UNSENT: u32 = 64 << 10;
+
 /// TCP. Every socket has TCP_NODELAY and the named congestion control (the system's default may be bbr, which
 /// costs more than half of the loopback speed).
 ///
@@ -99,6 +104,8 @@ impl Listener for TcpAccept {
         Box::pin(async move {
             let (stream, peer) = self.listener.accept().await?;
             self.net.tune(&stream);
+            // Refused, it costs slow readers their connection and nothing else.
+            let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT);
             Ok((Box::new(Tcp(stream)) as BoxStream, peer))
         })
     }
@@ -143,5 +150,34 @@ impl AsyncWrite for Tcp {
 
     fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "the real network takes real time")]
+mod tests {
+    use super::*;
+    use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn progress_of_a_slow_reader_is_noticed_soon() {
+        let net = OsNet::default();
+        let mut listener = net.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.address().to_string();
+        let (reader, accepted) = tokio::join!(net.connect(&address), listener.accept());
+        let (mut reader, mut writer) = (reader.unwrap(), accepted.unwrap().0);
+        let data = vec![7; 256 << 10];
+        let silence = Duration::from_millis(200);
+        while tokio::time::timeout(silence, writer.write(&data)).await.is_ok() {}
+        let (mut taken, mut piece) = (0, vec![0; 16 << 10]);
+        while tokio::time::timeout(Duration::from_millis(20), writer.write(&data))
+            .await
+            .is_err()
+        {
+            taken += reader.read(&mut piece).await.unwrap();
+            // A third of a send buffer would be more.
+            assert!(taken < 640 << 10, "{taken}");
+        }
     }
 }
