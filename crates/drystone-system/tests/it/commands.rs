@@ -213,6 +213,32 @@ fn a_tree_keeps_its_modes_and_with_preserve_its_times() {
 }
 
 #[test]
+fn a_tree_with_a_directory_that_is_read_only_is_copied_whole() {
+    let cluster = Cluster::start(Options::single());
+    let at = |name: &str| cluster.home().join(name);
+    fs::create_dir_all(at("open")).unwrap();
+    fs::set_permissions(at("open"), fs::Permissions::from_mode(0o777)).unwrap();
+    fs::create_dir_all(at("tree/closed/inner")).unwrap();
+    fs::write(at("tree/closed/inner/file"), "x").unwrap();
+    let closed = ["tree/closed/inner", "tree/closed", "tree"];
+    for name in closed {
+        fs::set_permissions(at(name), fs::Permissions::from_mode(0o555)).unwrap();
+    }
+    cluster.cli(&["put", "-r", "open", "/open"]).ok();
+    // Somebody whom the modes bind.
+    let ann = |arguments: &[&str]| cluster.cli(&[&["--user", "ann"], arguments].concat());
+    ann(&["put", "-r", "tree", "/open/tree"]).ok();
+    ann(&["cp", "-r", "/open/tree", "/open/copy"]).ok();
+    assert_eq!(ann(&["cat", "/open/copy/closed/inner/file"]).ok(), b"x");
+    for path in ["/open/copy", "/open/copy/closed", "/open/copy/closed/inner"] {
+        ann(&["put", "tree/closed/inner/file", &format!("{path}/new")]).refused(5, "denied");
+    }
+    for name in closed {
+        fs::set_permissions(at(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+#[test]
 fn what_cannot_be_copied_is_named_and_the_rest_of_the_tree_goes_on() {
     let cluster = Cluster::start(Options::single());
     let at = |name: &str| cluster.home().join(name);

@@ -16,7 +16,7 @@ use drystone_client::{
     Published, ReadOptions, SetAttributes, Target, WriteMode, WriteOptions,
 };
 use indicatif::ProgressBar;
-use source::SparseFile;
+use source::{By, SparseFile};
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
 use std::io::Read;
@@ -29,6 +29,8 @@ const PIECE: usize = 1 << 20;
 /// A file to copy in.
 struct Job {
     path: PathBuf,
+    /// Who named it.
+    by: By,
     target: String,
 }
 
@@ -112,7 +114,11 @@ async fn add_source(
     let metadata = fs::metadata(&path).with_context(|| format!("cannot read {source}"))?;
     if !metadata.is_dir() {
         found.bytes += metadata.len();
-        found.jobs.push(Job { path, target });
+        found.jobs.push(Job {
+            path,
+            by: By::Caller,
+            target,
+        });
         return Ok(());
     }
     if !options.recursive {
@@ -199,13 +205,13 @@ async fn make_like(
 ) -> anyhow::Result<Option<Made>> {
     let mode = metadata.permissions().mode() & 0o7777;
     // Its owner must be able to put files into it.
-    let is_new = make_directory(client, target, parents, mode & 0o777 | 0o700).await?;
+    let is_new = make_directory(client, target, parents, open_mode(mode & 0o777)).await?;
     let wanted = if preserve { mode } else { mode & 0o777 };
     let mut changes = SetAttributes::default();
     if preserve {
         (changes.modified, changes.accessed) = (Some(modified(metadata)), Some(accessed(metadata)));
     }
-    if preserve || (is_new && wanted != mode & 0o777 | 0o700) {
+    if preserve || (is_new && wanted != open_mode(mode & 0o777)) {
         changes.mode = Some(wanted);
     }
     Ok((changes != SetAttributes::default()).then(|| Made {
@@ -237,25 +243,17 @@ async fn scan(
     found: &mut Found,
     failures: &mut Failures,
 ) -> anyhow::Result<()> {
-    let mut ahead = vec![(from.to_owned(), to.to_owned())];
-    while let Some((local, remote)) = ahead.pop() {
+    // Only the first may be a link: the caller named it.
+    let mut ahead = vec![(from.to_owned(), to.to_owned(), By::Caller)];
+    while let Some((local, remote, by)) = ahead.pop() {
         let cannot = || format!("cannot read {}", local.display());
-        let Some(entries) = failures.check(fs::read_dir(&local).with_context(cannot))? else {
+        let Some(paths) = failures.check(source::list(&local, by).with_context(cannot))? else {
             continue;
         };
-        let mut paths = Vec::new();
-        for entry in entries {
-            paths.extend(
-                failures
-                    .check(entry.with_context(cannot))?
-                    .map(|entry| entry.path()),
-            );
-        }
-        paths.sort();
         for path in paths {
             let outcome = add_entry(client, &path, &remote, options, found).await;
             if let Some(Some(target)) = failures.check(outcome)? {
-                ahead.push((path, target));
+                ahead.push((path, target, By::Scan));
             }
         }
     }
@@ -286,6 +284,7 @@ async fn add_entry(
         found.bytes += metadata.len();
         found.jobs.push(Job {
             path: path.to_owned(),
+            by: By::Scan,
             target,
         });
     } else {
@@ -329,7 +328,7 @@ async fn put_file(
 ) -> anyhow::Result<Published> {
     let cannot = || format!("cannot read {}", job.path.display());
     // A pipe may have no writer yet.
-    let file = tokio::task::block_in_place(|| SparseFile::open(&job.path)).with_context(cannot)?;
+    let file = tokio::task::block_in_place(|| SparseFile::open(&job.path, job.by)).with_context(cannot)?;
     let metadata = file.metadata();
     let length = if metadata.is_file() { metadata.len() } else { 0 };
     options.file_mode = metadata.permissions().mode() & 0o777;
@@ -458,7 +457,7 @@ pub async fn append(context: &Context, path: &str, source: &str) -> anyhow::Resu
         .await?
     } else {
         let cannot = || format!("cannot read {source}");
-        let file = tokio::task::block_in_place(|| SparseFile::open(Path::new(source)));
+        let file = tokio::task::block_in_place(|| SparseFile::open(Path::new(source), By::Caller));
         let mut file = file.with_context(cannot)?;
         let hint = file.metadata().len();
         let sent = send(&context.client, &mut file, path, options, hint, &progress).await;
@@ -504,7 +503,12 @@ pub async fn copy(
         )));
     }
     let mut walk = Walk::begin(client, from, true).await?;
-    make_directory(client, &target, false, attributes.mode).await?;
+    // Directories that get their mode at the end: until then things go into them.
+    let mut closed: Vec<(Target, u32)> = Vec::new();
+    let is_new = make_directory(client, &target, false, open_mode(attributes.mode)).await?;
+    if is_new && open_mode(attributes.mode) != attributes.mode {
+        closed.push((Target::path(&target), attributes.mode));
+    }
     // The directories that are made, from the target down: places are named from them, whatever their depth.
     let mut made = vec![client.stat(&target).await?.inode];
     let mut parallel = Parallel::new(16, Failures::new(context.json));
@@ -515,7 +519,12 @@ pub async fn copy(
         if attributes.is_directory() {
             let copied = copy_directory(client, &place, attributes.mode).await;
             match parallel.failures.check(copied)? {
-                Some(inode) => made.push(inode),
+                Some((inode, is_new)) => {
+                    made.push(inode);
+                    if is_new && open_mode(attributes.mode) != attributes.mode {
+                        closed.push((place, attributes.mode));
+                    }
+                }
                 None => walk.skip(),
             }
         } else if attributes.kind == Kind::SymbolicLink {
@@ -529,23 +538,39 @@ pub async fn copy(
                 .await?;
         }
     }
-    parallel.finish().await?.finish()
+    let mut failures = parallel.finish().await?;
+    // The deepest first: a parent may be closed to its owner.
+    for (place, mode) in closed.into_iter().rev() {
+        let changes = SetAttributes {
+            mode: Some(mode),
+            ..SetAttributes::default()
+        };
+        let done = client.set_attributes(place, changes).await;
+        failures.check(done.map_err(anyhow::Error::from))?;
+    }
+    failures.finish()
 }
 
-async fn copy_directory(client: &Client, place: &Target, mode: u32) -> anyhow::Result<InodeId> {
+/// The mode of a directory while things are put into it: its owner must be able to.
+fn open_mode(mode: u32) -> u32 {
+    mode | 0o700
+}
+
+/// Makes a directory like one of `mode` that is still open to its owner; true with it if it was not there.
+async fn copy_directory(client: &Client, place: &Target, mode: u32) -> anyhow::Result<(InodeId, bool)> {
     let options = MakeDirectoryOptions {
-        mode,
+        mode: open_mode(mode),
         ..MakeDirectoryOptions::default()
     };
-    match client.make_directory(place, options).await {
-        Err(error) if error.kind() != ErrorKind::Exists => return Err(error.into()),
-        _ => {}
-    }
+    let is_new = match client.make_directory(place, options).await {
+        Err(error) if error.kind() == ErrorKind::Exists => false,
+        other => other?,
+    };
     let made = client.stat(place).await?;
     if !made.is_directory() {
         bail!("{place} exists and is no directory");
     }
-    Ok(made.inode)
+    Ok((made.inode, is_new))
 }
 
 /// Copies a symbolic link as it is.

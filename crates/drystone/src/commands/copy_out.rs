@@ -80,20 +80,28 @@ pub async fn get(context: &Context, options: &GetOptions) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// A directory that is complete gets its mode and times at the end: until then files go into it.
-struct Made {
-    place: Place,
+/// What a directory gets when it is complete: until then files go into it.
+#[derive(PartialEq)]
+struct Last {
     mode: Option<u32>,
     times: Option<(u64, u64)>,
 }
 
-fn make_directory(place: &Place, attributes: &Attributes, preserve: bool) -> anyhow::Result<Made> {
+const NOTHING: Last = Last {
+    mode: None,
+    times: None,
+};
+
+fn cannot_finish(path: &Path) -> String {
+    format!("cannot set the mode and times of {}", path.display())
+}
+
+fn make_directory(place: &Place, attributes: &Attributes, preserve: bool) -> anyhow::Result<Last> {
     let cannot = || format!("cannot make {}", place.path.display());
     let mode = place
         .make_directory(attributes.mode & 0o777)
         .with_context(cannot)?;
-    Ok(Made {
-        place: place.clone(),
+    Ok(Last {
         mode: if preserve { Some(attributes.mode) } else { mode },
         times: preserve.then(|| times(attributes)),
     })
@@ -105,11 +113,14 @@ async fn get_tree(
     attributes: &Attributes,
     target: &Path,
 ) -> anyhow::Result<()> {
-    let mut made = Vec::new();
+    // Directories by their paths below the target, which are opened again: an open one for each would be too many.
+    let mut made: Vec<(String, Last)> = Vec::new();
+    let mut top = None;
     // The root of the cluster goes into a directory that is there, and `.` has no name.
     if !target.is_dir() {
         let place = Place::of(target).with_context(|| format!("cannot make {}", target.display()))?;
-        made.push(make_directory(&place, attributes, options.preserve)?);
+        let last = make_directory(&place, attributes, options.preserve)?;
+        top = Some((place, last));
     }
     let mut walk = Walk::begin(&context.client, &options.source, true).await?;
     let mut tree = LocalTree::open(target).with_context(|| format!("cannot open {}", target.display()))?;
@@ -128,7 +139,8 @@ async fn get_tree(
         if attributes.is_directory() {
             let directory = make_directory(&place, attributes, options.preserve);
             match parallel.failures.check(directory)? {
-                Some(directory) => made.push(directory),
+                Some(last) if last != NOTHING => made.push((found.path, last)),
+                Some(_) => {}
                 None => walk.skip(),
             }
             continue;
@@ -151,12 +163,14 @@ async fn get_tree(
     }
     let mut failures = parallel.finish().await?;
     // The deepest first: a parent may be closed to its owner.
-    for directory in made.into_iter().rev() {
-        let finished = directory.place.finish_directory(directory.mode, directory.times);
-        let path = &directory.place.path;
-        failures.check(
-            finished.with_context(|| format!("cannot set the mode and times of {}", path.display())),
-        )?;
+    for (path, last) in made.into_iter().rev() {
+        let place = tree.place(&path);
+        let finished = place.and_then(|place| place.finish_directory(last.mode, last.times));
+        failures.check(finished.with_context(|| cannot_finish(&target.join(&path))))?;
+    }
+    if let Some((place, last)) = top {
+        let finished = place.finish_directory(last.mode, last.times);
+        failures.check(finished.with_context(|| cannot_finish(target)))?;
     }
     progress.finish_and_clear();
     if context.json {

@@ -142,21 +142,21 @@ impl Place {
         Ok(Some(made))
     }
 
-    /// Gives a directory that is complete its mode and its times.
+    /// Gives the directory here, which is complete, its mode and its times. A link here is not followed.
     ///
     /// # Errors
     /// The system's.
     pub fn finish_directory(&self, mode: Option<u32>, times: Option<(u64, u64)>) -> io::Result<()> {
-        if let Some(times) = times {
-            self.set_times(times)?;
+        if mode.is_none() && times.is_none() {
+            return Ok(());
+        }
+        let flags = DIRECTORY.union(OFlags::NOFOLLOW);
+        let directory = rustix::fs::openat(&self.directory, &self.name, flags, Mode::empty())?;
+        if let Some((modified, accessed)) = times {
+            rustix::fs::futimens(&directory, &timestamps(modified, accessed))?;
         }
         if let Some(mode) = mode {
-            rustix::fs::chmodat(
-                &self.directory,
-                &self.name,
-                Mode::from_raw_mode(mode),
-                AtFlags::empty(),
-            )?;
+            rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode))?;
         }
         Ok(())
     }

@@ -2,13 +2,47 @@
 
 use super::{Source, read_full};
 use bytes::Bytes;
-use rustix::fs::{SeekFrom, seek};
+use rustix::fs::{Dir, Mode, OFlags, SeekFrom, seek};
+use rustix::io::Errno;
+use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 /// What holes are read as.
 static ZEROS: [u8; super::PIECE] = [0; super::PIECE];
+
+/// Who named a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum By {
+    /// The caller, who may name a link, a device or a pipe.
+    Caller,
+    /// The scan of a tree: what it found may have been replaced since, and a link may lead anywhere.
+    Scan,
+}
+
+/// The paths in a local directory, in order.
+///
+/// # Errors
+/// The system's; a link has the place of a directory that a scan found.
+pub fn list(path: &Path, by: By) -> io::Result<Vec<PathBuf>> {
+    let mut flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    if by == By::Scan {
+        flags |= OFlags::NOFOLLOW;
+    }
+    let directory = rustix::fs::open(path, flags, Mode::empty())?;
+    let mut paths = Vec::new();
+    for entry in Dir::new(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            paths.push(path.join(OsStr::from_bytes(name)));
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
 
 /// A local file. Where the file system says that a hole is, nothing is read.
 pub struct SparseFile {
@@ -20,13 +54,27 @@ pub struct SparseFile {
 }
 
 impl SparseFile {
-    /// Opens a file, a device or a pipe.
+    /// Opens a file, or a device or a pipe if the caller named it.
     ///
     /// # Errors
-    /// The system's.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
+    /// The system's; something else has the place of the file that was found.
+    pub fn open(path: &Path, by: By) -> io::Result<Self> {
+        let other = || io::Error::other("it is no regular file any more");
+        let file = match by {
+            By::Caller => File::open(path)?,
+            By::Scan => {
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                let opened = rustix::fs::open(path, flags, Mode::empty());
+                File::from(opened.map_err(|error| match error {
+                    Errno::LOOP => other(),
+                    error => error.into(),
+                })?)
+            }
+        };
         let metadata = file.metadata()?;
+        if by == By::Scan && !metadata.is_file() {
+            return Err(other());
+        }
         // Only a file that holds less than its length has holes.
         let is_sparse = metadata.is_file() && held_bytes(&metadata) < metadata.len();
         let data = if is_sparse { (0, 0) } else { (0, u64::MAX) };
@@ -49,9 +97,9 @@ impl SparseFile {
         self.data = match seek(&self.file, SeekFrom::Data(self.offset)) {
             Ok(from) => (from, seek(&self.file, SeekFrom::Hole(from))?),
             // Nothing but a hole is left.
-            Err(rustix::io::Errno::NXIO) => (end, end),
+            Err(Errno::NXIO) => (end, end),
             // The file system does not tell.
-            Err(rustix::io::Errno::INVAL | rustix::io::Errno::OPNOTSUPP) => (self.offset, u64::MAX),
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => (self.offset, u64::MAX),
             Err(error) => return Err(error.into()),
         };
         let at = SeekFrom::Start(self.data.0.max(self.offset));

@@ -51,7 +51,7 @@ fn holes_are_read_as_zeros_and_data_as_it_is() {
         expected[offset..offset + size].copy_from_slice(&data);
     }
     for piece in [1000, 4096, 100_003, PIECE] {
-        let mut source = SparseFile::open(&path).unwrap();
+        let mut source = SparseFile::open(&path, By::Scan).unwrap();
         let mut found = Vec::new();
         loop {
             let data = source.read_piece(piece).unwrap();
@@ -68,4 +68,40 @@ fn holes_are_read_as_zeros_and_data_as_it_is() {
 fn times_before_1970_are_not_kept() {
     assert_eq!(micros(1, 2_000), 1_000_002);
     assert_eq!(micros(-5, 0), 0);
+}
+
+#[test]
+fn what_a_scan_found_as_a_file_is_read_only_if_it_is_one_still() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    fs::write(at("file"), "x").unwrap();
+    std::os::unix::fs::symlink("file", at("link")).unwrap();
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), fifo, 0o600.into(), 0).unwrap();
+    fs::create_dir(at("directory")).unwrap();
+    assert!(SparseFile::open(&at("file"), By::Scan).is_ok());
+    assert!(SparseFile::open(&at("link"), By::Caller).is_ok());
+    // A pipe without a writer would be waited for.
+    for name in ["link", "pipe", "directory"] {
+        let error = SparseFile::open(&at(name), By::Scan).err().unwrap();
+        assert!(
+            error.to_string().contains("no regular file any more"),
+            "{name}: {error}"
+        );
+    }
+}
+
+#[test]
+fn a_scan_lists_no_directory_through_a_link() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    fs::create_dir(at("inner")).unwrap();
+    fs::write(at("inner/b"), "").unwrap();
+    fs::write(at("inner/a"), "").unwrap();
+    std::os::unix::fs::symlink("inner", at("link")).unwrap();
+    for (name, by) in [("inner", By::Scan), ("inner", By::Caller), ("link", By::Caller)] {
+        let found = source::list(&at(name), by).unwrap();
+        assert_eq!(found, [at(name).join("a"), at(name).join("b")]);
+    }
+    assert!(source::list(&at("link"), By::Scan).is_err());
 }

@@ -150,6 +150,24 @@ fn modes_and_times_are_those_that_were_given() {
 }
 
 #[test]
+fn a_link_that_took_the_place_of_a_directory_is_not_followed_at_its_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    std::fs::create_dir(at("outside")).unwrap();
+    symlink("outside", at("link")).unwrap();
+    let mode = || std::fs::metadata(at("outside")).unwrap().permissions().mode();
+    let before = mode();
+    let link = LocalTree::open(directory.path()).unwrap().place("link").unwrap();
+    assert!(
+        link.finish_directory(Some(0o500), Some((1_000_000, 2_000_000)))
+            .is_err()
+    );
+    assert_eq!(mode(), before);
+    // Nothing is to be done, so nothing is opened.
+    link.finish_directory(None, None).unwrap();
+}
+
+#[test]
 fn a_link_takes_the_place_of_a_file_or_a_link() {
     let directory = tempfile::tempdir().unwrap();
     let mut tree = LocalTree::open(directory.path()).unwrap();
