@@ -3,6 +3,8 @@
 
 #[path = "../../crates/drystone/src/node/config.rs"]
 mod config;
+#[path = "../../crates/drystone/src/node/gateway.rs"]
+mod gateway;
 #[path = "../../crates/drystone/src/node/fuzzed.rs"]
 mod fuzzed;
 
