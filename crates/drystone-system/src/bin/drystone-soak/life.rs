@@ -9,8 +9,9 @@ use drystone_system::{Cluster, Options, wait_for};
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// What is written in a cycle, as a part of the disk: with three replicas this must fit beside what is kept ready.
-const FILL_PART: u64 = 20;
+/// What is written in a cycle, as a part of the disk: three replicas in slots, each of which may be eight times as large
+/// as what it holds, and space of one class of slots is not given to another.
+const FILL_PART: u64 = 80;
 /// Until deleted chunks are gone from every server.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Failures after which a fill that a server was killed in gives up.

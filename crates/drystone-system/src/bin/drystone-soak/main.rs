@@ -19,7 +19,7 @@ use std::time::Duration;
 
 const USAGE: &str = "usage: drystone-soak [--minutes N] [--disk-gib N] [--idle N]
   --minutes N   how long (60); the cycle that is under way then ends first
-  --disk-gib N  size of the disk that all nodes share (12)
+  --disk-gib N  size of the disk that all nodes share (48)
   --idle N      idle connections to each port (200)
 DRYSTONE_BINARY names the binary. As root: the disk is a loop device of its own.";
 
@@ -33,7 +33,7 @@ struct Options {
 fn options(words: &[String]) -> Result<Options, String> {
     let mut options = Options {
         minutes: 60,
-        disk_gib: 12,
+        disk_gib: 48,
         idle: 200,
     };
     let mut words = words.iter();
