@@ -164,7 +164,9 @@ fn lose_a_server(cluster: &mut Cluster, say: &dyn Fn(&str)) {
     for directory in &lost.data {
         fs::remove_dir_all(directory).expect("the directory can be removed");
     }
-    cluster.revive();
+    // One that runs starts dead nodes on what they have; a new one looks what is left of their directories.
+    cluster.end_up(Signal::KILL);
+    cluster.up();
     say(&format!("{} lost its directory", lost.name));
     wait_for("the lost server is replaced", PATIENCE, || {
         let status = cluster.status();
