@@ -171,11 +171,8 @@ fn lose_a_server(cluster: &mut Cluster, say: &dyn Fn(&str)) {
     wait_for("the lost server is replaced", PATIENCE, || {
         let status = cluster.status();
         let servers = status["servers"].as_array()?;
-        let active = servers
-            .iter()
-            .filter(|server| server["state"] == "active")
-            .count();
-        (active >= 5).then_some(())
+        let alive = servers.iter().filter(|server| server["state"] == "alive").count();
+        (alive >= 5).then_some(())
     });
 }
 
