@@ -1,7 +1,7 @@
 //! Namespace operations: each is one command or one look-up.
 
 use crate::attributes::{
-    Attributes, DeleteOptions, Entry, Expect, ExtentInfo, FileLayout, MakeDirectoryOptions,
+    Attributes, DeleteOptions, Entry, Expect, ExtentInfo, FileLayout, Idempotency, MakeDirectoryOptions,
     MakeSymbolicLinkOptions, Page, RenameOptions, ReplicaInfo, SetAttributes,
 };
 use crate::client::Client;
@@ -10,11 +10,12 @@ use crate::meta::Repeat;
 use crate::options::Consistency;
 use crate::target::Target;
 use drystone_proto::Kind;
-use drystone_proto::command::{self, Op};
+use drystone_proto::command::{self, Op, Outcome};
 use drystone_proto::meta::{DiskLocation, ListReply, ListRequest, LookupReply, LookupRequest};
 use drystone_proto::record::{ChunkRecord, ChunkState};
 use drystone_types::Code;
 use std::collections::BTreeMap;
+use std::fmt;
 
 impl Client {
     /// Attributes of a file or directory.
@@ -140,15 +141,9 @@ impl Client {
             attributes: None,
         });
         let outcome = self
-            .requester
-            .mutate(
-                "make directory",
-                options.idempotency.as_ref(),
-                op,
-                self.requester.deadline(),
-            )
-            .await;
-        Ok(outcome.map_err(|failed| failed.error.about(&target))?.created)
+            .change("make directory", options.idempotency.as_ref(), op, &target)
+            .await?;
+        Ok(outcome.created)
     }
 
     /// Makes a symbolic link to `link`, a text of 1 to 4,095 bytes that the cluster keeps and never follows: an
@@ -173,16 +168,8 @@ impl Client {
             parents: options.parents,
             attributes: Some(options.attributes.message()),
         });
-        let outcome = self
-            .requester
-            .mutate(
-                operation,
-                options.idempotency.as_ref(),
-                op,
-                self.requester.deadline(),
-            )
-            .await;
-        outcome.map_err(|failed| failed.error.about(&target))?;
+        self.change(operation, options.idempotency.as_ref(), op, &target)
+            .await?;
         Ok(())
     }
 
@@ -205,16 +192,13 @@ impl Client {
             precondition: options.precondition.message(),
             parents: options.parents,
         });
-        let outcome = self
-            .requester
-            .mutate(
-                "rename",
-                options.idempotency.as_ref(),
-                op,
-                self.requester.deadline(),
-            )
-            .await;
-        outcome.map_err(|failed| failed.error.about(format_args!("{from} to {to}")))?;
+        self.change(
+            "rename",
+            options.idempotency.as_ref(),
+            op,
+            format!("{from} to {to}"),
+        )
+        .await?;
         Ok(())
     }
 
@@ -235,16 +219,8 @@ impl Client {
                 Expect::Directory => 2,
             },
         });
-        let outcome = self
-            .requester
-            .mutate(
-                "delete",
-                options.idempotency.as_ref(),
-                op,
-                self.requester.deadline(),
-            )
-            .await;
-        outcome.map_err(|failed| failed.error.about(&target))?;
+        self.change("delete", options.idempotency.as_ref(), op, &target)
+            .await?;
         Ok(())
     }
 
@@ -264,18 +240,25 @@ impl Client {
             precondition: changes.precondition.message(),
             changes: Some(changes.message()),
         });
-        let outcome = self
-            .requester
-            .mutate(
-                "set attributes",
-                changes.idempotency.as_ref(),
-                op,
-                self.requester.deadline(),
-            )
-            .await;
-        outcome.map_err(|failed| failed.error.about(&target))?;
+        self.change("set attributes", changes.idempotency.as_ref(), op, &target)
+            .await?;
         self.writes.policies.forget();
         Ok(())
+    }
+
+    /// One command that changes names or attributes; an error says what it was about.
+    async fn change(
+        &self,
+        operation: &'static str,
+        key: Option<&Idempotency>,
+        op: Op,
+        subject: impl fmt::Display,
+    ) -> Result<Outcome, Error> {
+        let outcome = self
+            .requester
+            .mutate(operation, key, op, self.requester.deadline())
+            .await;
+        outcome.map_err(|failed| failed.error.about(subject))
     }
 }
 
