@@ -4,10 +4,10 @@ mod chaos;
 mod docs;
 mod fuzz;
 mod licences;
+mod long;
 mod output;
 mod schema;
 mod sim;
-mod soak;
 mod steps;
 mod tidy;
 
@@ -30,6 +30,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   soak [--minutes N] [--disk-gib N] [--idle N]
                                       one cluster of real processes for N minutes (60): filled, emptied, filled with
                                       other sizes, killed, robbed; every acknowledged byte compared, as root
+  failover [--rounds N] [--files N] [--writers N]
+                                      kills metadata leaders beside other misfortune and measures how long clients wait
   install                             install what the tests need, by package name";
 
 fn main() -> ExitCode {
@@ -43,7 +45,8 @@ fn main() -> ExitCode {
         ["fuzz", rest @ ..] => fuzz::fuzz(rest),
         ["sim", rest @ ..] => sim::sim(rest),
         ["chaos", rest @ ..] => chaos::run(rest),
-        ["soak", rest @ ..] => soak::run(rest),
+        ["soak", rest @ ..] => long::run("soak", rest),
+        ["failover", rest @ ..] => long::run("failover", rest),
         ["install"] => steps::install().map(|_| ()),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

@@ -13,5 +13,6 @@ mod newer;
 mod processes;
 mod recover;
 mod remove_server;
+mod store_reads;
 mod store_restart;
 mod transfer;
