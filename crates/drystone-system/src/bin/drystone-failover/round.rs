@@ -33,8 +33,10 @@ pub fn run(cluster: &Cluster, rounds: u64, files: u64, writers: u64) -> Vec<Roun
     let begun = Instant::now();
     let say = |what: &str| println!("[{:>5.0} s] {what}", begun.elapsed().as_secs_f64());
     let address = rest(cluster);
-    cluster.cli(&["mkdir", "/failover"]).ok();
-    cluster.cli_with(&["put", "-", "/failover/read"], b"here").ok();
+    cluster.cli(&["--user", "drystone", "mkdir", "/failover"]).ok();
+    cluster
+        .cli_with(&["--user", "drystone", "put", "-", "/failover/read"], b"here")
+        .ok();
     let writers = Writers::start(&address, writers);
     let probes = Kind::ALL.map(|kind| Probe::start(&address, kind));
     let mut done: Vec<Round> = Vec::new();
@@ -134,7 +136,9 @@ fn plant(cluster: &Cluster, tree: u64, files: u64) {
         left -= left.min(PIECE);
         if left == 0 {
             for part in 0..=part {
-                cluster.cli(&["rm", "-r", &format!("/tree-{tree}-{part}")]).ok();
+                cluster
+                    .cli(&["--user", "drystone", "rm", "-r", &format!("/tree-{tree}-{part}")])
+                    .ok();
             }
             return;
         }
