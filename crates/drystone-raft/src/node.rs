@@ -45,8 +45,10 @@ pub struct RaftNode {
     seen: (u64, StateRole, u64),
     /// Who was reported as leader, in which term.
     told: (Option<NodeId>, Term),
-    /// What the log was told last.
+    /// What raft-rs has said last.
     hard: RaftHardState,
+    /// What the log was told last.
+    logged: RaftHardState,
     /// The last record that must be synced.
     urgent: Lsn,
     /// What raft-rs handed over and the log has not synced, in order.

@@ -43,34 +43,32 @@ impl RaftNode {
         // A leader's messages promise nothing of its own that is not synced: they go at once.
         let messages = ready.take_messages();
         let must_sync = ready.must_sync();
-        if let Some(hard) = ready.hs() {
-            assert!(
-                hard.term > self.hard.term || (hard.term == self.hard.term && self.keeps_vote(hard.vote)),
-                "term {} and vote {} after term {} and vote {}",
-                hard.term,
-                hard.vote,
-                self.hard.term,
-                self.hard.vote
-            );
-            self.hard = RaftHardState {
-                term: hard.term,
-                vote: hard.vote,
-                commit: hard.commit,
-            };
-            let lsn = self.log.push(&Record::State(self.hard), must_sync);
-            if must_sync {
-                self.urgent = lsn;
-            }
-        }
+        let hard = ready.hs().map(|hard| RaftHardState {
+            term: hard.term,
+            vote: hard.vote,
+            commit: hard.commit,
+        });
         let snapshot = (!ready.snapshot().is_empty()).then(|| meta_from_snapshot(ready.snapshot()));
+        let entries = ready.take_entries();
+        let before = self.hard;
+        if let Some(hard) = hard {
+            self.log_state_before(hard, must_sync, snapshot.is_some() || !entries.is_empty());
+        }
         if let Some(meta) = &snapshot {
             self.replace_log(meta);
         }
-        for entry in ready.take_entries() {
+        for entry in entries {
+            assert!(
+                entry.index > before.commit,
+                "entry {} is written anew, and {} is committed",
+                entry.index,
+                before.commit
+            );
             let record = Record::Entry(crate::codec::entry_to_proto(&entry));
             self.urgent = self.log.push(&record, true);
             self.raw.mut_store().put(entry, self.urgent);
         }
+        self.log_commit_behind();
         let number = ready.number();
         let promises = ready.take_persisted_messages();
         self.outstanding.push_back(Outstanding {
@@ -89,6 +87,53 @@ impl RaftNode {
             self.reads.answer(&read.request_ctx, read.index, &mut self.out);
         }
         self.take_committed(&committed)
+    }
+
+    /// Logs term and vote before what may be of that term. What is committed is said only behind the entries that it is
+    /// said of: the disk may keep the records up to this one, and the entries that stood at those indexes before would
+    /// be taken for committed.
+    fn log_state_before(&mut self, hard: RaftHardState, must_sync: bool, something_follows: bool) {
+        let before = self.hard;
+        assert!(
+            hard.term > before.term || (hard.term == before.term && self.keeps_vote(hard.vote)),
+            "term {} and vote {} after term {} and vote {}",
+            hard.term,
+            hard.vote,
+            before.term,
+            before.vote
+        );
+        assert!(
+            hard.commit >= before.commit,
+            "{} is committed after {}",
+            hard.commit,
+            before.commit
+        );
+        self.hard = hard;
+        let first = match something_follows {
+            true => RaftHardState {
+                commit: before.commit,
+                ..hard
+            },
+            false => hard,
+        };
+        if first != before {
+            self.log_state(first, must_sync);
+        }
+    }
+
+    /// Logs what is committed, if that is not yet said.
+    fn log_commit_behind(&mut self) {
+        if self.hard != self.logged {
+            self.log_state(self.hard, false);
+        }
+    }
+
+    pub(super) fn log_state(&mut self, state: RaftHardState, must_sync: bool) {
+        let lsn = self.log.push(&Record::State(state), must_sync);
+        self.logged = state;
+        if must_sync {
+            self.urgent = lsn;
+        }
     }
 
     /// A vote is given once in a term.

@@ -100,6 +100,7 @@ impl RaftNode {
             seen: (raw.raft.term, StateRole::Follower, 0),
             told: (None, Term(raw.raft.term)),
             hard,
+            logged: hard,
             urgent: Lsn(0),
             outstanding: VecDeque::new(),
             purge_asked: None,
