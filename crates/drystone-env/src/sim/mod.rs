@@ -7,6 +7,7 @@ mod damage;
 mod disk;
 mod faults;
 mod file;
+mod gate;
 mod inode;
 mod state;
 #[cfg(test)]
@@ -16,4 +17,5 @@ pub mod world;
 pub use clock::SimClock;
 pub use damage::{Damage, Reseal};
 pub use disk::{SimDisk, SimDiskStats};
+pub use gate::{Gate, GatedDisk};
 pub use world::World;
