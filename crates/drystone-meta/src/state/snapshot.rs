@@ -7,6 +7,7 @@
 //! Making, sending and importing run on threads of their own that get what processor time the others leave. A transfer
 //! that breaks off goes on where the receiver stands, for as long as both processes live (`send`, `receive`).
 
+mod arrivals;
 mod files;
 pub(crate) mod receive;
 mod send;
@@ -14,9 +15,10 @@ mod send;
 use super::stores::{StateMachine, StateStore, States, settings_of};
 use crate::layout;
 use crate::lifecycle::Lifecycle;
-use crate::locks::{ARRIVING, MADE};
+use crate::locks::MADE;
 use crate::membership::members::Members;
 use crate::raft::handle::RaftHandle;
+use arrivals::Arrivals;
 use bytes::Bytes;
 use drystone_env::sync::Mutex;
 use drystone_env::{Disk, Env, OpenOptions, Rng};
@@ -25,8 +27,7 @@ use drystone_namespace::{ImportError, Importer, Namespace, StoreError, View, exp
 use drystone_raft::{Input, SnapshotMeta};
 use drystone_rpc::Channels;
 use drystone_types::{BootId, NodeId};
-use files::{Arriving, Made, Sending, append, create, read_part};
-use std::collections::BTreeMap;
+use files::{Made, Sending, append, create, read_part};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -51,7 +52,7 @@ pub(crate) struct Snapshots {
     parts: SnapshotParts,
     made: Mutex<Option<Made>>,
     sending: Sending,
-    arriving: Mutex<BTreeMap<u64, Arriving>>,
+    arrivals: Arrivals,
 }
 
 /// Why a received snapshot was not installed; the old state is still there.
@@ -100,10 +101,10 @@ impl Snapshots {
     /// None is on its way yet.
     pub(crate) fn new(parts: SnapshotParts) -> Self {
         Self {
+            arrivals: Arrivals::new(Arc::clone(&parts.disk)),
             parts,
             made: Mutex::new(MADE, None),
             sending: Sending::default(),
-            arriving: Mutex::new(ARRIVING, BTreeMap::new()),
         }
     }
 
@@ -159,13 +160,7 @@ impl Snapshots {
 
     /// Raft has no use for this one: its sender may send another at once.
     pub(crate) fn ignored(&self, from: NodeId, meta: &SnapshotMeta) {
-        let mut arriving = self.arriving.lock();
-        let of_no_use = |transfer: &Arriving| transfer.complete && transfer.id == meta.data;
-        if arriving.get(&from.0).is_some_and(of_no_use)
-            && let Some(transfer) = arriving.remove(&from.0)
-        {
-            let _ = self.parts.disk.unlink(&transfer.path);
-        }
+        self.arrivals.ignore(from.0, &meta.data);
     }
 
     /// Imports the received snapshot into a fresh store that does not count yet, on a thread of its own behind
@@ -177,7 +172,9 @@ impl Snapshots {
         let (reply, answer) = oneshot::channel();
         let inner = Arc::clone(self);
         self.parts.lifecycle.background("meta-import", async move {
-            let imported = inner.take_received(&meta).and_then(|path| {
+            let received = inner.arrivals.take_whole(&meta.data);
+            let missing = || NotInstalled::unusable("the received snapshot is not here");
+            let imported = received.ok_or_else(missing).and_then(|path| {
                 let imported = import(&inner.parts, &meta, &path);
                 let _ = inner.parts.disk.unlink(&path);
                 imported
@@ -193,30 +190,23 @@ impl Snapshots {
     ///
     /// # Errors
     /// [`NotInstalled`].
-    pub(crate) fn adopt(&self) -> Result<StateMachine, NotInstalled> {
+    pub(crate) fn adopt(self: &Arc<Self>) -> Result<StateMachine, NotInstalled> {
         let adopted = self.parts.stores.adopt();
         let store = adopted.map_err(|failure| NotInstalled::Store(failure.reason))?;
         let state = Namespace::open(Arc::new(StateStore(store)), settings_of(&self.parts.identity));
         let state = state.map_err(NotInstalled::store)?;
-        self.forget_incomplete();
+        let files = self.arrivals.forget_incomplete();
+        if !files.is_empty() {
+            let inner = Arc::clone(self);
+            self.parts
+                .lifecycle
+                .background("meta-snapshot-files", async move {
+                    for path in files {
+                        let _ = inner.parts.disk.unlink(&path);
+                    }
+                });
+        }
         Ok(state)
-    }
-
-    /// The file of a whole snapshot, which nobody replaces any more.
-    fn take_received(&self, meta: &SnapshotMeta) -> Result<String, NotInstalled> {
-        let mut arriving = self.arriving.lock();
-        let from = arriving
-            .iter()
-            .find(|(_, transfer)| transfer.complete && transfer.id == meta.data)
-            .map(|(from, _)| *from);
-        let transfer = from.and_then(|from| arriving.remove(&from));
-        let transfer = transfer.ok_or_else(|| NotInstalled::unusable("the received snapshot is not here"))?;
-        // A name of its own, before the next transfer may take the old one.
-        let path = layout::snapshot_file("installing");
-        (self.parts.disk)
-            .rename(&transfer.path, &path)
-            .map_err(NotInstalled::unusable)?;
-        Ok(path)
     }
 }
 

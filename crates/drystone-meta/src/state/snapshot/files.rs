@@ -22,17 +22,6 @@ pub(super) struct Made {
     pub(super) checksum: u32,
 }
 
-/// A snapshot of which the beginning is here.
-pub(super) struct Arriving {
-    pub(super) id: Bytes,
-    pub(super) path: String,
-    pub(super) file: Arc<dyn DiskFile>,
-    pub(super) offset: u64,
-    pub(super) checksum: u32,
-    /// All of it has come: it stays until Raft has it installed or has no use for it.
-    pub(super) complete: bool,
-}
-
 /// The number of the transfer that counts, by member: a newer one ends the one before it.
 pub(super) struct Sending(Mutex<BTreeMap<NodeId, u64>>);
 

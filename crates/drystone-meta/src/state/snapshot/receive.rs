@@ -1,14 +1,12 @@
 //! Receiving a snapshot: parts in order into a file, on a thread of its own.
 
 use super::Snapshots;
-use super::files::{Arriving, append, create};
-use crate::layout;
+use super::arrivals::Taken;
 use bytes::Bytes;
 use drystone_proto::cluster::{Empty, ErrorReply};
 use drystone_proto::raft::SnapshotPart;
-use drystone_raft::{Input, SnapshotMeta};
-use drystone_rpc::refusal;
-use drystone_types::{Code, NodeId, Term};
+use drystone_raft::Input;
+use drystone_types::{NodeId, Term};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
@@ -37,94 +35,18 @@ pub(crate) async fn receive(snapshots: Arc<Snapshots>, mut inbox: mpsc::Receiver
     }
 }
 
-fn invalid(message: impl Into<String>) -> ErrorReply {
-    refusal(Code::Invalid, message)
-}
-
-/// The sender goes on at `expected`.
-fn conflict(message: &str, expected: u64) -> ErrorReply {
-    ErrorReply {
-        expected,
-        ..refusal(Code::Conflict, message)
-    }
-}
-
 impl Snapshots {
     /// Takes a part. The sender has been checked to be a member.
     ///
     /// # Errors
-    /// What the sender is told: with `Conflict` where it goes on.
+    /// What the sender is told.
     fn take_part(&self, part: SnapshotPart, data: &[u8]) -> Result<Empty, ErrorReply> {
-        let mut arriving = self.arriving.lock();
-        let io = |error: std::io::Error| refusal(Code::NoSpace, format!("snapshot file: {error}"));
-        if part.id.is_empty() || part.id.len() > 64 || data.is_empty() {
-            return Err(invalid(
-                "a snapshot has an id of 1 to 64 bytes, and a part has data",
-            ));
+        let (from, term) = (NodeId(part.from), Term(part.term));
+        if let Taken::Whole(meta) = self.arrivals.take(part, data)? {
+            self.parts
+                .raft
+                .input(Input::SnapshotReceived { from, term, meta });
         }
-        let known = arriving.get(&part.from);
-        if let Some(known) = known.filter(|known| known.complete) {
-            // Its last answer may have been lost. Another must not replace it under Raft, which decides what becomes
-            // of it.
-            return if known.id == part.id && part.last {
-                Ok(Empty {})
-            } else {
-                Err(refusal(Code::Busy, "a snapshot is being installed"))
-            };
-        }
-        if known.is_none_or(|known| known.id != part.id) {
-            if part.offset != 0 {
-                return Err(conflict("no such transfer: begin again", 0));
-            }
-            let path = layout::snapshot_file(&format!("in-{}", part.from));
-            let file = create(&*self.parts.disk, &path).map_err(io)?;
-            let begun = Arriving {
-                id: part.id.clone(),
-                path,
-                file,
-                offset: 0,
-                checksum: 0,
-                complete: false,
-            };
-            arriving.insert(part.from, begun);
-        }
-        let Some(transfer) = arriving.get_mut(&part.from) else {
-            return Err(conflict("no such transfer: begin again", 0));
-        };
-        if transfer.offset != part.offset {
-            return Err(conflict("the transfer stands elsewhere", transfer.offset));
-        }
-        append(&*transfer.file, data, transfer.offset).map_err(io)?;
-        transfer.offset += data.len() as u64;
-        transfer.checksum = crc32c::crc32c_append(transfer.checksum, data);
-        if !part.last {
-            return Ok(Empty {});
-        }
-        if transfer.checksum != part.checksum {
-            arriving.remove(&part.from);
-            return Err(refusal(Code::Corrupt, "the snapshot's checksum does not match"));
-        }
-        let meta = part
-            .meta
-            .ok_or_else(|| invalid("the last part says what it is a part of"))?;
-        let meta = SnapshotMeta::try_from(meta).map_err(invalid)?;
-        transfer.complete = true;
-        drop(arriving);
-        self.parts.raft.input(Input::SnapshotReceived {
-            from: NodeId(part.from),
-            term: Term(part.term),
-            meta,
-        });
         Ok(Empty {})
-    }
-
-    /// The state was replaced: what else was on its way is of no use.
-    pub(super) fn forget_incomplete(&self) {
-        self.arriving.lock().retain(|_, transfer| {
-            if !transfer.complete {
-                let _ = self.parts.disk.unlink(&transfer.path);
-            }
-            transfer.complete
-        });
     }
 }
