@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::error::StartError;
 use crate::layout;
 use crate::lone::{rebuild, recover};
+use crate::state::catch_up::apply_opened;
 use crate::state::stores::{FjallStates, OpenFailure, StateMachine, StateStore, States, settings_of};
 use drystone_env::os::{OsDisk, lock_directory};
 use drystone_env::{BufferPool, Disk, Env, Rng};
@@ -28,8 +29,11 @@ pub struct MetadataDirectory {
 }
 
 impl MetadataDirectory {
-    /// The directory at `path` of the real file system, locked.
-    pub(crate) fn open(path: &Path, cache_bytes: u64) -> Result<Self, StartError> {
+    /// The directory at `path` of the real file system, locked, with `cache_bytes` of memory for blocks of its store.
+    ///
+    /// # Errors
+    /// It does not exist, is in use, or has to be recovered first.
+    pub fn open(path: &Path, cache_bytes: u64) -> Result<Self, StartError> {
         let refuse = |reason: String| StartError::Directory {
             directory: path.to_owned(),
             reason,
@@ -91,11 +95,14 @@ pub(crate) fn open(
     let boot =
         drystone_identity::boot(&*disk, &mut env.rng("boot")).map_err(|error| refuse(error.to_string()))?;
     layout::prepare(&*disk).map_err(|error| refuse(error.to_string()))?;
-    let (state, damage) = open_state(&directory, &identity)?;
+    let (mut state, damage) = open_state(&directory, &identity)?;
     let begun = layout::begun(&*disk).map_err(|error| refuse(error.to_string()))?;
     let raft = raft_config(config, &identity, boot, begun.is_some(), &state);
     let rng = env.rng(&format!("raft {} {}", identity.node, boot.random));
-    let (node, opened) = RaftNode::open(Arc::clone(&disk), raft, rng, pool).map_err(|error| match error {
+    // As much of what the log holds behind the state as need not be in memory.
+    let mut apply = |entry| apply_opened(&mut state, entry, config.overlay_limit());
+    let opened = RaftNode::open_applying(Arc::clone(&disk), raft, rng, pool, &mut apply);
+    let (node, opened) = opened.map_err(|error| match error {
         OpenError::StateBehindLog { .. } => {
             let reason = damage.clone().unwrap_or_else(|| error.to_string());
             StartError::StateDamaged {
@@ -113,6 +120,11 @@ pub(crate) fn open(
         },
         other => StartError::Raft(other.to_string()),
     })?;
+    assert_eq!(
+        opened.applied,
+        state.applied(),
+        "what the log has given out is applied"
+    );
     let log = begun.unwrap_or_else(|| env.rng(&format!("log {}", boot.random)).next_u64());
     layout::set_begun(&*disk, log).map_err(|error| refuse(error.to_string()))?;
     if let Some(torn) = &opened.torn {

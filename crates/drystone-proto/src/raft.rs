@@ -121,6 +121,10 @@ pub struct RaftMessage {
     /// Priority of the sender.
     #[prost(int64, tag = "15")]
     pub priority: i64,
+    /// Of a leader's heartbeat: entries behind this index are kept for members that lag, here and wherever this is read;
+    /// 0: none.
+    #[prost(uint64, tag = "16")]
+    pub kept_after: u64,
 }
 
 /// A batch of messages for one receiver.

@@ -131,6 +131,7 @@ pub(crate) fn message_to_proto(message: &eraftpb::Message) -> RaftMessage {
         reject_hint: message.reject_hint,
         context: message.context.clone(),
         priority: message.priority,
+        kept_after: 0,
     }
 }
 

@@ -61,6 +61,14 @@ pub enum OpenError {
         /// What the log begins after.
         first: LogIndex,
     },
+    /// The state machine did not apply an entry that it was given.
+    #[error("entry {index} of the log was not applied: {reason}")]
+    NotApplied {
+        /// Its index.
+        index: LogIndex,
+        /// The state machine's words.
+        reason: String,
+    },
     /// raft-rs refused what was recovered.
     #[error("raft refused the recovered state: {0}")]
     Refused(String),

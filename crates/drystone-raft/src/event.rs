@@ -80,11 +80,14 @@ pub enum Input {
         index: LogIndex,
     },
     /// Entries below this index are in the state machine durably: the log may forget them. More than what is
-    /// applied is never forgotten.
+    /// applied is never forgotten, nor what is kept for members that lag.
     Purge {
         /// The first index to keep.
         below: LogIndex,
     },
+    /// Whether the disk that holds the log is nearly full. While it is, nothing is kept for members that lag: what the
+    /// last [`Input::Purge`] named goes at once.
+    DiskFull(bool),
     /// Hand the leadership to this voter.
     TransferLeader(NodeId),
     /// Messages to this member are known to be lost: probe before sending more.
@@ -175,6 +178,14 @@ pub enum Output {
         /// Keeps about half of the bound.
         below: LogIndex,
     },
+    /// Entries that were kept for members that lag are purged, because the disk is nearly full: those members will need
+    /// a snapshot.
+    KeptReleased {
+        /// Entries up to here were kept so far.
+        kept_after: LogIndex,
+        /// Entries up to here are purged.
+        purged: LogIndex,
+    },
     /// The member has stopped for good. Nothing follows.
     Fatal(FatalError),
     /// Call again at this time at the latest; replaces the last.
@@ -209,6 +220,17 @@ pub enum EntryKind {
         /// The membership from here on.
         conf: RaftConfState,
     },
+}
+
+/// A committed entry that is given out while the log is opened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OpenedEntry {
+    /// Its index.
+    pub index: LogIndex,
+    /// The term that it was proposed in.
+    pub term: Term,
+    /// The command; `None` for a membership change or a leader's first entry, of which only the index counts.
+    pub command: Option<Bytes>,
 }
 
 /// Why a read failed.
@@ -287,6 +309,8 @@ pub struct Opened {
     pub purged: LogIndex,
     /// The last index of the log.
     pub last: LogIndex,
+    /// What the state machine has applied: what it had, and what it was given while the log was opened.
+    pub applied: LogIndex,
     /// What is known to be committed; entries from the applied index to here are delivered at once.
     pub commit: LogIndex,
     /// True if the state machine lacks purged entries: nothing is delivered until a snapshot is installed, and the

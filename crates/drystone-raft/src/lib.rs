@@ -32,7 +32,8 @@ mod status;
 pub use config::{RaftConfig, Start};
 pub use error::{DropReason, FatalError, OpenError};
 pub use event::{
-    CommittedEntry, EntryKind, Input, Opened, Output, ReadFailure, SnapshotMeta, SnapshotTransfer,
+    CommittedEntry, EntryKind, Input, Opened, OpenedEntry, Output, ReadFailure, SnapshotMeta,
+    SnapshotTransfer,
 };
 pub use node::RaftNode;
 pub use salvage::{Rescued, RescuedEntry, rescue};

@@ -204,7 +204,8 @@ fn registered(held: &Held) -> Option<u64> {
     }
 }
 
-fn failure(index: u64, error: &ApplyError) -> String {
+/// Why a server that does not apply an entry ends.
+pub(super) fn failure(index: u64, error: &ApplyError) -> String {
     match error {
         ApplyError::Store(error) => format!("apply: {error}"),
         ApplyError::Unknown(what) => format!(

@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 
 // What an entry costs beside its data: the structs here and in the queues around.
-const ENTRY_OVERHEAD: u64 = 128;
+pub(super) const ENTRY_OVERHEAD: u64 = 128;
 
 struct Kept {
     entry: Entry,
@@ -21,12 +21,12 @@ struct Kept {
 }
 
 /// A place at which the log on disk can be cut although the entries around it are not in memory any more.
-struct Mark {
-    index: u64,
-    term: u64,
-    conf: RaftConfState,
-    /// The record of the entry behind it.
-    next: Lsn,
+pub(super) struct Mark {
+    pub(super) index: u64,
+    pub(super) term: u64,
+    pub(super) conf: RaftConfState,
+    /// The record of the entry behind it, or an earlier one.
+    pub(super) next: Lsn,
 }
 
 /// The entries in memory.
@@ -124,6 +124,15 @@ impl LogStore {
         self.entries.truncate(keep);
         let total = self.total_at(self.last()) + cost(&entry);
         self.entries.push_back(Kept { entry, lsn, total });
+    }
+
+    /// Where the log on disk can be cut below what is in memory, ascending: none is above the base.
+    pub(super) fn set_marks(&mut self, marks: Vec<Mark>) {
+        assert!(
+            marks.is_sorted_by_key(|mark| mark.index) && marks.last().is_none_or(|mark| mark.index == self.base.0),
+            "entries are forgotten in their order, up to the first one in memory"
+        );
+        self.marks = marks.into();
     }
 
     /// Forgets entries up to `index`, which the log holds, while the disk keeps them.

@@ -98,6 +98,10 @@ impl LogWriter {
         self.wal.durable()
     }
 
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.wal.held_bytes()
+    }
+
     /// Records below `below` may go once `marker` is durable.
     pub(crate) fn release_after(&mut self, marker: Lsn, below: Lsn) {
         self.release = Some((marker, below));

@@ -196,10 +196,12 @@ impl RaftNode {
             let meta = meta_from_snapshot(message.get_snapshot());
             self.snapshots.send(message.to, message.term, meta, &mut self.out);
         } else {
-            self.mail
-                .entry(message.to)
-                .or_default()
-                .push(message_to_proto(message));
+            let mut mail = message_to_proto(message);
+            if message.get_msg_type() == MessageType::MsgHeartbeat {
+                let kept_after = self.kept_after();
+                mail.kept_after = if kept_after == u64::MAX { 0 } else { kept_after };
+            }
+            self.mail.entry(message.to).or_default().push(mail);
         }
     }
 }

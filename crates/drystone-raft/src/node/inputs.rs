@@ -35,6 +35,7 @@ impl RaftNode {
             Input::SnapshotInstalled { index } => self.snapshot_installed(index)?,
             Input::SnapshotNotInstalled { index } => self.snapshot_not_installed(index)?,
             Input::Purge { below } => self.purge(below),
+            Input::DiskFull(full) => self.set_disk_full(full),
             Input::TransferLeader(to) => {
                 if self.is_leader() {
                     self.raw.transfer_leader(to.0);
@@ -58,7 +59,7 @@ impl RaftNode {
     }
 
     fn take_message(&mut self, message: RaftMessage) -> Result<(), FatalError> {
-        let (from, kind) = (message.from, message.kind);
+        let (from, kind, kept_after) = (message.from, message.kind, message.kept_after);
         let ours = message.to == self.config.id.0 && from != self.config.id.0;
         let mut message = match message_from_proto(message) {
             Ok(message) if ours => message,
@@ -78,7 +79,7 @@ impl RaftNode {
         if self.is_leader() && message.term >= self.raw.raft.term {
             self.snapshots.heard(message.from, self.ticks);
         }
-        let kind = message.get_msg_type();
+        let (kind, term) = (message.get_msg_type(), message.term);
         if kind == MessageType::MsgAppendResponse && message.request_snapshot != 0 {
             self.state_requested(NodeId(message.from), LogIndex(message.request_snapshot));
             return Ok(());
@@ -96,6 +97,10 @@ impl RaftNode {
         }
         self.raw.step(message).or_else(tolerate)?;
         self.after_call();
+        let raft = &self.raw.raft;
+        if kind == MessageType::MsgHeartbeat && (raft.leader_id, raft.term) == (from, term) {
+            self.snapshots.told(kept_after, self.ticks);
+        }
         match kind {
             MessageType::MsgAppend
             | MessageType::MsgAppendResponse

@@ -6,8 +6,8 @@ use super::reads::Reads;
 use super::snapshots::Snapshots;
 use super::{LogStore, LogWriter, RaftNode};
 use crate::codec::conf_to_proto;
-use crate::log::{Base, Record, Replay, reaches};
-use crate::{BOOTSTRAP_INDEX, BOOTSTRAP_TERM, OpenError, Opened, Output, RaftConfig, Start};
+use crate::log::{Apply, Base, Record, Replay, reaches};
+use crate::{BOOTSTRAP_INDEX, BOOTSTRAP_TERM, OpenError, Opened, OpenedEntry, Output, RaftConfig, Start};
 use bytes::Bytes;
 use drystone_env::{BufferPool, Disk, Monotonic, SeededRng};
 use drystone_proto::raft::{RaftConfState, RaftHardState};
@@ -19,7 +19,8 @@ use std::sync::Arc;
 
 impl RaftNode {
     /// Opens or begins the log, blocking, and stands ready; the first call of [`RaftNode::on_batch`] delivers what
-    /// is committed.
+    /// is committed. All that the state machine lacks is in memory then: for small logs, see
+    /// [`RaftNode::open_applying`].
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -29,15 +30,47 @@ impl RaftNode {
         rng: SeededRng,
         pool: BufferPool,
     ) -> Result<(RaftNode, Opened), OpenError> {
+        Self::open_with(disk, config, rng, pool, None)
+    }
+
+    /// As [`RaftNode::open`], with [`RaftConfig::log_memory_bytes`] of entries in memory however long the log is: beyond
+    /// that `apply` is given what the state machine lacks, in order and without gaps, and [`Opened::applied`] says how far
+    /// it came. What it is given is committed, also if the log does not open in the end. A state machine that lacks
+    /// purged entries is given nothing.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; [`OpenError::NotApplied`] with what `apply` said.
+    pub fn open_applying(
+        disk: Arc<dyn Disk>,
+        config: RaftConfig,
+        rng: SeededRng,
+        pool: BufferPool,
+        apply: &mut dyn FnMut(OpenedEntry) -> Result<(), String>,
+    ) -> Result<(RaftNode, Opened), OpenError> {
+        Self::open_with(disk, config, rng, pool, Some(apply))
+    }
+
+    fn open_with(
+        disk: Arc<dyn Disk>,
+        mut config: RaftConfig,
+        rng: SeededRng,
+        pool: BufferPool,
+        apply: Option<Apply<'_>>,
+    ) -> Result<(RaftNode, Opened), OpenError> {
         config.validate()?;
-        let mut replay = Replay::default();
+        let mut replay = Replay::new(config.log_memory_bytes, config.applied, apply);
         let mut visit = |lsn: Lsn, record: Bytes| replay.take(lsn, &record);
-        let (mut wal, recovered) = Wal::open(disk, config.log.clone(), pool.clone(), &mut visit)?;
+        let opened = Wal::open(disk, config.log.clone(), pool.clone(), &mut visit);
+        if let Some((index, reason)) = replay.refused() {
+            return Err(OpenError::NotApplied { index, reason });
+        }
+        let (mut wal, recovered) = opened?;
         let fresh = replay.is_empty();
         if fresh {
             replay = begin(&config, &mut wal, &pool)?;
         }
-        let found = replay.finish(config.id, config.applied)?;
+        let found = replay.finish(config.id)?;
+        config.applied = found.applied;
         let base = LogIndex(found.store.base().0);
         let gap = !reaches(config.applied, base);
         if gap && found.store.latest_conf().voters == [config.id.0] {
@@ -49,8 +82,9 @@ impl RaftNode {
         let commit = LogIndex(found.hard.commit);
         let opened = Opened {
             fresh,
-            purged: base,
+            purged: found.purged,
             last: found.last,
+            applied: found.applied,
             commit,
             needs_snapshot: gap,
             torn: recovered.torn,
@@ -58,7 +92,8 @@ impl RaftNode {
         tracing::info!(
             node = config.id.0,
             term = found.hard.term,
-            purged = base.0,
+            purged = found.purged.0,
+            in_memory_after = base.0,
             last = found.last.0,
             commit = commit.0,
             applied = config.applied.0,
@@ -121,7 +156,7 @@ impl RaftNode {
 }
 
 // Writes what a log begins with, durably.
-fn begin(config: &RaftConfig, wal: &mut Wal, pool: &BufferPool) -> Result<Replay, OpenError> {
+fn begin<'a>(config: &RaftConfig, wal: &mut Wal, pool: &BufferPool) -> Result<Replay<'a>, OpenError> {
     let (index, term, voters) = match &config.start {
         Start::Existing => return Err(OpenError::NoLog { id: config.id }),
         Start::FirstBoot { voters } => (BOOTSTRAP_INDEX, BOOTSTRAP_TERM, voters.as_slice()),
@@ -148,7 +183,7 @@ fn begin(config: &RaftConfig, wal: &mut Wal, pool: &BufferPool) -> Result<Replay
             commit: index.0,
         }),
     ];
-    let mut replay = Replay::default();
+    let mut replay = Replay::new(config.log_memory_bytes, config.applied, None);
     let failed = |reason: String| OpenError::Log(WalError::Failed { reason });
     for record in &records {
         let parts = record.encode();

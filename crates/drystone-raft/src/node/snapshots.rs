@@ -42,6 +42,12 @@ pub(super) struct Snapshots {
     sent: BTreeMap<u64, u64>,
     /// While leading: when each member was heard last, in ticks.
     heard: BTreeMap<u64, u64>,
+    /// Behind which index the last leader keeps entries for members that lag, and when it said so, in ticks.
+    told: Option<(u64, u64)>,
+    /// Nothing is kept for members that lag.
+    disk_full: bool,
+    /// What the last purge was asked to go below.
+    purge_wanted: LogIndex,
 }
 
 impl Snapshots {
@@ -49,6 +55,11 @@ impl Snapshots {
         self.sending.clear();
         self.sent.clear();
         self.heard.clear();
+    }
+
+    /// The leader keeps the entries behind this index for members that lag; 0: none.
+    pub(super) fn told(&mut self, kept_after: u64, tick: u64) {
+        self.told = (kept_after > 0).then_some((kept_after, tick));
     }
 
     /// A member sent a message of this term to this leader.
@@ -272,18 +283,33 @@ impl RaftNode {
         self.mail.entry(leader).or_default().push(request);
     }
 
-    /// The highest index that this leader may purge: entries behind it are kept for members that lack them, unless
-    /// that grows beyond its bound.
+    /// The highest index that this member may purge: entries behind it are kept for members that lack them, unless that
+    /// grows beyond its bound or the disk is nearly full. Every member keeps what the leader keeps, so that whoever
+    /// leads next has what follows a snapshot that is on its way.
     pub(super) fn kept_after(&self) -> u64 {
-        let store = self.raw.store();
-        if !self.is_leader() || store.bytes() > self.config.catch_up_bytes {
+        match self.snapshots.disk_full {
+            true => u64::MAX,
+            false => self.kept_with_room(),
+        }
+    }
+
+    /// As [`RaftNode::kept_after`], whatever room the disk has.
+    fn kept_with_room(&self) -> u64 {
+        if self.raw.store().bytes() > self.config.catch_up_bytes {
             return u64::MAX;
         }
+        let lives = |tick: u64| self.ticks < tick + self.config.catch_up_ticks;
+        // A new leader does not know yet where the others stand; the one before did.
+        let told = self.snapshots.told.filter(|(_, tick)| lives(*tick));
+        let told = told.map_or(u64::MAX, |(index, _)| index);
+        if !self.is_leader() {
+            return told;
+        }
+        let store = self.raw.store();
         let base = store.base().0;
-        let mut least = self.snapshots.making.unwrap_or(u64::MAX);
+        let mut least = told.min(self.snapshots.making.unwrap_or(u64::MAX));
         for (id, progress) in self.raw.raft.prs().iter() {
-            let heard = self.snapshots.heard.get(id);
-            if heard.is_none_or(|at| self.ticks >= at + self.config.catch_up_ticks) {
+            if !self.snapshots.heard.get(id).is_some_and(|tick| lives(*tick)) {
                 continue;
             }
             if progress.matched > 0 && progress.matched >= base {
@@ -300,18 +326,22 @@ impl RaftNode {
         least
     }
 
+    /// The disk is nearly full, or is not any more.
+    pub(super) fn set_disk_full(&mut self, full: bool) {
+        let was_full = std::mem::replace(&mut self.snapshots.disk_full, full);
+        if full && !was_full {
+            self.purge(self.snapshots.purge_wanted);
+        }
+    }
+
     /// Forgets what the state machine holds.
     pub(super) fn purge(&mut self, below: LogIndex) {
+        self.snapshots.purge_wanted = self.snapshots.purge_wanted.max(below);
         if self.delivery.gap || self.snapshots.is_installing() {
             return;
         }
-        let store = self.raw.store();
-        let index = below
-            .0
-            .saturating_sub(1)
-            .min(self.raw.raft.raft_log.applied)
-            .min(self.kept_after());
-        let Some((index, term, conf, kept)) = store.cut_at(index) else {
+        let most = below.0.saturating_sub(1).min(self.raw.raft.raft_log.applied);
+        let Some((index, term, conf, kept)) = self.raw.store().cut_at(most.min(self.kept_after())) else {
             return;
         };
         assert!(
@@ -326,9 +356,16 @@ impl RaftNode {
             conf: conf.clone(),
             reset: false,
         };
+        let kept_after = self.kept_with_room();
+        if index > kept_after {
+            self.out.push(Output::KeptReleased {
+                kept_after: LogIndex(kept_after),
+                purged: LogIndex(index),
+            });
+        }
         let at = self.log.push(&Record::Base(base), true);
         // What is not said again would go with the records before.
-        self.urgent = self.log.push(&Record::State(self.hard), true);
+        self.log_state(self.hard, true);
         self.log
             .release_after(self.urgent, kept.map_or(at, |kept| kept.min(at)));
         self.raw.mut_store().cut(index);

@@ -49,6 +49,11 @@ impl RaftNode {
         self.delivery.gap
     }
 
+    /// Bytes of the segments on the disk that hold entries or what else is still needed.
+    pub fn held_log_bytes(&self) -> u64 {
+        self.log.held_bytes()
+    }
+
     /// True if it leads.
     pub fn is_leader(&self) -> bool {
         self.raw.raft.state == StateRole::Leader

@@ -1,6 +1,7 @@
 //! Groups under faults.
 
 use crate::sim::{MS, Plan, SECOND, Sim, run};
+use drystone_raft::Input;
 use std::collections::BTreeMap;
 
 fn seeds(default: u64) -> std::ops::Range<u64> {
@@ -232,7 +233,7 @@ fn a_member_that_was_away_needs_one_snapshot_however_slowly_it_is_made_and_insta
             replace: false,
             trace: false,
         };
-        let mut sim = Sim::keeping(plan, 512 << 10);
+        let mut sim = Sim::keeping(plan, (512 << 10, 20));
         sim.clients.keep_leader = true;
         sim.run_until(2 * SECOND);
         let away = leader(&sim).0 % 3 + 1;
@@ -259,6 +260,93 @@ fn a_member_that_was_away_needs_one_snapshot_however_slowly_it_is_made_and_insta
             .values()
             .map(|member| member.node.as_ref().map_or(0, |node| node.status().log_bytes));
         assert!(bytes.max() < Some(64 << 10), "seed {seed}: the log is not cut");
+        sim.heal_and_check();
+    }
+}
+
+#[test]
+fn a_member_that_has_taken_a_snapshot_needs_no_other_when_the_leader_changes() {
+    for seed in 0..10 {
+        let plan = Plan {
+            seed: seed + 80_000,
+            voters: 3,
+            faults_until: 0,
+            replace: false,
+            trace: false,
+        };
+        let mut sim = Sim::keeping(plan, (512 << 10, 400));
+        sim.clients.keep_leader = true;
+        sim.run_until(2 * SECOND);
+        let first = leader(&sim).0;
+        let away = first % 3 + 1;
+        sim.stop(away, true);
+        // Longer than anything is kept for it.
+        sim.run_until(20 * SECOND);
+        sim.slow_snapshots = 3 * SECOND;
+        sim.start(away);
+        let mut end = 20 * SECOND;
+        while sim.members[&away].received.is_empty() {
+            end += 10 * MS;
+            assert!(end < 60 * SECOND, "seed {seed}: no snapshot comes");
+            sim.run_until(end);
+        }
+        // It has all of it, and begins to install it. The others go on without a leader that knows.
+        let count = |sim: &Sim, what: &str| sim.counts.get(what).copied().unwrap_or(0);
+        let (installed, sent) = (count(&sim, "snapshot installed"), count(&sim, "snapshot sent"));
+        sim.member(away).stalled = true;
+        sim.stop(first, false);
+        sim.run_until(end + 1500 * MS);
+        sim.start(first);
+        sim.run_until(end + 5 * SECOND);
+        assert_eq!(
+            leader(&sim).0,
+            6 - first - away,
+            "seed {seed}: one lacks a state, one was away"
+        );
+        sim.member(away).stalled = false;
+        sim.run_until(end + 20 * SECOND);
+        assert_eq!(count(&sim, "snapshot installed") - installed, 1, "seed {seed}");
+        assert_eq!(count(&sim, "snapshot sent"), sent, "seed {seed}");
+        sim.heal_and_check();
+    }
+}
+
+#[test]
+fn a_disk_that_is_nearly_full_keeps_nothing_for_a_member_that_lags() {
+    for seed in 0..5 {
+        let plan = Plan {
+            seed: seed + 90_000,
+            voters: 3,
+            faults_until: 0,
+            replace: false,
+            trace: false,
+        };
+        let mut sim = Sim::keeping(plan, (512 << 10, 2_000));
+        sim.clients.keep_leader = true;
+        sim.run_until(2 * SECOND);
+        let first = leader(&sim).0;
+        let away = first % 3 + 1;
+        sim.stop(away, true);
+        sim.run_until(10 * SECOND);
+        let bytes = |sim: &Sim| {
+            sim.members[&first]
+                .node
+                .as_ref()
+                .map_or(0, |node| node.status().log_bytes)
+        };
+        assert!(bytes(&sim) > 32 << 10, "seed {seed}: nothing is kept for it");
+        sim.clients.stopped = true;
+        sim.run_until(11 * SECOND);
+        assert!(!sim.counts.contains_key("kept entries released"), "seed {seed}");
+        // Nothing is written any more.
+        sim.input(first, Input::DiskFull(true));
+        sim.run_until(13 * SECOND);
+        assert!(sim.counts.contains_key("kept entries released"), "seed {seed}");
+        assert!(bytes(&sim) < 32 << 10, "seed {seed}: {}", bytes(&sim));
+        sim.input(first, Input::DiskFull(false));
+        sim.start(away);
+        sim.run_until(17 * SECOND);
+        assert!(sim.counts.contains_key("snapshot installed"), "seed {seed}");
         sim.heal_and_check();
     }
 }

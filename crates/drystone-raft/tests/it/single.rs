@@ -1,9 +1,10 @@
 //! One member alone: opening, committing, failing.
 
 use crate::sim::config;
+use bytes::Bytes;
 use drystone_env::sim::SimDisk;
 use drystone_env::{BufferPool, Monotonic, SeededRng};
-use drystone_proto::raft::RaftMessage;
+use drystone_proto::raft::{ConfChange, ConfChangeStep, RaftEntry, RaftMessage};
 use drystone_raft::{
     DropReason, EntryKind, FatalError, Input, OpenError, Opened, Output, RaftNode, Start, rescue,
 };
@@ -26,6 +27,21 @@ fn open(disk: &SimDisk, start: Start, applied: u64) -> Result<(RaftNode, Opened)
         SeededRng::new(3),
         BufferPool::new(1 << 20),
     )
+}
+
+/// As [`open`], with the indexes of what the state machine is given on the way.
+fn open_applying(
+    disk: &SimDisk,
+    applied: u64,
+    given: &mut Vec<u64>,
+) -> Result<(RaftNode, Opened), OpenError> {
+    let config = config(1, 1, Start::Existing, applied);
+    let disk = Arc::new(disk.clone());
+    let pool = BufferPool::new(1 << 20);
+    RaftNode::open_applying(disk, config, SeededRng::new(3), pool, &mut |entry| {
+        given.push(entry.index.0);
+        Ok(())
+    })
 }
 
 fn alone() -> Start {
@@ -406,10 +422,14 @@ fn a_lone_voter_keeps_on_disk_what_it_forgets() {
         .iter()
         .any(|output| matches!(output, Output::PurgeWanted { .. }));
     assert!(!asked, "the disk must be cut to bound memory");
-    // A state machine that has lost everything finds all of it.
+    // A state machine that has lost everything is given all of it, without that all is in memory.
     lone.disk.crash();
-    let (node, opened) = open(&lone.disk, Start::Existing, 0).unwrap();
+    let mut given = Vec::new();
+    let (node, opened) = open_applying(&lone.disk, 0, &mut given).unwrap();
     assert_eq!((opened.purged, opened.last), (LogIndex(1), LogIndex(last)));
+    assert_eq!(opened.applied.0, *given.last().expect("most of it"));
+    let bytes = node.status().log_bytes;
+    assert!(bytes <= 17 << 10, "{bytes} bytes of log in memory");
     let mut again = Lone::of(lone.disk.clone(), node);
     again.give(Input::Campaign);
     while let Some((delivered, ..)) = again.committed().last()
@@ -418,8 +438,8 @@ fn a_lone_voter_keeps_on_disk_what_it_forgets() {
         let index = LogIndex(*delivered);
         again.give(Input::Applied { index });
     }
-    let indexes: Vec<u64> = again.committed().iter().map(|(index, ..)| *index).collect();
-    assert_eq!(indexes, (2..=last + 1).collect::<Vec<_>>());
+    given.extend(again.committed().iter().map(|(index, ..)| *index));
+    assert_eq!(given, (2..=last + 1).collect::<Vec<_>>());
     // What is purged goes up to a place that is known.
     let forgotten = again.node.status().purged;
     again.give(Input::Purge {
@@ -431,4 +451,106 @@ fn a_lone_voter_keeps_on_disk_what_it_forgets() {
     again.disk.crash();
     let (_, opened) = open(&again.disk, Start::Existing, last).unwrap();
     assert_eq!(opened.purged, forgotten);
+}
+
+#[test]
+fn a_membership_that_was_made_before_what_is_in_memory_is_found_again() {
+    let mut lone = Lone::new();
+    let change = ConfChange {
+        steps: vec![ConfChangeStep { kind: 2, node: 9 }],
+        ..ConfChange::default()
+    };
+    lone.give(Input::ProposeConf { token: 1, change });
+    assert_eq!(lone.node.status().conf.learners, [9]);
+    for token in 2..400 {
+        lone.propose(token, "a command of some bytes, of which there are many");
+        let index = LogIndex(token + 2);
+        lone.give(Input::Applied { index });
+    }
+    lone.disk.crash();
+    let mut given = Vec::new();
+    let (node, opened) = open_applying(&lone.disk, 0, &mut given).unwrap();
+    assert!(given.contains(&3), "the change was left in memory: {given:?}");
+    assert_eq!(
+        (opened.purged, node.status().conf.learners),
+        (LogIndex(1), vec![9])
+    );
+}
+
+#[test]
+fn an_entry_that_the_state_machine_does_not_apply_ends_the_opening() {
+    let mut lone = Lone::new();
+    for token in 0..400 {
+        lone.propose(token, "a command of some bytes, of which there are many");
+        let index = LogIndex(token + 3);
+        lone.give(Input::Applied { index });
+    }
+    lone.disk.crash();
+    let config = config(1, 1, Start::Existing, 0);
+    let (disk, pool) = (Arc::new(lone.disk.clone()), BufferPool::new(1 << 20));
+    let opened = RaftNode::open_applying(disk, config, SeededRng::new(3), pool, &mut |entry| match entry
+        .index
+        .0
+    {
+        7 => Err("it is newer".to_owned()),
+        _ => Ok(()),
+    });
+    let error = opened.map(|_| ()).unwrap_err().to_string();
+    assert_eq!(error, "entry 7 of the log was not applied: it is newer");
+}
+
+#[test]
+fn what_is_committed_is_not_on_the_disk_before_the_entries_that_it_is_said_of() {
+    let disk = SimDisk::new(1);
+    let start = Start::FirstBoot {
+        voters: (1..4).map(NodeId).collect(),
+    };
+    let (node, _) = open(&disk, start, 0).unwrap();
+    let mut member = Lone::of(disk, node);
+    let append = |from, term, data: &[u8], commit| RaftMessage {
+        kind: 3,
+        to: 1,
+        from,
+        term,
+        log_term: 1,
+        index: 1,
+        entries: vec![RaftEntry {
+            term,
+            index: 2,
+            data: Bytes::copy_from_slice(data),
+            ..RaftEntry::default()
+        }],
+        commit,
+        ..RaftMessage::default()
+    };
+    // An entry that only this member has.
+    member.give(Input::Messages(vec![append(2, 2, b"deposed", 0)]));
+    // Another leader's takes its place, and is committed already; it fills a batch alone.
+    let most = config(1, 1, Start::Existing, 0).log.max_record_bytes();
+    let large = vec![7; most - 30];
+    let inputs = [
+        Input::Messages(vec![RaftMessage {
+            kind: 8,
+            to: 1,
+            from: 3,
+            term: 3,
+            ..RaftMessage::default()
+        }]),
+        Input::Messages(vec![append(3, 3, &large, 2)]),
+    ];
+    let (pool, mut out) = (BufferPool::new(1 << 20), Vec::new());
+    member.node.on_batch(Monotonic(member.now), inputs, &mut out);
+    // The first batch is written and synced; then the power goes.
+    for _ in 0..2 {
+        let work = out.drain(..).find_map(|output| match output {
+            Output::Io(request) => Some(request),
+            _ => None,
+        });
+        let done = Input::Io(work.expect("a write, then a sync").execute(&pool));
+        out.clear();
+        member.node.on(Monotonic(member.now), done, &mut out);
+    }
+    member.disk.crash();
+    let (_, opened) = open(&member.disk, Start::Existing, 0).unwrap();
+    assert_eq!((opened.commit, opened.last), (LogIndex(1), LogIndex(2)));
 }

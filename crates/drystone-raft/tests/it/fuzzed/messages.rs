@@ -175,6 +175,7 @@ impl Run<'_> {
                 "context".into()
             },
             priority: i64::from(flags & 16),
+            kept_after: u64::from(flags & 3),
         }
     }
 

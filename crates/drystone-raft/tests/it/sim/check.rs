@@ -2,7 +2,7 @@
 
 use super::Sim;
 use drystone_env::Rng;
-use drystone_raft::{CommittedEntry, EntryKind, Output};
+use drystone_raft::{CommittedEntry, EntryKind, OpenedEntry, Output};
 use drystone_types::Term;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -52,6 +52,29 @@ impl Oracle {
     pub fn acknowledged(&mut self, index: u64, term: u64) {
         let last = self.acknowledged.entry(term).or_default();
         *last = (*last).max(index);
+    }
+
+    /// An entry was applied while a log was opened: the one that everybody was given.
+    pub fn opened(&mut self, seed: u64, id: u64, entry: &OpenedEntry) {
+        let given = self.given.entry(id).or_default();
+        let next = (*given + 1).max(2);
+        assert_eq!(
+            entry.index.0, next,
+            "seed {seed}: member {id} opens after {given}"
+        );
+        *given = next;
+        if let Some((term, kind)) = self.log.get(&next) {
+            let known = match kind {
+                EntryKind::Command(data) => Some(data),
+                _ => None,
+            };
+            let found = (entry.term, entry.command.as_ref());
+            assert_eq!(
+                found,
+                (*term, known),
+                "seed {seed}: member {id} opens with {next}"
+            );
+        }
     }
 
     pub fn committed(&mut self, seed: u64, id: u64, entry: &CommittedEntry) {

@@ -102,18 +102,18 @@ pub struct Sim {
     pub disk_faults: bool,
     /// How much longer it takes to make a snapshot, to stream it, and to install it.
     pub slow_snapshots: u64,
-    pub catch_up_bytes: u64,
+    catch_up: (u64, u64),
     next_snapshot: u64,
     snapshots: BTreeMap<u64, State>,
 }
 
 impl Sim {
     pub fn new(plan: Plan) -> Self {
-        Self::keeping(plan, 64 << 10)
+        Self::keeping(plan, (64 << 10, 20))
     }
 
-    /// A group whose leaders keep up to so many bytes of log for members that lag.
-    pub fn keeping(plan: Plan, catch_up_bytes: u64) -> Self {
+    /// A group whose members keep up to so many bytes of log for those that lag and were heard so many ticks ago.
+    pub fn keeping(plan: Plan, catch_up: (u64, u64)) -> Self {
         let rng = SeededRng::new(plan.seed).split("group");
         let mut sim = Sim {
             plan,
@@ -128,7 +128,7 @@ impl Sim {
             counts: BTreeMap::new(),
             disk_faults: false,
             slow_snapshots: 0,
-            catch_up_bytes,
+            catch_up,
             next_snapshot: 1,
             snapshots: BTreeMap::new(),
             rng,

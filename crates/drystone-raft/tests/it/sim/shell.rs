@@ -30,10 +30,17 @@ impl State {
     };
 
     pub fn apply(&mut self, entry: &CommittedEntry) {
-        self.applied = entry.index.0;
-        if let EntryKind::Command(data) = &entry.kind {
-            self.written_at = entry.index.0;
-            for byte in data.iter().chain(&entry.index.0.to_le_bytes()) {
+        match &entry.kind {
+            EntryKind::Command(data) => self.apply_command(entry.index.0, Some(data)),
+            _ => self.apply_command(entry.index.0, None),
+        }
+    }
+
+    fn apply_command(&mut self, index: u64, command: Option<&[u8]>) {
+        self.applied = index;
+        if let Some(data) = command {
+            self.written_at = index;
+            for byte in data.iter().chain(&index.to_le_bytes()) {
                 self.digest = (self.digest ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
             }
         }
@@ -122,10 +129,15 @@ impl Sim {
         member.disk.disarm();
         member.disk.set_capacity(1 << 40);
         let mut config = config(id, member.boot, member.start.clone(), member.synced.applied);
-        config.catch_up_bytes = self.catch_up_bytes;
+        (config.catch_up_bytes, config.catch_up_ticks) = self.catch_up;
         let rng = SeededRng::new(seed ^ (id << 32) ^ member.boot).split("raft");
         member.state = member.synced;
-        let (node, opened) = match RaftNode::open(Arc::new(member.disk.clone()), config, rng, pool) {
+        let (disk, mut given) = (Arc::new(member.disk.clone()), Vec::new());
+        let mut apply = |entry| {
+            given.push(entry);
+            Ok(())
+        };
+        let (node, opened) = match RaftNode::open_applying(disk, config, rng, pool, &mut apply) {
             Ok(opened) => opened,
             Err(error) => panic!("seed {seed}: member {id} at {now}: {error}"),
         };
@@ -139,6 +151,13 @@ impl Sim {
             self.sometimes("opened without its state");
         }
         self.oracle.started(id, self.members[&id].state.applied);
+        for entry in given {
+            self.oracle.opened(seed, id, &entry);
+            let command = entry.command.as_deref();
+            self.member(id).state.apply_command(entry.index.0, command);
+            self.sometimes("applied while it was opened");
+        }
+        assert_eq!(self.members[&id].state.applied, opened.applied.0);
         self.input(id, Input::Tick);
     }
 
@@ -247,6 +266,7 @@ impl Sim {
                     },
                 );
             }
+            Output::KeptReleased { .. } => self.sometimes("kept entries released"),
             Output::Fatal(error) => self.disk_failed(id, &error),
             Output::Wake(at) => {
                 self.member(id).wake = at.0;
