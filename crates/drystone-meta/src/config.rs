@@ -70,6 +70,13 @@ pub struct Config {
     /// had, up to 256MiB, and exports take at most a quarter of the time. Voters that are not alone make none.
     #[serde(default = "default_export", deserialize_with = "bytes")]
     pub export_after: ByteCount,
+    /// Bytes of log that a lone voter keeps on its disk for its exports; default `"2GiB"`, from eight segments to 1TiB.
+    /// From half of it on one export follows the other without a rest. Beyond it commands of clients are refused as
+    /// busy, to be asked again, until an export lets the log go; the cluster's own go on, which are few. The default is
+    /// four times what exports of a small state keep, and read in seconds at a start. Raise it if a large state is
+    /// exported slowly.
+    #[serde(default = "default_log_limit", deserialize_with = "bytes")]
+    pub log_limit: ByteCount,
     /// Memory for changes not yet in the store; default `"256MiB"`. When it is full, apply waits for the store.
     #[serde(default = "default_overlay", deserialize_with = "bytes")]
     pub overlay: ByteCount,
@@ -175,6 +182,7 @@ impl Config {
             flush_interval: default_flush(),
             checkpoint_interval: default_checkpoint(),
             export_after: default_export(),
+            log_limit: default_log_limit(),
             overlay: default_overlay(),
             store_cache: default_cache(),
             disk_reserve: default_reserve(),
@@ -196,6 +204,11 @@ impl Config {
     /// allow a client to need.
     pub(crate) fn command_bytes(&self) -> usize {
         (self.log_batch() as usize / 2).min(2 << 20)
+    }
+
+    /// Bytes of changes that may wait in memory beside the batch that is on its way to the store.
+    pub(crate) fn overlay_limit(&self) -> usize {
+        self.overlay.0 as usize / 2
     }
 
     /// Checks every field.
@@ -235,6 +248,12 @@ impl Config {
         sized("log-segment", self.log_segment, 64 << 10, 1 << 30);
         sized("log-catch-up", self.log_catch_up, 0, 64 << 30);
         sized("export-after", self.export_after, 4 << 10, 256 << 20);
+        sized(
+            "log-limit",
+            self.log_limit,
+            self.log_segment.0.saturating_mul(8),
+            1 << 40,
+        );
         sized("overlay", self.overlay, 1 << 20, 64 << 30);
         sized("store-cache", self.store_cache, 1 << 20, 1 << 40);
         sized("disk-reserve", self.disk_reserve, 0, 1 << 40);
@@ -324,6 +343,9 @@ fn default_checkpoint() -> Duration {
 }
 fn default_export() -> ByteCount {
     ByteCount(16 << 20)
+}
+fn default_log_limit() -> ByteCount {
+    ByteCount(2 << 30)
 }
 fn default_overlay() -> ByteCount {
     ByteCount(256 << 20)

@@ -29,6 +29,12 @@ pub(crate) struct Metrics {
     pub(crate) raft_dropped: Counter,
     /// Bytes written to the Raft log since start.
     pub(crate) log_bytes: Counter,
+    /// Bytes of segments of the Raft log that are not released, as this server saw it when it last led.
+    pub(crate) log_held_bytes: Gauge,
+    /// 1 while a lone voter refuses commands because it keeps too much log for its exports.
+    pub(crate) log_full: Gauge,
+    /// Times that log kept for members that lag was purged because the disk was nearly full.
+    pub(crate) kept_log_released: Counter,
     /// Exports that a lone voter wrote and read back since start.
     pub(crate) exports: Counter,
     /// Exports that failed since start.
@@ -83,6 +89,11 @@ impl Metrics {
         );
         counter("log_bytes", "Bytes written to the Raft log", &metrics.log_bytes);
         counter(
+            "kept_log_released",
+            "Times that log kept for members that lag was purged because the disk was nearly full",
+            &metrics.kept_log_released,
+        );
+        counter(
             "exports",
             "Exports of a lone voter's state that were read back",
             &metrics.exports,
@@ -104,6 +115,16 @@ impl Metrics {
             "overlay_bytes",
             "Bytes of changes that no batch has taken",
             &metrics.overlay_bytes,
+        );
+        gauge(
+            "log_held_bytes",
+            "Bytes of segments of the Raft log that are not released",
+            &metrics.log_held_bytes,
+        );
+        gauge(
+            "log_full",
+            "1 while a lone voter refuses commands because of the log kept for exports",
+            &metrics.log_full,
         );
         gauge(
             "exported_index",

@@ -62,6 +62,7 @@ pub(crate) struct Wiring {
     transport: Arc<Transport>,
     snapshot_parts: mpsc::Sender<Incoming>,
     disk_full: Arc<AtomicBool>,
+    log_full: Arc<AtomicBool>,
     metrics: Metrics,
     /// This server as a node of the cluster.
     record: NodeRecord,
@@ -194,13 +195,14 @@ pub(crate) fn start_threads(
         members: Arc::clone(&members),
         raft: to_raft,
         flush: inboxes.to_flush.clone(),
-        overlay_limit: config.overlay.0 as usize / 2,
+        overlay_limit: config.overlay_limit(),
         metrics: metrics.clone(),
     };
     lifecycle.thread("meta-apply", applier.run(inboxes.apply));
     let (snapshot_parts, parts_inbox) = mpsc::channel(SNAPSHOT_PARTS);
     lifecycle.background("meta-receive", receive(Arc::clone(&snapshots), parts_inbox));
     let disk_full = Arc::new(AtomicBool::new(false));
+    let log_full = Arc::new(AtomicBool::new(false));
     let flush_parts = FlushParts {
         me,
         clock: Arc::clone(&env.clock),
@@ -218,6 +220,7 @@ pub(crate) fn start_threads(
             metrics: metrics.clone(),
         },
         disk_full: Arc::clone(&disk_full),
+        log_full: Arc::clone(&log_full),
         config: Arc::clone(&config),
         metrics: metrics.clone(),
     };
@@ -258,6 +261,7 @@ pub(crate) fn start_threads(
         transport,
         snapshot_parts,
         disk_full,
+        log_full,
         metrics,
         record,
     }
@@ -338,6 +342,7 @@ pub(crate) fn make_service(wiring: &Wiring) -> (Arc<MetaService>, Tasks) {
             raft: raft.clone(),
             state: state.clone(),
             disk_full: Arc::clone(&wiring.disk_full),
+            log_full: Arc::clone(&wiring.log_full),
         },
         grants: Grants {
             clock: Arc::clone(clock),

@@ -4,7 +4,8 @@
 //! `export-after`, at most [`MOST`]), so that for states up to [`MOST`] an export writes, and reads back, no more
 //! than the log did; and never before three times as long has passed as the last one took, so that exports take
 //! at most a quarter of the time whatever the size of the state. Disk: two exports, a third while it is made,
-//! and the log of about two such intervals.
+//! and the log of about two such intervals. If that log is more than half of `log-limit` both rules give way, and one
+//! export follows the other; beyond `log-limit` the server takes no commands that an export cannot follow.
 
 use super::export::{Export, ExportError, list, remove_others, verify, write};
 use crate::lifecycle::Lifecycle;
@@ -54,12 +55,16 @@ pub(crate) struct ExportSchedule {
     running: bool,
     began: Monotonic,
     not_before: Monotonic,
+    /// Not before this either, if the last one failed.
+    again: Monotonic,
     /// The counter of log bytes when the last one began.
     at_bytes: u64,
     /// Bytes of log that are older than the counter and in no export.
     before: u64,
     /// Raft holds more in memory than it wants to.
     pressed: bool,
+    /// The log on the disk is large.
+    hurried: bool,
 }
 
 impl ExportSchedule {
@@ -69,15 +74,33 @@ impl ExportSchedule {
             running: false,
             began: now,
             not_before: now,
+            again: now,
             at_bytes: 0,
             before: 0,
             pressed: false,
+            hurried: false,
         }
     }
 
     /// Raft asks for a purge, which waits for exports.
     pub(crate) fn press(&mut self) {
         self.pressed = true;
+    }
+
+    /// Whether the log on the disk is so large that exports follow each other.
+    pub(crate) fn hurry(&mut self, hurried: bool) {
+        self.hurried = hurried;
+    }
+
+    pub(crate) fn is_hurried(&self) -> bool {
+        self.hurried
+    }
+
+    /// True if another export of a state of index `applied` would let log go, as soon as it can be made. Not if there is
+    /// one of it: then only what is written next can be exported.
+    pub(crate) fn would_help(&self, applied: u64) -> bool {
+        let kept = self.kept.as_deref().unwrap_or_default();
+        self.running || kept.first().is_none_or(|newest| newest.applied.0 < applied)
     }
 
     /// The log below this index and at it may be purged, as far as exports are concerned: the older of the two can
@@ -143,7 +166,7 @@ impl ExportSchedule {
             }
             ExportOutcome::New(Err(ExportError::Stopped)) => {}
             ExportOutcome::New(Err(error)) => {
-                self.not_before = now.plus(AGAIN);
+                self.again = now.plus(AGAIN);
                 parts.metrics.exports_failed.inc();
                 tracing::error!(node = %parts.identity.node, %error, "the state could not be exported");
             }
@@ -155,7 +178,8 @@ impl ExportSchedule {
     pub(crate) fn is_due(&self, now: Monotonic, applied: u64, log_bytes: u64, after: u64, cut: bool) -> bool {
         let Some(kept) = &self.kept else { return false };
         let newest = kept.first();
-        if self.running || now < self.not_before || newest.is_some_and(|newest| newest.applied.0 >= applied) {
+        let rests = now < self.again || (now < self.not_before && !self.hurried);
+        if self.running || rests || newest.is_some_and(|newest| newest.applied.0 >= applied) {
             return false;
         }
         let interval = newest
@@ -165,7 +189,7 @@ impl ExportSchedule {
             .saturating_sub(self.at_bytes)
             .saturating_add(self.before);
         // Without a beginning in the log there is nothing to rebuild from.
-        (cut && newest.is_none()) || self.pressed || grown >= interval
+        (cut && newest.is_none()) || self.pressed || self.hurried || grown >= interval
     }
 
     /// The voter is not alone any more: others have what it has, and the log goes on without regard to exports.
@@ -260,6 +284,28 @@ mod tests {
         let mut pressed = schedule(vec![export(5, 1)]);
         pressed.press();
         assert!(pressed.is_due(now, 10, 0, AFTER, true));
+    }
+
+    #[test]
+    fn with_a_large_log_one_export_follows_the_other_but_for_those_that_fail() {
+        let now = Monotonic(5);
+        let mut schedule = ExportSchedule {
+            not_before: Monotonic(6),
+            ..schedule(vec![export(9, 100 << 20)])
+        };
+        assert!(!schedule.is_due(now, 10, 0, AFTER, true));
+        schedule.hurry(true);
+        assert!(schedule.is_due(now, 10, 0, AFTER, true));
+        assert!(schedule.would_help(10));
+        schedule.again = Monotonic(6);
+        assert!(
+            !schedule.is_due(now, 10, 0, AFTER, true),
+            "it failed a moment ago"
+        );
+        assert!(schedule.would_help(10), "it will be made again");
+        assert!(!schedule.would_help(9), "there is one of all that is written");
+        schedule.running = true;
+        assert!(schedule.would_help(9));
     }
 
     #[test]

@@ -281,6 +281,11 @@ impl Driver {
                 self.look(self.parts.clock.now());
             }
             Output::PurgeWanted { below } => drop(self.parts.flush.send(ToFlush::Purge(below.0))),
+            Output::KeptReleased { kept_after, purged } => {
+                self.parts.metrics.kept_log_released.inc();
+                tracing::warn!(node = %self.parts.me, kept_after = kept_after.0, purged = purged.0,
+                    "the disk is nearly full: log kept for members that lag is purged, they will take a snapshot");
+            }
             Output::Fatal(error) => self.parts.lifecycle.fail(format!("raft stopped: {error}")),
             Output::Wake(at) => self.state.wake = at,
         }
@@ -392,6 +397,7 @@ impl Driver {
             member.recent_active = heard.is_some_and(|heard| now.since(*heard) < ALIVE);
         }
         self.state.view.needs_snapshot = status.needs_snapshot;
+        self.parts.metrics.log_held_bytes.set(self.node.held_log_bytes() as i64);
         self.publish();
     }
 

@@ -31,6 +31,10 @@ struct InlineNeed {
 /// Why everything else is refused then.
 pub(super) const DISK_FULL: &str = "the metadata server's disk is nearly full: only deletions are taken";
 
+const LOG_FULL: &str = "the log kept for exports is at its limit: commands are taken again after the next export";
+/// An export takes seconds.
+const LOG_FULL_RETRY_MS: u32 = 500;
+
 /// Commands that free space: what is still taken when the disk is nearly full.
 fn frees_space(op: &Op) -> bool {
     matches!(
@@ -58,6 +62,8 @@ pub(crate) struct Mutations {
     pub(crate) state: StateReader,
     /// Only commands that free space are taken.
     pub(crate) disk_full: Arc<AtomicBool>,
+    /// Too much log is kept for exports: commands are taken again in a moment.
+    pub(crate) log_full: Arc<AtomicBool>,
 }
 
 impl Mutations {
@@ -93,6 +99,12 @@ impl Mutations {
         let full = self.disk_full.load(Ordering::Relaxed);
         if full && !frees_space(&op) && !self.keeps_answer(&origin)? {
             return Err(refusal(Code::NoSpace, DISK_FULL).into());
+        }
+        if self.log_full.load(Ordering::Relaxed) && !self.keeps_answer(&origin)? {
+            return Err(Refused::Error(ErrorReply {
+                retry_after_ms: LOG_FULL_RETRY_MS,
+                ..refusal(Code::Busy, LOG_FULL)
+            }));
         }
         let need = match inline_of(&op) {
             Some((bytes, target)) => Some(self.inline_need(bytes, target, &origin)?),

@@ -40,6 +40,9 @@ pub(crate) struct FlushParts {
     pub(crate) exports: ExportParts,
     /// Set while free space is below the reserve: only commands that free space are taken then.
     pub(crate) disk_full: Arc<AtomicBool>,
+    /// Set while a lone voter keeps more log for its exports than it may, and another export would let it go: commands
+    /// of clients are refused then.
+    pub(crate) log_full: Arc<AtomicBool>,
     pub(crate) config: Arc<Config>,
     pub(crate) metrics: Metrics,
 }
@@ -175,7 +178,13 @@ impl Flusher {
 
     fn keep_up(&mut self) -> Result<(), String> {
         self.checkpoint()?;
-        self.purge(self.checked.saturating_sub(self.parts.config.log_keep_entries));
+        let scarce = self.parts.disk_full.load(Ordering::Relaxed) || self.exports.is_hurried();
+        // Whoever is alone keeps nothing for others, and a full disk cannot.
+        let keep = match scarce {
+            true => 0,
+            false => self.parts.config.log_keep_entries,
+        };
+        self.purge(self.checked.saturating_sub(keep));
         Ok(())
     }
 
@@ -193,6 +202,11 @@ impl Flusher {
             Some(true) if !parts.lifecycle.is_stopped() => {
                 self.exports.look(&parts.exports);
                 let (now, bytes) = (parts.clock.now(), parts.metrics.log_bytes.get());
+                let held = u64::try_from(parts.metrics.log_held_bytes.get()).unwrap_or(0);
+                let limit = parts.config.log_limit.0;
+                self.exports.hurry(held > limit / 2);
+                self.set_log_full(held > limit && self.exports.would_help(self.written));
+                let parts = &self.parts;
                 let cut = self.purged > BOOTSTRAP_INDEX.0 + 1;
                 let after = parts.config.export_after.0;
                 if self.exports.is_due(now, self.written, bytes, after, cut) {
@@ -200,10 +214,22 @@ impl Flusher {
                     self.exports.start(&parts.exports, view);
                 }
             }
-            Some(false) => self.exports.give_up(&parts.exports),
+            Some(false) => {
+                self.exports.hurry(false);
+                self.exports.give_up(&parts.exports);
+                self.set_log_full(false);
+            }
             _ => {}
         }
         Ok(())
+    }
+
+    fn set_log_full(&self, full: bool) {
+        if self.parts.log_full.swap(full, Ordering::Relaxed) != full {
+            self.parts.metrics.log_full.set(i64::from(full));
+            let held = self.parts.metrics.log_held_bytes.get();
+            tracing::warn!(node = %self.parts.me, held, full, "log kept for exports beyond log-limit");
+        }
     }
 
     /// How far the exports of a lone voter let the log be purged.
@@ -264,6 +290,7 @@ impl Flusher {
             let full = space.free < self.parts.config.disk_reserve.0;
             if self.parts.disk_full.swap(full, Ordering::Relaxed) != full {
                 tracing::warn!(node = %self.parts.me, free = space.free, full, "disk reserve");
+                self.parts.raft.input(Input::DiskFull(full));
             }
         }
     }

@@ -4,11 +4,10 @@ use bytes::Bytes;
 use drystone_env::os::OsDisk;
 use drystone_env::{BufferPool, Env};
 use drystone_identity::{Identity, Role, format};
-use drystone_meta::{Config, Handle, MetadataServer};
+use drystone_meta::{Config, Handle, MetadataDirectory, MetadataServer};
 use drystone_proto::cluster::{ClusterInfo, ClusterInfoRequest};
-use drystone_proto::command::{
-    Command, Content, MakeDirectory, Op, OpenSession, Origin, Outcome, Publish, Target,
-};
+use drystone_proto::command::{Content, MakeDirectory, Op, OpenSession, Origin, Outcome, Publish, Target};
+use drystone_proto::envelope::encode;
 use drystone_proto::grant::ClusterKey;
 use drystone_proto::meta::{ListReply, ListRequest, LookupReply, LookupRequest, MutateReply, MutateRequest};
 use drystone_proto::{Kind, Message};
@@ -147,6 +146,32 @@ impl Cluster {
         self.nodes[at].handle = Some(handle.unwrap());
     }
 
+    /// Starts one on a directory that was opened with [`Cluster::open`].
+    pub async fn run_on(&mut self, at: usize, directory: MetadataDirectory) {
+        let config = self.nodes[at].config.clone();
+        let handle = MetadataServer::start_on(self.env.clone(), config, directory).await;
+        self.nodes[at].handle = Some(handle.unwrap());
+    }
+
+    /// What the voter lives in, to put something in front of it.
+    pub fn open(&self, at: usize) -> MetadataDirectory {
+        let config = &self.nodes[at].config;
+        MetadataDirectory::open(&config.data, config.store_cache.0).unwrap()
+    }
+
+    /// A metric of a server: the number behind the line that begins with its name.
+    pub fn metric(&self, at: usize, name: &str) -> u64 {
+        let mut text = String::new();
+        let registry = self.nodes[at].handle.as_ref().unwrap().registry();
+        prometheus_client::encoding::text::encode(&mut text, &registry.lock().unwrap()).unwrap();
+        let name = format!("drystone_meta_{name} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&name));
+        value
+            .unwrap_or_else(|| panic!("{name} in {text}"))
+            .parse()
+            .unwrap()
+    }
+
     pub async fn stop(&mut self, at: usize) {
         self.nodes[at].handle.take().unwrap().abandon().await;
     }
@@ -248,7 +273,7 @@ impl Client {
     pub async fn try_mutate(&self, at: usize, op: Op) -> Result<MutateReply, CallError> {
         let request = MutateRequest {
             origin: Some(self.origin()),
-            command: Some(Command { op: Some(op) }),
+            command: encode(&op),
         };
         self.call(at, Kind::Mutate, &request, Duration::from_secs(10))
             .await
@@ -258,7 +283,7 @@ impl Client {
     pub async fn mutate(&self, op: Op) -> Outcome {
         let request = MutateRequest {
             origin: Some(self.origin()),
-            command: Some(Command { op: Some(op) }),
+            command: encode(&op),
         };
         let started = self.env.clock.now();
         for at in (0..self.addresses.len()).cycle() {

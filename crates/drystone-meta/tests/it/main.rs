@@ -13,6 +13,7 @@ mod newer;
 mod processes;
 mod recover;
 mod remove_server;
+mod slow_disks;
 mod store_reads;
 mod store_restart;
 mod transfer;
