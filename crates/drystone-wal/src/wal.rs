@@ -224,6 +224,10 @@ impl Wal {
     /// The batch in flight is durable.
     fn synced(&mut self, now: Monotonic, out: &mut Vec<IoRequest>) -> Option<Lsn> {
         let batch = self.in_flight.take()?;
+        assert_eq!(
+            batch.number, self.tail.number,
+            "the last batch that was written is the one that is durable"
+        );
         self.tail.synced = batch.number;
         self.unmarked_since = (!batch.is_mark).then_some(now);
         self.oldest = batch.oldest;
@@ -244,7 +248,16 @@ impl Wal {
         let freed = self.full.iter().take_while(is_free).count();
         // A segment of an older configuration's length is left to the next opening, which removes it.
         let usable = self.config.segment_bytes;
-        let freed = self.full.drain(..freed).map(|full| full.segment);
+        let released = self.released;
+        let freed = self.full.drain(..freed).map(|full| {
+            assert!(
+                full.next_lsn <= released,
+                "segment {} is used again and holds records up to {}; {released} is the first not released",
+                full.generation,
+                full.next_lsn
+            );
+            full.segment
+        });
         self.spare.extend(freed.filter(|segment| segment.bytes == usable));
     }
 

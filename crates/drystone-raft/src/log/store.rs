@@ -122,6 +122,14 @@ impl LogStore {
         );
         let keep = (entry.index - self.base.0 - 1) as usize;
         self.entries.truncate(keep);
+        let before = self.entries.back();
+        assert!(
+            before.map_or(self.base.1, |kept| kept.entry.term) <= entry.term
+                && before.is_none_or(|kept| kept.lsn < lsn),
+            "entry {} of term {} in record {lsn}, behind one of a later term or record",
+            entry.index,
+            entry.term
+        );
         let total = self.total_at(self.last()) + cost(&entry);
         self.entries.push_back(Kept { entry, lsn, total });
     }
@@ -129,7 +137,8 @@ impl LogStore {
     /// Where the log on disk can be cut below what is in memory, ascending: none is above the base.
     pub(super) fn set_marks(&mut self, marks: Vec<Mark>) {
         assert!(
-            marks.is_sorted_by_key(|mark| mark.index) && marks.last().is_none_or(|mark| mark.index == self.base.0),
+            marks.is_sorted_by_key(|mark| mark.index)
+                && marks.last().is_none_or(|mark| mark.index == self.base.0),
             "entries are forgotten in their order, up to the first one in memory"
         );
         self.marks = marks.into();

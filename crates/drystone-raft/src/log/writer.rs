@@ -11,7 +11,8 @@ use std::collections::VecDeque;
 /// until it is gone, so one round of the driver bounds it.
 pub(crate) struct LogWriter {
     wal: Wal,
-    waiting: VecDeque<Vec<Bytes>>,
+    /// With the numbers that they were promised.
+    waiting: VecDeque<(Lsn, Vec<Bytes>)>,
     /// Something that must be synced was appended since the last flush.
     urgent: bool,
     /// Once `.0` is durable, records below `.1` may go.
@@ -31,7 +32,7 @@ impl LogWriter {
     /// Takes a record and says which number it gets. `urgent` unless it may wait for the next one that is.
     pub(crate) fn push(&mut self, record: &Record, urgent: bool) -> Lsn {
         let lsn = Lsn(self.wal.next_lsn().0 + self.waiting.len() as u64);
-        self.waiting.push_back(record.encode());
+        self.waiting.push_back((lsn, record.encode()));
         self.urgent |= urgent;
         lsn
     }
@@ -46,9 +47,12 @@ impl LogWriter {
     /// # Errors
     /// The wal has failed, or a record fits into no batch.
     pub(crate) fn fill(&mut self) -> Result<(), FatalError> {
-        while let Some(parts) = self.waiting.front() {
+        while let Some((promised, parts)) = self.waiting.front() {
             match self.wal.append(parts) {
-                Ok(_) => self.waiting.pop_front(),
+                Ok(lsn) => {
+                    assert_eq!(lsn, *promised, "a record gets the number that was said of it");
+                    self.waiting.pop_front()
+                }
                 Err(AppendError::Full { .. }) => break,
                 Err(error) => return Err(error.into()),
             };
@@ -104,6 +108,7 @@ impl LogWriter {
 
     /// Records below `below` may go once `marker` is durable.
     pub(crate) fn release_after(&mut self, marker: Lsn, below: Lsn) {
+        assert!(below < marker, "record {below} goes with what says so, {marker}");
         self.release = Some((marker, below));
     }
 

@@ -64,6 +64,11 @@ impl Delivery {
     }
 
     pub(super) fn installed(&mut self, index: u64) {
+        assert!(
+            index >= self.applied,
+            "a state of {index} takes the place of one of {}",
+            self.applied
+        );
         self.emitted = self.emitted.max(index);
         self.delivered = index;
         self.applied = index;
@@ -188,6 +193,16 @@ impl RaftNode {
         if !entries.is_empty() {
             self.out.push(Output::Committed(entries));
         }
+        let Delivery {
+            emitted,
+            delivered,
+            applied,
+            ..
+        } = self.delivery;
+        assert!(
+            applied <= delivered && delivered <= emitted && emitted <= self.raw.raft.raft_log.committed,
+            "{applied} is applied, {delivered} delivered, {emitted} handed over"
+        );
         Ok(())
     }
 

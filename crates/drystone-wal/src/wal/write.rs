@@ -131,6 +131,10 @@ impl Wal {
 
     /// Goes on in a spare segment; there must be one.
     fn roll(&mut self) {
+        assert!(
+            self.in_flight.is_none() && self.turning.is_none(),
+            "a segment is left when all in it is durable, and the one before has its turn"
+        );
         let segment = self
             .spare
             .pop_front()
@@ -176,6 +180,20 @@ impl Wal {
         let number = self.tail.number + 1;
         let oldest = self.oldest_needed();
         let place_blocks = self.current.next_block;
+        assert!(
+            self.tail.synced < number && oldest <= self.current.generation && self.oldest <= oldest,
+            "batch {number} after synced {}, of segment {}, needs segment {oldest} and needed {}",
+            self.tail.synced,
+            self.current.generation,
+            self.oldest
+        );
+        assert!(
+            last >= self.durable && last < self.next_lsn && self.released <= self.durable.next(),
+            "batch {number} makes {last} durable after {}, {} is next, {} released",
+            self.durable,
+            self.next_lsn,
+            self.released
+        );
         let header = Header {
             identity: self.config.identity,
             generation: self.current.generation,
