@@ -53,9 +53,10 @@ pub struct Config {
     /// gets a snapshot.
     #[serde(default = "default_log_keep")]
     pub log_keep_entries: u64,
-    /// Bytes of log that a leader keeps beyond that for members that lag and were heard in the last minute, so that a
-    /// snapshot is not outrun while it is made and installed; default `"512MiB"`, up to 64GiB. With 0 a member that
-    /// lags may need one snapshot after another while much is written.
+    /// Bytes of log that a leader, and whoever hears it, keeps beyond that for members that lag and were heard in the last
+    /// minute, so that a snapshot is not outrun while it is made and installed; default `"512MiB"`, up to 64GiB. With 0 a
+    /// member that lags may need one snapshot after another while much is written. Nothing is kept while free space is
+    /// below `disk-reserve`.
     #[serde(default = "default_log_catch_up", deserialize_with = "bytes")]
     pub log_catch_up: ByteCount,
     /// How often the state is written to the store, 1 ms to 10 s; default `"100ms"`.

@@ -80,15 +80,16 @@ pub struct RaftConfig {
     pub max_reads: usize,
     /// Bytes of entries kept in memory before [`Output::PurgeWanted`](crate::Output::PurgeWanted) asks for a
     /// purge that keeps half of them. Default 64 MiB; a member further behind than what is kept gets a snapshot. A
-    /// member that is alone forgets entries by itself, and keeps them on disk until it is told to purge.
+    /// member that is alone forgets entries by itself, and keeps them on disk until it is told to purge; so does every
+    /// member while it reads its log ([`RaftNode::open_applying`](crate::RaftNode::open_applying)).
     pub log_memory_bytes: u64,
     /// Up to as many bytes of entries a leader keeps for members that it hears and that lack them: what follows a
-    /// snapshot from the moment it is asked for until the member has caught up. Beyond it the log is purged as
+    /// snapshot from the moment it is asked for until the member has caught up. The others keep what it keeps. Beyond it the log is purged as
     /// asked, and the member may need another snapshot. Default 512 MiB: two minutes of small commands at the
     /// highest measured rate.
     pub catch_up_bytes: u64,
-    /// For as many ticks after it was heard last, entries are kept for a member. Default 2,400 (60 s), so that a
-    /// transfer that was cut off can go on.
+    /// For as many ticks after it was heard last, entries are kept for a member, and after the leader was heard last what
+    /// it kept. Default 2,400 (60 s), so that a transfer that was cut off can go on.
     pub catch_up_ticks: u64,
 }
 
