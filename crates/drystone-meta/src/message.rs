@@ -3,9 +3,9 @@
 use crate::lone::export::{Export, ExportError};
 use crate::membership::domains::Domains;
 use crate::state::stores::StateMachine;
-use bytes::Bytes;
 use drystone_env::IoCompletion;
-use drystone_proto::command::Outcome;
+use drystone_proto::command::{Entry, Outcome};
+use drystone_proto::envelope::Envelope;
 use drystone_proto::raft::{ConfChange, RaftConfState, RaftMessage};
 use drystone_raft::{CommittedEntry, DropReason, Input, SnapshotMeta};
 use drystone_types::NodeId;
@@ -22,6 +22,28 @@ pub(crate) struct Applied {
     pub(crate) outcome: Outcome,
     /// How long applying it held the state.
     pub(crate) took: Duration,
+}
+
+/// A command that was proposed here: what its bytes in the log say, and who waits for it.
+pub(crate) struct Proposed {
+    pub(crate) entry: Entry,
+    pub(crate) reply: ProposalReply,
+}
+
+/// What waits for a committed entry here: a command, or a change of membership.
+pub(crate) enum Waiting {
+    Command(Box<Proposed>),
+    Change(ProposalReply),
+}
+
+impl Waiting {
+    /// Who waits.
+    pub(crate) fn into_reply(self) -> ProposalReply {
+        match self {
+            Waiting::Command(proposed) => proposed.reply,
+            Waiting::Change(reply) => reply,
+        }
+    }
 }
 
 /// Answers a proposal.
@@ -50,8 +72,11 @@ impl AppliedState {
 
 /// For the raft thread.
 pub(crate) enum ToRaft {
-    /// A command: the encoding of an `Entry` without its times.
-    Propose { rest: Bytes, reply: ProposalReply },
+    /// A command.
+    Propose {
+        command: Box<Envelope>,
+        reply: ProposalReply,
+    },
     /// A membership change.
     ProposeConf {
         change: ConfChange,
@@ -82,7 +107,7 @@ pub(crate) enum ToRaft {
 /// For the apply thread.
 pub(crate) enum ToApply {
     /// In order, without gaps.
-    Entries(Vec<(CommittedEntry, Option<ProposalReply>)>),
+    Entries(Vec<(CommittedEntry, Option<Waiting>)>),
     /// Replace the state machine by a received snapshot.
     Install(SnapshotMeta),
     /// End.

@@ -6,7 +6,7 @@
 //! Read [`frame`] for what a frame is, [`kind`] for who may send what to whom, then the messages:
 //! [`cluster`] (hello, registration, heartbeat, administration), [`meta`] (clients to metadata servers), [`data`]
 //! (clients and chunk servers to chunk servers), [`raft`] (voters to voters); then what is replicated:
-//! [`command`] and [`record`]; then [`grant`] for what is signed.
+//! [`command`] (on its way: [`envelope`]) and [`record`]; then [`grant`] for what is signed.
 //!
 //! Numbers of kinds, codes and fields are never reused. In messages ids are plain integers (the codec knows
 //! nothing else); they become the types of drystone-types at the boundary of the crate that uses them.
@@ -15,6 +15,7 @@ pub mod checksum;
 pub mod cluster;
 pub mod command;
 pub mod data;
+pub mod envelope;
 pub mod frame;
 pub mod grant;
 pub mod kind;

@@ -1,6 +1,6 @@
 //! Clients to metadata servers.
 
-use crate::command::{Command, Origin, Outcome, Target, VersionTag};
+use crate::command::{Origin, Outcome, Target, VersionTag};
 use crate::record::{ChunkRecord, InodeRecord, PolicyRecord, ReplicaRecord};
 use prost::Message;
 
@@ -10,9 +10,9 @@ pub struct MutateRequest {
     /// Who and which.
     #[prost(message, optional, tag = "1")]
     pub origin: Option<Origin>,
-    /// What.
-    #[prost(message, optional, tag = "2")]
-    pub command: Option<Command>,
+    /// What: an encoded [`Command`](crate::command::Command), see [`crate::envelope`].
+    #[prost(bytes = "bytes", tag = "2")]
+    pub command: bytes::Bytes,
 }
 
 /// Committed and applied.

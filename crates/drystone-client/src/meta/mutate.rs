@@ -9,7 +9,8 @@ use crate::options::Caller;
 use drystone_env::Monotonic;
 use drystone_env::planted::{Bug, planted};
 use drystone_proto::Kind;
-use drystone_proto::command::{CloseSession, Command, Op, OpenSession, Origin, Outcome};
+use drystone_proto::command::{CloseSession, Op, OpenSession, Origin, Outcome};
+use drystone_proto::envelope::encode;
 use drystone_proto::meta::{MutateReply, MutateRequest};
 use drystone_types::Code;
 
@@ -50,7 +51,7 @@ impl Meta {
         };
         let mut request = MutateRequest {
             origin: None,
-            command: Some(Command { op: Some(op) }),
+            command: encode(&op),
         };
         let mut forgotten = 0;
         while forgotten < MAX_SESSIONS {
@@ -166,9 +167,7 @@ impl Meta {
         };
         let request = MutateRequest {
             origin: Some(origin(&ticket, caller, None)),
-            command: Some(Command {
-                op: Some(Op::CloseSession(CloseSession {})),
-            }),
+            command: encode(&Op::CloseSession(CloseSession {})),
         };
         // If it fails, the session ends by itself after its time.
         let _ = self.call::<_, MutateReply>(call, &request).await;
@@ -202,7 +201,7 @@ impl Meta {
         });
         let request = MutateRequest {
             origin: Some(origin(&ticket, caller, None)),
-            command: Some(Command { op: Some(op) }),
+            command: encode(&op),
         };
         let result = self.call::<_, MutateReply>(call, &request).await;
         // Whether it was opened or not: the caller's own command was certainly not sent.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use drystone_client::{Client, Options};
 use drystone_env::{BoxFuture, BufferPool, Env};
 use drystone_proto::cluster::{ClusterInfo, Empty, ErrorReply, Hello, HelloReply, Member};
-use drystone_proto::command::{Content, NewExtent, Op, Outcome, PublishMode, Receipt};
+use drystone_proto::command::{Command, Content, NewExtent, Op, Outcome, PublishMode, Receipt};
 use drystone_proto::data::{
     Append, AppendReply, ChunkStatus, ChunkStatusRequest, CopyPrefix, Finish, FinishReply, HopState, Read,
     ReadReply, ReplicaState,
@@ -20,7 +20,7 @@ use drystone_proto::meta::{
 use drystone_proto::record::{
     ChunkRecord, InodeKind, InodeRecord, PlacedReplica, PlacementState, PolicyRecord, ReplicaRecord,
 };
-use drystone_proto::{Kind, checksum};
+use drystone_proto::{Kind, Message, checksum};
 use drystone_rpc::{Reply, Request, ServerHandle, ServerIdentity, ServerOptions, Service, refusal, serve};
 use drystone_types::{ClusterId, Code, HistoryId, Incarnation, NodeId, SizeClass};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -335,7 +335,7 @@ impl World {
     fn mutate(&self, request: MutateRequest) -> MutateReply {
         let mut ns = self.namespace.lock().unwrap();
         let origin = request.origin.unwrap();
-        let op = request.command.unwrap().op.unwrap();
+        let op = Command::decode(request.command).unwrap().op.unwrap();
         ns.index += 1;
         let (index, key) = (ns.index, (origin.client.clone(), origin.sequence));
         let inline = matches!(&op, Op::Publish(publish)

@@ -4,16 +4,17 @@
 //! anything but its own inbox, so that heartbeats leave in time whatever disk and apply do.
 
 use super::disk_io::Lanes;
-use super::log_time::{LogTime, stamp};
+use super::log_time::LogTime;
 use super::reads::{ReadQueue, ReadReply, answer_reads};
 use super::transport::Transport;
 use crate::lifecycle::Lifecycle;
 use crate::membership::domains::Domains;
 use crate::membership::members::Members;
-use crate::message::{AppliedState, ProposalReply, RaftView, ToApply, ToFlush, ToRaft};
+use crate::message::{AppliedState, ProposalReply, Proposed, RaftView, ToApply, ToFlush, ToRaft, Waiting};
 use crate::metrics::Metrics;
 use crate::state::snapshot::Snapshots;
 use drystone_env::{Clock, Monotonic};
+use drystone_proto::envelope::Envelope;
 use drystone_raft::{CommittedEntry, DropReason, EntryKind, Input, Output, RaftNode};
 use drystone_types::NodeId;
 use std::collections::{BTreeMap, VecDeque};
@@ -32,8 +33,8 @@ const ALIVE: Duration = Duration::from_secs(1);
 /// How often members are looked at while leading: a fraction of an election timeout.
 const VIEW_INTERVAL: Duration = Duration::from_millis(200);
 
-enum Waiting {
-    Proposal(ProposalReply),
+enum Token {
+    Proposal(Waiting),
     Reads(Vec<ReadReply>),
 }
 
@@ -72,8 +73,8 @@ pub(crate) struct Driver {
 struct DriverState {
     view: RaftView,
     tokens: u64,
-    waiting: BTreeMap<u64, Waiting>,
-    early: VecDeque<(bytes::Bytes, ProposalReply)>,
+    waiting: BTreeMap<u64, Token>,
+    early: VecDeque<(Box<Envelope>, ProposalReply)>,
     synced: Vec<SyncedWait>,
     /// While leading: when each member was last seen active.
     heard: BTreeMap<NodeId, Monotonic>,
@@ -166,7 +167,7 @@ impl Driver {
         }
     }
 
-    fn token(&mut self, waiting: Waiting) -> u64 {
+    fn token(&mut self, waiting: Token) -> u64 {
         self.state.tokens += 1;
         self.state.waiting.insert(self.state.tokens, waiting);
         self.state.tokens
@@ -174,15 +175,15 @@ impl Driver {
 
     fn take(&mut self, message: ToRaft, inputs: &mut Vec<Input>) {
         match message {
-            ToRaft::Propose { rest, reply } => self.propose(rest, reply, inputs),
+            ToRaft::Propose { command, reply } => self.propose(command, reply, inputs),
             ToRaft::ProposeConf { change, reply } => {
-                let token = self.token(Waiting::Proposal(reply));
+                let token = self.token(Token::Proposal(Waiting::Change(reply)));
                 inputs.push(Input::ProposeConf { token, change });
             }
             ToRaft::Reads => {
                 let reads = self.parts.reads.take();
                 if !reads.is_empty() {
-                    let token = self.token(Waiting::Reads(reads));
+                    let token = self.token(Token::Reads(reads));
                     inputs.push(Input::ReadIndex { token });
                 }
             }
@@ -216,19 +217,20 @@ impl Driver {
         }
     }
 
-    fn propose(&mut self, rest: bytes::Bytes, reply: ProposalReply, inputs: &mut Vec<Input>) {
+    fn propose(&mut self, command: Box<Envelope>, reply: ProposalReply, inputs: &mut Vec<Input>) {
         let now = self.parts.clock.now();
         if let Some(clock) = &mut self.state.clock {
             let wall = self.parts.clock.wall();
-            let data = stamp(clock.next(now), wall, &rest);
-            let token = self.token(Waiting::Proposal(reply));
+            let (data, entry) = command.stamp(clock.next(now), wall.0);
+            let proposed = Box::new(Proposed { entry, reply });
+            let token = self.token(Token::Proposal(Waiting::Command(proposed)));
             inputs.push(Input::Propose { token, data });
         } else if !self.node.is_leader() {
             let _ = reply.send(Err(DropReason::NotLeader {
                 leader: self.state.view.leader,
             }));
         } else if self.state.early.len() < WAITING_COMMANDS {
-            self.state.early.push_back((rest, reply));
+            self.state.early.push_back((command, reply));
         } else {
             let _ = reply.send(Err(DropReason::Busy));
         }
@@ -251,18 +253,18 @@ impl Driver {
             Output::Send { to, messages } => self.parts.transport.send(to, messages),
             Output::Committed(entries) => self.committed(entries),
             Output::ReadReady { token, index } => {
-                if let Some(Waiting::Reads(reads)) = self.state.waiting.remove(&token) {
+                if let Some(Token::Reads(reads)) = self.state.waiting.remove(&token) {
                     answer_reads(reads, Ok(index.0));
                 }
             }
             Output::ReadFailed { token, reason } => {
-                if let Some(Waiting::Reads(reads)) = self.state.waiting.remove(&token) {
+                if let Some(Token::Reads(reads)) = self.state.waiting.remove(&token) {
                     answer_reads(reads, Err(reason));
                 }
             }
             Output::ProposalDropped { token, reason } => {
-                if let Some(Waiting::Proposal(reply)) = self.state.waiting.remove(&token) {
-                    let _ = reply.send(Err(reason));
+                if let Some(Token::Proposal(waiting)) = self.state.waiting.remove(&token) {
+                    let _ = waiting.into_reply().send(Err(reason));
                 }
             }
             Output::MakeSnapshot { at_least } => drop(self.parts.flush.send(ToFlush::Snapshot(at_least.0))),
@@ -299,14 +301,14 @@ impl Driver {
                 self.state.first_own = Some(entry.index.0);
             }
             let waiting = entry.token.and_then(|token| self.state.waiting.remove(&token));
-            let reply = match waiting {
-                Some(Waiting::Proposal(reply)) => Some(reply),
+            let waiting = match waiting {
+                Some(Token::Proposal(waiting)) => Some(waiting),
                 _ => None,
             };
             if let EntryKind::Membership { change, .. } = &entry.kind {
                 self.parts.members.take_change(change);
             }
-            work.push((entry, reply));
+            work.push((entry, waiting));
         }
         let _ = self.parts.apply.send(ToApply::Entries(work));
     }
@@ -378,8 +380,8 @@ impl Driver {
         self.look(now);
         let early: Vec<_> = self.state.early.drain(..).collect();
         let mut inputs = Vec::new();
-        for (rest, reply) in early {
-            self.propose(rest, reply, &mut inputs);
+        for (command, reply) in early {
+            self.propose(command, reply, &mut inputs);
         }
         self.state.due = inputs;
     }
@@ -397,7 +399,10 @@ impl Driver {
             member.recent_active = heard.is_some_and(|heard| now.since(*heard) < ALIVE);
         }
         self.state.view.needs_snapshot = status.needs_snapshot;
-        self.parts.metrics.log_held_bytes.set(self.node.held_log_bytes() as i64);
+        self.parts
+            .metrics
+            .log_held_bytes
+            .set(self.node.held_log_bytes() as i64);
         self.publish();
     }
 

@@ -4,8 +4,8 @@ use super::reads::{ReadQueue, ReadReply};
 use crate::membership::domains::Domains;
 use crate::message::{Applied, RaftView, ToRaft};
 use crate::metrics::Metrics;
-use drystone_proto::Message;
-use drystone_proto::command::{Command, Entry, Op, Origin};
+use drystone_proto::command::{Op, Origin};
+use drystone_proto::envelope::Envelope;
 use drystone_proto::raft::ConfChange;
 use drystone_raft::{DropReason, Input, ReadFailure};
 use std::sync::Arc;
@@ -72,18 +72,15 @@ impl RaftHandle {
     /// # Errors
     /// Why it was dropped; `Unknown` if this server ends meanwhile.
     pub(crate) async fn propose(&self, op: Op, origin: Option<Origin>) -> Result<Applied, DropReason> {
-        let entry = Entry {
-            time: 0,
-            origin,
-            command: Some(Command { op: Some(op) }),
-            wall: 0,
-        };
+        self.propose_encoded(Envelope::of(op, origin)).await
+    }
+
+    /// As [`RaftHandle::propose`], of a command that is encoded already.
+    pub(crate) async fn propose_encoded(&self, command: Envelope) -> Result<Applied, DropReason> {
         let (reply, answer) = oneshot::channel();
         self.metrics.proposals.inc();
-        self.send(ToRaft::Propose {
-            rest: entry.encode_to_vec().into(),
-            reply,
-        });
+        let command = Box::new(command);
+        self.send(ToRaft::Propose { command, reply });
         answer.await.unwrap_or(Err(DropReason::Unknown))
     }
 

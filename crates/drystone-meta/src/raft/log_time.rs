@@ -30,25 +30,9 @@ impl LogTime {
     }
 }
 
-/// An encoded entry from its log time, the wall clock and the encoding of the rest (an `Entry` whose times are zero):
-/// fields may stand in any order. Zeros are not written: whoever reads the entry takes bytes that its own encoding would
-/// not have for something newer.
-pub(crate) fn stamp(time: u64, wall: WallTime, rest: &[u8]) -> bytes::Bytes {
-    let mut entry = Vec::with_capacity(rest.len() + 22);
-    for (tag, value) in [(1, time), (4, wall.0)] {
-        if value != 0 {
-            prost::encoding::uint64::encode(tag, &value, &mut entry);
-        }
-    }
-    entry.extend_from_slice(rest);
-    entry.into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use drystone_proto::Message;
-    use drystone_proto::command::{CloseSession, Command, Entry, Op};
 
     #[test]
     fn a_wall_clock_that_is_a_day_ahead_changes_nothing() {
@@ -61,21 +45,5 @@ mod tests {
             LogTime::resume(0, Monotonic(50), WallTime(day)).next(Monotonic(51)),
             day + 1
         );
-    }
-
-    #[test]
-    fn a_stamped_entry_is_an_entry() {
-        let command = Some(Command {
-            op: Some(Op::CloseSession(CloseSession {})),
-        });
-        let rest = Entry {
-            time: 0,
-            origin: None,
-            command,
-            wall: 0,
-        };
-        let entry = Entry::decode(stamp(77, WallTime(99), &rest.encode_to_vec())).unwrap();
-        let (time, wall) = (77, 99);
-        assert_eq!(entry, Entry { time, wall, ..rest });
     }
 }

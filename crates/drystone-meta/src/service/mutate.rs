@@ -8,6 +8,7 @@ use crate::state::cell::StateReader;
 use drystone_env::{Clock, Monotonic};
 use drystone_proto::cluster::ErrorReply;
 use drystone_proto::command::{Op, Origin, Target};
+use drystone_proto::envelope::Envelope;
 use drystone_proto::meta::{MutateReply, MutateRequest};
 use drystone_rpc::{Request, refusal};
 use drystone_types::{ClientId, Code};
@@ -31,7 +32,8 @@ struct InlineNeed {
 /// Why everything else is refused then.
 pub(super) const DISK_FULL: &str = "the metadata server's disk is nearly full: only deletions are taken";
 
-const LOG_FULL: &str = "the log kept for exports is at its limit: commands are taken again after the next export";
+const LOG_FULL: &str =
+    "the log kept for exports is at its limit: commands are taken again after the next export";
 /// An export takes seconds.
 const LOG_FULL_RETRY_MS: u32 = 500;
 
@@ -73,13 +75,10 @@ impl Mutations {
         request: &Request,
     ) -> Result<MutateReply, Refused> {
         let invalid = |message: &str| Refused::Error(refusal(Code::Invalid, message));
-        let op = mutate
-            .command
-            .and_then(|command| command.op)
-            .ok_or_else(|| refusal(Code::NotSupported, "the command is not known here"))?;
-        let origin = mutate
-            .origin
-            .ok_or_else(|| invalid("a command needs an origin"))?;
+        let command = Envelope::read(mutate.command, mutate.origin)
+            .map_err(|error| refusal(Code::NotSupported, error.to_string()))?;
+        let (op, origin) = (command.op(), command.origin());
+        let origin = origin.ok_or_else(|| invalid("a command needs an origin"))?;
         if ClientId::from_slice(&origin.client).is_none() {
             return Err(invalid("a client id has 16 bytes"));
         }
@@ -87,34 +86,31 @@ impl Mutations {
             return Err(refusal(Code::Denied, "only the cluster itself does this").into());
         }
         self.state.initialized()?;
-        if op.encoded_len() > self.config.command_bytes() {
-            let limit = self.config.command_bytes();
-            let message = format!(
-                "the command has {} bytes, at most {limit} are taken",
-                op.encoded_len()
-            );
+        let (bytes, limit) = (command.command_bytes(), self.config.command_bytes());
+        if bytes > limit {
+            let message = format!("the command has {bytes} bytes, at most {limit} are taken");
             return Err(refusal(Code::TooLarge, message).into());
         }
         // A repeat of what was applied takes nothing and gets its answer, whatever a new command would be told.
         let full = self.disk_full.load(Ordering::Relaxed);
-        if full && !frees_space(&op) && !self.keeps_answer(&origin)? {
+        if full && !frees_space(op) && !self.keeps_answer(origin)? {
             return Err(refusal(Code::NoSpace, DISK_FULL).into());
         }
-        if self.log_full.load(Ordering::Relaxed) && !self.keeps_answer(&origin)? {
+        if self.log_full.load(Ordering::Relaxed) && !self.keeps_answer(origin)? {
             return Err(Refused::Error(ErrorReply {
                 retry_after_ms: LOG_FULL_RETRY_MS,
                 ..refusal(Code::Busy, LOG_FULL)
             }));
         }
-        let need = match inline_of(&op) {
-            Some((bytes, target)) => Some(self.inline_need(bytes, target, &origin)?),
+        let need = match inline_of(op) {
+            Some((bytes, target)) => Some(self.inline_need(bytes, target, origin)?),
             None => None,
         };
         let deadline = request.deadline;
         // Past the deadline the proposal goes on; its answer is given up.
         let applied = self
             .clock
-            .until(deadline, self.raft.propose(op, Some(origin)))
+            .until(deadline, self.raft.propose_encoded(command))
             .await
             .unwrap_or(Err(drystone_raft::DropReason::Unknown))?;
         let mut reply = MutateReply {

@@ -10,7 +10,7 @@ use super::snapshot::{NotInstalled, Snapshots};
 use super::stores::{StateMachine, States};
 use crate::lifecycle::Lifecycle;
 use crate::membership::members::Members;
-use crate::message::{Applied, AppliedState, ProposalReply, ToApply, ToFlush, ToRaft};
+use crate::message::{Applied, AppliedState, ProposalReply, Proposed, ToApply, ToFlush, ToRaft, Waiting};
 use crate::metrics::Metrics;
 use drystone_env::Clock;
 use drystone_namespace::{ApplyError, UnknownEntry, read_entry};
@@ -28,7 +28,7 @@ const ROUND: usize = 256;
 /// milliseconds each.
 const LOCK_TIME: Duration = Duration::from_millis(2);
 
-type Work = (CommittedEntry, Option<ProposalReply>);
+type Work = (CommittedEntry, Option<Waiting>);
 
 /// What the apply thread works with.
 pub(crate) struct Applier {
@@ -48,6 +48,36 @@ pub(crate) struct Applier {
 
 /// The command that a committed entry holds, or none: a leader's first entry, or a change of membership.
 type Held = Option<Result<Entry, UnknownEntry>>;
+
+/// An entry that can be applied.
+struct Decoded {
+    entry: CommittedEntry,
+    held: Held,
+    reply: Option<ProposalReply>,
+}
+
+/// What was proposed here was decoded here.
+fn decode((entry, waiting): Work) -> Decoded {
+    let (held, reply) = match (&entry.kind, waiting) {
+        (EntryKind::Command(data), Some(Waiting::Command(proposed))) => {
+            let Proposed { entry, reply } = *proposed;
+            debug_assert_eq!(
+                read_entry(data.clone()).as_ref(),
+                Ok(&entry),
+                "other voters read what is applied here"
+            );
+            (Some(Ok(entry)), Some(reply))
+        }
+        (EntryKind::Command(data), waiting) => {
+            let reply = waiting.map(Waiting::into_reply);
+            (Some(read_entry(data.clone())), reply)
+        }
+        (EntryKind::Empty | EntryKind::Membership { .. }, waiting) => {
+            (None, waiting.map(Waiting::into_reply))
+        }
+    };
+    Decoded { entry, held, reply }
+}
 
 impl Applier {
     /// Runs until told to stop, or until the store fails.
@@ -74,16 +104,7 @@ impl Applier {
         while !entries.is_empty() {
             let rest = entries.split_off(entries.len().min(ROUND));
             let round = std::mem::replace(&mut entries, rest);
-            let mut decoded: VecDeque<(Work, Held)> = round
-                .into_iter()
-                .map(|work| {
-                    let held = match &work.0.kind {
-                        EntryKind::Command(data) => Some(read_entry(data.clone())),
-                        EntryKind::Empty | EntryKind::Membership { .. } => None,
-                    };
-                    (work, held)
-                })
-                .collect();
+            let mut decoded: VecDeque<Decoded> = round.into_iter().map(decode).collect();
             while !decoded.is_empty() {
                 self.wait_for_room().await;
                 if !self.apply_some(&mut decoded)? {
@@ -95,14 +116,14 @@ impl Applier {
     }
 
     /// Applies what is `decoded`, for as long as the lock may be held. False if this server ends by what it has applied.
-    fn apply_some(&self, decoded: &mut VecDeque<(Work, Held)>) -> Result<bool, String> {
+    fn apply_some(&self, decoded: &mut VecDeque<Decoded>) -> Result<bool, String> {
         let (mut count, mut failed) = (0, None);
         let (mut answers, mut records) = (Vec::new(), Vec::new());
         let (applied, overlay) = {
             let mut state = self.state.write();
             let mut begun = self.clock.now();
             let until = begun.plus(LOCK_TIME);
-            while let Some(((entry, reply), held)) = decoded.pop_front() {
+            while let Some(Decoded { entry, held, reply }) = decoded.pop_front() {
                 let index = entry.index.0;
                 let registered = registered(&held);
                 match apply_one(&mut state, &entry, held) {

@@ -2,7 +2,8 @@ use crate::kit::{Client, Cluster, target};
 use drystone_meta::Config;
 use drystone_proto::Kind;
 use drystone_proto::cluster::{AdminOp, AdminReply, AdminRequest, ClusterInfo, ClusterInfoRequest, Empty};
-use drystone_proto::command::{Command, Op, OpenSession};
+use drystone_proto::command::{Op, OpenSession};
+use drystone_proto::envelope::encode;
 use drystone_proto::meta::{Consistency, LookupReply, LookupRequest, MutateReply, MutateRequest};
 use drystone_rpc::CallError;
 use drystone_types::{ByteCount, Code};
@@ -163,7 +164,7 @@ async fn a_repeat_gets_its_answer_whatever_a_new_command_would_be_told() {
     client.inline_max_becomes(4096).await;
     let command = |op: Op| MutateRequest {
         origin: Some(client.origin()),
-        command: Some(Command { op: Some(op) }),
+        command: encode(&op),
     };
     let leader = cluster.leader().await;
     let publish = command(Client::publish("f", b"x"));
@@ -336,9 +337,7 @@ async fn a_full_disk_refuses_what_is_new_and_answers_what_was_done() {
     client.open().await;
     let request = MutateRequest {
         origin: Some(client.origin()),
-        command: Some(Command {
-            op: Some(Client::publish("once", b"")),
-        }),
+        command: encode(&Client::publish("once", b"")),
     };
     let wait = Duration::from_secs(30);
     let first: MutateReply = client.call(0, Kind::Mutate, &request, wait).await.unwrap();

@@ -143,8 +143,8 @@ async fn a_command_that_is_not_known_is_refused_and_stops_nobody() {
     assert_eq!(answer.unwrap_err().code(), Code::NotSupported);
     let decoded = MutateRequest::decode(request.encode_to_vec().as_slice()).unwrap();
     assert_eq!(
-        decoded.command,
-        Some(Command { op: None::<Op> }),
+        Command::decode(decoded.command),
+        Ok(Command { op: None::<Op> }),
         "the tags are those of the wire"
     );
     assert_eq!(

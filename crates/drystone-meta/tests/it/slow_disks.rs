@@ -7,7 +7,7 @@ use drystone_meta::stores::{OpenFailure, States};
 use drystone_namespace::store::Visitor;
 use drystone_namespace::{Batch, Order, OrderedStore, StoreError, View};
 use drystone_proto::Kind;
-use drystone_proto::command::Command;
+use drystone_proto::envelope::encode;
 use drystone_proto::meta::{ListReply, ListRequest, MutateReply, MutateRequest};
 use drystone_types::{ByteCount, Code};
 use std::io;
@@ -195,9 +195,7 @@ async fn a_lone_voter_whose_exports_hang_takes_no_more_than_its_log_may_hold() {
         for number in 0..1400 {
             let request = MutateRequest {
                 origin: Some(client.origin()),
-                command: Some(Command {
-                    op: Some(Client::publish(&format!("{number}"), &content)),
-                }),
+                command: encode(&Client::publish(&format!("{number}"), &content)),
             };
             let wait = Duration::from_secs(30);
             match client

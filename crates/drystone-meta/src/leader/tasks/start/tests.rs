@@ -14,7 +14,6 @@ use crate::state::stores::{StateMachine, StateStore, settings_of};
 use drystone_env::{BufferPool, Env};
 use drystone_identity::{Identity, Role};
 use drystone_namespace::MemoryStore;
-use drystone_proto::Message;
 use drystone_proto::command::{Command, Entry, Initialize, Op};
 use drystone_proto::grant::ClusterKey;
 use drystone_proto::record::{ChunkRecord, PlacedReplica, PlacementState, PolicyRecord, ReplicaRecord};
@@ -160,10 +159,9 @@ async fn a_proposal_that_is_never_answered_delays_no_other_task() {
         let patience = clock.now().plus(Duration::from_secs(20));
         let message = clock.until(patience, rig.inbox.recv()).await;
         let message = message.expect("another task proposes").unwrap();
-        if let ToRaft::Propose { rest, reply } = message {
+        if let ToRaft::Propose { command, reply } = message {
             unanswered.push(reply);
-            let command = Entry::decode(rest).unwrap().command.unwrap();
-            proposed.insert(match command.op.unwrap() {
+            proposed.insert(match command.op() {
                 Op::ForgetReplicas(_) => "forget",
                 Op::Housekeep(_) => "housekeep",
                 other => panic!("nothing else is due: {other:?}"),
