@@ -34,6 +34,7 @@ fn case(bug: Bug) -> (Kind, u64) {
         | Bug::FloorNotChecked
         | Bug::ChunkIdsAgain => (Kind::Retry, BUDGET),
         Bug::ReadsNotConfirmed | Bug::EveryProcessHeard => (Kind::Names, BUDGET),
+        Bug::MovedVoterVotes => (Kind::Moves, BUDGET),
         Bug::UnverifiedRead => (Kind::Rot, BUDGET),
         Bug::LogCutAtDamage | Bug::TurnLeftOut => (Kind::Lone, BUDGET),
         _ => (Kind::Mixed, BUDGET),

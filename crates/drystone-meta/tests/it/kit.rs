@@ -6,9 +6,7 @@ use drystone_env::{BufferPool, Env};
 use drystone_identity::{Identity, Role, format};
 use drystone_meta::{Config, Handle, MetadataDirectory, MetadataServer};
 use drystone_proto::cluster::{ClusterInfo, ClusterInfoRequest};
-use drystone_proto::command::{
-    Content, MakeDirectory, Op, OpenSession, Origin, Outcome, Publish, Target,
-};
+use drystone_proto::command::{Content, MakeDirectory, Op, OpenSession, Origin, Outcome, Publish, Target};
 use drystone_proto::envelope::encode;
 use drystone_proto::grant::ClusterKey;
 use drystone_proto::meta::{ListReply, ListRequest, LookupReply, LookupRequest, MutateReply, MutateRequest};
@@ -168,7 +166,10 @@ impl Cluster {
         prometheus_client::encoding::text::encode(&mut text, &registry.lock().unwrap()).unwrap();
         let name = format!("drystone_meta_{name} ");
         let value = text.lines().find_map(|line| line.strip_prefix(&name));
-        value.unwrap_or_else(|| panic!("{name} in {text}")).parse().unwrap()
+        value
+            .unwrap_or_else(|| panic!("{name} in {text}"))
+            .parse()
+            .unwrap()
     }
 
     pub async fn stop(&mut self, at: usize) {

@@ -9,12 +9,13 @@ use drystone_env::Rng;
 
 impl Nemesis {
     /// Adds what the scenario is about, between two moments.
-    pub fn add_kind(&mut self, kind: Kind, run: &Run, begin: u64, end: u64) {
+    pub(super) fn add_kind(&mut self, kind: Kind, run: &Run, begin: u64, end: u64) {
         match kind {
             Kind::Mixed | Kind::Lone => {}
             Kind::Retry => self.add_lost_answers(run, begin, end),
             Kind::Rot => self.add_rot(begin, end),
             Kind::Names => self.add_depositions(run, begin, end),
+            Kind::Moves => self.add_moves(begin, end),
         }
     }
 
@@ -78,6 +79,26 @@ impl Nemesis {
             let to = self.rng.below(metas) as usize;
             self.at(from, Act::TransferLeader(to));
             from += 100_000 + self.rng.below(500_000);
+        }
+    }
+
+    /// The one voter is copied, goes on for a moment, and comes back elsewhere as the copy, which lacks what it has
+    /// acknowledged meanwhile; then it has the time to get its vote back, and mostly the leader goes.
+    fn add_moves(&mut self, begin: u64, end: u64) {
+        const ROUND: u64 = 6_000_000;
+        let at = self.liars.1;
+        let mut from = begin + self.rng.below(1_500_000);
+        while from + ROUND / 2 < end {
+            self.at(from, Act::CopyMeta(at));
+            let moves = from + 200_000 + self.rng.below(1_000_000);
+            self.at(moves, Act::MoveMeta(at));
+            if self.rng.chance(2, 3) {
+                // Its predecessor is taken for dead after two seconds.
+                let goes = moves + 2_000_000 + self.rng.below(2_000_000);
+                self.at(goes, Act::StopLeader { power: false });
+                self.at((goes + 300_000).min(end), Act::RestartMetas);
+            }
+            from += ROUND;
         }
     }
 

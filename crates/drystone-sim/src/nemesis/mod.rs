@@ -9,6 +9,7 @@ mod kinds;
 
 use crate::cluster::{DISK_HALF, Node};
 use crate::run::Run;
+use crate::scenario::Kind;
 use crate::trace;
 use acts::Act;
 use drystone_env::sim::{SimDisk, World};
@@ -35,7 +36,7 @@ pub struct Nemesis {
 
 impl Nemesis {
     /// Draws faults between two moments (microseconds); everything is undone by `end`.
-    pub fn draw(run: &Run, rng: &mut SeededRng, begin: u64, end: u64) -> Self {
+    pub fn draw(kind: Kind, run: &Run, rng: &mut SeededRng, begin: u64, end: u64) -> Self {
         let cluster = &run.cluster;
         let liars = (
             rng.below(cluster.chunks.len().max(1) as u64) as usize,
@@ -57,7 +58,11 @@ impl Nemesis {
             let to = (from + 1 + rng.below(most)).min(end);
             nemesis.add(run, from, to);
         }
-        nemesis.add_loss(run, begin + rng.below(end - begin), end);
+        // What the one voter loses otherwise would be more than the cluster promises to bear.
+        if kind != Kind::Moves {
+            nemesis.add_loss(run, begin + rng.below(end - begin), end);
+        }
+        nemesis.add_kind(kind, run, begin, end);
         nemesis
     }
 

@@ -18,6 +18,9 @@ pub enum Kind {
     Lone,
     /// Names and tiny contents only, no chunk server: leaders are deposed without knowing it while clients look.
     Names,
+    /// Names and tiny contents only, no chunk server: one voter after some time comes back elsewhere as the copy that
+    /// somebody made of it, again and again.
+    Moves,
 }
 
 impl Kind {
@@ -29,6 +32,7 @@ impl Kind {
             Kind::Rot => "rot",
             Kind::Lone => "lone",
             Kind::Names => "names",
+            Kind::Moves => "moves",
         }
     }
 
@@ -45,7 +49,7 @@ impl Kind {
                 // What the log has lost must not be in a checkpoint.
                 shape.checkpoint = Duration::from_secs(600);
             }
-            Kind::Names => {
+            Kind::Names | Kind::Moves => {
                 shape.metas = shape.metas.max(3);
                 shape.chunks = 0;
                 shape.inline_max = 4096;
@@ -59,7 +63,7 @@ impl Kind {
     pub(super) fn largest(self) -> u32 {
         match self {
             // Appended to a few times it still is inline.
-            Kind::Names => 300,
+            Kind::Names | Kind::Moves => 300,
             _ => 300 << 10,
         }
     }
@@ -67,7 +71,7 @@ impl Kind {
     /// How long the cluster may take to delete what nothing refers to: it must fall below the floor, and its grace be over.
     pub(super) fn settles(self, shape: &Shape) -> Duration {
         match self {
-            Kind::Names => Duration::from_secs(2),
+            Kind::Names | Kind::Moves => Duration::from_secs(2),
             _ => shape.grant_age * 3 + shape.doomed_grace + Duration::from_secs(30),
         }
     }
@@ -88,6 +92,11 @@ impl Kind {
                 pace.pause = Duration::from_millis(60);
                 pace.operations = 80;
                 pace.readers = true;
+            }
+            Kind::Moves => {
+                *length = 20_000_000;
+                pace.pause = Duration::from_millis(150);
+                pace.operations = 100;
             }
         }
     }

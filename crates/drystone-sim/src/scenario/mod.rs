@@ -191,8 +191,7 @@ impl Trial {
         self.run.cluster.start();
         self.run.clients.start();
         self.run.operator.start(&self.work);
-        let mut nemesis = Nemesis::draw(&self.run, rng, SECOND / 2, self.length);
-        nemesis.add_kind(self.kind, &self.run, SECOND / 2, self.length);
+        let mut nemesis = Nemesis::draw(self.kind, &self.run, rng, SECOND / 2, self.length);
         while let Some(at) = nemesis.next() {
             self.pass(at);
             nemesis.act(&mut self.run);
