@@ -7,8 +7,8 @@ mod damage;
 mod disk;
 mod faults;
 mod file;
-mod gate;
 mod inode;
+mod stall;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -17,5 +17,5 @@ pub mod world;
 pub use clock::SimClock;
 pub use damage::{Damage, Reseal};
 pub use disk::{SimDisk, SimDiskStats};
-pub use gate::{Gate, GatedDisk};
+pub use stall::{Stall, StallingDisk};
 pub use world::World;

@@ -2,7 +2,7 @@
 
 use crate::kit::{Client, Cluster, target};
 use bytes::Bytes;
-use drystone_env::sim::{Gate, GatedDisk};
+use drystone_env::sim::{Stall, StallingDisk};
 use drystone_meta::stores::{OpenFailure, States};
 use drystone_namespace::store::Visitor;
 use drystone_namespace::{Batch, Order, OrderedStore, StoreError, View};
@@ -14,36 +14,36 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Stores whose reads for clients wait at a gate: those that go through a view, on the threads for them.
-struct GatedStates {
+/// Stores whose reads for clients stall: those that go through a view, on the threads for them.
+struct StallingStates {
     inner: Arc<dyn States>,
-    gate: Arc<Gate>,
+    stall: Arc<Stall>,
 }
 
-impl GatedStates {
-    fn gated(&self, store: Result<Arc<dyn OrderedStore>, OpenFailure>) -> Opened {
-        let gate = Arc::clone(&self.gate);
-        Ok(Arc::new(GatedStore { inner: store?, gate }))
+impl StallingStates {
+    fn stalling(&self, store: Result<Arc<dyn OrderedStore>, OpenFailure>) -> Opened {
+        let stall = Arc::clone(&self.stall);
+        Ok(Arc::new(StallingStore { inner: store?, stall }))
     }
 }
 
 type Opened = Result<Arc<dyn OrderedStore>, OpenFailure>;
 
-impl States for GatedStates {
+impl States for StallingStates {
     fn open(&self) -> Opened {
-        self.gated(self.inner.open())
+        self.stalling(self.inner.open())
     }
 
     fn abandon(&self) -> Opened {
-        self.gated(self.inner.abandon())
+        self.stalling(self.inner.abandon())
     }
 
     fn begin(&self) -> Opened {
-        self.gated(self.inner.begin())
+        self.stalling(self.inner.begin())
     }
 
     fn adopt(&self) -> Opened {
-        self.gated(self.inner.adopt())
+        self.stalling(self.inner.adopt())
     }
 
     fn remove_old(&self) -> io::Result<()> {
@@ -51,12 +51,12 @@ impl States for GatedStates {
     }
 }
 
-struct GatedStore {
+struct StallingStore {
     inner: Arc<dyn OrderedStore>,
-    gate: Arc<Gate>,
+    stall: Arc<Stall>,
 }
 
-impl View for GatedStore {
+impl View for StallingStore {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         self.inner.get(key)
     }
@@ -66,7 +66,7 @@ impl View for GatedStore {
     }
 }
 
-impl OrderedStore for GatedStore {
+impl OrderedStore for StallingStore {
     fn write(&self, batch: &Batch) -> Result<(), StoreError> {
         self.inner.write(batch)
     }
@@ -76,25 +76,25 @@ impl OrderedStore for GatedStore {
     }
 
     fn view(&self) -> Result<Box<dyn View>, StoreError> {
-        let (inner, gate) = (self.inner.view()?, Arc::clone(&self.gate));
-        Ok(Box::new(GatedView { inner, gate }))
+        let (inner, stall) = (self.inner.view()?, Arc::clone(&self.stall));
+        Ok(Box::new(StallingView { inner, stall }))
     }
 }
 
-struct GatedView {
+struct StallingView {
     inner: Box<dyn View>,
-    gate: Arc<Gate>,
+    stall: Arc<Stall>,
 }
 
-impl GatedView {
+impl StallingView {
     fn pass(&self) {
         if std::thread::current().name() == Some("meta-read") {
-            self.gate.pass();
+            self.stall.pass();
         }
     }
 }
 
-impl View for GatedView {
+impl View for StallingView {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         self.pass();
         self.inner.get(key)
@@ -122,17 +122,17 @@ async fn listings_that_hang_on_the_disk_stop_no_command_and_no_leader() {
     for at in 0..3 {
         cluster.stop(at).await;
     }
-    let gates: Vec<Arc<Gate>> = (0..3).map(|_| Arc::default()).collect();
-    for (at, gate) in gates.iter().enumerate() {
+    let stalls: Vec<Arc<Stall>> = (0..3).map(|_| Arc::default()).collect();
+    for (at, stall) in stalls.iter().enumerate() {
         let mut directory = cluster.open(at);
-        let (inner, gate) = (Arc::clone(&directory.states), Arc::clone(gate));
-        directory.states = Arc::new(GatedStates { inner, gate });
+        let (inner, stall) = (Arc::clone(&directory.states), Arc::clone(stall));
+        directory.states = Arc::new(StallingStates { inner, stall });
         cluster.run_on(at, directory).await;
     }
     let at = cluster.leader().await;
     cluster.ready(&cluster.nodes[at]).await;
-    let gate = Arc::clone(&gates[at]);
-    gate.close();
+    let stall = Arc::clone(&stalls[at]);
+    stall.begin();
     let client = Arc::new(client);
     // More than there are threads for them.
     let listings: Vec<_> = (0..6)
@@ -150,7 +150,7 @@ async fn listings_that_hang_on_the_disk_stop_no_command_and_no_leader() {
             })
         })
         .collect();
-    let hangs = Arc::clone(&gate);
+    let hangs = Arc::clone(&stall);
     cluster.eventually("listings hang", || hangs.waiting() >= 4).await;
     for number in 0..20 {
         let made = client
@@ -159,9 +159,9 @@ async fn listings_that_hang_on_the_disk_stop_no_command_and_no_leader() {
         assert_eq!(made.code, 0);
     }
     assert!(client.lookup(at, "large/new 19").await.is_ok());
-    assert!(gate.waiting() >= 4 && listings.iter().all(|listing| !listing.is_finished()));
+    assert!(stall.waiting() >= 4 && listings.iter().all(|listing| !listing.is_finished()));
     assert_eq!(cluster.leader().await, at, "nobody else was elected");
-    gate.open();
+    stall.end();
     for listing in listings {
         let names = listing.await.unwrap().unwrap().entries.len();
         assert!((NAMES..=NAMES + 20).contains(&names), "{names}");
@@ -179,10 +179,10 @@ async fn a_lone_voter_whose_exports_hang_takes_no_more_than_its_log_may_hold() {
     .await;
     cluster.stop(0).await;
     let mut directory = cluster.open(0);
-    let gate = Arc::<Gate>::default();
+    let stall = Arc::<Stall>::default();
     let inner = Arc::clone(&directory.disk);
-    directory.disk = Arc::new(GatedDisk::new(inner, "exports/", Arc::clone(&gate)));
-    gate.close();
+    directory.disk = Arc::new(StallingDisk::new(inner, "exports/", Arc::clone(&stall)));
+    stall.begin();
     cluster.run_on(0, directory).await;
     cluster.ready(&cluster.nodes[0]).await;
     let client = cluster.client().await;
@@ -218,7 +218,7 @@ async fn a_lone_voter_whose_exports_hang_takes_no_more_than_its_log_may_hold() {
         .call::<_, MutateReply>(0, Kind::Mutate, &last.unwrap(), wait)
         .await;
     assert_eq!(again.unwrap().outcome.unwrap().code, 0);
-    gate.open();
+    stall.end();
     assert_eq!(client.mutate(Client::publish("after", &content)).await.code, 0);
     cluster
         .eventually("the log is let go", || {
@@ -243,7 +243,7 @@ async fn what_is_kept_for_a_voter_that_is_away_goes_when_the_disk_is_nearly_full
     for at in 0..3 {
         let mut directory = cluster.open(at);
         let inner = Arc::clone(&directory.disk);
-        let disk = Arc::new(GatedDisk::new(inner, "exports/", Arc::default()));
+        let disk = Arc::new(StallingDisk::new(inner, "exports/", Arc::default()));
         directory.disk = Arc::clone(&disk) as _;
         disks.push(disk);
         cluster.run_on(at, directory).await;

@@ -1,22 +1,22 @@
 use super::*;
-use drystone_env::sim::{Gate, GatedDisk, SimDisk};
+use drystone_env::sim::{SimDisk, Stall, StallingDisk};
 use drystone_proto::raft::{RaftConfState, RaftSnapshotMeta};
 
 struct Bed {
     disk: Arc<dyn Disk>,
-    gate: Arc<Gate>,
+    stall: Arc<Stall>,
     arrivals: Arc<Arrivals>,
 }
 
 fn bed() -> Bed {
     let inner: Arc<dyn Disk> = Arc::new(SimDisk::new(1));
     layout::prepare(&*inner).unwrap();
-    let gate = Arc::new(Gate::default());
-    let gated = GatedDisk::new(Arc::clone(&inner), "snapshots/", Arc::clone(&gate));
+    let stall = Arc::new(Stall::default());
+    let stalling = StallingDisk::new(Arc::clone(&inner), "snapshots/", Arc::clone(&stall));
     Bed {
         disk: inner,
-        gate,
-        arrivals: Arc::new(Arrivals::new(Arc::new(gated))),
+        stall,
+        arrivals: Arc::new(Arrivals::new(Arc::new(stalling))),
     }
 }
 
@@ -107,23 +107,27 @@ fn what_ends_a_transfer_leaves_no_file() {
 
 #[test]
 fn a_disk_that_hangs_holds_up_nobody_but_the_one_who_writes() {
-    let Bed { disk, gate, arrivals } = bed();
+    let Bed {
+        disk,
+        stall,
+        arrivals,
+    } = bed();
     arrivals.take(part(3, "whole", 0), b"one").unwrap();
     arrivals.take(last(3, "whole", 3, b"onetwo"), b"two").unwrap();
     arrivals.take(part(2, "a", 0), b"one").unwrap();
-    gate.close();
+    stall.begin();
     let writes = {
         let arrivals = Arc::clone(&arrivals);
         std::thread::spawn(move || arrivals.take(part(2, "a", 3), b"two"))
     };
-    gate.until_waiting(1);
+    stall.until_waiting(1);
     // With the lock held over the write none of these would return.
     let whole = arrivals.take_whole(&"whole".into());
     assert!(whole.is_some());
     arrivals.ignore(2, &"a".into());
     let forgotten = arrivals.forget_incomplete();
     assert_eq!(forgotten.len(), 1);
-    gate.open();
+    stall.end();
     // The transfer was ended under it.
     assert_eq!(code(writes.join().unwrap()), (Code::Conflict.number(), 0));
     disk.unlink(&forgotten[0]).unwrap();

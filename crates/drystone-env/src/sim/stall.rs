@@ -5,32 +5,32 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Open at first. Whoever comes while it is closed waits until it is opened.
+/// Whoever comes while it lasts waits until it ends. It has not begun at first.
 #[derive(Default)]
-pub struct Gate {
+pub struct Stall {
     state: Mutex<State>,
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    closed: bool,
+    lasts: bool,
     waiting: usize,
 }
 
-impl Gate {
+impl Stall {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on everybody waits.
-    pub fn close(&self) {
-        self.state().closed = true;
+    pub fn begin(&self) {
+        self.state().lasts = true;
     }
 
     /// Lets all go on.
-    pub fn open(&self) {
-        self.state().closed = false;
+    pub fn end(&self) {
+        self.state().lasts = false;
         self.changed.notify_all();
     }
 
@@ -45,31 +45,31 @@ impl Gate {
         drop(self.changed.wait_while(self.state(), fewer));
     }
 
-    /// Waits while it is closed.
+    /// Waits while it lasts.
     pub fn pass(&self) {
         let mut state = self.state();
         state.waiting += 1;
         self.changed.notify_all();
-        let waited = self.changed.wait_while(state, |state| state.closed);
+        let waited = self.changed.wait_while(state, |state| state.lasts);
         waited.unwrap_or_else(PoisonError::into_inner).waiting -= 1;
     }
 }
 
-/// A disk below `inner`'s, with a gate in front of all that is done to files whose names begin with `prefix`.
-pub struct GatedDisk {
+/// A disk that stalls in all that is done to files whose names begin with `prefix`.
+pub struct StallingDisk {
     inner: Arc<dyn Disk>,
     prefix: &'static str,
-    gate: Arc<Gate>,
+    stall: Arc<Stall>,
     free: AtomicU64,
 }
 
-impl GatedDisk {
-    /// `inner`, with `gate` in front of the files whose names begin with `prefix`.
-    pub fn new(inner: Arc<dyn Disk>, prefix: &'static str, gate: Arc<Gate>) -> Self {
+impl StallingDisk {
+    /// `inner`, with `stall` in front of the files whose names begin with `prefix`.
+    pub fn new(inner: Arc<dyn Disk>, prefix: &'static str, stall: Arc<Stall>) -> Self {
         Self {
             inner,
             prefix,
-            gate,
+            stall,
             free: AtomicU64::new(u64::MAX),
         }
     }
@@ -81,23 +81,23 @@ impl GatedDisk {
 
     fn pass(&self, name: &str) {
         if name.starts_with(self.prefix) {
-            self.gate.pass();
+            self.stall.pass();
         }
     }
 }
 
-impl Disk for GatedDisk {
+impl Disk for StallingDisk {
     fn open(&self, name: &str, options: OpenOptions) -> io::Result<Arc<dyn DiskFile>> {
         self.pass(name);
         let inner = self.inner.open(name, options)?;
-        let is_gated = name.starts_with(self.prefix);
-        let gated = || -> Arc<dyn DiskFile> {
-            Arc::new(GatedFile {
+        let is_stalling = name.starts_with(self.prefix);
+        let stalling = || -> Arc<dyn DiskFile> {
+            Arc::new(StallingFile {
                 inner: Arc::clone(&inner),
-                gate: Arc::clone(&self.gate),
+                stall: Arc::clone(&self.stall),
             })
         };
-        Ok(if is_gated { gated() } else { inner })
+        Ok(if is_stalling { stalling() } else { inner })
     }
 
     fn create_dir(&self, name: &str) -> io::Result<()> {
@@ -133,29 +133,29 @@ impl Disk for GatedDisk {
     }
 }
 
-struct GatedFile {
+struct StallingFile {
     inner: Arc<dyn DiskFile>,
-    gate: Arc<Gate>,
+    stall: Arc<Stall>,
 }
 
-impl DiskFile for GatedFile {
+impl DiskFile for StallingFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.gate.pass();
+        self.stall.pass();
         self.inner.read_at(buffer, offset)
     }
 
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
-        self.gate.pass();
+        self.stall.pass();
         self.inner.write_at(data, offset)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.gate.pass();
+        self.stall.pass();
         self.inner.sync_data()
     }
 
     fn allocate(&self, length: u64) -> io::Result<()> {
-        self.gate.pass();
+        self.stall.pass();
         self.inner.allocate(length)
     }
 
@@ -164,7 +164,7 @@ impl DiskFile for GatedFile {
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {
-        self.gate.pass();
+        self.stall.pass();
         self.inner.truncate(length)
     }
 
