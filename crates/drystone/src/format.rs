@@ -1,5 +1,6 @@
 //! `drystone format`: makes data directories, once, and the cluster file with the first of them.
 
+use crate::atomic::{self, Readers};
 use crate::exit::UsageError;
 use crate::node::config::{NodeConfig, Voter};
 use crate::output::say;
@@ -9,8 +10,6 @@ use drystone_identity::{Identity, Role};
 use drystone_proto::grant::ClusterKey;
 use drystone_types::{ClusterId, DiskId, DiskRef, HistoryId, Incarnation, NodeId};
 use serde::{Deserialize, Serialize};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// What every node of a cluster shares. A secret: whoever has it can join and sign.
@@ -49,29 +48,28 @@ impl ClusterFile {
             .with_context(|| format!("{} is not a cluster file of drystone format", path.display()))
     }
 
-    /// Writes it in the place of the one that is there, atomically.
+    /// Writes it in the place of the one that is there, atomically; readable by its owner only.
+    ///
+    /// # Errors
+    /// What the disk says.
     pub fn replace(&self, path: &Path) -> anyhow::Result<()> {
-        let temporary = path.with_extension("new");
-        let write = || -> anyhow::Result<()> {
-            // Whatever an earlier attempt has left.
-            let _ = std::fs::remove_file(&temporary);
-            self.create(&temporary)?;
-            std::fs::rename(&temporary, path)?;
-            let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            Ok(std::fs::File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?)
-        };
-        write().with_context(|| format!("cannot write {}", path.display()))
+        atomic::write(
+            path,
+            serde_json::to_string_pretty(self)?.as_bytes(),
+            Readers::Owner,
+        )
     }
 
-    fn create(&self, path: &Path) -> anyhow::Result<()> {
-        let mut out = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .with_context(|| format!("cannot create {}", path.display()))?;
-        out.write_all(serde_json::to_string_pretty(self)?.as_bytes())?;
-        Ok(out.sync_all()?)
+    /// Writes it, readable by its owner only.
+    ///
+    /// # Errors
+    /// There is a file already, or what the disk says.
+    pub fn create(&self, path: &Path) -> anyhow::Result<()> {
+        atomic::create(
+            path,
+            serde_json::to_string_pretty(self)?.as_bytes(),
+            Readers::Owner,
+        )
     }
 
     /// Reads the file, or draws a cluster with `voters` and writes it, readable by its owner only.

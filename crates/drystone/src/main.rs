@@ -9,6 +9,7 @@
 
 mod address;
 mod args;
+mod atomic;
 mod commands;
 mod connect;
 mod exit;

@@ -10,6 +10,7 @@ mod processes;
 mod single;
 
 use crate::args::UpOptions;
+use crate::atomic;
 use crate::format::{ClusterFile, format_node};
 use crate::lock::lock_patiently;
 use crate::node::config::NodeConfig;
@@ -19,10 +20,9 @@ use drystone_env::Env;
 use plan::Plan;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The directories of a cluster that `up` has made.
 pub struct Tree {
@@ -219,25 +219,9 @@ fn check_mode(data: &Path, processes: bool) -> anyhow::Result<()> {
     }
 }
 
-/// Writes a file so that readers and crashes see the old one or the new one.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    // A name of its own: another `up` may write a file beside this one, or this one, at the same time.
-    let mut temporary = path.as_os_str().to_owned();
-    let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    temporary.push(format!(".new.{}.{number}", std::process::id()));
-    let write = || -> std::io::Result<()> {
-        let mut file = std::fs::File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)?;
-        std::fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-    };
-    write()
-        .inspect_err(|_| {
-            let _ = std::fs::remove_file(&temporary);
-        })
-        .with_context(|| format!("cannot write {}", path.display()))
+/// Writes a file of the data directory so that readers and crashes see the old one or the new one.
+fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    atomic::write(path, bytes, atomic::Readers::Usual)
 }
 
 /// Writes `cluster.json`. The cluster works without it: a failure is only told.
@@ -272,33 +256,5 @@ fn describe(plan: &Plan, nodes: &[NodeConfig], pid_of: impl Fn(&str) -> u32) -> 
     ClusterJson {
         rest: format!("http://{}", plan.gateway.wire),
         nodes: nodes.collect(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_that_are_written_at_the_same_time_do_not_share_a_temporary_name() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = |name: &str| directory.path().join(name);
-        std::thread::scope(|scope| {
-            for name in ["up.request", "up.answer", "up.answer"] {
-                let path = path(name);
-                scope.spawn(move || {
-                    for _ in 0..50 {
-                        write_atomically(&path, name.as_bytes()).unwrap();
-                    }
-                });
-            }
-        });
-        for name in ["up.request", "up.answer"] {
-            assert_eq!(std::fs::read_to_string(path(name)).unwrap(), name);
-        }
-        // In the place of a directory nothing can be put, and nothing is left of the attempt.
-        std::fs::create_dir(path("taken")).unwrap();
-        assert!(write_atomically(&path("taken"), b"x").is_err());
-        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 3);
     }
 }

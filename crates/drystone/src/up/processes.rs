@@ -12,6 +12,7 @@ use drystone_env::Env;
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -26,6 +27,8 @@ const SILENCE: Duration = Duration::from_secs(5);
 const STEP: Duration = Duration::from_millis(50);
 /// How long a node may take to say whether it is ready.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
+/// Bytes at the end of a log in which its last line is looked for.
+const LOG_END: u64 = 64 << 10;
 /// How long a node may take to stop before it is killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
 
@@ -365,14 +368,45 @@ fn signal(data: &Path, name: &str, pid: u32, signal: Signal) {
     }
 }
 
+/// The last line of a log that grows for as long as the node lives: only its end is read.
 fn last_line(log: &Path) -> String {
-    let text = fs::read_to_string(log).unwrap_or_default();
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LOG_END)))?;
+        let mut end = Vec::new();
+        // It may grow meanwhile.
+        file.take(LOG_END).read_to_end(&mut end)?;
+        Ok(end)
+    };
+    let end = read().unwrap_or_default();
+    let text = String::from_utf8_lossy(&end);
     text.lines().last().unwrap_or("its log is empty").to_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn the_last_line_of_a_long_log_is_found_in_its_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("node.log");
+        assert_eq!(last_line(&log), "its log is empty");
+        // Larger than any memory, if it were read whole.
+        let mut file = File::create(&log).unwrap();
+        file.set_len(1 << 40).unwrap();
+        file.seek(SeekFrom::End(0)).unwrap();
+        file.write_all("\nthe disk is g\u{f6}ne\n".as_bytes()).unwrap();
+        assert_eq!(last_line(&log), "the disk is g\u{f6}ne");
+        // One line that is longer than what is read is cut, in the middle of a character if need be.
+        fs::write(&log, "\u{f6}".repeat(LOG_END as usize)).unwrap();
+        let line = last_line(&log);
+        assert!(line.len() as u64 <= LOG_END + 8, "{}", line.len());
+        fs::write(&log, format!("x{}", "\u{f6}".repeat(LOG_END as usize))).unwrap();
+        assert!(last_line(&log).ends_with('\u{f6}'));
+    }
 
     #[test]
     fn a_binary_whose_file_is_removed_or_replaced_still_starts() {
