@@ -194,6 +194,24 @@ impl Identity {
     }
 }
 
+/// Checks that the directory may be formatted: it holds nothing, or the remains of an interrupted format.
+///
+/// # Errors
+/// [`IdentityError::AlreadyFormatted`], [`IdentityError::NotEmpty`], or what the disk says.
+pub fn check_blank(disk: &dyn Disk) -> Result<(), IdentityError> {
+    let names = disk
+        .list("")
+        .map_err(IdentityError::io("listing the directory"))?;
+    if names.iter().any(|name| name == FILE.file) {
+        return Err(IdentityError::AlreadyFormatted);
+    }
+    let remains = |name: &str| name == TEMPORARY || boot::FILES.iter().any(|kind| kind.file == name);
+    match names.into_iter().find(|name| !remains(name)) {
+        Some(other) => Err(IdentityError::NotEmpty(other)),
+        None => Ok(()),
+    }
+}
+
 /// Makes the directory `identity`'s, durably: after a crash it is formatted or it is not.
 ///
 /// # Errors
@@ -206,16 +224,7 @@ pub fn format(disk: &dyn Disk, identity: &Identity) -> Result<(), IdentityError>
             reason: fault.to_owned(),
         });
     }
-    let names = disk
-        .list("")
-        .map_err(IdentityError::io("listing the directory"))?;
-    if names.iter().any(|name| name == FILE.file) {
-        return Err(IdentityError::AlreadyFormatted);
-    }
-    let remains = |name: &str| name == TEMPORARY || boot::FILES.iter().any(|kind| kind.file == name);
-    if let Some(other) = names.iter().find(|name| !remains(name)) {
-        return Err(IdentityError::NotEmpty(other.clone()));
-    }
+    check_blank(disk)?;
     boot::prepare(disk, identity)?;
     put(disk, identity)
 }

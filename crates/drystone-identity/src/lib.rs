@@ -13,7 +13,7 @@ mod identity;
 
 pub use boot::{boot, boot_at};
 pub use error::IdentityError;
-pub use identity::{Identity, Role, format, load};
+pub use identity::{Identity, Role, check_blank, format, load};
 
 #[cfg(test)]
 mod tests;

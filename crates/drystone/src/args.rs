@@ -94,8 +94,8 @@ pub struct UpOptions {
     /// Run every node as a process of its own
     #[arg(long)]
     pub processes: bool,
-    /// Start chunk servers anew, under new ids, although two or more of their directories are empty or missing: what
-    /// they held is lost, no disk is merely not mounted
+    /// Start nodes anew, under new ids, although their disks seem not to be mounted (a directory that was on a disk of
+    /// its own and is not now, or several chunk directories that are empty or missing): what they held is lost
     #[arg(long)]
     pub replace_lost: bool,
     /// Listen on an address that others reach, although nobody is authenticated: whoever reaches it can read, change

@@ -40,6 +40,20 @@ impl ClusterFile {
         }
     }
 
+    /// The file that a directory was formatted by.
+    pub fn of(identity: &Identity) -> Self {
+        Self {
+            cluster: hex(&identity.cluster.0),
+            history: hex(&identity.history.0),
+            key: hex(&identity.key.0),
+            voters: identity
+                .voters
+                .iter()
+                .map(|(node, address)| (node.0, address.clone()))
+                .collect(),
+        }
+    }
+
     /// Reads the file.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
         let text =

@@ -21,7 +21,7 @@ use std::time::Duration;
 /// How often the one that runs looks, and the one that asked.
 pub const POLL: Duration = Duration::from_millis(250);
 /// A request that nobody answers for so long is given up: as long as a node may take to get ready, and some more.
-const PATIENCE: Duration = Duration::from_secs(150);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 const REQUEST: &str = "up.request";
 const ANSWER: &str = "up.answer";
@@ -31,6 +31,7 @@ struct Answer {
     request: u64,
     started: Vec<String>,
     faults: Vec<String>,
+    notes: Vec<String>,
 }
 
 /// Removes what an earlier `up` has left.
@@ -83,6 +84,7 @@ fn answer(data: &Path, number: u64, started: &Started) -> anyhow::Result<()> {
         request: number,
         started: started.names.clone(),
         faults: started.faults.clone(),
+        notes: started.notes.clone(),
     };
     write_atomically(&data.join(ANSWER), serde_json::to_string(&answer)?.as_bytes())?;
     if request(data) == Some(number) {
@@ -141,6 +143,9 @@ pub async fn ask(env: &Env, options: &UpOptions, data: &Path) -> anyhow::Result<
         [] if answer.faults.is_empty() => say("  every node runs, nothing was to be started"),
         [] => {}
         started => say(format_args!("  started again: {}", started.join(", "))),
+    }
+    for line in &answer.notes {
+        say(format_args!("  {line}"));
     }
     if !answer.faults.is_empty() {
         bail!("{}", answer.faults.join("; "));
@@ -218,7 +223,7 @@ mod tests {
         fs::create_dir(data.join(ANSWER)).unwrap();
         let started = Started {
             names: vec!["chunk-1".to_owned()],
-            faults: Vec::new(),
+            ..Started::default()
         };
         answers.give(data, 7, started);
         assert_eq!(answers.next(data), None);

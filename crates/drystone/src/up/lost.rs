@@ -1,16 +1,16 @@
 //! Directories that are gone although they were formatted once: a disk that was lost, not mounted, or emptied.
 //!
 //! A server that has lost what it held never comes back under its old id: the cluster would take it for the one that
-//! has it. A chunk server starts anew under a new id, by itself; several at once only if the operator insists, since
-//! directories that are empty together are rather disks that are not mounted. A metadata server joins as a learner under a new id,
-//! and an operator makes it a voter in the place of the old one. A directory that is there and cannot be used stops
-//! its own node only.
+//! has it. A chunk server starts anew under a new id, by itself; a metadata server joins as a learner under a new id,
+//! and an operator makes it a voter in the place of the old one. What may merely be away is waited for instead, unless
+//! the operator says that it is lost: a directory that was a mount of its own and is none now, and several chunk
+//! directories that are gone at once. A directory that cannot be used, or that does not answer, stops its own node only.
 
+use super::look::{Found, Look, Looks};
 use super::plan::{Place, Plan};
 use anyhow::bail;
-use drystone_env::os::OsDisk;
-use drystone_identity::{Identity, IdentityError, Role};
-use std::collections::BTreeMap;
+use drystone_identity::Role;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -23,30 +23,45 @@ pub struct Lost {
     pub unusable: BTreeMap<String, String>,
 }
 
-enum Found {
-    Formatted(Identity),
-    /// Nothing is there.
-    Blank,
-    Unusable(String),
+/// What `settle` goes by, beside the plan.
+pub struct Seen<'a> {
+    /// The data directory.
+    pub data: &'a Path,
+    /// What is in the directories of the nodes.
+    pub looks: &'a Looks,
+    /// Nodes that run: whatever is wrong with their directories, they are left as they are, unless nothing is there.
+    pub running: &'a BTreeSet<String>,
+    /// What seems to be away is lost indeed.
+    pub replace_lost: bool,
+}
+
+impl Seen<'_> {
+    fn is_mount(&self, name: &str) -> bool {
+        self.looks.get(name).is_some_and(|look| look.is_mount)
+    }
+
+    fn runs(&self, place: &Place) -> bool {
+        self.running.contains(&place.name)
+    }
+
+    /// Nothing is there, but not because a disk is not mounted.
+    fn is_gone(&self, place: &Place, look: &Look) -> bool {
+        matches!(look.found, Found::Blank) && place.formatted && (self.replace_lost || !is_away(place, look))
+    }
+}
+
+/// It was a mount, and is none now.
+fn is_away(place: &Place, look: &Look) -> bool {
+    matches!(look.found, Found::Blank) && place.formatted && place.mounted && !look.is_mount
 }
 
 /// Compares the plan with the directories, and gives new ids to the nodes whose directories are gone. Formats nothing.
-/// `replace_lost`: several chunk servers at once are lost indeed.
 ///
 /// # Errors
 /// Without a majority of the metadata servers: nothing that was started could serve.
-pub fn settle(plan: &mut Plan, data: &Path, replace_lost: bool) -> anyhow::Result<Lost> {
+pub fn settle(plan: &mut Plan, seen: &Seen<'_>) -> anyhow::Result<Lost> {
     let mut lost = Lost::default();
-    let mut gone = Vec::new();
-    for at in 0..plan.metadata.len() {
-        let path = data.join(&plan.metadata[at].name);
-        match find(&path, Role::Metadata) {
-            Found::Blank if plan.metadata[at].formatted => gone.push(at),
-            found => plan
-                .retired
-                .extend(settle_one(&mut plan.metadata[at], &path, found, &mut lost)),
-        }
-    }
+    let gone = sort_out(&mut plan.metadata, &mut plan.retired, seen, &mut lost);
     let missing = gone.len() + lost.unusable.len();
     if missing > 0 && 2 * missing >= plan.metadata.len() {
         let names: Vec<&str> = (gone.iter().map(|at| &*plan.metadata[*at].name))
@@ -57,23 +72,17 @@ pub fn settle(plan: &mut Plan, data: &Path, replace_lost: bool) -> anyhow::Resul
              metadata servers are no majority. Nothing was changed. Put the directories back (is a disk not mounted?), \
              or copies of them; a lone metadata server with a damaged log is brought back by `drystone admin recover`",
             names.join(", "),
-            data.display(),
+            seen.data.display(),
             plan.metadata.len() - missing,
             plan.metadata.len()
         );
     }
     for at in gone {
-        let Some(node) = plan.next_metadata_node() else {
-            let name = plan.metadata[at].name.clone();
-            lost.unusable.insert(
-                name,
-                "its directory is gone, and no node id is left for another one".to_owned(),
-            );
-            continue;
-        };
+        let node = plan.next_metadata_node();
         let place = &mut plan.metadata[at];
         let old = std::mem::replace(&mut place.node, node);
         (place.formatted, place.join) = (false, true);
+        place.mounted = seen.is_mount(&place.name);
         lost.notes.push(format!(
             "{}: its directory is gone. It joins as a learner under a new id, node {node}; make it a voter in the place \
              of the lost one with `drystone admin raft replace {old} {node}`",
@@ -81,7 +90,7 @@ pub fn settle(plan: &mut Plan, data: &Path, replace_lost: bool) -> anyhow::Resul
         ));
         plan.retired.push(old);
     }
-    settle_chunk(plan, data, replace_lost, &mut lost);
+    settle_chunk(plan, seen, &mut lost);
     // An id that is in use again.
     let Plan { metadata, chunk, .. } = &*plan;
     let used: Vec<u64> = metadata.iter().chain(chunk).map(|place| place.node).collect();
@@ -89,34 +98,43 @@ pub fn settle(plan: &mut Plan, data: &Path, replace_lost: bool) -> anyhow::Resul
     Ok(lost)
 }
 
-fn settle_chunk(plan: &mut Plan, data: &Path, replace_lost: bool, lost: &mut Lost) {
+/// Takes up what is there, and answers which of the places are gone.
+fn sort_out(places: &mut [Place], retired: &mut Vec<u64>, seen: &Seen<'_>, lost: &mut Lost) -> Vec<usize> {
     let mut gone = Vec::new();
-    for at in 0..plan.chunk.len() {
-        let path = data.join(&plan.chunk[at].name);
-        match find(&path, Role::Chunk) {
-            Found::Blank if plan.chunk[at].formatted => gone.push(at),
-            found => plan
-                .retired
-                .extend(settle_one(&mut plan.chunk[at], &path, found, lost)),
+    for (at, place) in places.iter_mut().enumerate() {
+        let Some(look) = seen.looks.get(&place.name) else {
+            continue;
+        };
+        if seen.is_gone(place, look) {
+            gone.push(at);
+        } else if !seen.runs(place) {
+            retired.extend(settle_one(place, &seen.data.join(&place.name), look, lost));
         }
     }
-    if gone.len() > 1 && !replace_lost {
+    gone
+}
+
+fn settle_chunk(plan: &mut Plan, seen: &Seen<'_>, lost: &mut Lost) {
+    let gone = sort_out(&mut plan.chunk, &mut plan.retired, seen, lost);
+    if gone.len() > 1 && !seen.replace_lost {
         let why = format!(
             "{} chunk directories in {} are empty or missing at the same time: are their disks not mounted? Nothing was \
-             changed. End this `drystone up`, mount them and start it again; if what they held is lost, start it with \
-             --replace-lost, and they start anew under new ids",
+             changed. Mount them and run `drystone up` once more; if what they held is lost, end this one and start it \
+             with --replace-lost, and they start anew under new ids",
             gone.len(),
-            data.display()
+            seen.data.display()
         );
-        let names = gone.iter().map(|at| plan.chunk[*at].name.clone());
-        lost.unusable.extend(names.map(|name| (name, why.clone())));
+        let names = gone.iter().map(|at| &plan.chunk[*at]);
+        let names = names.filter(|place| !seen.runs(place));
+        lost.unusable
+            .extend(names.map(|place| (place.name.clone(), why.clone())));
         return;
     }
     for at in gone {
         let node = plan.next_chunk_node();
         let place = &mut plan.chunk[at];
         let old = std::mem::replace(&mut place.node, node);
-        place.formatted = false;
+        (place.formatted, place.mounted) = (false, seen.is_mount(&place.name));
         lost.notes.push(format!(
             "{}: its directory is gone, and what it held. It starts anew under a new id, node {node}; `drystone admin \
              servers --remove {old}` ends the waiting for the old one",
@@ -128,8 +146,19 @@ fn settle_chunk(plan: &mut Plan, data: &Path, replace_lost: bool, lost: &mut Los
 
 /// The directory of a node is there, or was never formatted. Answers the id that the node no longer has, if it was
 /// given one meanwhile: it is not given again.
-fn settle_one(place: &mut Place, path: &Path, found: Found, lost: &mut Lost) -> Option<u64> {
-    match found {
+fn settle_one(place: &mut Place, path: &Path, look: &Look, lost: &mut Lost) -> Option<u64> {
+    match &look.found {
+        Found::Unusable(why) => {
+            lost.unusable.insert(place.name.clone(), why.clone());
+            return None;
+        }
+        Found::Blank if is_away(place, look) => {
+            lost.unusable.insert(place.name.clone(), away(path));
+            return None;
+        }
+        Found::Formatted(_) | Found::Blank => place.mounted = look.is_mount,
+    }
+    match &look.found {
         Found::Formatted(identity) if identity.node.0 != place.node => {
             // A disk that was away came back, in the place of one that was made meanwhile.
             let newer = place.node;
@@ -158,42 +187,18 @@ fn settle_one(place: &mut Place, path: &Path, found: Found, lost: &mut Lost) -> 
             return Some(newer);
         }
         Found::Formatted(_) => place.formatted = true,
-        Found::Blank => {}
-        Found::Unusable(why) => {
-            lost.unusable.insert(place.name.clone(), why);
-        }
+        Found::Blank | Found::Unusable(_) => {}
     }
     None
 }
 
-fn find(path: &Path, role: Role) -> Found {
-    let empty = || std::fs::read_dir(path).map(|mut entries| entries.next().is_none());
-    match empty() {
-        Ok(true) => return Found::Blank,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Found::Blank,
-        Err(error) => return Found::Unusable(format!("cannot read {}: {error}", path.display())),
-        Ok(false) => {}
-    }
-    let identity = OsDisk::new(path)
-        .map_err(|error| error.to_string())
-        .and_then(|disk| match drystone_identity::load(&disk) {
-            // The remains of an interrupted format are completed; anything else is somebody's data.
-            Err(IdentityError::NotFormatted) => Ok(None),
-            Err(error) => Err(error.to_string()),
-            Ok(identity) => Ok(Some(identity)),
-        });
-    match identity {
-        Ok(Some(identity)) if identity.role == role => Found::Formatted(identity),
-        Ok(Some(_)) => Found::Unusable(format!(
-            "{} was formatted for another role; it is left as it is",
-            path.display()
-        )),
-        Ok(None) => Found::Blank,
-        Err(why) => Found::Unusable(format!(
-            "{} cannot be used: {why}. If what it holds is lost, move it away: the node starts anew then",
-            path.display()
-        )),
-    }
+fn away(path: &Path) -> String {
+    format!(
+        "{} is empty or missing, and it was a disk of its own, which is not mounted now. Nothing was changed. Mount it and \
+         run `drystone up` once more; if what it held is lost, end this one and start it with --replace-lost, and the node \
+         starts anew under a new id",
+        path.display()
+    )
 }
 
 #[cfg(test)]

@@ -3,15 +3,16 @@
 mod again;
 mod banner;
 mod health;
+mod look;
 mod lost;
 mod plan;
 mod ports;
+mod prepare;
 mod processes;
 mod single;
 
 use crate::args::UpOptions;
 use crate::atomic;
-use crate::format::{ClusterFile, format_node};
 use crate::lock::lock_patiently;
 use crate::node::config::NodeConfig;
 use crate::output::note;
@@ -102,7 +103,7 @@ pub async fn run(options: UpOptions) -> anyhow::Result<()> {
         // Before a plan is kept that says so.
         check_exposed(listen, options.insecure)?;
     }
-    let mut plan = Plan::load_or_make(&options, &data)?;
+    let plan = Plan::load_or_make(&options, &data)?;
     check_exposed(plan.gateway.wire, options.insecure)?;
     let living = match options.processes {
         true => processes::living(&data),
@@ -110,53 +111,12 @@ pub async fn run(options: UpOptions) -> anyhow::Result<()> {
     };
     ports::check(&env, &plan, |name| living.contains_key(name)).await?;
     // Only now is the plan kept: one whose ports are taken would keep the cluster from every later start.
-    let nodes = prepare(&mut plan, &data, options.replace_lost)?;
     let outcome = match options.processes {
-        true => processes::run(&data, &plan, nodes).await,
-        false => single::run(&data, &plan, nodes).await,
+        true => processes::run(&env, &data, plan, living, options.replace_lost).await,
+        false => single::run(&env, &data, plan, options.replace_lost).await,
     };
     again::clear(&data);
     outcome
-}
-
-/// Formats what is new or lost, and gives the nodes that can start. One that cannot does not keep the others from it.
-///
-/// # Errors
-/// There is no majority of metadata servers.
-fn prepare(plan: &mut Plan, data: &Path, replace_lost: bool) -> anyhow::Result<Vec<NodeConfig>> {
-    let lost = lost::settle(plan, data, replace_lost)?;
-    for line in &lost.notes {
-        note(format_args!("drystone: {line}"));
-    }
-    // New ids are kept before anything is formatted under them.
-    plan.save(data)?;
-    let (file, _) = ClusterFile::load_or_draw(&data.join(SECRET), &plan.voters())?;
-    let mut unusable = lost.unusable;
-    for node in plan.nodes(data) {
-        if !unusable.contains_key(&node.name)
-            && let Err(error) = format_node(&node, &file)
-        {
-            unusable.insert(node.name, format!("{error:#}"));
-        }
-    }
-    plan.note_formatted(|name| !unusable.contains_key(name));
-    plan.save(data)?;
-    let faults: Vec<String> = (unusable.iter())
-        .map(|(name, why)| format!("node {name} cannot start: {why}"))
-        .collect();
-    let voters = plan
-        .metadata
-        .iter()
-        .filter(|place| !unusable.contains_key(&place.name));
-    if voters.count() * 2 <= plan.metadata.len() {
-        bail!("too few metadata servers can start: {}", faults.join("; "));
-    }
-    for fault in &faults {
-        note(format_args!("drystone: {fault}; the others go on without it"));
-    }
-    let mut nodes = plan.nodes(data);
-    nodes.retain(|node| !unusable.contains_key(&node.name));
-    Ok(nodes)
 }
 
 /// Refuses an address that others than this machine reach, unless that is what the user says.
@@ -177,9 +137,19 @@ pub struct Started {
     pub names: Vec<String>,
     /// Why others do not.
     pub faults: Vec<String>,
+    /// What else people have to know; said already.
+    pub notes: Vec<String>,
 }
 
 impl Started {
+    /// Nothing could be started.
+    pub fn failed(error: &anyhow::Error) -> Self {
+        Self {
+            faults: vec![format!("{error:#}")],
+            ..Self::default()
+        }
+    }
+
     /// Says on stderr what did not start.
     pub fn tell(&self) {
         for fault in &self.faults {
@@ -204,7 +174,9 @@ fn check_mode(data: &Path, processes: bool) -> anyhow::Result<()> {
     let mode = if processes { "processes" } else { "single" };
     match std::fs::read_to_string(&path) {
         Ok(present) if present.trim() == mode => Ok(()),
-        Ok(_) if !data.join(SECRET).exists() => write_atomically(&path, mode.as_bytes()),
+        Ok(_) if !Plan::load(data)?.is_some_and(|plan| plan.is_begun(data)) => {
+            write_atomically(&path, mode.as_bytes())
+        }
         Ok(present) => bail!(crate::exit::UsageError(format!(
             "{} was made by `drystone up` with {} process; use the same mode, or another --data",
             data.display(),

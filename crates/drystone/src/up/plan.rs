@@ -56,6 +56,10 @@ pub struct Place {
     /// A metadata server that joins as a learner, in the place of one that was lost.
     #[serde(default)]
     pub join: bool,
+    /// Its directory was on another mount than the data directory when it was last there: if nothing is in it and it
+    /// is on none now, its disk is not mounted.
+    #[serde(default)]
+    pub mounted: bool,
 }
 
 /// Of the plans of versions that did not note it: they formatted at once.
@@ -69,7 +73,7 @@ impl Plan {
     pub fn load_or_make(options: &UpOptions, data: &Path) -> anyhow::Result<Self> {
         let (mut metadata, mut chunk) = if options.processes { (3, 5) } else { (3, 3) };
         // Before anything was formatted a plan binds nobody: its ports may have been taken.
-        let present = Self::load(data)?.filter(|_| data.join(super::SECRET).exists());
+        let present = Self::load(data)?.filter(|plan| plan.is_begun(data));
         if let Some(present) = &present {
             (metadata, chunk) = (present.metadata.len() as u32, present.chunk.len() as u32);
         }
@@ -87,6 +91,12 @@ impl Plan {
         super::write_atomically(&data.join(FILE), serde_json::to_string_pretty(self)?.as_bytes())
     }
 
+    /// A cluster was made by this plan: there is its secret, or what was formatted under one that is gone now.
+    pub fn is_begun(&self, data: &Path) -> bool {
+        let mut places = self.metadata.iter().chain(&self.chunk);
+        data.join(super::SECRET).exists() || places.any(|place| place.formatted)
+    }
+
     /// The directories of these nodes are formatted.
     pub fn note_formatted(&mut self, is_formatted: impl Fn(&str) -> bool) {
         for place in self.metadata.iter_mut().chain(&mut self.chunk) {
@@ -100,14 +110,14 @@ impl Plan {
         last.map_or(FIRST_CHUNK_NODE, |last| last + 1)
     }
 
-    /// An id that no metadata server of this cluster has had; `None` if they are used up.
-    pub fn next_metadata_node(&self) -> Option<u64> {
-        let last = self
-            .ids()
-            .filter(|node| *node < FIRST_CHUNK_NODE)
-            .max()
-            .unwrap_or(0);
-        Some(last + 1).filter(|node| *node < FIRST_CHUNK_NODE)
+    /// An id that no node of this cluster has had, for a metadata server: below those of chunk servers while there are
+    /// such, so that people tell them apart.
+    pub fn next_metadata_node(&self) -> u64 {
+        let small = self.ids().filter(|node| *node < FIRST_CHUNK_NODE).max();
+        match small.map_or(1, |last| last + 1) {
+            FIRST_CHUNK_NODE => self.next_chunk_node(),
+            node => node,
+        }
     }
 
     fn ids(&self) -> impl Iterator<Item = u64> {
@@ -136,6 +146,7 @@ impl Plan {
             rack: String::new(),
             formatted: true,
             join: false,
+            mounted: false,
         };
         let mut plan = Self {
             metadata: Vec::new(),
@@ -154,6 +165,7 @@ impl Plan {
                 rack: rack(i, options.racks),
                 formatted: false,
                 join: false,
+                mounted: false,
             });
         }
         plan.add_chunk_servers(chunk, options, &mut ports)?;
@@ -177,6 +189,7 @@ impl Plan {
                 rack: rack(i, options.racks),
                 formatted: false,
                 join: false,
+                mounted: false,
             });
         }
         Ok(())

@@ -2,6 +2,7 @@
 //! runs `up` once more.
 
 use super::plan::{Plan, toml};
+use super::prepare::{Prepared, Settled};
 use super::{ClusterJson, Started, again, banner, describe, health, publish, write_atomically};
 use crate::connect;
 use crate::node::config::NodeConfig;
@@ -32,22 +33,34 @@ const LOG_END: u64 = 64 << 10;
 /// How long a node may take to stop before it is killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
 
-/// Starts what is not alive, waits until every node is ready, and stops all of them at SIGINT or SIGTERM.
-pub async fn run(data: &Path, plan: &Plan, configs: Vec<NodeConfig>) -> anyhow::Result<()> {
-    let env = Env::os();
+/// Starts what is not alive, waits until every node is ready, and stops all of them at SIGINT or SIGTERM. `living`: the
+/// nodes of an earlier `up`, by name.
+///
+/// # Errors
+/// There is no majority of metadata servers.
+pub async fn run(
+    env: &Env,
+    data: &Path,
+    plan: Plan,
+    living: BTreeMap<String, u32>,
+    replace_lost: bool,
+) -> anyhow::Result<()> {
     let mut fleet = Fleet {
         data: data.to_owned(),
-        pids: living(data),
+        plan,
+        configs: Vec::new(),
+        pids: living,
         children: Vec::new(),
         binary: Binary::open(Path::new("/proc/self/exe"))?,
         is_unsaved: false,
     };
+    let prepared = fleet.prepare(env, replace_lost).await?;
     let outcome = tokio::select! {
         biased;
-        outcome = fleet.run(&env, plan, &configs) => outcome,
+        outcome = fleet.run(env, prepared) => outcome,
         () = terminated() => Ok(()),
     };
-    fleet.stop(&env).await;
+    fleet.stop(env).await;
     outcome
 }
 
@@ -62,6 +75,9 @@ enum Readiness {
 
 struct Fleet {
     data: PathBuf,
+    plan: Plan,
+    // Those that can be used.
+    configs: Vec<NodeConfig>,
     pids: BTreeMap<String, u32>,
     // Kept to be reaped.
     children: Vec<Child>,
@@ -105,16 +121,19 @@ impl Binary {
 }
 
 impl Fleet {
-    async fn run(&mut self, env: &Env, plan: &Plan, configs: &[NodeConfig]) -> anyhow::Result<()> {
+    async fn run(&mut self, env: &Env, prepared: Prepared) -> anyhow::Result<()> {
         let kept = self.pids.len();
-        self.start_dead(env, configs, true).await?.tell();
-        let cluster = self.write_description(plan, configs);
+        for fault in prepared.faults() {
+            note(format_args!("drystone: {fault}; the others go on without it"));
+        }
+        self.start_dead(env, Started::default(), true).await?.tell();
+        let cluster = self.write_description();
         let how = match kept {
             0 => "each in a process of its own".to_owned(),
             _ => format!("each in a process of its own, {kept} of them kept from before"),
         };
-        let refused = health::writes_refused(env, plan).await;
-        banner::print(&self.data, plan, &cluster, &how, refused.as_deref());
+        let refused = health::writes_refused(env, &self.plan).await;
+        banner::print(&self.data, &self.plan, &cluster, &how, refused.as_deref());
         let mut answers = again::Answers::default();
         loop {
             env.clock.sleep(again::POLL).await;
@@ -124,23 +143,43 @@ impl Fleet {
             }
             if let Some(number) = answers.next(&self.data) {
                 // What lives goes on, whatever could not be started.
-                let started = match self.start_dead(env, configs, false).await {
+                let started = match self.revive(env).await {
                     Ok(started) => started,
-                    Err(error) => Started {
-                        names: Vec::new(),
-                        faults: vec![format!("{error:#}")],
-                    },
+                    Err(error) => Started::failed(&error),
                 };
-                self.write_description(plan, configs);
+                self.write_description();
                 started.tell();
                 answers.give(&self.data, number, started);
             }
         }
     }
 
+    async fn revive(&mut self, env: &Env) -> anyhow::Result<Started> {
+        let prepared = self.prepare(env, false).await?;
+        self.start_dead(env, prepared.started(), false).await
+    }
+
+    /// Settles what became of the directories of the nodes that do not run, or that have lost theirs while they did.
+    ///
+    /// # Errors
+    /// As [`Settled::find`] and [`Settled::apply`].
+    async fn prepare(&mut self, env: &Env, replace_lost: bool) -> anyhow::Result<Prepared> {
+        let running = |pids: &BTreeMap<String, u32>| pids.keys().cloned().collect();
+        let settled = Settled::find(env, &self.plan, &self.data, &running(&self.pids), replace_lost).await?;
+        for name in &settled.robbed {
+            if let Some(pid) = self.pids.remove(name) {
+                self.end(env, &BTreeMap::from([(name.clone(), pid)])).await;
+            }
+        }
+        let running = running(&self.pids);
+        let prepared = settled.apply(env, &mut self.plan, &self.data, &running).await?;
+        self.configs = prepared.usable().cloned().collect();
+        Ok(prepared)
+    }
+
     /// Writes `cluster.json`.
-    fn write_description(&self, plan: &Plan, configs: &[NodeConfig]) -> ClusterJson {
-        let cluster = describe(plan, configs, |name| {
+    fn write_description(&self) -> ClusterJson {
+        let cluster = describe(&self.plan, &self.configs, |name| {
             self.pids.get(name).copied().unwrap_or_default()
         });
         publish(&self.data, &cluster);
@@ -169,9 +208,9 @@ impl Fleet {
     ///
     /// # Errors
     /// There is no majority of metadata servers.
-    async fn start_dead(&mut self, env: &Env, configs: &[NodeConfig], all: bool) -> anyhow::Result<Started> {
-        let mut started = Started::default();
-        for config in configs {
+    async fn start_dead(&mut self, env: &Env, mut started: Started, all: bool) -> anyhow::Result<Started> {
+        let configs = self.configs.clone();
+        for config in &configs {
             if !self.pids.contains_key(&config.name) {
                 match self.start_node(config) {
                     Ok(()) => started.names.push(config.name.clone()),
@@ -187,7 +226,7 @@ impl Fleet {
             .filter(|config| self.pids.contains_key(&config.name))
             .map(|config| (config, String::new()))
             .collect();
-        if !has_majority(configs, &self.pids) {
+        if !has_majority(&configs, &self.pids) {
             return Err(started.without_majority());
         }
         let begun = env.clock.now();
@@ -205,7 +244,7 @@ impl Fleet {
                     }
                 }
             }
-            if !has_majority(configs, &self.pids) {
+            if !has_majority(&configs, &self.pids) {
                 return Err(started.without_majority());
             }
             waiting = still;
@@ -292,26 +331,28 @@ impl Fleet {
             .retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
     }
 
-    async fn stop(mut self, env: &Env) {
-        for (name, pid) in &self.pids {
+    /// Ends nodes: asks them to, and kills those that do not.
+    async fn end(&mut self, env: &Env, pids: &BTreeMap<String, u32>) {
+        for (name, pid) in pids {
             signal(&self.data, name, *pid, Signal::TERM);
         }
         let deadline = env.clock.now().plus(STOP_PATIENCE);
         while env.clock.now() < deadline {
             self.reap();
-            if !self
-                .pids
-                .iter()
-                .any(|(name, pid)| is_node(&self.data, name, *pid))
-            {
+            if !pids.iter().any(|(name, pid)| is_node(&self.data, name, *pid)) {
                 break;
             }
             env.clock.sleep(Duration::from_millis(50)).await;
         }
-        for (name, pid) in &self.pids {
+        for (name, pid) in pids {
             signal(&self.data, name, *pid, Signal::KILL);
         }
         self.reap();
+    }
+
+    async fn stop(mut self, env: &Env) {
+        let pids = std::mem::take(&mut self.pids);
+        self.end(env, &pids).await;
         for file in ["cluster.json", "pids.json"] {
             // What they say is no longer true.
             let _ = fs::remove_file(self.data.join(file));

@@ -1,14 +1,18 @@
 //! The whole cluster in this process.
 
 use super::plan::Plan;
+use super::prepare::{Prepared, Settled};
 use super::{Started, again, banner, describe, health, publish};
 use crate::node::config::NodeConfig;
 use crate::node::{Node, terminated};
 use crate::output::note;
 use anyhow::bail;
-use drystone_env::Env;
-use std::path::Path;
+use drystone_env::{BoxFuture, Env};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::sync::oneshot::error::TryRecvError;
+use tokio::sync::oneshot::{self, Receiver};
 
 /// How long a node may take to recover its disks.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -17,17 +21,21 @@ const SILENCE: Duration = Duration::from_secs(5);
 const STEP: Duration = Duration::from_millis(20);
 
 /// Runs until SIGINT or SIGTERM, or until what is left is no cluster.
-pub async fn run(data: &Path, plan: &Plan, configs: Vec<NodeConfig>) -> anyhow::Result<()> {
-    let env = Env::os();
+///
+/// # Errors
+/// There is no majority of metadata servers.
+pub async fn run(env: &Env, data: &Path, plan: Plan, replace_lost: bool) -> anyhow::Result<()> {
     let mut cluster = Cluster {
-        members: configs
-            .into_iter()
-            .map(|config| Member { config, node: None })
-            .collect(),
+        data: data.to_owned(),
+        plan,
+        members: Vec::new(),
+        start: start_node,
+        patience: PATIENCE,
     };
+    let prepared = cluster.prepare(env, replace_lost).await?;
     let outcome = tokio::select! {
         biased;
-        outcome = cluster.run(&env, data, plan) => outcome,
+        outcome = cluster.run(env, prepared) => outcome,
         () = terminated() => Ok(()),
     };
     cluster.stop().await;
@@ -36,98 +44,242 @@ pub async fn run(data: &Path, plan: &Plan, configs: Vec<NodeConfig>) -> anyhow::
     outcome
 }
 
+type StartNode = fn(Env, NodeConfig) -> BoxFuture<anyhow::Result<Node>>;
+
+fn start_node(env: Env, config: NodeConfig) -> BoxFuture<anyhow::Result<Node>> {
+    Box::pin(async move { Node::start(&env, config).await })
+}
+
+enum State {
+    /// It has not been started, or it has failed.
+    Stopped,
+    /// It opens its directories; what comes of it is sent.
+    Starting(Receiver<anyhow::Result<Node>>),
+    Running(Box<Node>),
+}
+
 struct Member {
     config: NodeConfig,
-    // None: it has not been started, or it has failed.
-    node: Option<Node>,
+    state: State,
+}
+
+impl Member {
+    fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    fn is_stopped(&self) -> bool {
+        matches!(self.state, State::Stopped)
+    }
+
+    fn running(&self) -> Option<&Node> {
+        match &self.state {
+            State::Running(node) => Some(node),
+            _ => None,
+        }
+    }
+
+    /// Starts it on a thread of its own: a directory that does not answer holds up nobody else.
+    fn begin(&mut self, env: &Env, start: StartNode) {
+        let (sender, receiver) = oneshot::channel();
+        let (inner, config) = (env.clone(), self.config.clone());
+        let begin = async move { drop(sender.send(start(inner, config).await)) };
+        env.spawn.thread(self.name(), Box::pin(begin));
+        self.state = State::Starting(receiver);
+    }
+
+    /// Takes what has come of its start. Answers the fault, if it has failed.
+    fn take_started(&mut self) -> Option<String> {
+        let State::Starting(receiver) = &mut self.state else {
+            return None;
+        };
+        let (state, fault) = match receiver.try_recv() {
+            Err(TryRecvError::Empty) => return None,
+            Ok(Ok(node)) => (State::Running(Box::new(node)), None),
+            Ok(Err(error)) => (State::Stopped, Some(format!("{error:#}"))),
+            Err(TryRecvError::Closed) => {
+                let fault = format!("node {}: starting it failed, see the log", self.name());
+                (State::Stopped, Some(fault))
+            }
+        };
+        self.state = state;
+        fault
+    }
+
+    /// Stops it, if it runs.
+    async fn stop(&mut self) {
+        if let State::Running(node) = std::mem::replace(&mut self.state, State::Stopped) {
+            node.stop().await;
+        }
+    }
+
+    /// Why it is not ready, `patience` after it was started.
+    fn late(&self, patience: Duration) -> String {
+        let name = self.name();
+        let directories: Vec<String> = (self.config.directories().iter())
+            .map(|path| path.display().to_string())
+            .collect();
+        match (&self.state, directories.as_slice()) {
+            (State::Starting(_), [_, ..]) => format!(
+                "node {name} has not opened {} after {patience:?}: does the disk answer? It starts as soon as it does",
+                directories.join(", ")
+            ),
+            _ => format!("node {name} is not ready after {patience:?}"),
+        }
+    }
 }
 
 struct Cluster {
+    data: PathBuf,
+    plan: Plan,
     members: Vec<Member>,
+    start: StartNode,
+    patience: Duration,
 }
 
 impl Cluster {
-    async fn run(&mut self, env: &Env, data: &Path, plan: &Plan) -> anyhow::Result<()> {
-        self.start_dead(env).await?.tell();
-        let configs: Vec<NodeConfig> = self.members.iter().map(|member| member.config.clone()).collect();
-        let cluster = describe(plan, &configs, |_| std::process::id());
-        publish(data, &cluster);
-        let refused = health::writes_refused(env, plan).await;
-        banner::print(data, plan, &cluster, "one process", refused.as_deref());
+    async fn run(&mut self, env: &Env, prepared: Prepared) -> anyhow::Result<()> {
+        for fault in prepared.faults() {
+            note(format_args!("drystone: {fault}; the others go on without it"));
+        }
+        self.start_dead(env, &prepared, Started::default()).await?.tell();
+        let cluster = self.write_description();
+        let refused = health::writes_refused(env, &self.plan).await;
+        banner::print(
+            &self.data,
+            &self.plan,
+            &cluster,
+            "one process",
+            refused.as_deref(),
+        );
         let mut answers = again::Answers::default();
         loop {
             env.clock.sleep(again::POLL).await;
+            self.take_late();
             self.drop_failed().await?;
-            if let Some(number) = answers.next(data) {
-                let started = self.start_dead(env).await?;
+            if let Some(number) = answers.next(&self.data) {
+                // What runs goes on, whatever is wrong with the directories of the others.
+                let started = match self.prepare(env, false).await {
+                    Ok(prepared) => self.start_dead(env, &prepared, prepared.started()).await?,
+                    Err(error) => Started::failed(&error),
+                };
+                self.write_description();
                 started.tell();
-                answers.give(data, number, started);
+                answers.give(&self.data, number, started);
             }
         }
     }
 
-    /// Starts every node that does not run, and waits until they are ready. One that does not start does not keep the
-    /// others from it.
+    fn running(&self) -> BTreeSet<String> {
+        let running = self.members.iter().filter(|member| !member.is_stopped());
+        running.map(|member| member.name().to_owned()).collect()
+    }
+
+    /// Settles what became of the directories of the nodes that do not run, or that have lost theirs while they did.
+    ///
+    /// # Errors
+    /// As [`Settled::find`] and [`Settled::apply`].
+    async fn prepare(&mut self, env: &Env, replace_lost: bool) -> anyhow::Result<Prepared> {
+        let settled = Settled::find(env, &self.plan, &self.data, &self.running(), replace_lost).await?;
+        for member in &mut self.members {
+            if settled.robbed.iter().any(|name| name == member.name()) {
+                member.stop().await;
+            }
+        }
+        let running = self.running();
+        let prepared = settled.apply(env, &mut self.plan, &self.data, &running).await?;
+        self.take_configs(&prepared);
+        Ok(prepared)
+    }
+
+    /// What does not run takes the place that the plan gives it now.
+    fn take_configs(&mut self, prepared: &Prepared) {
+        for config in &prepared.nodes {
+            let present = self.members.iter_mut();
+            match present.into_iter().find(|member| member.name() == config.name) {
+                Some(member) if member.is_stopped() => member.config = config.clone(),
+                Some(_) => {}
+                None => self.members.push(Member {
+                    config: config.clone(),
+                    state: State::Stopped,
+                }),
+            }
+        }
+    }
+
+    /// Writes `cluster.json`.
+    fn write_description(&self) -> super::ClusterJson {
+        let there = self.members.iter().filter(|member| !member.is_stopped());
+        let configs: Vec<NodeConfig> = there.map(|member| member.config.clone()).collect();
+        let cluster = describe(&self.plan, &configs, |_| std::process::id());
+        publish(&self.data, &cluster);
+        cluster
+    }
+
+    /// Starts every node that does not run and can, all at the same time, and waits until they are ready. One that does
+    /// not start does not keep the others from it.
     ///
     /// # Errors
     /// There is no majority of metadata servers.
-    async fn start_dead(&mut self, env: &Env) -> anyhow::Result<Started> {
-        let mut started = Started::default();
-        for index in 0..self.members.len() {
-            let member = &mut self.members[index];
-            if member.node.is_some() {
-                continue;
-            }
-            let is_metadata = member.config.metadata.is_some();
-            if !is_metadata && !has_majority(&self.members) {
-                return Err(started.without_majority());
-            }
-            let member = &mut self.members[index];
-            match Node::start(env, member.config.clone()).await {
-                Ok(node) => {
-                    member.node = Some(node);
-                    started.names.push(member.config.name.clone());
-                }
-                Err(error) => started.faults.push(format!("{error:#}")),
+    async fn start_dead(
+        &mut self,
+        env: &Env,
+        prepared: &Prepared,
+        mut started: Started,
+    ) -> anyhow::Result<Started> {
+        for config in prepared.usable() {
+            let member = self.members.iter_mut().find(|it| it.name() == config.name);
+            if let Some(member) = member.filter(|member| member.is_stopped()) {
+                member.begin(env, self.start);
             }
         }
-        self.wait_until_ready(env, &mut started).await?;
-        Ok(started)
-    }
-
-    async fn wait_until_ready(&mut self, env: &Env, started: &mut Started) -> anyhow::Result<()> {
+        // One that was late when others were started is waited for again.
+        let mut waiting: Vec<usize> = (0..self.members.len())
+            .filter(|at| matches!(self.members[*at].state, State::Starting(_)))
+            .collect();
         let begun = env.clock.now();
         let mut is_told = false;
         loop {
-            let waiting: Vec<&str> = self
-                .members
-                .iter()
-                .filter_map(|member| member.node.as_ref())
-                .filter(|node| started.names.contains(&node.name) && !node.is_ready())
-                .map(|node| node.name.as_str())
-                .collect();
-            if waiting.is_empty() {
-                return Ok(());
+            for at in &waiting {
+                started.faults.extend(self.members[*at].take_started());
             }
-            let waited = env.clock.now().since(begun);
-            if waited >= PATIENCE {
-                let late = waiting
-                    .iter()
-                    .map(|name| format!("node {name} is not ready after {PATIENCE:?}"));
-                started.faults.extend(late);
-                return Ok(());
-            }
-            if waited >= SILENCE && !is_told {
-                note(format_args!("waiting for {}", waiting.join(", ")));
-                is_told = true;
-            }
-            env.clock.sleep(STEP).await;
             for (name, failure) in self.take_failed().await {
-                started.names.retain(|started| *started != name);
                 started.faults.push(format!("node {name}: {failure}"));
             }
             if !has_majority(&self.members) {
                 return Err(started.without_majority());
+            }
+            waiting.retain(|at| {
+                let member = &self.members[*at];
+                let is_ready = member.running().is_some_and(Node::is_ready);
+                if is_ready {
+                    started.names.push(member.name().to_owned());
+                }
+                !is_ready && !member.is_stopped()
+            });
+            let waited = env.clock.now().since(begun);
+            if waiting.is_empty() || waited >= self.patience {
+                let late = waiting.iter().map(|at| self.members[*at].late(self.patience));
+                started.faults.extend(late);
+                return Ok(started);
+            }
+            if waited >= SILENCE && !is_told {
+                let names: Vec<&str> = waiting.iter().map(|at| self.members[*at].name()).collect();
+                note(format_args!("waiting for {}", names.join(", ")));
+                is_told = true;
+            }
+            env.clock.sleep(STEP).await;
+        }
+    }
+
+    /// What was given up waiting for has started after all, or has failed.
+    fn take_late(&mut self) {
+        for member in &mut self.members {
+            let was_starting = matches!(member.state, State::Starting(_));
+            if let Some(fault) = member.take_started() {
+                note(format_args!("drystone: {fault}; {TRY_AGAIN}"));
+            } else if was_starting && member.running().is_some() {
+                note(format_args!("node {} has started", member.name()));
             }
         }
     }
@@ -136,13 +288,10 @@ impl Cluster {
     async fn take_failed(&mut self) -> Vec<(String, String)> {
         let mut failed = Vec::new();
         for member in &mut self.members {
-            let Some(failure) = member.node.as_ref().and_then(Node::failure) else {
-                continue;
-            };
-            if let Some(node) = member.node.take() {
-                node.stop().await;
+            if let Some(failure) = member.running().and_then(Node::failure) {
+                member.stop().await;
+                failed.push((member.name().to_owned(), failure));
             }
-            failed.push((member.config.name.clone(), failure));
         }
         failed
     }
@@ -156,28 +305,112 @@ impl Cluster {
             if !has_majority(&self.members) {
                 bail!("node {name}: {failure}");
             }
-            note(format_args!(
-                "node {name} has ended: {failure}; `drystone up` in another terminal, with the same arguments, starts it \
-                 again"
-            ));
+            note(format_args!("node {name} has ended: {failure}; {TRY_AGAIN}"));
         }
         Ok(())
     }
 
     /// Doors first, so that nothing new comes in.
     async fn stop(&mut self) {
-        while let Some(member) = self.members.pop() {
-            if let Some(node) = member.node {
-                node.stop().await;
-            }
+        while let Some(mut member) = self.members.pop() {
+            member.stop().await;
         }
     }
 }
 
+const TRY_AGAIN: &str = "`drystone up` in another terminal, with the same arguments, starts it again";
+
 fn has_majority(members: &[Member]) -> bool {
     let voters = members.iter().filter(|member| member.config.metadata.is_some());
     let (all, alive) = voters.fold((0, 0), |(all, alive), member| {
-        (all + 1, alive + usize::from(member.node.is_some()))
+        (all + 1, alive + usize::from(!member.is_stopped()))
     });
     alive * 2 > all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::Plan;
+    use super::*;
+    use crate::args::UpOptions;
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
+    static STARTED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+    /// Nodes without roles, but for the first chunk server, whose directory does not answer, and the second, which
+    /// cannot be used.
+    fn start(_: Env, config: NodeConfig) -> BoxFuture<anyhow::Result<Node>> {
+        Box::pin(async move {
+            match config.name.as_str() {
+                "chunk-1" => std::future::pending::<()>().await,
+                "chunk-2" => bail!("node chunk-2: rot"),
+                _ => STARTED.lock().unwrap().push(config.name.clone()),
+            }
+            Ok(Node {
+                name: config.name,
+                metadata: None,
+                chunk: None,
+                doors: Vec::new(),
+                http_metrics: drystone_gateway::Metrics::default(),
+                admin: None,
+            })
+        })
+    }
+
+    #[tokio::test]
+    async fn a_node_whose_directory_does_not_answer_holds_up_nobody_and_is_told_of() {
+        let options = UpOptions {
+            data: "d".into(),
+            listen: Some("127.0.0.1:9700".parse().unwrap()),
+            metadata: Some(1),
+            chunk_servers: Some(3),
+            racks: 1,
+            processes: false,
+            replace_lost: false,
+            insecure: false,
+        };
+        let plan = Plan::make(1, 3, &options).unwrap();
+        let prepared = Prepared {
+            nodes: plan.nodes(Path::new("/d")),
+            unusable: BTreeMap::new(),
+            notes: Vec::new(),
+        };
+        let mut cluster = Cluster {
+            data: "/d".into(),
+            plan,
+            members: Vec::new(),
+            start,
+            patience: Duration::MAX,
+        };
+        cluster.take_configs(&prepared);
+        let env = Env::os();
+        // The one that hangs comes before others.
+        let everyone = async {
+            while STARTED.lock().unwrap().len() < 3 {
+                env.clock.sleep(STEP).await;
+            }
+        };
+        tokio::select! {
+            _ = cluster.start_dead(&env, &prepared, Started::default()) => panic!("it waits for chunk-1"),
+            () = everyone => {}
+            () = env.clock.sleep(Duration::from_secs(60)) => panic!("chunk-1 holds up the others"),
+        }
+        cluster.patience = Duration::ZERO;
+        let started = loop {
+            let started = cluster
+                .start_dead(&env, &prepared, Started::default())
+                .await
+                .unwrap();
+            if started.faults.len() == 2 && cluster.running().len() == 4 {
+                break started;
+            }
+            env.clock.sleep(STEP).await;
+        };
+        println!("{:?}", started.faults);
+        let said = |words: &str| started.faults.iter().any(|fault| fault.contains(words));
+        assert!(said("node chunk-1 has not opened /d/chunk-1") && said("does the disk answer?"));
+        assert!(said("node chunk-2: rot"));
+        assert!(!cluster.running().contains("chunk-2"));
+    }
 }
