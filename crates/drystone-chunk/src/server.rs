@@ -91,20 +91,14 @@ impl ChunkServer {
         Ok(handle)
     }
 
-    /// [`ChunkServer::start`] on the directories in [`Config::data`], locked.
+    /// [`ChunkServer::start`] on the directories in [`Config::data`], locked. One that does not answer for ten seconds, as
+    /// on a mount whose server is away, is left out and reported.
     ///
     /// # Errors
     /// See [`StartError`].
     pub async fn start_configured(env: Env, config: Config) -> Result<Handle, StartError> {
         config.validate()?;
-        let mut directories = Vec::new();
-        let mut faults = Vec::new();
-        for path in &config.data {
-            match DataDirectory::open(path) {
-                Ok(directory) => directories.push(directory),
-                Err(fault) => faults.push(fault),
-            }
-        }
+        let (directories, faults) = directory::lock_all(&env, &config.data).await;
         if directories.is_empty() {
             return Err(StartError::NoDisk(faults));
         }

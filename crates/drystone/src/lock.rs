@@ -5,6 +5,7 @@
 
 use drystone_env::Env;
 use drystone_env::os::{LockedDirectory, lock_directory};
+use futures_util::future::join_all;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::Duration;
@@ -26,6 +27,27 @@ pub async fn lock_patiently(env: &Env, path: &Path) -> io::Result<LockedDirector
             }
             other => return other,
         }
+    }
+}
+
+/// Waits until the processes that have `directories` are gone, for a second at most. Whatever is wrong with one of them
+/// is for whoever opens it to say; one that does not answer is not waited for either.
+pub async fn wait_until_unlocked(env: &Env, directories: &[&Path]) {
+    let waiting = directories.iter().map(|path| {
+        let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
+        let (inner, path) = (env.clone(), path.to_path_buf());
+        let wait = async move {
+            drop(lock_patiently(&inner, &path).await);
+            drop(sender);
+        };
+        env.spawn.thread("unlocked", Box::pin(wait));
+        receiver
+    });
+    let all = join_all(waiting.collect::<Vec<_>>());
+    tokio::select! {
+        biased;
+        _ = all => {}
+        () = env.clock.sleep(2 * PATIENCE) => {}
     }
 }
 

@@ -8,8 +8,9 @@ use drystone_env::os::{OsDisk, lock_directory};
 use drystone_env::{Disk, Env, Rng};
 use drystone_identity::{Identity, IdentityError, Role};
 use drystone_types::{BootId, DiskRef};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// A data directory as it is handed to [`crate::ChunkServer::start`]: locked, formatted, not yet opened.
@@ -41,6 +42,44 @@ impl DataDirectory {
             path: name,
         })
     }
+}
+
+/// How long a directory may take to be locked and to say who it is: a disk that wakes up, and a mount that finds its
+/// server again.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Locks the directories, all at the same time, and reads from each, so that what is opened next is known to answer.
+pub(crate) async fn lock_all(env: &Env, paths: &[PathBuf]) -> (Vec<DataDirectory>, Vec<DiskFault>) {
+    let deadline = env.clock.now().plus(PATIENCE);
+    let begin = |path: &PathBuf| {
+        let (inner, (sender, receiver)) = (path.clone(), oneshot::channel());
+        let lock = move || -> Result<DataDirectory, DiskFault> {
+            let directory = DataDirectory::open(&inner)?;
+            // What is wrong with it is told when it is opened.
+            let _ = drystone_identity::load(&*directory.disk);
+            Ok(directory)
+        };
+        env.spawn
+            .thread("lock", Box::pin(async move { drop(sender.send(lock())) }));
+        (path.display().to_string(), receiver)
+    };
+    let locking: Vec<_> = paths.iter().map(begin).collect();
+    let (mut directories, mut faults) = (Vec::new(), Vec::new());
+    for (path, locked) in locking {
+        let reason = match env.clock.until(deadline, locked).await {
+            Some(Ok(Ok(directory))) => {
+                directories.push(directory);
+                continue;
+            }
+            Some(Ok(Err(fault))) => fault.reason,
+            Some(Err(_)) => "locking it failed, see the log".into(),
+            None => format!(
+                "it does not answer for {PATIENCE:?}: is its disk broken, or is it on a mount whose server is away?"
+            ),
+        };
+        faults.push(DiskFault { path, reason });
+    }
+    (directories, faults)
 }
 
 /// A directory whose identity is read and that has counted this boot.

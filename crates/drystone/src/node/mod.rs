@@ -7,7 +7,7 @@ pub mod door;
 mod fuzzed;
 pub mod gateway;
 
-use crate::lock::lock_patiently;
+use crate::lock::wait_until_unlocked;
 use anyhow::Context;
 use config::NodeConfig;
 use door::Door;
@@ -33,10 +33,7 @@ pub fn load(path: &Path) -> anyhow::Result<NodeConfig> {
 pub async fn run(config: &Path) -> anyhow::Result<()> {
     let config = load(config)?;
     let env = Env::os();
-    for directory in config.directories() {
-        // Whatever is wrong with it is said by the role that opens it.
-        drop(lock_patiently(&env, directory).await);
-    }
+    wait_until_unlocked(&env, &config.directories()).await;
     let node = Node::start(&env, config).await?;
     tracing::info!(name = %node.name, "node started");
     let outcome = tokio::select! {
