@@ -51,6 +51,7 @@ impl Client {
             | AdminOp::TransferLeader(_)
             | AdminOp::ReleaseSweep(_)
             | AdminOp::ReleaseDeletion(_)
+            | AdminOp::RemoveLearner(_)
             | AdminOp::RemoveServer(_) => Repeat::Once,
         };
         Ok(self

@@ -302,7 +302,7 @@ pub struct JoinReply {
 #[derive(Clone, PartialEq, Message)]
 pub struct AdminRequest {
     /// What.
-    #[prost(oneof = "AdminOp", tags = "1, 2, 3, 4, 5, 6, 7, 8, 20, 21")]
+    #[prost(oneof = "AdminOp", tags = "1, 2, 3, 4, 5, 6, 7, 8, 20, 21, 22")]
     pub op: Option<AdminOp>,
 }
 
@@ -336,6 +336,9 @@ pub enum AdminOp {
     /// Remove a chunk server from the cluster for good.
     #[prost(message, tag = "21")]
     RemoveServer(RemoveServer),
+    /// Let a metadata server that has no vote be a member no more; it does not come back under its id.
+    #[prost(uint64, tag = "22")]
+    RemoveLearner(u64),
     /// A page of the chunks that have no replica that counts, with ids above this one, and whom they belong to.
     #[prost(uint64, tag = "20")]
     Lost(u64),

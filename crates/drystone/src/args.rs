@@ -370,6 +370,11 @@ pub enum RaftCommand {
         /// Learner to promote
         new: u64,
     },
+    /// Let a learner be a member no more: one that is lost, or was not made a voter
+    Remove {
+        /// Node id
+        node: u64,
+    },
     /// Hand leadership to a voter
     Transfer {
         /// Node id

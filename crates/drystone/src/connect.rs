@@ -9,9 +9,13 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
+use std::time::Duration;
 
 /// The answer of `GET /cluster` is small.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
+
+/// How long a door may be silent that is asked for the cluster, which it knows by itself.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What `GET /cluster` says, as far as a client needs it.
 #[derive(Deserialize)]
@@ -36,10 +40,16 @@ pub async fn get(url: &str) -> anyhow::Result<(u16, Bytes)> {
 }
 
 /// The metadata servers of the cluster whose REST door is at `url` (see [`crate::address::parse_url`]).
-pub async fn metadata_servers(url: &str) -> anyhow::Result<Vec<String>> {
-    let (status, body) = get(&format!("{url}/cluster"))
-        .await
-        .with_context(|| format!("no cluster answers at {url} (is it up? --cluster names another)"))?;
+pub async fn metadata_servers(env: &Env, url: &str) -> anyhow::Result<Vec<String>> {
+    let url_of_cluster = format!("{url}/cluster");
+    let answer = tokio::select! {
+        biased;
+        answer = get(&url_of_cluster) => answer,
+        // A process that is stopped takes connections and says nothing.
+        () = env.clock.sleep(PATIENCE) => Err(anyhow::anyhow!("no answer for {PATIENCE:?}")),
+    };
+    let (status, body) =
+        answer.with_context(|| format!("no cluster answers at {url} (is it up? --cluster names another)"))?;
     if status != 200 {
         bail!(
             "{url}/cluster answered {status}: {}",
@@ -53,7 +63,9 @@ pub async fn metadata_servers(url: &str) -> anyhow::Result<Vec<String>> {
 
 /// A client of the cluster that the arguments name, for the user that they name.
 pub async fn client(env: &Env, arguments: &Arguments) -> anyhow::Result<Client> {
-    let metadata = metadata_servers(&arguments.cluster).await.context(Unreachable)?;
+    let metadata = metadata_servers(env, &arguments.cluster)
+        .await
+        .context(Unreachable)?;
     let client = Client::connect(env.clone(), Options::new(metadata)).await?;
     Ok(client.as_caller(caller(arguments)))
 }

@@ -7,8 +7,12 @@ use drystone_proto::cluster::ErrorReply;
 use drystone_proto::{Kind, Message, Priority};
 use drystone_rpc::{CallError, CallOptions, Channels, refusal};
 use drystone_types::Code;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// So many refusals of connections are a verdict: one may come from a process that is being replaced.
+const STRANGERS: usize = 3;
 
 /// Why a call to the leader brought nothing.
 pub(crate) enum Failure {
@@ -27,8 +31,9 @@ pub(crate) struct LeaderCalls {
     at: usize,
     /// Where the last refusal said that the leader is; asked for as long as it answers.
     hint: Option<String>,
-    /// Connections refused as a stranger's in a row.
+    /// Connections refused as a stranger's since this server was known to somebody, and by which addresses.
     strangers: usize,
+    strange: BTreeSet<String>,
 }
 
 impl LeaderCalls {
@@ -49,7 +54,14 @@ impl LeaderCalls {
             at,
             hint: None,
             strangers: 0,
+            strange: BTreeSet::new(),
         }
+    }
+
+    /// Somebody knows this server.
+    fn accepted(&mut self) {
+        self.strangers = 0;
+        self.strange.clear();
     }
 
     /// The next call goes to `address` first.
@@ -76,7 +88,7 @@ impl LeaderCalls {
             .await
         {
             Ok(answer) => {
-                self.strangers = 0;
+                self.accepted();
                 self.hint = hint;
                 return Ok(answer.body);
             }
@@ -84,18 +96,21 @@ impl LeaderCalls {
         };
         let code = error.code();
         if code == Code::Stranger {
-            // One address that leads elsewhere is a mistake in a list; all of them are a verdict.
+            // One address that leads elsewhere is a mistake in a list; most of them are a verdict. Those that do not
+            // answer say nothing.
             self.strangers += 1;
+            self.strange.insert(address.clone());
+            let is_most = 2 * self.strange.len() > self.addresses.len();
             let is_verdict =
-                matches!(error, CallError::Refused(_)) || self.strangers >= self.addresses.len().max(3);
+                matches!(error, CallError::Refused(_)) || (is_most && self.strangers >= STRANGERS);
             if is_verdict {
                 let reply = error.reply().cloned();
                 return Err(Failure::Stranger(
                     reply.unwrap_or_else(|| refusal(code, error.to_string())),
                 ));
             }
-        } else {
-            self.strangers = 0;
+        } else if matches!(error, CallError::Refused(_)) {
+            self.accepted();
         }
         if let CallError::Refused(reply) = &error
             && code == Code::NotLeader

@@ -1,6 +1,6 @@
-//! A voter is replaced by a learner that has caught up.
+//! A voter is replaced by a learner that has caught up; a learner is taken out.
 
-use super::join::{ADD_VOTER, Membership, REMOVE, caught_up, change};
+use super::join::{ADD_VOTER, Membership, REMOVE, awaits_vote, caught_up, change};
 use crate::service::refused::Refused;
 use drystone_proto::cluster::RaftReplace;
 use drystone_proto::command::UpdateNode;
@@ -18,15 +18,25 @@ impl Membership {
         let _alone = self.one_change.lock().await;
         let view = self.raft.view();
         let refuse = |code: Code, message: String| Err(Refused::Error(refusal(code, message)));
+        let old = self.state.read().node(replace.old).cloned();
         // One that has moved is no member for a moment, then a learner, and may not come to be more.
-        let was_voter = self.state.read().node(replace.old).is_some_and(|node| node.voter);
+        let was_voter = old.as_ref().is_some_and(|node| node.voter);
         let is_voter = view.conf.voters.contains(&replace.old);
         let is_learner = view.conf.learners.contains(&replace.old);
+        if !is_voter && !was_voter {
+            // The same request again, when it is done.
+            let is_retired = old.is_some_and(|node| node.roles & role::METADATA != 0 && node.fenced);
+            if is_retired && view.conf.voters.contains(&replace.new) {
+                return Ok(());
+            }
+            let message = match is_learner {
+                true => "is a learner and has no vote to give: `admin raft remove` takes it out",
+                false => "is no voter and has no vote to give",
+            };
+            return refuse(Code::NotFound, format!("node {} {message}", replace.old));
+        }
         if view.conf.voters.contains(&replace.new) && !is_voter && !is_learner {
             return self.retire(replace.old).await;
-        }
-        if !is_voter && !was_voter {
-            return refuse(Code::NotFound, format!("node {} is no voter", replace.old));
         }
         if !view.conf.learners.contains(&replace.new) {
             return refuse(
@@ -60,6 +70,34 @@ impl Membership {
         }
         self.retire(replace.old).await?;
         tracing::info!(old = replace.old, new = replace.new, "voter replaced");
+        Ok(())
+    }
+
+    /// Lets the learner `node` be a member no more. It is fenced and does not come back under its id.
+    ///
+    /// # Errors
+    /// As [`Membership::replace`].
+    pub(crate) async fn remove_learner(&self, node: u64) -> Result<(), Refused> {
+        let _alone = self.one_change.lock().await;
+        let view = self.raft.view();
+        let known = self.state.read().node(node).cloned();
+        let refuse = |code: Code, message: String| Err(Refused::Error(refusal(code, message)));
+        let is_voter = view.conf.voters.contains(&node) || view.conf.voters_outgoing.contains(&node);
+        if is_voter || known.as_ref().is_some_and(awaits_vote) {
+            let message = format!("node {node} is a voter: replace it with `admin raft replace {node} NEW`");
+            return refuse(Code::Invalid, message);
+        }
+        if !view.conf.learners.contains(&node) {
+            // The same request again, when it is done.
+            return match known.is_some_and(|node| node.roles & role::METADATA != 0 && node.fenced) {
+                true => Ok(()),
+                false => refuse(Code::NotFound, format!("node {node} is no learner")),
+            };
+        }
+        // First, as above.
+        self.fence(node).await?;
+        self.raft.propose_conf(change(&[(REMOVE, node)], None)).await?;
+        tracing::info!(node, "an operator took a learner out");
         Ok(())
     }
 

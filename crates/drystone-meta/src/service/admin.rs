@@ -7,7 +7,7 @@ use super::refused::Refused;
 use super::router::{Route, Router, came_from_metadata};
 use crate::config::Config;
 use crate::leader::office::Leader;
-use crate::membership::join::{Membership, list_members};
+use crate::membership::join::{Membership, caught_up, list_members};
 use crate::membership::members::Members;
 use crate::raft::handle::RaftHandle;
 use crate::state::cell::StateReader;
@@ -29,6 +29,9 @@ use std::time::Duration;
 
 /// How long an answer about the cluster may wait for the leader before it is given from here.
 const INFO_WAIT: Duration = Duration::from_millis(500);
+
+/// How long a voter that is handed leadership may take: some elections.
+const TRANSFER: Duration = Duration::from_secs(3);
 
 /// Answers operators.
 pub(crate) struct Admin {
@@ -148,15 +151,46 @@ impl Admin {
                     .await;
                 reply.removed = Some(done.unwrap_or(Err(DropReason::Unknown.into()))?);
             }
+            AdminOp::RemoveLearner(node) => {
+                let done = self
+                    .clock
+                    .until(request.deadline, self.membership.remove_learner(node))
+                    .await;
+                done.unwrap_or(Err(DropReason::Unknown.into()))?;
+                reply.info = Some(self.info());
+            }
             AdminOp::TransferLeader(to) => {
-                if !self.raft.view().conf.voters.contains(&to) {
-                    return Err(refusal(Code::Invalid, format!("node {to} is no voter")).into());
-                }
-                self.raft.input(Input::TransferLeader(NodeId(to)));
+                self.transfer_leader(to).await?;
                 reply.info = Some(self.info());
             }
         }
         Ok(reply)
+    }
+
+    /// Hands leadership to the voter `to`, and waits until it leads or is given up. Nothing is proposed meanwhile: one
+    /// that does not answer is not asked.
+    async fn transfer_leader(&self, to: u64) -> Result<(), Refused> {
+        let refuse = |code, message: String| Err(Refused::Error(refusal(code, message)));
+        let view = self.raft.view();
+        if !view.conf.voters.contains(&to) {
+            return refuse(Code::Invalid, format!("node {to} is no voter"));
+        }
+        if view.leader == Some(NodeId(to)) {
+            return Ok(());
+        }
+        if let Err(matched) = caught_up(&view, to, self.state.applied().applied()) {
+            let message = format!("node {to} does not answer, or is far behind (it has {matched} entries)");
+            return refuse(Code::Unavailable, message);
+        }
+        self.raft.input(Input::TransferLeader(NodeId(to)));
+        let mut view = self.raft.watch();
+        let other_leads =
+            view.wait_for(|view| view.leader.is_some_and(|leader| leader != self.identity.node));
+        let until = self.clock.now().plus(TRANSFER);
+        match self.clock.until(until, other_leads).await {
+            Some(Ok(view)) if view.leader == Some(NodeId(to)) => Ok(()),
+            _ => refuse(Code::Unavailable, format!("node {to} did not come to lead")),
+        }
     }
 
     fn listed_members(&self) -> Vec<Member> {

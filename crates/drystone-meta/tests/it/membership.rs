@@ -1,3 +1,4 @@
+use crate::grace::{beat, write};
 use crate::kit::{Client, Cluster, free_port};
 use drystone_env::BufferPool;
 use drystone_proto::Kind;
@@ -409,4 +410,110 @@ async fn strangers_are_refused() {
         assert_eq!(error.code(), Code::Stranger, "{at}: {error}");
     }
     assert!(!free_port().is_empty());
+}
+
+async fn admin(client: &Client, op: AdminOp) -> Result<AdminReply, drystone_rpc::CallError> {
+    client
+        .call(0, Kind::Admin, &AdminRequest { op: Some(op) }, WAIT)
+        .await
+}
+
+async fn members(client: &Client) -> Vec<(u64, bool)> {
+    let info = admin(client, AdminOp::Raft(Empty {}))
+        .await
+        .unwrap()
+        .info
+        .unwrap();
+    let mut members: Vec<(u64, bool)> = (info.members.iter())
+        .map(|member| (member.node, member.voter))
+        .collect();
+    members.sort_unstable();
+    members
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_voters_are_replaced() {
+    let cluster = Cluster::start(1, |_| {}).await;
+    let client = cluster.client().await;
+    client.open().await;
+    write(&client, "/f").await;
+    // A chunk server, and nobody: neither is fenced, and nothing is recorded.
+    for old in [7, 77] {
+        let error = admin(&client, AdminOp::RaftReplace(RaftReplace { old, new: 1 })).await;
+        assert_eq!(error.unwrap_err().code(), Code::NotFound);
+    }
+    assert!(!beat(&client).await.register);
+    let status = admin(&client, AdminOp::Status(Empty {}))
+        .await
+        .unwrap()
+        .status
+        .unwrap();
+    let states: Vec<&str> = status.servers.iter().map(|server| &*server.state).collect();
+    assert_eq!(states, ["alive"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_learner_that_is_lost_is_taken_out_and_does_not_come_back() {
+    let mut cluster = Cluster::start(1, |_| {}).await;
+    let client = cluster.client().await;
+    client.open().await;
+    let voters = [(1, cluster.nodes[0].address.clone())];
+    cluster.format(4, &voters, true);
+    cluster.run(1).await;
+    let mut tries = 0;
+    while members(&client).await != [(1, true), (4, false)] {
+        tries += 1;
+        assert!(tries < 300, "it did not join");
+        cluster.env.clock.sleep(Duration::from_millis(50)).await;
+    }
+    cluster.stop(1).await;
+    let error = admin(&client, AdminOp::RemoveLearner(1)).await.unwrap_err();
+    assert_eq!(error.code(), Code::Invalid);
+    let error = admin(&client, AdminOp::RemoveLearner(9)).await.unwrap_err();
+    assert_eq!(error.code(), Code::NotFound);
+    // A learner has no vote to give.
+    let error = admin(&client, AdminOp::RaftReplace(RaftReplace { old: 4, new: 1 })).await;
+    assert_eq!(error.unwrap_err().code(), Code::NotFound);
+    for _ in 0..2 {
+        admin(&client, AdminOp::RemoveLearner(4)).await.unwrap();
+        assert_eq!(members(&client).await, [(1, true)]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_is_not_handed_to_a_voter_that_is_away() {
+    let mut cluster = Cluster::start(3, |_| {}).await;
+    let client = cluster.client().await;
+    client.open().await;
+    let leader = cluster.leader().await;
+    let (away, there) = ((leader + 1) % 3, (leader + 2) % 3);
+    let id = |at: usize| cluster.nodes[at].id;
+    let (away_id, there_id) = (id(away), id(there));
+    cluster.stop(away).await;
+    let ask = async |to: u64| {
+        let request = AdminRequest {
+            op: Some(AdminOp::TransferLeader(to)),
+        };
+        client
+            .call::<_, AdminReply>(leader, Kind::Admin, &request, WAIT)
+            .await
+    };
+    let mut tries = 0;
+    // It may be taken for there for a moment; then it is tried, and said that it did not come to lead.
+    let error = ask(away_id).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable);
+    assert_eq!(client.mutate(Client::publish("f", b"x")).await.code, 0);
+    while let Err(error) = ask(there_id).await {
+        tries += 1;
+        assert!(tries < 100, "{error}");
+        cluster.env.clock.sleep(Duration::from_millis(50)).await;
+    }
+    cluster
+        .eventually("the other leads", || {
+            cluster.nodes[there]
+                .handle
+                .as_ref()
+                .is_some_and(|handle| handle.is_leader())
+        })
+        .await;
 }

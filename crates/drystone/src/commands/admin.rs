@@ -45,6 +45,9 @@ pub async fn run(context: &Context, command: &AdminCommand) -> anyhow::Result<()
             let op = AdminOp::RaftReplace(RaftReplace { old: *old, new: *new });
             print_members(context, client.admin(op).await?)?;
         }
+        AdminCommand::Raft(RaftCommand::Remove { node }) => {
+            print_members(context, client.admin(AdminOp::RemoveLearner(*node)).await?)?;
+        }
         AdminCommand::Raft(RaftCommand::Transfer { node }) => {
             print_members(context, client.admin(AdminOp::TransferLeader(*node)).await?)?;
         }

@@ -126,11 +126,12 @@ async fn bench(arguments: &Arguments, words: &[String]) -> anyhow::Result<ExitCo
     if arguments.json {
         words.push("--json".to_owned());
     }
+    let env = Env::os();
     if drystone_bench::wants_metadata(&words) {
-        let servers = connect::metadata_servers(&arguments.cluster).await?;
+        let servers = connect::metadata_servers(&env, &arguments.cluster).await?;
         words.extend(["--metadata".to_owned(), servers.join(",")]);
     }
-    drystone_bench::run(Env::os(), words, &arguments.cluster).await
+    drystone_bench::run(env, words, &arguments.cluster).await
 }
 
 async fn make_directories(context: &Context, paths: &[String], parents: bool) -> anyhow::Result<()> {
