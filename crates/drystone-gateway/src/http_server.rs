@@ -55,7 +55,7 @@ pub struct HttpOptions {
     /// Bytes of a request's head; default 32 KiB (a path of 4,096 bytes is at most 12,288 when encoded). A larger one
     /// is answered 431.
     pub head_bytes: usize,
-    /// A connection is closed when its peer sends a body, or takes an answer, more slowly; default 1 KiB/s over 30 s.
+    /// A connection is closed when its peer sends a body, or takes an answer, more slowly; default 1 KiB/s, see [`Pace`].
     /// No end is heard of a peer that lost its power or its network.
     pub pace: Pace,
 }

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -19,6 +20,14 @@ const MIN_ROOM: usize = 8;
 /// progress only when a third of a send buffer of megabytes is free, and a slow reader looks like one that reads
 /// nothing; with it, when half of this is sent.
 const MAX_UNSENT: u32 = 64 << 10;
+
+/// An accepted connection on which nothing is to be sent and nothing comes is asked after so long whether its peer is
+/// still there.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
+/// Between such questions.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// So many of them unanswered end the connection: the peer has lost its power or its network.
+const KEEPALIVE_RETRIES: u32 = 3;
 
 /// TCP. Every socket has TCP_NODELAY and the named congestion control (the system's default may be bbr, which
 /// costs more than half of the loopback speed).
@@ -104,8 +113,16 @@ impl Listener for TcpAccept {
         Box::pin(async move {
             let (stream, peer) = self.listener.accept().await?;
             self.net.tune(&stream);
+            let socket = socket2::SockRef::from(&stream);
             // Refused, it costs slow readers their connection and nothing else.
-            let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT);
+            let _ = socket.set_tcp_notsent_lowat(MAX_UNSENT);
+            // No TCP_USER_TIMEOUT beside it: that ends connections of peers who live and read nothing for a while.
+            let keepalive = socket2::TcpKeepalive::new()
+                .with_time(KEEPALIVE_AFTER)
+                .with_interval(KEEPALIVE_INTERVAL)
+                .with_retries(KEEPALIVE_RETRIES);
+            // Refused, a peer that vanished is noticed by whoever waits for it, later.
+            let _ = socket.set_tcp_keepalive(&keepalive);
             Ok((Box::new(Tcp(stream)) as BoxStream, peer))
         })
     }
@@ -158,7 +175,6 @@ impl AsyncWrite for Tcp {
 mod tests {
     use super::*;
     use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
-    use std::time::Duration;
 
     #[tokio::test]
     async fn progress_of_a_slow_reader_is_noticed_soon() {

@@ -4,7 +4,7 @@ use crate::seams::{Host, seeds, world};
 use crate::user::{self, DOOR, User, pieces, whole};
 use bytes::Bytes;
 use drystone_gateway::response::{BodyError, full};
-use drystone_gateway::{HttpOptions, HttpServer, Metrics, RequestBody, Response};
+use drystone_gateway::{HttpOptions, HttpServer, Metrics, Pace, RequestBody, Response};
 use futures_util::io::AsyncWriteExt;
 use futures_util::{StreamExt, stream};
 use http::Method;
@@ -15,6 +15,9 @@ use std::time::Duration;
 
 /// A body of which nothing comes, an answer of which nothing is taken, a connection without a request: 30 s each.
 const PATIENCE: u64 = 30_000;
+/// What a peer that was fast has saved here, at 1 KiB/s: 16 s.
+const CREDIT_BYTES: u64 = 16 << 10;
+const CREDIT: u64 = 16_000;
 /// hyper finds out by timers of its own and of ours.
 const LATE: u64 = 1_000;
 const LARGE: usize = 16 << 20;
@@ -83,6 +86,10 @@ fn start(sim: &mut turmoil::Sim<'static>, seed: u64, options: HttpOptions) -> Do
 fn options() -> HttpOptions {
     HttpOptions {
         hosts: vec![DOOR.to_owned()],
+        pace: Pace {
+            credit_bytes: CREDIT_BYTES,
+            ..Pace::default()
+        },
         ..HttpOptions::new("test", Metrics::default())
     }
 }
@@ -114,7 +121,9 @@ fn a_user_that_vanishes_in_the_middle_of_a_body_frees_its_connection() {
         let sent = user::ask(&host, Method::PUT, "/", &[], body, 3_000).await;
         assert!(sent.is_err(), "nobody can answer: {sent:?}");
         assert_eq!(door.connections(), 1, "it waits for a while");
-        let gone = host.wait(PATIENCE + LATE, || door.connections() == 0).await;
+        let gone = host
+            .wait(PATIENCE + CREDIT + LATE, || door.connections() == 0)
+            .await;
         assert!(gone, "it waits for ever");
     });
 }
@@ -129,7 +138,9 @@ fn a_user_that_vanishes_in_the_middle_of_an_answer_frees_its_connection() {
             .expect("it begins");
         let _body = answer.into_body();
         turmoil::partition("user", "door");
-        let gone = host.wait(PATIENCE + LATE, || door.connections() == 0).await;
+        let gone = host
+            .wait(PATIENCE + CREDIT + LATE, || door.connections() == 0)
+            .await;
         assert!(gone, "it writes for ever");
     });
 }

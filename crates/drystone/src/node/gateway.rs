@@ -33,8 +33,8 @@ pub struct GatewayConfig {
     /// default `"1KiB"`. A slower one is answered 408, or cut off.
     #[serde(default = "default_slowest", deserialize_with = "bytes")]
     pub slowest: ByteCount,
-    /// Over what time `slowest` counts, and so how long a client may be silent in the middle of a body or an answer;
-    /// default `"30s"`.
+    /// How long a client may be silent in the middle of a body or an answer, beyond what it has paid for: what it moved
+    /// faster than `slowest` counts for later, up to 1 MiB; default `"30s"`.
     #[serde(default = "default_window", deserialize_with = "duration")]
     pub slowest_window: Duration,
 }
@@ -63,6 +63,7 @@ impl GatewayConfig {
         options.pace = Pace {
             bytes_per_second: self.slowest.0,
             window: self.slowest_window,
+            ..Pace::default()
         };
     }
 
