@@ -9,8 +9,8 @@
 //! | extents | extents | `inline_refused` | extents |
 //!
 //! A range from 0 that covers all old content replaces it, whatever the kinds. On `inline_refused` nothing was
-//! done: for an extents file the client writes the bytes to a chunk; for an inline file it reads the bytes,
-//! joins them with the new ones, and replaces the content with the version as precondition.
+//! done: for an extents file the client writes the bytes to a chunk; an inline file it converts first
+//! (`convert_inline`).
 
 use crate::chunks::Recorded;
 use crate::key::{numbers, table};

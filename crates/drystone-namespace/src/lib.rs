@@ -16,7 +16,7 @@
 //! In order of reading: [`namespace`] (open, apply, flush), [`entry`] (what is read of the log), [`read`] (what readers
 //! see), [`store`] and [`key`]
 //! (what is below), then a file per noun: `resolve` and `permission` (how a command finds its files), `publish`,
-//! `extents`, `chunks`, [`placements`] (where chunks are), [`redundancy`], `stage`, `directory`, `depth`, `link`, `rename`, `delete`, `attributes`, `session`, `idempotency`,
+//! `extents`, `convert_inline`, `chunks`, [`placements`] (where chunks are), [`redundancy`], `stage`, `directory`, `depth`, `link`, `rename`, `delete`, `attributes`, `session`, `idempotency`,
 //! `nodes`, `ranges`, `housekeep`; [`snapshot`] for export and import.
 
 pub mod entry;
@@ -35,6 +35,7 @@ pub mod store;
 mod attributes;
 mod chain;
 mod chunks;
+mod convert_inline;
 mod delete;
 mod depth;
 mod directory;

@@ -248,6 +248,7 @@ impl<S: OrderedStore> Namespace<S> {
             Op::Stage(command) => self.stage(cx, command),
             Op::StageExtend(command) => self.stage_extend(cx, command),
             Op::StageAbandon(command) => self.stage_abandon(cx, command),
+            Op::ConvertInline(command) => self.convert_inline(cx, command),
             Op::OpenSession(_) | Op::CloseSession(_) => {
                 crate::refusal::refuse(Code::Invalid, "a session command needs an origin")
             }

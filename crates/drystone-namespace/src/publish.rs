@@ -184,17 +184,13 @@ impl<S: OrderedStore> Namespace<S> {
                 return inline_refused("the file is in chunks: write the bytes to a chunk");
             }
             if size > MAX_INLINE_BYTES as u64 {
-                return inline_refused(
-                    "the file grows beyond what may be inline: replace its content by chunks",
-                );
+                return inline_refused("the file grows beyond what may be inline: convert it to chunks");
             }
             let old = inode.inline.take().unwrap_or_default();
             inode.inline = Some(spliced(&old, offset as usize, &new));
         } else {
             if inode.inline.is_some() {
-                return inline_refused(
-                    "the file is inline: replace its content, with its version as precondition",
-                );
+                return inline_refused("the file is inline: convert it to chunks");
             }
             self.overwrite(cx, &mut inode, offset, &content, &mut touched)?;
         }

@@ -240,6 +240,20 @@ pub struct StageAbandon {
     pub inode: u64,
 }
 
+/// Moves a file's inline content into chunks that hold the same bytes. Its version and times stay.
+#[derive(Clone, PartialEq, Message)]
+pub struct ConvertInline {
+    /// The file.
+    #[prost(uint64, tag = "1")]
+    pub inode: u64,
+    /// Its content version; refused with `precondition_failed` if it has another, or is not inline any more.
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
+    /// Whole chunks of this command that hold its bytes.
+    #[prost(message, optional, tag = "3")]
+    pub content: Option<Content>,
+}
+
 /// Makes a directory.
 #[derive(Clone, PartialEq, Message)]
 pub struct MakeDirectory {
@@ -482,7 +496,7 @@ pub struct Command {
     /// Which.
     #[prost(
         oneof = "Op",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 20, 21, 22, 23, 24, 25, 26, 27"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21, 22, 23, 24, 25, 26, 27"
     )]
     pub op: Option<Op>,
 }
@@ -513,6 +527,8 @@ pub enum Op {
     CloseSession(CloseSession),
     #[prost(message, tag = "11")]
     MakeSymbolicLink(MakeSymbolicLink),
+    #[prost(message, tag = "12")]
+    ConvertInline(ConvertInline),
     #[prost(message, tag = "20")]
     Initialize(Initialize),
     #[prost(message, tag = "21")]
@@ -545,6 +561,7 @@ impl Op {
             | Op::Stage(_)
             | Op::StageExtend(_)
             | Op::StageAbandon(_)
+            | Op::ConvertInline(_)
             | Op::OpenSession(_)
             | Op::CloseSession(_) => false,
             Op::Initialize(_)

@@ -217,6 +217,25 @@ impl Cluster {
         }
     }
 
+    /// One chunk that holds these bytes.
+    pub fn holding(&mut self, bytes: &[u8]) -> Content {
+        let mut chunk = self.chunk(bytes.len() as u64);
+        for receipt in &mut chunk.receipts {
+            receipt.checksum = crc32c::crc32c(bytes);
+            sign_receipt(&settings().key, settings().history, receipt);
+        }
+        let extent = NewExtent {
+            length: bytes.len() as u64,
+            chunk: chunk.chunk,
+            chunk_offset: 0,
+        };
+        Content {
+            inline: None,
+            extents: vec![extent],
+            chunks: vec![chunk],
+        }
+    }
+
     pub fn publish(path: &str, mode: PublishMode, offset: u64, content: Content) -> Op {
         Op::Publish(Publish {
             target: at(path),

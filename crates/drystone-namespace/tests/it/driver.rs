@@ -35,6 +35,8 @@ pub enum Step {
     Extend(usize, u64, u64),
     PublishStaged(usize, Vec<u8>, bool),
     Abandon(usize),
+    /// Where, and whether the version is the present one.
+    Convert(Vec<u8>, bool),
     Housekeep(u32),
     Forget(usize),
     Repeat,
@@ -94,6 +96,7 @@ pub fn step() -> impl Strategy<Value = (u8, Step)> {
         4 => (0usize..3, 1u64..4, 1u64..50).prop_map(|(i, l, n)| Step::Extend(i, l, n)),
         2 => (0usize..3, file_path(), any::<bool>()).prop_map(|(i, p, parents)| Step::PublishStaged(i, p, parents)),
         1 => (0usize..3).prop_map(Step::Abandon),
+        4 => (either(), prop::bool::weighted(0.8)).prop_map(|(p, is_current)| Step::Convert(p, is_current)),
         4 => (1u32..40).prop_map(Step::Housekeep),
         1 => (0usize..5).prop_map(Step::Forget),
         2 => Just(Step::Repeat),
@@ -142,6 +145,7 @@ fn kind(op: &Op) -> &'static str {
         Op::Stage(_) => "stage",
         Op::StageExtend(_) => "stage extend",
         Op::StageAbandon(_) => "stage abandon",
+        Op::ConvertInline(_) => "convert inline",
         _ => "other",
     }
 }
@@ -421,6 +425,34 @@ impl Driver {
                 let outcome = self.run("drystone", Op::StageAbandon(StageAbandon { inode: staged.inode }));
                 assert_eq!(outcome.code, 0, "{outcome:?}");
             }
+            Step::Convert(path, is_current) => {
+                let mut inline = Vec::new();
+                inline_files(&self.model.root, &mut Vec::new(), &mut inline);
+                let path = match inline.get(path.len() % inline.len().max(1)) {
+                    Some(inline) if *is_current => inline.clone(),
+                    _ => names(path),
+                };
+                let Some(node) = self.model.get(&path).filter(|_| !path.is_empty()) else {
+                    return;
+                };
+                let version = if *is_current { node.version } else { 1 };
+                let bytes = match &node.kind {
+                    Kind::File(Body::Inline(bytes)) => bytes.clone(),
+                    _ => b"other".to_vec(),
+                };
+                let target = at(&path.join("/")).unwrap();
+                let found = self.cluster.ns.lookup(&target, &Caller::superuser(), Want::Content);
+                let content = self.cluster.holding(&bytes);
+                let cells = cells(&content);
+                let op = ConvertInline {
+                    inode: found.unwrap().inode.id,
+                    version,
+                    content: Some(content),
+                };
+                let outcome = self.run(user, Op::ConvertInline(op));
+                let expected = self.model.convert(user, &path, *is_current, cells);
+                self.compare(before, expected, &outcome);
+            }
             Step::Housekeep(limit) => {
                 let outcome = self.cluster.own(Op::Housekeep(Housekeep { limit: *limit }));
                 let now = self.cluster.time;
@@ -502,6 +534,20 @@ impl Driver {
             counters.files + counters.directories + counters.links,
             "no inode is left behind"
         );
+    }
+}
+
+fn inline_files(node: &Node, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
+    match &node.kind {
+        Kind::File(Body::Inline(_)) => found.push(path.clone()),
+        Kind::File(_) | Kind::Link(_) => {}
+        Kind::Directory(entries) => {
+            for (name, entry) in entries {
+                path.push(name.clone());
+                inline_files(entry, path, found);
+                path.pop();
+            }
+        }
     }
 }
 

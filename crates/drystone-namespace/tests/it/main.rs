@@ -3,6 +3,7 @@
 
 mod cluster;
 mod commands;
+mod convert_inline;
 mod corpus;
 mod driver;
 mod failing;

@@ -264,6 +264,34 @@ impl Model {
         })
     }
 
+    /// `cells` hold the same bytes as the file at `path`, which is there.
+    pub fn convert(
+        &mut self,
+        user: &str,
+        path: &[String],
+        is_current: bool,
+        cells: Vec<(u64, u64)>,
+    ) -> Result<Answer, Code> {
+        let node = self.get_mut(path);
+        match &node.kind {
+            Kind::Link(_) => return Err(Code::IsALink),
+            Kind::Directory(_) => return Err(Code::IsADirectory),
+            Kind::File(_) => {}
+        }
+        if user != node.owner {
+            node.may(user, 2)?;
+        }
+        if !is_current || !matches!(node.kind, Kind::File(Body::Inline(_))) {
+            return Err(Code::PreconditionFailed);
+        }
+        node.kind = Kind::File(Body::Chunked(cells));
+        Ok(Answer {
+            version: node.version,
+            size: node.size() as u64,
+            ..Answer::default()
+        })
+    }
+
     pub fn make_link(
         &mut self,
         user: &str,

@@ -133,6 +133,7 @@ messages! {
     cluster::LostPage,
     command::AttributeChanges,
     record::PlacedReplica,
+    command::ConvertInline,
 }
 
 /// The first byte chooses the message, the rest is its body. Decoding never panics; what is decoded is encoded to

@@ -4,7 +4,7 @@ use super::{BASE, store};
 use crate::cluster::{CLIENT, Cluster, at, inline, node, settings};
 use crate::invariants;
 use bytes::Bytes;
-use drystone_namespace::{Namespace, read_entry};
+use drystone_namespace::{Caller, Namespace, Want, read_entry};
 use drystone_proto::Message;
 use drystone_proto::command::*;
 use drystone_proto::grant::sign_receipt;
@@ -61,6 +61,7 @@ fn sign(command: &mut Command) {
     let chunks = match &mut command.op {
         Some(Op::Publish(publish)) => publish.content.as_mut().map(|content| &mut content.chunks),
         Some(Op::StageExtend(extend)) => extend.content.as_mut().map(|content| &mut content.chunks),
+        Some(Op::ConvertInline(convert)) => convert.content.as_mut().map(|content| &mut content.chunks),
         _ => None,
     };
     for receipt in chunks.into_iter().flatten().flat_map(|chunk| &mut chunk.receipts) {
@@ -132,7 +133,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         link: "/a/inline".to_owned(),
         ..MakeSymbolicLink::default()
     };
-    let ops: Vec<(&str, u8, Op)> = vec![
+    let mut ops: Vec<(&str, u8, Op)> = vec![
         (
             "publish-inline",
             0,
@@ -240,6 +241,16 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("update-node", 2, Op::UpdateNode(UpdateNode::default())),
     ];
+    // Last, so that the chunks of the others keep their ids.
+    let file = at("a/inline").expect("a target");
+    let found = made.ns.lookup(&file, &Caller::superuser(), Want::Content);
+    let found = found.expect("it is there").inode;
+    let convert = ConvertInline {
+        inode: found.id,
+        version: found.version,
+        content: Some(made.holding(b"content")),
+    };
+    ops.push(("convert-inline", 0, Op::ConvertInline(convert)));
     let mut seeds: Vec<(&str, Vec<u8>)> = (ops.into_iter())
         .map(|(name, how, op)| (name, framed(how, op)))
         .collect();
