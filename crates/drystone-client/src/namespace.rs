@@ -242,7 +242,9 @@ impl Client {
         });
         self.change("set attributes", changes.idempotency.as_ref(), op, &target)
             .await?;
-        self.writes.policies.forget();
+        if changes.policy.is_some() || changes.inherit_policy {
+            self.writes.policies.forget_all();
+        }
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Sends requests to the metadata servers on behalf of one caller.
 
 use crate::attributes::Idempotency;
-use crate::meta::{Failed, Meta, MetaCall, Repeat};
+use crate::meta::{Alternative, Failed, Meta, MetaCall, Repeat};
 use crate::metrics::Metrics;
 use crate::options::{Caller, Consistency, Options};
 use drystone_env::{BufferPool, Clock, Env, Monotonic};
@@ -131,21 +131,23 @@ impl Requester {
         op: Op,
         deadline: Monotonic,
     ) -> Result<Outcome, Failed> {
-        let reply = self.mutate_inline(operation, key, op, deadline).await?;
+        let reply = self.mutate_inline(operation, key, op, None, deadline).await?;
         Ok(reply.outcome.unwrap_or_default())
     }
 
-    /// The same of a command with content, with the whole answer: it says whether enough voters have the content.
+    /// The same of a command with content, with the whole answer: it says whether enough voters have the content. Of
+    /// inline content `other` is the same in a chunk.
     pub(crate) async fn mutate_inline(
         &self,
         operation: &'static str,
         key: Option<&Idempotency>,
         op: Op,
+        other: Option<Alternative<'_>>,
         deadline: Monotonic,
     ) -> Result<MutateReply, Failed> {
         let reply = self
             .meta()
-            .mutate(operation, &self.caller, key, op, deadline)
+            .mutate(operation, &self.caller, key, op, other, deadline)
             .await?;
         self.saw(reply.index);
         Ok(reply)

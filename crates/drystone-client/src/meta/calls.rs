@@ -55,6 +55,9 @@ pub(crate) enum Repeat {
     Read,
     /// The receiver recognises it: repeated freely, but running out of time leaves it unknown.
     Idempotent,
+    /// The same of inline content, if its sender can put it into a chunk. That the leader takes no inline content ends the
+    /// call even if an earlier attempt may have been carried out: the code says so, the kind that it is unknown.
+    Inline,
     /// It must not happen twice: repeated only while it certainly did not happen.
     Once,
 }
@@ -147,10 +150,19 @@ impl Meta {
         call: MetaCall,
         request: &Req,
     ) -> Result<(Rep, bool), Failed> {
+        self.call_after(call, request, false).await
+    }
+
+    /// The same; `maybe_done`: it may have been carried out already.
+    pub(super) async fn call_after<Req: Message, Rep: Message + Default>(
+        &self,
+        call: MetaCall,
+        request: &Req,
+        mut maybe_done: bool,
+    ) -> Result<(Rep, bool), Failed> {
         self.budget.earn();
         let mut backoff = Backoff::new(BACKOFF_BASE, BACKOFF_CAP, self.fork_rng());
         let mut patience = ATTEMPT;
-        let mut maybe_done = false;
         loop {
             let now = self.env.clock.now();
             let target = self.servers.lock().target();
@@ -207,7 +219,10 @@ impl Meta {
                 Code::Busy => false,
                 // Apply refuses in its outcome. This refusal was made before it, and says nothing of an earlier
                 // attempt whose answer was lost: only apply can tell.
-                _ if maybe_done && call.repeat == Repeat::Idempotent => false,
+                Code::InlineRefused if call.repeat == Repeat::Inline => {
+                    return Next::GiveUp(Code::InlineRefused);
+                }
+                _ if maybe_done && matches!(call.repeat, Repeat::Idempotent | Repeat::Inline) => false,
                 code => return Next::GiveUp(code),
             },
             CallError::NotSent(NotSent::TooLarge { .. }) => return Next::GiveUp(Code::TooLarge),
@@ -259,16 +274,21 @@ fn failed(call: MetaCall, code: Code, error: CallError, maybe_done: bool) -> Fai
         Some(reply) => (reply.message.clone(), u64::from(reply.retry_after_ms)),
         None => (error.to_string(), 0),
     };
+    let refused = code;
     let code = match call.repeat {
         Repeat::Read if code == Code::Unknown => Code::Unavailable,
         _ if maybe_done && planted(Bug::UnknownAsUnavailable) => Code::Unavailable,
         // A refusal of the last attempt says nothing of an earlier one whose answer was lost.
-        Repeat::Idempotent | Repeat::Once if maybe_done => Code::Unknown,
+        Repeat::Idempotent | Repeat::Inline | Repeat::Once if maybe_done => Code::Unknown,
         _ => code,
     };
     let kind = match code {
         Code::SessionUnknown if !maybe_done => ErrorKind::Unavailable,
         code => ErrorKind::from_code(code),
+    };
+    let code = match call.repeat {
+        Repeat::Inline if refused == Code::InlineRefused => refused,
+        _ => code,
     };
     Failed {
         code,

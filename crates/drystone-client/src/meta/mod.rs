@@ -10,3 +10,4 @@ mod servers;
 mod session;
 
 pub(crate) use calls::{Failed, Meta, MetaCall, Repeat};
+pub(crate) use mutate::Alternative;

@@ -13,28 +13,34 @@ use drystone_proto::command::{CloseSession, Op, OpenSession, Origin, Outcome};
 use drystone_proto::envelope::encode;
 use drystone_proto::meta::{MutateReply, MutateRequest};
 use drystone_types::Code;
+use futures_util::future::BoxFuture;
+
+/// A command to send in the place of another, made when it is needed.
+pub(crate) type Alternative<'a> = BoxFuture<'a, Result<Op, Failed>>;
 
 /// Times that a command may find its session forgotten.
 const MAX_SESSIONS: u32 = 3;
 
 impl Meta {
-    /// Applies `op` exactly once, or says that it is unknown. The answer has an outcome, and its code is 0.
+    /// Applies `op` exactly once, or says that it is unknown. The answer has an outcome, and its code is 0. If `op` has
+    /// inline content, `other` is the same content in a chunk, which is written when it is needed ([`Self::settle`]).
     pub(crate) async fn mutate(
         &self,
         operation: &'static str,
         caller: &Caller,
         key: Option<&Idempotency>,
         op: Op,
+        mut other: Option<Alternative<'_>>,
         deadline: Monotonic,
     ) -> Result<MutateReply, Failed> {
         let call = MetaCall {
             operation,
             kind: Kind::Mutate,
             deadline,
-            repeat: if planted(Bug::RepeatedAnew) {
-                Repeat::Once
-            } else {
-                Repeat::Idempotent
+            repeat: match other {
+                _ if planted(Bug::RepeatedAnew) => Repeat::Once,
+                Some(_) => Repeat::Inline,
+                None => Repeat::Idempotent,
             },
         };
         let permit = self.env.clock.until(deadline, self.commands.acquire()).await;
@@ -61,7 +67,14 @@ impl Meta {
                 continue;
             };
             request.origin = Some(origin(&begun.ticket, caller, key));
-            let (reply, maybe_done) = match self.call::<_, MutateReply>(call, &request).await {
+            let mut answer = self.call::<_, MutateReply>(call, &request).await;
+            if let Err(failed) = &answer
+                && (failed.code, failed.error.kind()) == (Code::InlineRefused, ErrorKind::Unknown)
+                && let Some(other) = other.take()
+            {
+                answer = self.settle(call, &mut request, other).await;
+            }
+            let (reply, maybe_done) = match answer {
                 Ok(answer) => answer,
                 Err(failed)
                     if failed.code == Code::SessionUnknown && failed.error.kind() != ErrorKind::Unknown =>
@@ -119,6 +132,33 @@ impl Meta {
             code: Code::Unavailable,
             error,
         })
+    }
+
+    /// Inline content was on its way when its leader died, and the next leader takes none, so that nobody may know
+    /// whether it was applied: the same content in a chunk goes under the same number of the session. Whichever is applied
+    /// first gives the answer to both. If it was the inline content, it is held by too few voters, as far as is known.
+    async fn settle(
+        &self,
+        call: MetaCall,
+        request: &mut MutateRequest,
+        other: Alternative<'_>,
+    ) -> Result<(MutateReply, bool), Failed> {
+        let op = other.await.map_err(|failed| Failed {
+            code: Code::Unknown,
+            error: Error::new(ErrorKind::Unknown, call.operation, "its answer was lost")
+                .because(failed.error),
+        })?;
+        request.command = encode(&op);
+        let call = MetaCall {
+            repeat: Repeat::Idempotent,
+            ..call
+        };
+        let (mut reply, maybe_done) = self.call_after::<_, MutateReply>(call, request, true).await?;
+        reply.short = reply
+            .outcome
+            .as_ref()
+            .is_some_and(|outcome| outcome.code == 0 && outcome.redundancy == 0);
+        Ok((reply, maybe_done))
     }
 
     fn begin(&self) -> Option<Begun<'_>> {

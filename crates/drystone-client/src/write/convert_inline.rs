@@ -1,92 +1,100 @@
-//! Moves content out of the metadata into a chunk, when bytes in chunks are added to it or too few voters have it: one
-//! command replaces the content, provided that it still is the one that was read.
+//! Moves content out of the metadata into a chunk, when bytes in chunks are added to it or too few voters have it. The
+//! file stays what it is, down to its version: one command moves it, provided that it still is what was read.
 
 use super::chunk::SealedPart;
+use super::grants::granted_at;
 use super::options::WriteMode;
-use super::parts::{WRITE, content};
+use super::parts::{WRITE, content, impossible};
 use super::writer::Writer;
 use crate::error::{Error, ErrorKind};
 use crate::meta::Failed;
 use crate::metrics::Metrics;
 use crate::options::Consistency;
 use crate::target::Target;
-use crate::version::{ContentVersion, Precondition};
-use drystone_proto::command::{Content, NewExtent, Op, Outcome, Publish, PublishMode};
+use bytes::Bytes;
+use drystone_proto::command::{self, ConvertInline, Op, Outcome};
 use drystone_proto::meta::LookupRequest;
-use drystone_types::{Code, InodeId, Since};
+use drystone_types::{Code, InodeId};
 
 /// Times that another writer may come first.
 const MAX_RACES: u32 = 5;
 
-fn refused(code: Code, target: &Target) -> Failed {
-    Failed {
-        code,
-        error: Error::new(ErrorKind::from_code(code), WRITE, target.to_string()),
-    }
+/// Content in the metadata.
+struct Inline {
+    inode: u64,
+    version: u64,
+    bytes: Bytes,
 }
 
 impl Writer {
     /// Publishes sealed parts, whatever the file's content is kept in.
-    pub(super) async fn publish_parts(&mut self, parts: &[SealedPart]) -> Result<Outcome, Failed> {
+    pub(super) async fn publish_parts(&self, parts: &[SealedPart]) -> Result<Outcome, Failed> {
         for _ in 0..MAX_RACES {
             match self.publish(content(parts)).await {
                 Err(failed)
                     if failed.code == Code::InlineRefused && self.options.mode != WriteMode::Replace => {}
                 result => return result,
             }
-            match self.convert_inline(parts).await? {
-                Some(outcome) => return Ok(outcome),
-                None => continue,
+            // Bytes in chunks are added to a file that is inline. Nothing of this is part of what the caller's
+            // idempotency key stands for: the publication alone is, and its answer is kept.
+            match self.inline_at(self.target.message(WRITE)?).await {
+                Ok(Some(inline)) => drop(self.convert(&inline).await?),
+                Ok(None) => {}
+                Err(failed) if failed.code == Code::NotFound => {}
+                Err(failed) => return Err(failed),
             }
         }
-        Err(refused(Code::Busy, &self.target))
+        Err(Failed {
+            code: Code::Busy,
+            error: self.raced(),
+        })
     }
 
-    /// `None` if another writer came first.
-    async fn convert_inline(&mut self, parts: &[SealedPart]) -> Result<Option<Outcome>, Failed> {
-        let place = self.target.message(WRITE)?;
+    fn raced(&self) -> Error {
+        Error::new(ErrorKind::Busy, WRITE, "others change it all the time").about(&self.target)
+    }
+
+    /// What a file keeps in the metadata, if it does.
+    async fn inline_at(&self, place: command::Target) -> Result<Option<Inline>, Failed> {
         let request = LookupRequest {
             content: true,
             ..LookupRequest::default()
         };
-        let reply = self
-            .context
-            .requester
+        let requester = &self.context.requester;
+        let reply = requester
             .look_up(WRITE, place, Consistency::Linearizable, request)
             .await?;
-        let mut inode = reply.inode.unwrap_or_default();
-        let Some(old) = inode.inline.take() else {
-            return Ok(None);
-        };
-        let found = ContentVersion {
-            inode: InodeId(inode.id),
-            version: Since(inode.version),
-        };
-        self.check(found)?;
-        let at = match self.options.mode {
-            WriteMode::Range(offset) if offset > old.len() as u64 => {
-                return Err(refused(Code::Range, &self.target));
-            }
-            WriteMode::Range(offset) => offset,
-            _ => old.len() as u64,
-        };
-        let policy = self.policy().await?;
-        let kept = self.write_single(&old, policy, None, true).await?;
-        let spliced = splice(&kept, parts, at);
-        match self
-            .publish_as(
-                WriteMode::Replace,
-                Precondition::version(found).message(),
-                spliced,
-            )
-            .await
-        {
-            Ok(outcome) => Ok(Some(Outcome {
-                offset: at,
-                ..outcome
-            })),
-            Err(failed) if failed.code == Code::PreconditionFailed => Ok(None),
-            Err(failed) => Err(failed),
+        let inode = reply.inode.unwrap_or_default();
+        Ok(inode.inline.map(|bytes| Inline {
+            inode: inode.id,
+            version: inode.version,
+            bytes,
+        }))
+    }
+
+    /// Moves it to a chunk under the policy in force; `None` if it is not what the file holds any more.
+    async fn convert(&self, inline: &Inline) -> Result<Option<Outcome>, Failed> {
+        let requester = &self.context.requester;
+        let file = Target::inode(InodeId(inline.inode)).message(WRITE)?;
+        let avoid = self.context.shared.suspects.nodes(requester.now());
+        let granted = granted_at(requester, file, inline.bytes.len() as u64, avoid).await;
+        let granted = granted.map_err(|trouble| impossible(&self.target, trouble))?;
+        let policy = self.with_chunk_bytes(granted.policy)?;
+        let parts = self
+            .write_single(&inline.bytes, policy, Some(granted), true)
+            .await?;
+        let op = Op::ConvertInline(ConvertInline {
+            inode: inline.inode,
+            version: inline.version,
+            content: Some(content(&parts)),
+        });
+        match requester.mutate(WRITE, None, op, requester.deadline()).await {
+            Ok(outcome) => Ok(Some(outcome)),
+            Err(failed) if matches!(failed.code, Code::PreconditionFailed | Code::NotFound) => Ok(None),
+            Err(failed) => Err(Failed {
+                error: failed.error.about(&self.target),
+                ..failed
+            }),
         }
     }
 
@@ -95,8 +103,8 @@ impl Writer {
     ///
     /// # Errors
     /// `unknown`: the write is visible, and it is less redundant than it should be.
-    pub(super) async fn move_to_chunk(&mut self, written: Outcome) -> Result<Outcome, Error> {
-        let moved = self.try_move_to_chunk(written).await;
+    pub(super) async fn move_to_chunk(&self, written: Outcome, data: &Bytes) -> Result<Outcome, Error> {
+        let moved = self.try_move_to_chunk(written, data).await;
         moved.map_err(|error| {
             let message = "it is written, in fewer failure domains than its policy names";
             Error::new(ErrorKind::Unknown, WRITE, message)
@@ -105,104 +113,37 @@ impl Writer {
         })
     }
 
-    async fn try_move_to_chunk(&mut self, written: Outcome) -> Result<Outcome, Error> {
+    async fn try_move_to_chunk(&self, written: Outcome, data: &Bytes) -> Result<Outcome, Error> {
         let file = Target::inode(InodeId(written.inode)).message(WRITE)?;
+        // All that it holds was written here, unless it was added to something: its writer need not be able to read it.
+        let mut known = (self.options.mode == WriteMode::Replace).then(|| Inline {
+            inode: written.inode,
+            version: written.version,
+            bytes: data.clone(),
+        });
         for _ in 0..MAX_RACES {
-            let request = LookupRequest {
-                content: true,
-                ..LookupRequest::default()
+            let inline = match known.take() {
+                Some(inline) => inline,
+                None => match self.inline_at(file.clone()).await {
+                    Ok(Some(inline)) => inline,
+                    Ok(None) => return Ok(written),
+                    // Somebody has deleted it since.
+                    Err(failed) if failed.code == Code::NotFound => return Ok(written),
+                    Err(failed) => return Err(failed.error),
+                },
             };
-            let looked =
-                self.context
-                    .requester
-                    .look_up(WRITE, file.clone(), Consistency::Linearizable, request);
-            let reply = match looked.await {
-                // Somebody has deleted it since.
-                Err(failed) if failed.code == Code::NotFound => return Ok(written),
-                reply => reply?,
-            };
-            let mut inode = reply.inode.unwrap_or_default();
-            let Some(bytes) = inode.inline.take() else {
-                return Ok(written);
-            };
-            let found = ContentVersion {
-                inode: InodeId(inode.id),
-                version: Since(inode.version),
-            };
-            let policy = self.policy().await?;
-            let parts = self.write_single(&bytes, policy, None, true).await?;
-            let op = Op::Publish(Publish {
-                target: Some(file.clone()),
-                precondition: Precondition::version(found).message(),
-                mode: PublishMode::Replace as i32,
-                content: Some(content(&parts)),
-                ..Publish::default()
-            });
-            let deadline = self.context.requester.deadline();
-            match self.context.requester.mutate(WRITE, None, op, deadline).await {
-                Ok(moved) if inode.version == written.version => {
+            match self.convert(&inline).await? {
+                Some(moved) if inline.version == written.version => {
                     Metrics::add(&self.context.requester.metrics().inline_moved, 1);
                     return Ok(Outcome {
-                        version: moved.version,
                         redundancy: moved.redundancy,
                         ..written
                     });
                 }
-                Ok(_) => return Ok(written),
-                Err(failed) if matches!(failed.code, Code::PreconditionFailed | Code::NotFound) => {}
-                Err(failed) => return Err(failed.error),
+                Some(_) => return Ok(written),
+                None => {}
             }
         }
-        Err(Error::new(
-            ErrorKind::Busy,
-            WRITE,
-            "others change it all the time",
-        ))
-    }
-
-    /// The caller's own precondition, which the replacing command cannot carry beside ours.
-    fn check(&self, found: ContentVersion) -> Result<(), Failed> {
-        let wanted = &self.options.precondition;
-        if wanted.absent {
-            return Err(refused(Code::Exists, &self.target));
-        }
-        let fits = wanted.versions.is_empty() || wanted.versions.contains(&found);
-        match fits && !wanted.not_versions.contains(&found) {
-            true => Ok(()),
-            false => Err(refused(Code::PreconditionFailed, &self.target)),
-        }
-    }
-}
-
-/// The old bytes (now in `kept`) before `at`, the new ones, and what is left of the old ones behind them.
-fn splice(kept: &[SealedPart], new: &[SealedPart], at: u64) -> Content {
-    let added: u64 = new.iter().map(|part| part.length).sum();
-    let (mut before, mut behind, mut position) = (Vec::new(), Vec::new(), 0);
-    for part in kept {
-        let (from, to) = (position, position + part.length);
-        let piece = |list: &mut Vec<NewExtent>, start: u64, end: u64| {
-            let (start, end) = (start.max(from), end.min(to));
-            if start < end {
-                list.push(NewExtent {
-                    length: end - start,
-                    chunk: part.chunk.chunk,
-                    chunk_offset: start - from,
-                });
-            }
-        };
-        piece(&mut before, 0, at);
-        piece(&mut behind, at + added, u64::MAX);
-        position = to;
-    }
-    let new = content(new);
-    let chunks = kept
-        .iter()
-        .map(|part| part.chunk.clone())
-        .chain(new.chunks)
-        .collect();
-    Content {
-        inline: None,
-        extents: before.into_iter().chain(new.extents).chain(behind).collect(),
-        chunks,
+        Err(self.raced())
     }
 }

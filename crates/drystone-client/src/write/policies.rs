@@ -35,7 +35,19 @@ impl PolicyCache {
         self.0.lock()
     }
 
-    pub(crate) fn forget(&self) {
+    /// Another policy is in force at `target` than was remembered: of the directories above it. A file may have one of
+    /// its own; what is known of other places stays.
+    pub(crate) fn forget(&self, target: &Target) {
+        let mut policies = self.lock();
+        let mut above = target.parent();
+        while let Some(directory) = above {
+            policies.remove(&directory);
+            above = directory.parent();
+        }
+    }
+
+    /// Any directory may have another policy now.
+    pub(crate) fn forget_all(&self) {
         self.lock().clear();
     }
 

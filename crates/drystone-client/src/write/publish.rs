@@ -4,16 +4,16 @@ use super::buffer::StretchFrame;
 use super::chunk::{GrantedChunk, SealedPart};
 use super::grants::granted_at;
 use super::options::{Published, WriteMode};
-use super::parts::{WRITE, impossible};
+use super::parts::{WRITE, content, impossible};
 use super::run::{Stretch, StretchJob, run};
 use super::shared::WriteContext;
 use super::writer::Writer;
-use crate::error::Error;
-use crate::meta::Failed;
+use crate::error::{Error, ErrorKind};
+use crate::meta::{Alternative, Failed};
 use crate::metrics::Metrics;
 use crate::version::ContentVersion;
 use bytes::Bytes;
-use drystone_proto::command::{AttributeChanges, Content, Op, Outcome, Precondition, Publish, PublishMode};
+use drystone_proto::command::{AttributeChanges, Content, Op, Outcome, Publish, PublishMode};
 use drystone_proto::meta::MutateReply;
 use drystone_proto::record::PolicyRecord;
 use drystone_types::{Code, InodeId, Since};
@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 
 impl Writer {
     /// The whole content is one frame in memory: inline, or a chunk of its own. `None` if it needs several chunks.
-    pub(super) async fn finish_small(&mut self, data: &Bytes) -> Result<Option<Published>, Error> {
+    pub(super) async fn finish_small(&self, data: &Bytes) -> Result<Option<Published>, Error> {
         if data.is_empty() {
             let outcome = self
                 .publish(Content::default())
@@ -49,7 +49,7 @@ impl Writer {
                 }
                 // The file has a policy of its own, or the directory has got another one.
                 Err(failed) if failed.code == Code::PolicyDiffers && !exact => {
-                    self.context.shared.policies.forget();
+                    self.context.shared.policies.forget(&self.target);
                     exact = true;
                 }
                 Err(failed) => return Err(failed.error),
@@ -61,7 +61,7 @@ impl Writer {
     /// that the leader finds in force as it grants the chunk: no look-up of its own. The command that publishes is
     /// refused (`policy_differs`) if another one counts that asks for more. `None` if the content needs several chunks.
     async fn write_small(
-        &mut self,
+        &self,
         data: &Bytes,
         fresh: bool,
         exact: bool,
@@ -93,16 +93,12 @@ impl Writer {
     }
 
     /// Puts the content into the command itself, if the cluster takes so much now.
-    async fn finish_inline(&mut self, data: &Bytes) -> Result<Option<Published>, Error> {
-        if !self.context.requester.options().inline {
+    async fn finish_inline(&self, data: &Bytes) -> Result<Option<Published>, Error> {
+        let requester = &self.context.requester;
+        if !requester.options().inline {
             return Ok(None);
         }
-        let info = self
-            .context
-            .requester
-            .meta()
-            .recent_info(self.context.requester.deadline())
-            .await?;
+        let info = requester.meta().recent_info(requester.deadline()).await?;
         if data.len() as u64 > u64::from(info.inline_max) {
             return Ok(None);
         }
@@ -110,25 +106,39 @@ impl Writer {
             inline: Some(data.clone()),
             ..Content::default()
         };
-        let precondition = self.options.precondition.message();
-        match self.publish_inline(self.options.mode, precondition, inline).await {
+        // If nobody may know whether it was applied, because the leader died and the next one takes no inline content:
+        // the same bytes in a chunk.
+        let chunk = async {
+            let parts = self.write_small(data, true, true).await?;
+            let parts = parts.ok_or_else(|| Error::new(ErrorKind::TooLarge, WRITE, self.target.to_string()))?;
+            Ok::<Op, Failed>(self.publication(content(&parts))?)
+        };
+        match self.send(self.publication(inline)?, Some(Box::pin(chunk))).await {
             Ok(reply) => {
-                Metrics::add(&self.context.requester.metrics().bytes_written, data.len() as u64);
+                Metrics::add(&requester.metrics().bytes_written, data.len() as u64);
                 let outcome = reply.outcome.unwrap_or_default();
                 let outcome = match reply.short {
-                    true => self.move_to_chunk(outcome).await?,
+                    true => self.move_to_chunk(outcome, data).await?,
                     false => outcome,
                 };
                 Ok(Some(self.published(&outcome)))
             }
-            Err(failed) if matches!(failed.code, Code::InlineRefused | Code::TooLarge) => Ok(None),
+            // The last two are told of the chunk that should have settled it: it has, nothing was applied.
+            Err(failed)
+                if matches!(
+                    failed.code,
+                    Code::InlineRefused | Code::TooLarge | Code::PolicyDiffers | Code::GrantExpired
+                ) =>
+            {
+                Ok(None)
+            }
             Err(failed) => Err(failed.error),
         }
     }
 
     /// One frame, one append, run here: no task of its own.
     pub(super) async fn write_single(
-        &mut self,
+        &self,
         data: &Bytes,
         policy: PolicyRecord,
         granted: Option<GrantedChunk>,
@@ -153,35 +163,21 @@ impl Writer {
     }
 
     pub(super) async fn publish(&self, content: Content) -> Result<Outcome, Failed> {
-        self.publish_as(self.options.mode, self.options.precondition.message(), content)
-            .await
-    }
-
-    pub(super) async fn publish_as(
-        &self,
-        mode: WriteMode,
-        precondition: Option<Precondition>,
-        content: Content,
-    ) -> Result<Outcome, Failed> {
-        let reply = self.publish_inline(mode, precondition, content).await?;
+        let reply = self.send(self.publication(content)?, None).await?;
         Ok(reply.outcome.unwrap_or_default())
     }
 
-    async fn publish_inline(
-        &self,
-        mode: WriteMode,
-        precondition: Option<Precondition>,
-        content: Content,
-    ) -> Result<MutateReply, Failed> {
+    /// The command that makes `content` visible, or what was staged.
+    fn publication(&self, content: Content) -> Result<Op, Error> {
         let place = self.target.message(WRITE)?;
-        let (mode, offset) = match mode {
+        let (mode, offset) = match self.options.mode {
             WriteMode::Replace => (PublishMode::Replace, 0),
             WriteMode::Append => (PublishMode::Append, 0),
             WriteMode::Range(offset) => (PublishMode::Range, offset),
         };
-        let op = Op::Publish(Publish {
+        Ok(Op::Publish(Publish {
             target: Some(place),
-            precondition,
+            precondition: self.options.precondition.message(),
             mode: mode as i32,
             offset,
             // Staged content comes alone.
@@ -191,17 +187,15 @@ impl Writer {
             attributes: Some(self.options.attributes.message())
                 .filter(|changes| *changes != AttributeChanges::default()),
             staged: self.staged.map_or(0, |staged| staged.inode),
-        });
-        let wait = self
-            .options
-            .deadline
-            .unwrap_or(self.context.requester.options().deadline);
-        let deadline = self.context.requester.now().plus(wait);
-        let reply = self
-            .context
-            .requester
-            .mutate_inline(WRITE, self.options.idempotency.as_ref(), op, deadline)
-            .await;
+        }))
+    }
+
+    async fn send(&self, op: Op, other: Option<Alternative<'_>>) -> Result<MutateReply, Failed> {
+        let requester = &self.context.requester;
+        let wait = self.options.deadline.unwrap_or(requester.options().deadline);
+        let deadline = requester.now().plus(wait);
+        let key = self.options.idempotency.as_ref();
+        let reply = requester.mutate_inline(WRITE, key, op, other, deadline).await;
         reply.map_err(|failed| Failed {
             error: failed.error.about(&self.target),
             ..failed

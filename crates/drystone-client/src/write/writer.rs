@@ -336,7 +336,7 @@ impl Writer {
             .await
             .map_err(|failed| match failed.code {
                 Code::PolicyDiffers => {
-                    self.context.shared.policies.forget();
+                    self.context.shared.policies.forget(&self.target);
                     failed
                         .error
                         .about("the policy of its place changed while it was written")

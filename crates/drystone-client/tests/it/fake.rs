@@ -63,6 +63,8 @@ pub(crate) struct Namespace {
     chunks: BTreeMap<u64, Vec<Receipt>>,
     pub(crate) sessions: BTreeSet<Bytes>,
     answers: BTreeMap<(Bytes, u64), Outcome>,
+    /// Answers by idempotency key.
+    keys: BTreeMap<String, Outcome>,
     index: u64,
     next_chunk: u64,
     pub(crate) staged: BTreeMap<u64, File>,
@@ -83,16 +85,21 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<FakeNode>,
     pub(crate) namespace: Mutex<Namespace>,
     pub(crate) inline_max: AtomicU32,
+    /// So many commands are lost before they are applied, and nothing is answered.
+    pub(crate) lose_commands: AtomicU32,
     /// So many answers to commands are lost after the command was applied.
     pub(crate) lose_answers: AtomicU32,
     /// So many commands are answered `busy` by apply, once no answer is to be lost any more.
     pub(crate) busy: AtomicU32,
     /// Times that somebody looked a path up.
     pub(crate) look_ups: AtomicU32,
-    /// So many commands are refused before the sessions are looked at, once no answer is to be lost any more.
+    /// So many commands with inline content are refused before the sessions are looked at, once no answer is to be lost
+    /// any more.
     pub(crate) refuse_early: AtomicU32,
     /// So many publications of chunks are told that another policy is in force.
     pub(crate) policy_differs: AtomicU32,
+    /// So many times somebody adds a byte to an inline file right after its content was looked up.
+    pub(crate) races: AtomicU32,
     /// The targets that grants were asked for.
     pub(crate) granted_at: Mutex<Vec<String>>,
     /// So many commands with inline content are synced by too few voters.
@@ -243,7 +250,18 @@ impl Service for FakeMeta {
             return Box::pin(async move { Reply::error(reply) });
         }
         let mut lost = false;
+        let mutate = (request.kind == Kind::Mutate).then(|| request.decode::<MutateRequest>().unwrap());
+        let is_inline = mutate.as_ref().is_some_and(is_inline);
         let reply = match request.kind {
+            Kind::Mutate
+                if world
+                    .lose_commands
+                    .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
+                    .is_ok() =>
+            {
+                lost = true;
+                Reply::ok(&Empty {})
+            }
             Kind::ClusterInfo => Reply::ok(&ClusterInfo {
                 cluster: Bytes::from_static(&[1; 16]),
                 history: Bytes::from_static(&[2; 16]),
@@ -253,7 +271,8 @@ impl Service for FakeMeta {
                 ..ClusterInfo::default()
             }),
             Kind::Mutate
-                if world.lose_answers.load(SeqCst) == 0
+                if is_inline
+                    && world.lose_answers.load(SeqCst) == 0
                     && world
                         .refuse_early
                         .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
@@ -278,7 +297,7 @@ impl Service for FakeMeta {
                 })
             }
             Kind::Mutate => {
-                let reply = world.mutate(request.decode().unwrap());
+                let reply = world.mutate(mutate.unwrap());
                 lost = world
                     .lose_answers
                     .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
@@ -301,6 +320,12 @@ impl Service for FakeMeta {
         };
         Box::pin(async move { if lost { std::future::pending().await } else { reply } })
     }
+}
+
+fn is_inline(request: &MutateRequest) -> bool {
+    let op = Command::decode(request.command.clone()).unwrap().op;
+    matches!(op, Some(Op::Publish(publish))
+        if publish.content.as_ref().is_some_and(|content| content.inline.is_some()))
 }
 
 fn replica(at: usize) -> ReplicaRecord {
@@ -334,12 +359,11 @@ impl World {
 
     fn mutate(&self, request: MutateRequest) -> MutateReply {
         let mut ns = self.namespace.lock().unwrap();
+        let inline = is_inline(&request);
         let origin = request.origin.unwrap();
         let op = Command::decode(request.command).unwrap().op.unwrap();
         ns.index += 1;
         let (index, key) = (ns.index, (origin.client.clone(), origin.sequence));
-        let inline = matches!(&op, Op::Publish(publish)
-            if publish.content.as_ref().is_some_and(|content| content.inline.is_some()));
         let outcome = match (&op, ns.answers.get(&key)) {
             (Op::OpenSession(_), _) => {
                 ns.sessions.insert(origin.client);
@@ -370,9 +394,14 @@ impl World {
                 }
             }
             _ => {
-                let outcome = ns.apply(op, index);
+                let known = ns.keys.get(&origin.key).cloned();
+                let outcome = known.unwrap_or_else(|| ns.apply(op, index));
                 ns.applied += 1;
                 ns.answers.insert(key, outcome.clone());
+                let code = Code::from_number(outcome.code);
+                if !origin.key.is_empty() && matches!(code, None | Some(Code::PreconditionFailed)) {
+                    ns.keys.insert(origin.key, outcome.clone());
+                }
                 outcome
             }
         };
@@ -429,7 +458,7 @@ impl World {
 
     fn look_up(&self, request: &LookupRequest) -> Result<LookupReply, ErrorReply> {
         self.look_ups.fetch_add(1, SeqCst);
-        let ns = self.namespace.lock().unwrap();
+        let mut ns = self.namespace.lock().unwrap();
         let target = request.target.clone().unwrap();
         let policy = Some(self.policy());
         let listed = self.tree.lock().unwrap().contains_key(&target.base);
@@ -450,7 +479,21 @@ impl World {
             0 => ns.files.get(target.path.trim_matches('/')),
             base => ns.files.values().find(|file| file.inode == base),
         };
-        let file = file.ok_or_else(|| refusal(Code::NotFound, "no such file"))?;
+        let file = file.ok_or_else(|| refusal(Code::NotFound, "no such file"))?.clone();
+        if request.content
+            && file.inline.is_some()
+            && self
+                .races
+                .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
+                .is_ok()
+        {
+            ns.index += 1;
+            let index = ns.index;
+            let mut files = ns.files.values_mut();
+            let raced = files.find(|other| other.inode == file.inode).unwrap();
+            raced.inline = raced.inline.take().map(|inline| [&inline[..], b"x"].concat().into());
+            (raced.version, raced.size) = (index, raced.size + 1);
+        }
         if request
             .pinned
             .is_some_and(|pin| (pin.inode, pin.version) != (file.inode, file.version))
@@ -547,6 +590,23 @@ impl World {
     }
 }
 
+/// The part of `extents` between two offsets of the file.
+fn cut(extents: &[NewExtent], from: u64, to: u64) -> Vec<NewExtent> {
+    let (mut at, mut cut) = (0, Vec::new());
+    for extent in extents {
+        let (start, end) = (from.max(at), to.min(at + extent.length));
+        if start < end {
+            cut.push(NewExtent {
+                length: end - start,
+                chunk: extent.chunk,
+                chunk_offset: extent.chunk_offset + start - at,
+            });
+        }
+        at += extent.length;
+    }
+    cut
+}
+
 impl Namespace {
     fn take(&mut self, content: Content) -> (Option<Bytes>, Vec<NewExtent>, u64) {
         for chunk in content.chunks {
@@ -621,8 +681,13 @@ impl Namespace {
                     file.extents.extend(extents);
                     file.size += size;
                 } else if publish.mode == PublishMode::Range as i32 {
-                    // Ranges of files in chunks are not needed here.
-                    return refused(Code::InlineRefused);
+                    if file.inline.is_some() || inline.is_some() {
+                        return refused(Code::InlineRefused);
+                    }
+                    (offset, file.size) = (publish.offset, file.size.max(publish.offset + size));
+                    let before = cut(&file.extents, 0, offset);
+                    let behind = cut(&file.extents, offset + size, u64::MAX);
+                    file.extents = [before, extents, behind].concat();
                 } else {
                     let staged = self.staged.remove(&publish.staged).unwrap_or_default();
                     (file.inline, file.extents, file.size) = (inline, staged.extents, staged.size + size);
@@ -683,6 +748,37 @@ impl Namespace {
                 file.extents.extend(extents);
                 file.size += size;
                 Outcome {
+                    redundancy,
+                    ..Outcome::default()
+                }
+            }
+            Op::ConvertInline(convert) => {
+                let content = convert.content.unwrap();
+                let Some(name) = self
+                    .files
+                    .iter()
+                    .find(|(_, file)| file.inode == convert.inode)
+                    .map(|(name, _)| name.clone())
+                else {
+                    return refused(Code::NotFound);
+                };
+                let file = &self.files[&name];
+                if file.version != convert.version || file.inline.is_none() {
+                    return refused(Code::PreconditionFailed);
+                }
+                let inline = file.inline.as_ref().unwrap();
+                let sums = content.chunks[0].receipts.iter().map(|receipt| receipt.checksum);
+                assert!(sums.into_iter().all(|sum| sum == crc32c::crc32c(inline)), "the same bytes");
+                let receipts = content.chunks.iter().map(|chunk| chunk.receipts.len());
+                let redundancy = receipts.min().unwrap() as u32;
+                let (_, extents, size) = self.take(content);
+                let file = self.files.get_mut(&name).unwrap();
+                assert_eq!(file.size, size);
+                (file.inline, file.extents) = (None, extents);
+                Outcome {
+                    inode: file.inode,
+                    version: file.version,
+                    size,
                     redundancy,
                     ..Outcome::default()
                 }

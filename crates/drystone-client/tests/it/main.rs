@@ -5,7 +5,7 @@ mod fake;
 
 use bytes::Bytes;
 use drystone_client::{
-    ByteCount, Client, ErrorKind, InodeId, Precondition, ReadOptions, Target, WriteMode, WriteOptions,
+    ByteCount, Client, ErrorKind, Idempotency, InodeId, Precondition, ReadOptions, Target, WriteMode, WriteOptions,
 };
 use drystone_env::{Rng, SeededRng};
 use fake::Cluster;
@@ -250,7 +250,7 @@ async fn an_early_refusal_of_a_repeated_command_is_not_believed() {
         .unwrap();
     let applied = cluster.world.namespace.lock().unwrap().applied;
     cluster.world.lose_answers.store(1, SeqCst);
-    cluster.world.refuse_early.store(2, SeqCst);
+    cluster.world.refuse_early.store(1, SeqCst);
     let options = WriteOptions {
         mode: WriteMode::Append,
         ..WriteOptions::default()
@@ -260,9 +260,106 @@ async fn an_early_refusal_of_a_repeated_command_is_not_believed() {
     assert_eq!(
         cluster.world.refuse_early.load(SeqCst),
         0,
-        "the refusals were met"
+        "the refusal was met"
     );
-    assert_eq!(cluster.world.namespace.lock().unwrap().applied, applied + 1);
+    assert!(content(&client, "/f").await == [bytes(1, 10), bytes(2, 10)].concat());
+    // What it added, and the move to a chunk: too few voters take inline content.
+    assert_eq!(cluster.world.namespace.lock().unwrap().applied, applied + 2);
+}
+
+/// The leader died, and the next one takes no inline content as long as a voter is missing: nobody could say whether the
+/// write was applied, and it ended as unknown.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inline_content_whose_fate_nobody_knows_is_settled_by_a_chunk() {
+    for (applied, mode) in [
+        (false, WriteMode::Replace),
+        (false, WriteMode::Append),
+        (true, WriteMode::Replace),
+        (true, WriteMode::Append),
+    ] {
+        let cluster = Cluster::start(1, 3).await;
+        cluster.world.inline_max.store(4096, SeqCst);
+        let client = cluster
+            .client_with(|options| options.deadline = Duration::from_secs(8))
+            .await;
+        client
+            .put("/f", bytes(1, 10), WriteOptions::default())
+            .await
+            .unwrap();
+        match applied {
+            true => cluster.world.lose_answers.store(1, SeqCst),
+            false => cluster.world.lose_commands.store(1, SeqCst),
+        }
+        cluster.world.refuse_early.store(u32::MAX, SeqCst);
+        let options = WriteOptions {
+            mode,
+            ..WriteOptions::default()
+        };
+        let published = client.put("/f", bytes(2, 10), options).await.unwrap();
+        let (offset, wanted) = match mode {
+            WriteMode::Append => (10, [bytes(1, 10), bytes(2, 10)].concat()),
+            _ => (0, bytes(2, 10).to_vec()),
+        };
+        assert_eq!(
+            (published.offset, published.size, published.redundancy),
+            (offset, wanted.len() as u64, 3),
+            "{applied} {mode:?}"
+        );
+        let reader = client.open("/f", ReadOptions::default()).await.unwrap();
+        assert_eq!(reader.etag(), published.etag);
+        assert!(reader.read_all().await.unwrap() == wanted, "{applied} {mode:?}");
+    }
+}
+
+/// The answer that was kept was that of the command which replaced the content: another offset, or, if somebody else wrote
+/// meanwhile, a failed precondition for a day.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_append_under_a_key_has_one_answer_though_the_file_was_inline() {
+    for races in [0, 1] {
+        let cluster = Cluster::start(1, 3).await;
+        cluster.world.inline_max.store(4096, SeqCst);
+        let client = cluster.client().await;
+        client
+            .put("/f", bytes(1, 1000), WriteOptions::default())
+            .await
+            .unwrap();
+        cluster.world.races.store(races, SeqCst);
+        let append = WriteOptions {
+            mode: WriteMode::Append,
+            idempotency: Some(Idempotency {
+                key: "k".to_owned(),
+                hash: [1; 16],
+            }),
+            ..WriteOptions::default()
+        };
+        let first = client.put("/f", bytes(2, 100_000), append.clone()).await.unwrap();
+        assert_eq!(cluster.world.races.load(SeqCst), 0);
+        assert_eq!((first.offset, first.size), (1000 + u64::from(races), 101_000 + u64::from(races)));
+        let again = client.put("/f", bytes(2, 100_000), append).await.unwrap();
+        assert_eq!(again, first);
+        let x = &b"x"[..races as usize];
+        assert!(content(&client, "/f").await == [&bytes(1, 1000)[..], x, &bytes(2, 100_000)].concat());
+    }
+}
+
+/// A file with a policy of its own once made the process forget those of all directories.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_policy_is_forgotten_where_it_was_met_and_nowhere_else() {
+    let cluster = Cluster::start(1, 3).await;
+    let client = cluster.client().await;
+    let put = async |path: &str| {
+        client
+            .put(path, bytes(1, 30_000), WriteOptions::default())
+            .await
+            .unwrap()
+    };
+    put("/one/a").await;
+    put("/two/a").await;
+    cluster.world.policy_differs.store(1, SeqCst);
+    put("/one/a").await;
+    put("/two/b").await;
+    let targets = cluster.world.granted_at.lock().unwrap().clone();
+    assert_eq!(targets, ["/one", "/two", "/one/a"]);
 }
 
 /// A voter died while tiny content was on its way: the write waited for it until its deadline.
