@@ -60,7 +60,7 @@ impl Client {
         let info = meta.cluster_info(env.clock.now().plus(options.deadline)).await?;
         let history = HistoryId::from_slice(&info.history)
             .ok_or_else(|| Error::new(ErrorKind::Unavailable, "connect", "the cluster names no history"))?;
-        let writes = Arc::new(WriteShared::new(&options));
+        let writes = Arc::new(WriteShared::new(&options, Arc::clone(&reads)));
         let caller = options.caller.clone();
         let process = ClientProcess {
             env,

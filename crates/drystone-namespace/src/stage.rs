@@ -1,6 +1,6 @@
 //! Staged files: an inode without a name, under a lease, to which extents are added in bounded commands.
 
-use crate::directory::new_record;
+use crate::directory::{checked_policy, new_record};
 use crate::key::{numbers, table};
 use crate::limits::{MAX_LEASE, MAX_STAGED};
 use crate::namespace::{Context, Namespace, inode_key};
@@ -37,7 +37,13 @@ impl<S: OrderedStore> Namespace<S> {
             .inode
             .as_ref()
             .or(spot.place.as_ref().map(|place| &place.parent));
-        let in_force = file.map(|file| self.policy_of(file)).transpose()?;
+        let followed = match &command.policy {
+            Some(followed) => {
+                checked_policy(followed)?;
+                Some(*followed)
+            }
+            None => file.map(|file| self.policy_of(file)).transpose()?,
+        };
         self.state.staged += 1;
         let id = self.new_inode()?;
         let mut inode = new_record(
@@ -49,7 +55,7 @@ impl<S: OrderedStore> Namespace<S> {
             cx.caller.primary_group(),
         );
         // Its chunks are recorded under it, and it is compared with the one in force when the content is published.
-        inode.policy = in_force;
+        inode.policy = followed;
         self.renew_lease(cx, &mut inode, command.lease);
         self.tables.put_new(inode_key(id), &inode);
         Ok(Outcome {

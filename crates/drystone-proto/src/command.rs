@@ -213,6 +213,10 @@ pub struct Stage {
     /// Lease in microseconds of log time.
     #[prost(uint64, tag = "2")]
     pub lease: u64,
+    /// The policy that its chunks follow; absent: the one in force at the target. The one in force when the content is
+    /// published must not ask for more.
+    #[prost(message, optional, tag = "3")]
+    pub policy: Option<PolicyRecord>,
 }
 
 /// Adds content at the end of a staged inode and renews its lease.

@@ -16,6 +16,6 @@ mod suspects;
 
 pub use options::ReadOptions;
 pub use reader::Reader;
-pub(crate) use reader::open;
+pub(crate) use reader::{open, written};
 pub(crate) use shared::{ReadContext, ReadShared};
 pub use stream::ReadStream;

@@ -21,11 +21,16 @@ pub(crate) struct OpenFile {
     pub(super) options: ReadOptions,
     pub(super) inline: Option<Bytes>,
     pub(super) first: Arc<ExtentPage>,
+    /// No look-up knows more than the first page: it is not published.
+    pub(super) is_private: bool,
 }
 
 impl OpenFile {
     /// The page of extents from `offset` on, of the pinned content.
     pub(crate) async fn page(&self, offset: u64) -> Result<Arc<ExtentPage>, Error> {
+        if self.is_private {
+            return Ok(Arc::clone(&self.first));
+        }
         let request = LookupRequest {
             content: true,
             offset,

@@ -10,7 +10,8 @@ use crate::error::{Error, ErrorKind};
 use crate::target::Target;
 use crate::version::ContentVersion;
 use bytes::{Bytes, BytesMut};
-use drystone_proto::meta::LookupRequest;
+use drystone_proto::meta::{LookupReply, LookupRequest};
+use drystone_proto::record::InodeRecord;
 use std::sync::Arc;
 
 /// One content of one file, open for reading. It reads the same bytes for ever or says `changed`; renames do not
@@ -75,8 +76,27 @@ pub(crate) async fn open(
             options,
             inline,
             first,
+            is_private: false,
         }),
     })
+}
+
+/// All of what was written for `target` and is not published: `size` bytes, which are at `places`.
+pub(crate) fn written(context: ReadContext, target: Target, places: &LookupReply, size: u64) -> ReadStream {
+    let inode = InodeRecord {
+        size,
+        ..InodeRecord::default()
+    };
+    let opened = OpenFile {
+        context,
+        target,
+        attributes: Attributes::of(&inode, None),
+        options: ReadOptions::default(),
+        inline: None,
+        first: Arc::new(ExtentPage::of(places, 0, None, size)),
+        is_private: true,
+    };
+    ReadStream::new(Arc::new(opened), 0, size)
 }
 
 impl Reader {

@@ -4,7 +4,8 @@
 //! [`chunk`] the synchronous core of one stretch. [`grants`] fetches chunks to write to, [`policies`] how redundant
 //! they must be, [`shared`] is what the writers of a process share. [`run`] is the shell around the core, [`parts`]
 //! what it has sealed, [`sealed`] keeps that until it is published, [`writer`] cuts the stream, [`publish`] makes it visible,
-//! [`convert_inline`] moves a file out of the metadata when bytes in chunks are added to it.
+//! [`convert_inline`] moves a file out of the metadata when bytes in chunks are added to it, [`written`] knows where the
+//! sealed bytes are, in case they have to be written again.
 
 mod buffer;
 mod chunk;
@@ -19,6 +20,7 @@ mod sealed;
 mod shared;
 mod suspects;
 mod writer;
+mod written;
 
 pub use options::{Published, WriteMode, WriteOptions};
 pub(crate) use shared::{WriteContext, WriteShared};

@@ -6,6 +6,7 @@
 use super::chunk::{SealedPart, Trouble};
 use super::options::WriteMode;
 use super::parts::{WRITE, content, impossible, not_visible};
+use super::written::WrittenParts;
 use crate::error::{Error, ErrorKind};
 use crate::requester::Requester;
 use crate::target::Target;
@@ -42,6 +43,8 @@ struct Ledger {
     running: VecDeque<RunningStretch>,
     parts: Vec<SealedPart>,
     staged: Option<Staged>,
+    /// All parts, staged or not.
+    written: WrittenParts,
     error: Option<Error>,
 }
 
@@ -103,6 +106,7 @@ impl Ledger {
         while let Some(oldest) = self.running.front_mut() {
             let trouble = match oldest.news.try_recv() {
                 Ok(News::Sealed(part)) => {
+                    self.written.add(&part);
                     self.parts.push(part);
                     continue;
                 }
@@ -227,6 +231,11 @@ impl SealedParts {
         Ok((parts, ledger.staged))
     }
 
+    /// Where everything is that was sealed, once it was taken.
+    pub(super) async fn written(&self) -> WrittenParts {
+        std::mem::take(&mut self.ledger.lock().await.written)
+    }
+
     /// Adds the parts that are sealed to an unlinked inode, which the publication will link. A failure is final:
     /// nobody knows which of them were added.
     async fn stage(&self, ledger: &mut Ledger) -> Result<(), Error> {
@@ -249,7 +258,7 @@ impl SealedParts {
         let mut staged = match ledger.staged {
             Some(staged) => staged,
             None => Staged {
-                inode: self.open(lease).await?,
+                inode: self.open(lease, ledger.parts.first()).await?,
                 length: 0,
                 redundancy: u32::MAX,
             },
@@ -276,14 +285,15 @@ impl SealedParts {
         Ok(())
     }
 
-    /// A new unlinked inode. Its target says only in which directory the caller must be allowed to write: if that is
+    /// A new unlinked inode for parts that follow the policy of the first one. Its target says only in which directory the caller must be allowed to write: if that is
     /// still to be made, the nearest one above it, in which the publication will make it.
-    async fn open(&self, lease: u64) -> Result<u64, Error> {
+    async fn open(&self, lease: u64, first: Option<&SealedPart>) -> Result<u64, Error> {
         let mut target = self.target.clone();
         loop {
             let op = Op::Stage(Stage {
                 target: Some(target.message(WRITE)?),
                 lease,
+                policy: first.and_then(|first| first.chunk.policy),
             });
             let outcome = self
                 .requester

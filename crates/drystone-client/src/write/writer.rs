@@ -6,11 +6,13 @@ use super::parts::WRITE;
 use super::run::{Stretch, StretchJob, run};
 use super::sealed::{SealedParts, Staged, keep};
 use super::shared::WriteContext;
+use super::written::WrittenParts;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::Metrics;
+use crate::read::ReadContext;
 use crate::target::Target;
 use bytes::Bytes;
-use drystone_env::BufferMut;
+use drystone_env::{BoxFuture, BufferMut};
 use drystone_proto::record::PolicyRecord;
 use drystone_types::{Code, MAX_CHUNK_BYTES, MAX_PAYLOAD_BYTES};
 use std::sync::Arc;
@@ -19,6 +21,9 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 /// A stream of unknown length begins with a chunk of this size, so that a file that turns out small does not take
 /// a large slot.
 const FIRST_UNKNOWN: u64 = 8 << 20;
+/// Times that the policy may be raised while a file is written: each costs its bytes once more.
+const MAX_REWRITES: u32 = 3;
+
 /// A file being written. Dropping it before [`Writer::finish`] leaves nothing visible; the space is reclaimed.
 pub struct Writer {
     pub(super) context: WriteContext,
@@ -33,6 +38,8 @@ pub struct Writer {
     // The unlinked inode that holds everything, if the parts did not wait for the publication.
     pub(super) staged: Option<Staged>,
     error: Option<Error>,
+    /// Times that it was written again.
+    rewritten: u32,
 }
 
 /// What there is once a stretch has begun.
@@ -63,6 +70,7 @@ impl Writer {
             started: None,
             staged: None,
             error: None,
+            rewritten: 0,
         }
     }
 
@@ -331,24 +339,57 @@ impl Writer {
         sealed.collect(0).await?;
         let (parts, staged) = sealed.take().await?;
         self.staged = staged;
-        let outcome = self
-            .publish_parts(&parts)
-            .await
-            .map_err(|failed| match failed.code {
-                Code::PolicyDiffers => {
-                    self.context.shared.policies.forget(&self.target);
-                    failed
-                        .error
-                        .about("the policy of its place changed while it was written")
-                }
-                Code::GrantExpired => {
-                    self.context.shared.grants.forget();
-                    failed.error.about("the write took longer than its grants live")
-                }
-                _ => failed.error,
-            })?;
-        sealed.published();
-        Ok(self.published(&outcome))
+        let failed = match self.publish_parts(&parts).await {
+            Ok(outcome) => {
+                sealed.published();
+                return Ok(self.published(&outcome));
+            }
+            Err(failed) => failed,
+        };
+        match failed.code {
+            Code::PolicyDiffers => {
+                self.context.shared.policies.forget(&self.target);
+                let written = sealed.written().await;
+                self.write_again(written, failed.error).await
+            }
+            Code::GrantExpired => {
+                self.context.shared.grants.forget();
+                Err(failed.error.about("the write took longer than its grants live"))
+            }
+            _ => Err(failed.error),
+        }
+    }
+
+    /// The policy of its place was raised while it was written: what was sealed is read back and written again under
+    /// the one in force. It is kept until that is done.
+    async fn write_again(self, written: WrittenParts, refused: Error) -> Result<Published, Error> {
+        let about = |error: Error| {
+            error.about("the policy of its place was raised while it was written: write it once more")
+        };
+        let context = ReadContext {
+            requester: self.context.requester.clone(),
+            shared: Arc::clone(&self.context.shared.reads),
+        };
+        let length = written.length();
+        let source = (self.rewritten < MAX_REWRITES)
+            .then(|| written.read(context, &self.target))
+            .flatten();
+        let Some(mut source) = source else {
+            return Err(about(refused));
+        };
+        tracing::info!(target = %self.target, length, "the policy was raised meanwhile: written again");
+        let mut options = self.options.clone();
+        options.size_hint = Some(length);
+        let mut again = Writer::new(self.context.clone(), self.target.clone(), options);
+        again.rewritten = self.rewritten + 1;
+        while let Some(piece) = source.next().await {
+            again.write(piece.map_err(about)?).await.map_err(about)?;
+        }
+        again.finish_boxed().await
+    }
+
+    fn finish_boxed(self) -> BoxFuture<Result<Published, Error>> {
+        Box::pin(self.finish())
     }
 
     /// Gives it up. The same as dropping it.

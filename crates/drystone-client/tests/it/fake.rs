@@ -379,10 +379,11 @@ impl World {
             },
             (_, Some(answer)) => answer.clone(),
             (Op::Publish(publish), _)
-                if publish
-                    .content
-                    .as_ref()
-                    .is_some_and(|content| !content.chunks.is_empty())
+                if (publish.staged > 0
+                    || publish
+                        .content
+                        .as_ref()
+                        .is_some_and(|content| !content.chunks.is_empty()))
                     && self
                         .policy_differs
                         .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))

@@ -854,3 +854,34 @@ async fn an_upload_may_last_longer_than_grants_live() {
     let metrics = client.metrics().snapshot();
     assert_eq!((metrics.replicas_blamed, metrics.chunks_rewritten), (0, 0));
 }
+
+/// The policy of the directory was raised while a large file was written: it was refused at its end, and all of it lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_file_under_a_policy_that_was_raised_is_written_again() {
+    let cluster = Cluster::start(1, 3).await;
+    cluster.world.chunk_bytes.store(64 << 10, SeqCst);
+    let client = cluster.client().await;
+    let staged = || cluster.world.namespace.lock().unwrap().staged.len();
+    // The second one is staged: its chunks are recorded when it is refused.
+    for (path, chunks) in [("/few", 40), ("/many", 300)] {
+        let data = bytes(chunks, chunks as usize * (64 << 10) + 5);
+        cluster.world.policy_differs.store(1, SeqCst);
+        let published = client
+            .put(path, data.clone(), WriteOptions::default())
+            .await
+            .unwrap();
+        assert_eq!(cluster.world.policy_differs.load(SeqCst), 0);
+        assert_eq!((published.size, published.redundancy), (data.len() as u64, 3));
+        assert!(content(&client, path).await == data);
+        // What was staged first is given back.
+        while staged() > 0 {
+            cluster.env.clock.sleep(Duration::from_millis(10)).await;
+        }
+    }
+    // Raised again and again: told, with what to do.
+    cluster.world.policy_differs.store(u32::MAX, SeqCst);
+    let data = bytes(1, 40 * (64 << 10));
+    let refused = client.put("/f", data, WriteOptions::default()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Changed);
+    assert!(refused.to_string().contains("write it once more"), "{refused}");
+}

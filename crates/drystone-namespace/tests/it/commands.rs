@@ -1,6 +1,6 @@
 //! Named cases of single commands.
 
-use crate::cluster::{Cluster, at, code, inline, node, settings};
+use crate::cluster::{Cluster, POLICY, at, code, inline, node, settings};
 use crate::invariants;
 use bytes::Bytes;
 use drystone_namespace::limits::*;
@@ -301,6 +301,7 @@ fn a_staged_file_is_resumed_by_its_size_and_published_once() {
         .ok(Op::Stage(Stage {
             target: at(""),
             lease: 1_000,
+            ..Stage::default()
         }))
         .inode;
     let first = cluster.chunked(10, 2);
@@ -707,6 +708,7 @@ fn a_link_is_found_at_the_end_of_a_path_and_refused_on_the_way() {
         Op::Stage(Stage {
             target: at("l"),
             lease: 9,
+            ..Stage::default()
         }),
     ] {
         assert_eq!(cluster.refused(op), Some(Code::IsALink));
@@ -844,6 +846,7 @@ fn content_and_attributes_come_together() {
         let stage = Op::Stage(Stage {
             target: at("f"),
             lease: 1_000,
+            ..Stage::default()
         });
         let staged = cluster.run("ann", stage).inode;
         let changes = AttributeChanges {
@@ -981,6 +984,7 @@ fn staged_content_is_judged_by_the_policy_in_force_when_it_is_published() {
         let stage = Op::Stage(Stage {
             target: at("a/f"),
             lease: 1_000,
+            ..Stage::default()
         });
         let inode = cluster.ok(stage).inode;
         let content = cluster.chunked(10, 1);
@@ -1016,5 +1020,42 @@ fn staged_content_is_judged_by_the_policy_in_force_when_it_is_published() {
     let published = cluster.ok(publish(staged));
     let inode = cluster.ns.inode(published.inode).unwrap().unwrap();
     assert_eq!(inode.policy, None, "it is the directory's from now on");
+    invariants::check(&cluster.ns);
+}
+
+/// A writer that began under a policy stages what it has sealed, whatever is in force by then; what was staged under it
+/// was once refused there and then, and lost.
+#[test]
+fn content_is_staged_under_the_policy_that_it_follows() {
+    let mut cluster = Cluster::new();
+    cluster.ok(Cluster::mkdir("a"));
+    cluster.ok(set_replicas("a", 3));
+    let stage = |policy| {
+        Op::Stage(Stage {
+            target: at("a/f"),
+            lease: 1_000,
+            policy,
+        })
+    };
+    let none = PolicyRecord::default();
+    assert_eq!(cluster.refused(stage(Some(none))), Some(Code::Invalid));
+    let staged = cluster.ok(stage(Some(POLICY))).inode;
+    let content = cluster.chunked(10, 1);
+    cluster.ok(Op::StageExtend(StageExtend {
+        inode: staged,
+        content: Some(content),
+        lease: 1_000,
+        ..StageExtend::default()
+    }));
+    let publish = || {
+        Op::Publish(Publish {
+            target: at("a/f"),
+            staged,
+            ..Publish::default()
+        })
+    };
+    assert_eq!(cluster.refused(publish()), Some(Code::PolicyDiffers));
+    cluster.ok(set_replicas("a", 2));
+    cluster.ok(publish());
     invariants::check(&cluster.ns);
 }

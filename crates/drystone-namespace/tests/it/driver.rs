@@ -361,6 +361,7 @@ impl Driver {
                     Op::Stage(Stage {
                         target: at(&Self::text(path)),
                         lease: *lease,
+                        ..Stage::default()
                     }),
                 );
                 match self.model.stage(user, &names(path)) {

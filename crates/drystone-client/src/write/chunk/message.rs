@@ -205,6 +205,8 @@ pub(crate) enum Note {
 pub(crate) struct SealedPart {
     pub(crate) length: u64,
     pub(crate) chunk: NewChunk,
+    /// Who has it: as many as there are receipts, in their order.
+    pub(crate) members: Vec<ChainMember>,
     /// It must be committed or staged soon after this, while its grant lives.
     pub(crate) stage_at: Monotonic,
 }

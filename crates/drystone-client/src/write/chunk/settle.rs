@@ -246,11 +246,7 @@ impl ChunkWrite {
                 out,
             );
         }
-        let receipts = settling
-            .receipts
-            .into_iter()
-            .map(|(_, receipt)| receipt)
-            .collect();
+        let (members, receipts) = settling.receipts.into_iter().unzip();
         assert!(settling.length > 0, "a sealed part holds bytes");
         assert!(
             self.buffer.base() + settling.length >= self.buffer.released(),
@@ -265,6 +261,7 @@ impl ChunkWrite {
         out.push(ChunkOutput::Sealed(SealedPart {
             length: settling.length,
             chunk,
+            members,
             stage_at,
         }));
         let freed = self.buffer.rebase(self.buffer.base() + settling.length);

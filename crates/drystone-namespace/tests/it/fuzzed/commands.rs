@@ -179,6 +179,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             Op::Stage(Stage {
                 target: at("c/staged"),
                 lease: 5_000,
+                ..Stage::default()
             }),
         ),
         (

@@ -34,6 +34,7 @@ fn grown() -> Cluster {
     let staged = cluster.ok(Op::Stage(Stage {
         target: crate::cluster::at("a/staged"),
         lease: 1_000_000,
+        ..Stage::default()
     }));
     assert!(staged.inode > 0);
     cluster.own(Op::RegisterNode(RegisterNode {
