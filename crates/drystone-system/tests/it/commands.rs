@@ -293,6 +293,31 @@ fn sparse_files_come_out_sparse() {
     assert!(fs::read(at("back")).unwrap() == fs::read(at("sparse")).unwrap());
 }
 
+/// What it had just made was met again, and there was no end of it.
+#[test]
+fn a_copy_whose_target_is_moved_into_its_source_ends() {
+    let cluster = Cluster::start(Options::single());
+    let tree = cluster.home().join("tree/a");
+    fs::create_dir_all(&tree).unwrap();
+    for at in 0..40 {
+        fs::write(tree.join(format!("f{at}")), bytes(at, 4 << 20)).unwrap();
+    }
+    cluster.cli(&["put", "-r", "tree", "/source"]).ok();
+    let mut copy = cluster.begin(&["-q", "cp", "-r", "/source", "/target"]);
+    wait_for("the target is made", PATIENCE, || {
+        let is_made = cluster.cli(&["stat", "/target"]).code == Some(0);
+        (is_made || !copy.runs()).then_some(())
+    });
+    cluster.cli(&["mv", "/target", "/source/z"]).ok();
+    let answer = copy.finish();
+    // It may have been over before.
+    if answer.code != Some(0) {
+        answer.refused(1, "was moved below /source meanwhile");
+    }
+    cluster.cli(&["stat", "/source/z/z"]).refused(3, "not_found");
+    assert_eq!(cluster.cli(&["--json", "du", "/source/z"]).json()["files"], 40);
+}
+
 #[test]
 fn a_get_that_is_ended_leaves_nothing_behind() {
     let cluster = Cluster::start(Options::single());

@@ -9,14 +9,14 @@ use super::{Context, is_not_found};
 use crate::args::PutOptions;
 use crate::exit::{Failures, UsageError};
 use crate::output::{line, note};
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use bytes::{Bytes, BytesMut};
 use drystone_client::{
     Client, Error, ErrorKind, InodeId, Kind, MakeDirectoryOptions, MakeSymbolicLinkOptions, Precondition,
     Published, ReadOptions, SetAttributes, Target, WriteMode, WriteOptions,
 };
 use indicatif::ProgressBar;
-use source::{By, SparseFile};
+use source::{SourceFile, SourceTree, SparseFile};
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
 use std::io::Read;
@@ -28,9 +28,7 @@ const PIECE: usize = 1 << 20;
 
 /// A file to copy in.
 struct Job {
-    path: PathBuf,
-    /// Who named it.
-    by: By,
+    source: SourceFile,
     target: String,
 }
 
@@ -115,8 +113,7 @@ async fn add_source(
     if !metadata.is_dir() {
         found.bytes += metadata.len();
         found.jobs.push(Job {
-            path,
-            by: By::Caller,
+            source: SourceFile::Named(path),
             target,
         });
         return Ok(());
@@ -124,9 +121,12 @@ async fn add_source(
     if !options.recursive {
         return Err(UsageError(format!("{source} is a directory (use --recursive)")).into());
     }
+    let cannot = || format!("cannot read {source}");
+    let tree = SourceTree::open(&path).with_context(cannot)?;
+    let metadata = tree.metadata().with_context(cannot)?;
     let made = make_like(client, &target, &metadata, options.parents, options.preserve).await?;
     found.made.extend(made);
-    scan(client, &path, &target, options, found, failures).await
+    scan(client, &tree, target, options, found, failures).await
 }
 
 async fn put_files(
@@ -237,54 +237,61 @@ fn micros(seconds: i64, nanos: i64) -> u64 {
 /// Makes the directories of a local tree and collects its files. What cannot be read is told of and left out.
 async fn scan(
     client: &Client,
-    from: &Path,
-    to: &str,
+    tree: &SourceTree,
+    to: String,
     options: &PutOptions,
     found: &mut Found,
     failures: &mut Failures,
 ) -> anyhow::Result<()> {
-    // Only the first may be a link: the caller named it.
-    let mut ahead = vec![(from.to_owned(), to.to_owned(), By::Caller)];
-    while let Some((local, remote, by)) = ahead.pop() {
-        let cannot = || format!("cannot read {}", local.display());
-        let Some(paths) = failures.check(source::list(&local, by).with_context(cannot))? else {
+    let mut ahead = vec![(PathBuf::new(), to)];
+    while let Some((local, remote)) = ahead.pop() {
+        let cannot = || format!("cannot read {}", tree.shown(&local).display());
+        let Some(paths) = failures.check(tree.list(&local).with_context(cannot))? else {
             continue;
         };
         for path in paths {
-            let outcome = add_entry(client, &path, &remote, options, found).await;
+            let outcome = add_entry(client, tree, &path, &remote, options, found).await;
             if let Some(Some(target)) = failures.check(outcome)? {
-                ahead.push((path, target, By::Scan));
+                ahead.push((path, target));
             }
         }
     }
     Ok(())
 }
 
-/// Adds what is at `path`; its target, if it is a directory that was made.
+/// Adds what is at `path` of the tree; its target, if it is a directory that was made.
 async fn add_entry(
     client: &Client,
+    tree: &SourceTree,
     path: &Path,
     remote: &str,
     options: &PutOptions,
     found: &mut Found,
 ) -> anyhow::Result<Option<String>> {
-    let shown = path.display();
+    let shown = tree.shown(path);
+    let shown = shown.display();
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.with_context(|| format!("{shown}: its name is not UTF-8"))?;
     let target = join(remote, name);
-    let metadata = fs::symlink_metadata(path).with_context(|| format!("cannot read {shown}"))?;
+    let entry = tree
+        .entry(path)
+        .with_context(|| format!("cannot read {shown}"))?;
+    let metadata = entry.metadata();
     if metadata.is_symlink() {
-        put_link(client, path, &target, &metadata, options).await?;
+        let link = entry.link().with_context(|| format!("cannot read {shown}"))?;
+        let link = link
+            .to_str()
+            .with_context(|| format!("{shown}: what it leads to is not UTF-8"))?;
+        put_link(client, link, &target, metadata, options).await?;
         found.links += 1;
     } else if metadata.is_dir() {
-        let made = make_like(client, &target, &metadata, false, options.preserve).await?;
+        let made = make_like(client, &target, metadata, false, options.preserve).await?;
         found.made.extend(made);
         return Ok(Some(target));
     } else if metadata.is_file() {
         found.bytes += metadata.len();
         found.jobs.push(Job {
-            path: path.to_owned(),
-            by: By::Scan,
+            source: SourceFile::Found(tree.clone(), path.to_owned()),
             target,
         });
     } else {
@@ -298,15 +305,11 @@ async fn add_entry(
 /// Copies a symbolic link as it is.
 async fn put_link(
     client: &Client,
-    path: &Path,
+    link: &str,
     target: &str,
     metadata: &Metadata,
     options: &PutOptions,
 ) -> anyhow::Result<()> {
-    let link = fs::read_link(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let link = link
-        .to_str()
-        .with_context(|| format!("{}: what it leads to is not UTF-8", path.display()))?;
     let mut attributes = SetAttributes::default();
     if options.preserve {
         (attributes.modified, attributes.accessed) = (Some(modified(metadata)), Some(accessed(metadata)));
@@ -326,9 +329,9 @@ async fn put_file(
     preserve: bool,
     progress: &ProgressBar,
 ) -> anyhow::Result<Published> {
-    let cannot = || format!("cannot read {}", job.path.display());
+    let cannot = || format!("cannot read {}", job.source.shown().display());
     // A pipe may have no writer yet.
-    let file = tokio::task::block_in_place(|| SparseFile::open(&job.path, job.by)).with_context(cannot)?;
+    let file = tokio::task::block_in_place(|| SparseFile::open(&job.source)).with_context(cannot)?;
     let metadata = file.metadata();
     let length = if metadata.is_file() { metadata.len() } else { 0 };
     options.file_mode = metadata.permissions().mode() & 0o777;
@@ -342,7 +345,7 @@ async fn put_file(
     }
     let mut file = file;
     let published = send(client, &mut file, &job.target, options, length, progress).await;
-    published.map_err(|error| about(error, &job.path))
+    published.map_err(|error| about(error, &job.source.shown()))
 }
 
 /// Errors of the cluster name the target; those of the source name it here.
@@ -457,7 +460,7 @@ pub async fn append(context: &Context, path: &str, source: &str) -> anyhow::Resu
         .await?
     } else {
         let cannot = || format!("cannot read {source}");
-        let file = tokio::task::block_in_place(|| SparseFile::open(Path::new(source), By::Caller));
+        let file = tokio::task::block_in_place(|| SparseFile::open(&SourceFile::Named(source.into())));
         let mut file = file.with_context(cannot)?;
         let hint = file.metadata().len();
         let sent = send(&context.client, &mut file, path, options, hint, &progress).await;
@@ -516,7 +519,12 @@ pub async fn copy(
         made.truncate(found.depth + 1);
         let (name, attributes) = (&found.entry.name, &found.entry.attributes);
         let place = Target::below(made[found.depth], name.as_str());
-        if attributes.is_directory() {
+        if attributes.is_directory() && attributes.inode == made[0] {
+            // Otherwise what is copied would be met again, and there would be no end of it.
+            walk.skip();
+            let error = anyhow!("{target} was moved below {from} meanwhile: it is not copied into itself");
+            parallel.failures.add(error)?;
+        } else if attributes.is_directory() {
             let copied = copy_directory(client, &place, attributes.mode).await;
             match parallel.failures.check(copied)? {
                 Some((inode, is_new)) => {

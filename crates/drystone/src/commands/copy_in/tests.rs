@@ -51,7 +51,7 @@ fn holes_are_read_as_zeros_and_data_as_it_is() {
         expected[offset..offset + size].copy_from_slice(&data);
     }
     for piece in [1000, 4096, 100_003, PIECE] {
-        let mut source = SparseFile::open(&path, By::Scan).unwrap();
+        let mut source = SparseFile::open(&SourceFile::Named(path.clone())).unwrap();
         let mut found = Vec::new();
         loop {
             let data = source.read_piece(piece).unwrap();
@@ -70,6 +70,11 @@ fn times_before_1970_are_not_kept() {
     assert_eq!(micros(-5, 0), 0);
 }
 
+fn found(directory: &Path, name: &str) -> std::io::Result<SparseFile> {
+    let tree = SourceTree::open(directory).unwrap();
+    SparseFile::open(&SourceFile::Found(tree, name.into()))
+}
+
 #[test]
 fn what_a_scan_found_as_a_file_is_read_only_if_it_is_one_still() {
     let directory = tempfile::tempdir().unwrap();
@@ -79,11 +84,11 @@ fn what_a_scan_found_as_a_file_is_read_only_if_it_is_one_still() {
     let fifo = rustix::fs::FileType::Fifo;
     rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), fifo, 0o600.into(), 0).unwrap();
     fs::create_dir(at("directory")).unwrap();
-    assert!(SparseFile::open(&at("file"), By::Scan).is_ok());
-    assert!(SparseFile::open(&at("link"), By::Caller).is_ok());
+    assert!(found(directory.path(), "file").is_ok());
+    assert!(SparseFile::open(&SourceFile::Named(at("link"))).is_ok());
     // A pipe without a writer would be waited for.
     for name in ["link", "pipe", "directory"] {
-        let error = SparseFile::open(&at(name), By::Scan).err().unwrap();
+        let error = found(directory.path(), name).err().unwrap();
         assert!(
             error.to_string().contains("no regular file any more"),
             "{name}: {error}"
@@ -92,16 +97,51 @@ fn what_a_scan_found_as_a_file_is_read_only_if_it_is_one_still() {
 }
 
 #[test]
-fn a_scan_lists_no_directory_through_a_link() {
+fn a_tree_may_be_named_by_a_link_and_is_listed_through_none() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     fs::create_dir(at("inner")).unwrap();
     fs::write(at("inner/b"), "").unwrap();
     fs::write(at("inner/a"), "").unwrap();
     std::os::unix::fs::symlink("inner", at("link")).unwrap();
-    for (name, by) in [("inner", By::Scan), ("inner", By::Caller), ("link", By::Caller)] {
-        let found = source::list(&at(name), by).unwrap();
-        assert_eq!(found, [at(name).join("a"), at(name).join("b")]);
+    let outer = SourceTree::open(directory.path()).unwrap();
+    for _ in 0..2 {
+        let listed = outer.list(Path::new("inner")).unwrap();
+        assert_eq!(listed, [Path::new("inner/a"), Path::new("inner/b")]);
     }
-    assert!(source::list(&at("link"), By::Scan).is_err());
+    let named = SourceTree::open(&at("link")).unwrap();
+    assert_eq!(
+        named.list(Path::new("")).unwrap(),
+        [Path::new("a"), Path::new("b")]
+    );
+    assert!(named.metadata().unwrap().is_dir());
+    assert!(outer.list(Path::new("link")).is_err());
+    let link = outer.entry(Path::new("link")).unwrap();
+    assert!(link.metadata().is_symlink());
+    assert_eq!(link.link().unwrap(), "inner");
+}
+
+/// A directory above a file that was found is swapped for a link before the file is read: what the link leads to was
+/// copied.
+#[test]
+fn a_link_that_takes_the_place_of_a_directory_leads_nowhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    fs::create_dir_all(at("tree/above/inner")).unwrap();
+    fs::create_dir_all(at("secret/inner")).unwrap();
+    fs::write(at("tree/above/inner/file"), "mine").unwrap();
+    fs::write(at("secret/inner/file"), "theirs").unwrap();
+    let tree = SourceTree::open(&at("tree")).unwrap();
+    let file = tree.list(Path::new("above/inner")).unwrap().remove(0);
+    assert!(SparseFile::open(&SourceFile::Found(tree.clone(), file.clone())).is_ok());
+    fs::rename(at("tree/above"), at("tree/moved")).unwrap();
+    std::os::unix::fs::symlink("../secret", at("tree/above")).unwrap();
+    for error in [
+        SparseFile::open(&SourceFile::Found(tree.clone(), file.clone())).err(),
+        tree.entry(&file).err(),
+        tree.list(Path::new("above/inner")).err(),
+    ] {
+        let error = error.unwrap().to_string();
+        assert!(error.contains("no directory any more"), "{error}");
+    }
 }
