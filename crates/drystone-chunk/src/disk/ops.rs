@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::disk::runner::{Answer, DiskRunner, NotTaken, Usage};
+use crate::memory::budget::ReadPermit;
 use bytes::Bytes;
 use drystone_proto::Priority;
 use drystone_proto::checksum::Checksums;
@@ -183,7 +184,18 @@ impl DiskRunner {
         take: fn(StoreReply, DiskRef) -> Option<T>,
         make: impl FnOnce(RequestId) -> StoreInput + Send + 'static,
     ) -> DiskAnswer<T> {
-        match self.submit(class, Box::new(make)) {
+        self.ask_holding(class, None, take, make)
+    }
+
+    /// `permit` is held until the disk has answered, whether or not anybody waits for it.
+    fn ask_holding<T>(
+        &self,
+        class: IoClass,
+        permit: Option<ReadPermit>,
+        take: fn(StoreReply, DiskRef) -> Option<T>,
+        make: impl FnOnce(RequestId) -> StoreInput + Send + 'static,
+    ) -> DiskAnswer<T> {
+        match self.submit(class, permit, Box::new(make)) {
             Ok(answer) => DiskAnswer {
                 state: AnswerState::Waiting(answer),
                 me: self.me,
@@ -277,7 +289,7 @@ impl DiskRunner {
         chunk: u64,
         replica: ReplicaRecord,
         (offset, length): (u64, u32),
-        io_class: IoClass,
+        (io_class, permit): (IoClass, ReadPermit),
     ) -> DiskAnswer<ReadDone> {
         let take = |reply, _| match reply {
             StoreReply::Data {
@@ -291,7 +303,7 @@ impl DiskRunner {
             }),
             _ => None,
         };
-        self.ask_as(io_class, take, move |request| StoreInput::Read {
+        self.ask_holding(io_class, Some(permit), take, move |request| StoreInput::Read {
             request,
             chunk: ChunkId(chunk),
             placement: Some(PlacementIndex(replica.placement)),

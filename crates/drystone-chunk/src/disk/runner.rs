@@ -10,7 +10,7 @@
 use crate::disk::class_queue::ClassQueue;
 use crate::disk::load::Load;
 use crate::locks;
-use crate::memory::budget::{Budget, ReadBudget};
+use crate::memory::budget::{Budget, ReadBudget, ReadPermit};
 use bytes::Bytes;
 use drystone_env::sync::Mutex;
 use drystone_env::{BufferPool, Clock, Env, IoCompletion, IoOp, IoRequest, Monotonic};
@@ -56,8 +56,14 @@ pub(crate) enum NotTaken {
 #[derive(Clone, Debug)]
 pub(crate) struct Usage(pub(crate) drystone_store::Status);
 
+/// Who is told of a request's end, and what is given back then.
+struct WaitingRequest {
+    sender: oneshot::Sender<Result<StoreReply, StoreError>>,
+    _permit: Option<ReadPermit>,
+}
+
 enum DiskMessage {
-    Request(MakeInput, oneshot::Sender<Result<StoreReply, StoreError>>),
+    Request(MakeInput, WaitingRequest),
     Usage(oneshot::Sender<Usage>),
 }
 
@@ -175,13 +181,22 @@ impl DiskRunner {
         }
     }
 
-    /// Queues a request, in the order of its class. Never blocks.
+    /// Queues a request, in the order of its class. Never blocks. `permit` is held until it is answered.
     ///
     /// # Errors
     /// [`NotTaken`]: nothing was done.
-    pub(crate) fn submit(&self, class: IoClass, input: MakeInput) -> Result<Answer, NotTaken> {
+    pub(crate) fn submit(
+        &self,
+        class: IoClass,
+        permit: Option<ReadPermit>,
+        input: MakeInput,
+    ) -> Result<Answer, NotTaken> {
         let (sender, receiver) = oneshot::channel();
-        self.push(class, DiskMessage::Request(input, sender))?;
+        let waiting = WaitingRequest {
+            sender,
+            _permit: permit,
+        };
+        self.push(class, DiskMessage::Request(input, waiting))?;
         Ok(receiver)
     }
 
@@ -265,7 +280,7 @@ impl Drop for CloseAtEnd {
 struct StoreThread {
     shared: Arc<DiskShared>,
     store: Store,
-    waiting: BTreeMap<RequestId, oneshot::Sender<Result<StoreReply, StoreError>>>,
+    waiting: BTreeMap<RequestId, WaitingRequest>,
     next_request: u64,
     wake: Option<Monotonic>,
     /// Disk work that has not come back.
@@ -334,11 +349,11 @@ impl StoreThread {
 
     fn on_message(&mut self, now: Monotonic, message: DiskMessage, out: &mut Vec<StoreOutput>) {
         match message {
-            DiskMessage::Request(make, sender) => {
+            DiskMessage::Request(make, waiting) => {
                 // Nobody waits: an append must be done all the same, because the frames behind it build on it.
                 let request = RequestId(self.next_request);
                 self.next_request += 1;
-                self.waiting.insert(request, sender);
+                self.waiting.insert(request, waiting);
                 self.store.on(now, make(request), out);
             }
             DiskMessage::Usage(sender) => {
@@ -353,8 +368,8 @@ impl StoreThread {
             match output {
                 StoreOutput::Io { class, request } => work.push((class, request)),
                 StoreOutput::StoreReply { request, result } => {
-                    if let Some(sender) = self.waiting.remove(&request) {
-                        let _ = sender.send(result);
+                    if let Some(waiting) = self.waiting.remove(&request) {
+                        let _ = waiting.sender.send(result);
                     }
                 }
                 StoreOutput::Wake(at) => self.wake = Some(self.wake.map_or(at, |before| before.min(at))),

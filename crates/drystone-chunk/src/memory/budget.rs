@@ -91,11 +91,25 @@ impl Drop for Counted {
     }
 }
 
+/// What may wait for room, in multiples of the room: with a share of 32 MiB a disk of 100 MB/s needs longer for it than a
+/// client waits for one replica.
+const MOST_WAITING: u64 = 4;
+
+/// Room for the answer to a read. It is held until the disk has done its part, even if nobody waits any more, and until
+/// the answer has left.
+pub(crate) type ReadPermit = Arc<OwnedSemaphorePermit>;
+
+/// Too much waits for room already: this disk is slow or hangs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("too many reads of this disk wait already")]
+pub(crate) struct TooManyReads;
+
 /// Reads ask before they take memory: a fair queue for KiB of answers.
 #[derive(Clone)]
 pub(crate) struct ReadBudget {
     kib: Arc<Semaphore>,
     most: u32,
+    waiting_kib: Arc<AtomicU64>,
 }
 
 impl ReadBudget {
@@ -106,33 +120,61 @@ impl ReadBudget {
         Self {
             kib: Arc::new(Semaphore::new(most as usize)),
             most,
+            waiting_kib: Arc::default(),
         }
     }
 
-    /// Room for `bytes`, in turn.
-    pub(crate) async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let kib = u32::try_from(bytes.div_ceil(1024))
+    fn kib_of(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes.div_ceil(1024))
             .unwrap_or(self.most)
-            .clamp(1, self.most);
-        Arc::clone(&self.kib).acquire_many_owned(kib).await.ok()
+            .clamp(1, self.most)
+    }
+
+    /// Room for `bytes`, in turn.
+    ///
+    /// # Errors
+    /// So much waits already that it would come too late.
+    pub(crate) async fn take(&self, bytes: usize) -> Result<ReadPermit, TooManyReads> {
+        let kib = self.kib_of(bytes);
+        if let Ok(permit) = Arc::clone(&self.kib).try_acquire_many_owned(kib) {
+            return Ok(Arc::new(permit));
+        }
+        let before = self.waiting_kib.fetch_add(u64::from(kib), Ordering::Relaxed);
+        let _waiting = WaitingRead(&self.waiting_kib, u64::from(kib));
+        if before + u64::from(kib) > u64::from(self.most) * MOST_WAITING {
+            return Err(TooManyReads);
+        }
+        self.wait(bytes).await
+    }
+
+    /// The same, however much waits: for copies, which are few and do not ask elsewhere.
+    pub(crate) async fn wait(&self, bytes: usize) -> Result<ReadPermit, TooManyReads> {
+        let permit = Arc::clone(&self.kib).acquire_many_owned(self.kib_of(bytes)).await;
+        permit.map(Arc::new).map_err(|_| TooManyReads)
+    }
+}
+
+/// Counts as waiting while this lives.
+struct WaitingRead<'a>(&'a AtomicU64, u64);
+
+impl Drop for WaitingRead<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
     }
 }
 
 /// `bytes` that give `permit` back when the last slice of them is dropped.
-pub(crate) fn hold(bytes: Bytes, permit: Option<OwnedSemaphorePermit>) -> Bytes {
+pub(crate) fn hold(bytes: Bytes, permit: ReadPermit) -> Bytes {
     struct Held(
         Bytes,
-        #[allow(dead_code, reason = "its drop gives the room back")] OwnedSemaphorePermit,
+        #[allow(dead_code, reason = "its drop gives the room back")] ReadPermit,
     );
     impl AsRef<[u8]> for Held {
         fn as_ref(&self) -> &[u8] {
             &self.0
         }
     }
-    match permit {
-        Some(permit) => Bytes::from_owner(Held(bytes, permit)),
-        None => bytes,
-    }
+    Bytes::from_owner(Held(bytes, permit))
 }
 
 #[cfg(test)]
@@ -155,13 +197,13 @@ mod tests {
     #[tokio::test]
     async fn bytes_give_their_permit_back_when_dropped() {
         let budget = ReadBudget::new(4096);
-        let permit = budget.take(4096).await;
+        let permit = budget.take(4096).await.unwrap();
         let held = hold(Bytes::from_static(b"abcd"), permit);
         let part = held.slice(1..2);
         drop(held);
         assert_eq!(budget.kib.available_permits(), 0);
         drop(part);
         assert_eq!(budget.kib.available_permits(), 4);
-        assert!(budget.take(1 << 30).await.is_some(), "more than all is all");
+        assert!(budget.take(1 << 30).await.is_ok(), "more than all is all");
     }
 }

@@ -116,9 +116,10 @@ impl CopyJob {
     async fn read(&self, offset: u64, length: u32) -> Result<Payload, ErrorReply> {
         let (disk, _) = self.disks.of(Some(self.replica))?;
         let class = self.class;
-        let permit = disk.reads(class).take(length as usize).await;
-        let range = (offset, length);
-        let done = disk.read(self.copy.chunk, self.replica, range, class).await?;
+        let permit = disk.reads(class).wait(length as usize).await;
+        let permit = permit.map_err(|error| refusal(Code::Busy, error.to_string()))?;
+        let (range, held) = ((offset, length), (class, permit.clone()));
+        let done = disk.read(self.copy.chunk, self.replica, range, held).await?;
         Ok(Payload::with_checksums(
             crate::memory::budget::hold(done.data, permit),
             done.checksums,

@@ -2,11 +2,12 @@
 //!
 //! The store reads direct and verifies every block; the cache keeps whole blocks of 1 MiB for those who read on.
 //! Memory for answers is taken in turn from the disk's own budget, so that a disk that
-//! hangs holds up its own readers alone, and given back when the answer has left.
+//! hangs holds up its own readers alone. It is given back when the disk has done its part, also if nobody waits for it any
+//! more, and the answer has left. When too much waits the answer is `busy`, and the reader asks another replica.
 
 use crate::disk::disks::Disks;
 use crate::disk::ops::{ReadDone, io_class};
-use crate::memory::budget::hold;
+use crate::memory::budget::{ReadPermit, hold};
 use crate::memory::cache::{BLOCK, Block, Cache, ReplicaKey};
 use crate::metrics::Metrics;
 use crate::refusals::Refusals;
@@ -18,6 +19,9 @@ use drystone_proto::record::ReplicaRecord;
 use drystone_rpc::{Reply, Request, refusal};
 use drystone_types::{Code, MAX_PAYLOAD_BYTES};
 use std::sync::Arc;
+
+/// When a reader for whom there is no room may come back.
+const RETRY_AFTER_MS: u32 = 50;
 
 /// What answers reads.
 pub(crate) struct Reads {
@@ -55,7 +59,12 @@ impl Reads {
         // The answer counts until it has left, wherever its bytes come from. What only the cache holds does not: the
         // cache has a bound of its own, and an answer must never wait for it to let go.
         let permit = disk.reads(io_class(request.priority)).take(length as usize).await;
-        let done = self.find(request, &read, replica).await?;
+        let permit = permit.map_err(|error| {
+            let mut busy = refusal(Code::Busy, error.to_string());
+            busy.retry_after_ms = RETRY_AFTER_MS;
+            busy
+        })?;
+        let done = self.find(request, &permit, &read, replica).await?;
         Ok(ReadDone {
             data: hold(done.data, permit),
             ..done
@@ -65,6 +74,7 @@ impl Reads {
     async fn find(
         &self,
         request: &Request,
+        permit: &ReadPermit,
         read: &Read,
         replica: ReplicaRecord,
     ) -> Result<ReadDone, ErrorReply> {
@@ -91,7 +101,7 @@ impl Reads {
             && self.cache.is_sequential(key, read.offset, length);
         if wanted
             && let Some(block) = self
-                .whole_block(request, (read.chunk, replica), key, number)
+                .whole_block((request, permit), (read.chunk, replica), key, number)
                 .await
             && let Some((data, checksums)) = block.part(start, length as usize)
         {
@@ -101,7 +111,7 @@ impl Reads {
                 chunk_length: block.chunk_length,
             });
         }
-        self.direct(request, (read.chunk, replica), (read.offset, length))
+        self.direct((request, permit), (read.chunk, replica), (read.offset, length))
             .await
     }
 
@@ -109,7 +119,7 @@ impl Reads {
     /// alone is tried, because damage elsewhere in the block is none of this reader's business.
     async fn whole_block(
         &self,
-        request: &Request,
+        (request, permit): (&Request, &ReadPermit),
         (chunk, replica): (u64, ReplicaRecord),
         key: ReplicaKey,
         number: u64,
@@ -131,7 +141,7 @@ impl Reads {
             .filter(|left| *left > 0)?
             .min(BLOCK);
         let done = self
-            .direct(request, (chunk, replica), (offset, length))
+            .direct((request, permit), (chunk, replica), (offset, length))
             .await
             .ok()?;
         let checksums = done.checksums.unwrap_or_else(|| Checksums::of(&done.data));
@@ -146,12 +156,13 @@ impl Reads {
 
     async fn direct(
         &self,
-        request: &Request,
+        (request, permit): (&Request, &ReadPermit),
         (chunk, replica): (u64, ReplicaRecord),
         (offset, length): (u64, u64),
     ) -> Result<ReadDone, ErrorReply> {
         let (disk, _) = self.disks.of(Some(replica))?;
         let range = (offset, length as u32);
-        disk.read(chunk, replica, range, io_class(request.priority)).await
+        let held = (io_class(request.priority), ReadPermit::clone(permit));
+        disk.read(chunk, replica, range, held).await
     }
 }

@@ -8,7 +8,7 @@ use drystone_identity::Identity;
 use drystone_proto::Kind;
 use drystone_proto::data::{Delete, DeleteReply, Hop, Read, ReadReply};
 use drystone_proto::record::ReplicaRecord;
-use drystone_rpc::CallFuture;
+use drystone_rpc::{CallFuture, CallOptions};
 use drystone_types::*;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex};
@@ -285,5 +285,45 @@ async fn reads_of_a_disk_that_hangs_leave_the_other_its_room() {
     for call in hung {
         assert!(call.await.unwrap().payload == bytes);
     }
+    two.stop().await;
+}
+
+/// Each read that was given up made room for another one in front of a disk that did none of them: they collected.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_of_a_disk_that_hangs_are_bounded_and_then_refused() {
+    let two = TwoDisks::start().await;
+    let cluster = &two.cluster;
+    let bytes = data(1, 1 << 20);
+    two.write_second(2, &bytes).await;
+    two.files.set(true);
+    let read = Read {
+        chunk: 2,
+        replica: Some(cluster.replica(SECOND)),
+        offset: 0,
+        length: 1 << 20,
+        grant: Bytes::new(),
+    };
+    let channel = cluster.channels.to(&cluster.servers[0].address().to_string());
+    let clock = &cluster.env.clock;
+    // 8 of 1 MiB hold the disk's share, four times as many wait.
+    for wave in 0..2 {
+        let until = CallOptions::until(clock.now().plus(Duration::from_secs(1)));
+        let calls: Vec<CallFuture<ReadReply>> = (0..50)
+            .map(|_| channel.call(Kind::Read, &read, None, until))
+            .collect();
+        let mut busy = 0;
+        for call in calls {
+            let error = call.await.expect_err("the disk hangs");
+            busy += u32::from(error.code() == Code::Busy);
+        }
+        // Those of the first wave are before the disk still: one more than that would be one that it never does.
+        let least = [10, 18][wave];
+        assert!(busy >= least, "wave {wave}: {busy} of 50 were refused");
+        // The server looks for work that nobody waits for once a second.
+        clock.sleep(Duration::from_millis(2_500)).await;
+    }
+    two.files.set(false);
+    let again: CallFuture<ReadReply> = channel.call(Kind::Read, &read, None, cluster.options());
+    assert!(again.await.unwrap().payload == bytes);
     two.stop().await;
 }
