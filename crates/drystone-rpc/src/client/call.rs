@@ -1,6 +1,6 @@
 //! The futures that callers hold.
 
-use super::channel::Shared;
+use super::shared::Shared;
 use super::state::Outcome;
 use crate::error::{CallError, Uncertain};
 use crate::message::Answer;

@@ -1,58 +1,18 @@
 //! One channel: what callers do with it. Its connection is made and run by the driver.
 
-use super::channels::Common;
 use super::driver;
+use super::shared::Shared;
 use super::state::State;
 use super::{CallFuture, Ready};
 use crate::encode::OutFrame;
 use crate::error::{NotSent, SendError};
-use crate::locks;
 use crate::message::{CallOptions, Payload, encode};
-use crate::retry::Backoff;
 use bytes::Bytes;
-use drystone_env::sync::{Mutex, MutexGuard};
+use drystone_env::sync::MutexGuard;
 use drystone_proto::frame::MAX_BODY_BYTES;
 use drystone_proto::{FrameHeader, Kind, Message, Priority};
 use drystone_types::{ClientId, HistoryId, MAX_PAYLOAD_BYTES, NodeId};
-use futures_util::task::AtomicWaker;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// The first pause after a failed connection attempt.
-const RECONNECT_BASE: Duration = Duration::from_millis(20);
-
-/// What a channel's clones, its calls and its driver share.
-pub(super) struct Shared {
-    pub(super) common: Arc<Common>,
-    pub(super) address: String,
-    pub(super) node: NodeId,
-    pub(super) driver: AtomicWaker,
-    state: Mutex<State>,
-}
-
-impl Shared {
-    pub(super) fn new(common: Arc<Common>, address: &str, node: NodeId) -> Self {
-        let rng = common.env.rng(address);
-        let backoff = Backoff::new(RECONNECT_BASE, common.options.reconnect_cap, rng);
-        Self {
-            common,
-            address: address.to_owned(),
-            node,
-            driver: AtomicWaker::new(),
-            state: Mutex::new(locks::CHANNEL, State::new(backoff)),
-        }
-    }
-
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
-    }
-
-    /// Refuses everything from now on; the driver ends what is under way.
-    pub(super) fn close(&self) {
-        self.lock().closed = true;
-        self.driver.wake();
-    }
-}
 
 /// One pipelined connection to an address, made when it is needed and again when it was lost. Cheap to clone.
 #[derive(Clone)]

@@ -1,64 +1,17 @@
-//! All channels of one process, and what they have learned of their cluster.
+//! All channels of one process.
 
-use super::channel::Shared;
+use super::common::Common;
+use super::shared::Shared;
 use super::{Channel, ChannelOptions};
-use crate::error::refusal;
 use crate::locks;
 use drystone_env::Env;
 use drystone_env::sync::{Mutex, MutexGuard};
-use drystone_proto::cluster::{ErrorReply, HelloReply};
-use drystone_types::{ClusterId, Code, HistoryId, NodeId};
+use drystone_types::{ClusterId, HistoryId, NodeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Channels that are kept though nobody holds them: more than a large cluster has servers.
 const KEPT: usize = 4_096;
-
-/// What all channels share.
-pub(super) struct Common {
-    pub(super) env: Env,
-    pub(super) options: ChannelOptions,
-    known: Mutex<Known>,
-}
-
-#[derive(Clone, Copy)]
-struct Known {
-    cluster: Option<ClusterId>,
-    history: Option<HistoryId>,
-}
-
-impl Common {
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock()
-    }
-
-    pub(super) fn cluster(&self) -> Option<ClusterId> {
-        self.known().cluster
-    }
-
-    pub(super) fn history(&self) -> Option<HistoryId> {
-        self.known().history
-    }
-
-    /// Accepts a server of our cluster and history, and learns them from the first one.
-    pub(super) fn learn(&self, reply: &HelloReply) -> Result<HistoryId, ErrorReply> {
-        let (Some(cluster), Some(history)) = (
-            ClusterId::from_slice(&reply.cluster),
-            HistoryId::from_slice(&reply.history),
-        ) else {
-            return Err(refusal(Code::Stranger, "the server names no cluster and history"));
-        };
-        let mut known = self.known();
-        if known.cluster.is_some_and(|ours| ours != cluster)
-            || known.history.is_some_and(|ours| ours != history)
-        {
-            let message = format!("the server belongs to cluster {cluster}, history {history}, not to ours");
-            return Err(refusal(Code::Stranger, message));
-        }
-        (known.cluster, known.history) = (Some(cluster), Some(history));
-        Ok(history)
-    }
-}
 
 struct Inner {
     common: Arc<Common>,
@@ -80,12 +33,7 @@ pub struct Channels {
 impl Channels {
     /// No connection is made yet.
     pub fn new(env: Env, options: ChannelOptions) -> Self {
-        let known = Known {
-            cluster: options.cluster,
-            history: options.history,
-        };
-        let known = Mutex::new(locks::KNOWN, known);
-        let common = Arc::new(Common { env, options, known });
+        let common = Arc::new(Common::new(env, options));
         Self {
             inner: Arc::new(Inner {
                 common,

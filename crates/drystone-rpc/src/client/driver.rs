@@ -2,7 +2,7 @@
 //!
 //! A driver lives as long as its connection. The next call after its end starts another one.
 
-use super::channel::Shared;
+use super::shared::Shared;
 use super::state::Progress;
 use crate::decode::{Frame, FrameLimits};
 use crate::encode::OutFrame;

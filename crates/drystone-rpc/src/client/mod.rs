@@ -3,8 +3,10 @@
 mod call;
 mod channel;
 mod channels;
+mod common;
 mod driver;
 mod options;
+mod shared;
 mod state;
 
 pub use call::{CallFuture, Ready};
