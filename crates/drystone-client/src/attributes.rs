@@ -157,11 +157,11 @@ pub struct ExtentInfo {
     pub offset: u64,
     /// Bytes.
     pub length: u64,
-    /// Chunk.
+    /// Chunk; 0 of a hole.
     pub chunk: u64,
     /// In the chunk.
     pub chunk_offset: u64,
-    /// `sealed`, `doomed`, `open`, `sealing` or `striped`.
+    /// `sealed`, `doomed`, `open`, `sealing` or `striped`; `hole`: in no chunk, it reads as zeros.
     pub state: &'static str,
     /// Length of the whole chunk.
     pub chunk_length: u64,

@@ -12,7 +12,7 @@ use crate::target::Target;
 use drystone_proto::Kind;
 use drystone_proto::command::{self, Op, Outcome};
 use drystone_proto::meta::{DiskLocation, ListReply, ListRequest, LookupReply, LookupRequest};
-use drystone_proto::record::{ChunkRecord, ChunkState};
+use drystone_proto::record::{ChunkRecord, ChunkState, HOLE};
 use drystone_types::Code;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -290,7 +290,11 @@ fn extents(reply: &LookupReply) -> Vec<ExtentInfo> {
             length: extent.length,
             chunk: extent.chunk,
             chunk_offset: extent.chunk_offset,
-            state: chunk.map_or("unknown", |chunk| state_name(chunk.state)),
+            state: match chunk {
+                Some(chunk) => state_name(chunk.state),
+                None if extent.chunk == HOLE => "hole",
+                None => "unknown",
+            },
             chunk_length: chunk.map_or(0, |chunk| chunk.length),
             checksum: chunk.map_or(0, |chunk| chunk.checksum),
             replicas: replicas

@@ -1,6 +1,7 @@
 //! The content of a file: inline bytes or extents, how new content meets old, and how it is reclaimed.
 //!
-//! A file is empty, inline or in extents. New content is empty, inline or in extents too. What append and range do:
+//! A file is empty, inline or in extents. Extents cover a file without a gap; one of no chunk is a hole, which reads as
+//! zeros: what is missing is damage, never a hole. New content is empty, inline or in extents too. What append and range do:
 //!
 //! | old \ new | empty | inline | extents |
 //! |---|---|---|---|
@@ -25,9 +26,17 @@ use bytes::Bytes;
 use drystone_env::planted::{Bug, planted};
 use drystone_proto::command::{Content, NewExtent};
 use drystone_proto::meta::LocatedExtent;
-use drystone_proto::record::{ChunkRecord, ChunkState, ExtentRecord, InodeKind, InodeRecord};
+use drystone_proto::record::{ChunkRecord, ChunkState, ExtentRecord, HOLE, InodeKind, InodeRecord};
 use drystone_types::Code;
 use std::collections::BTreeSet;
+
+/// A hole refers to nothing.
+fn check_hole(extent: &NewExtent) -> Result<(), ReadError> {
+    if extent.length == 0 || extent.chunk_offset != 0 {
+        return refuse(Code::Invalid, "a hole has a length, and lies in no chunk");
+    }
+    Ok(())
+}
 
 /// Content of a command, checked; its chunks are recorded.
 #[derive(Default)]
@@ -89,8 +98,12 @@ impl<S: OrderedStore> Namespace<S> {
         let mut length = 0u64;
         let mut used = BTreeSet::new();
         for extent in &content.extents {
-            self.check_extent(cx, extent, &recorded, inode)?;
-            used.insert(extent.chunk);
+            if extent.chunk == HOLE {
+                check_hole(extent)?;
+            } else {
+                self.check_extent(cx, extent, &recorded, inode)?;
+                used.insert(extent.chunk);
+            }
             length = match length.checked_add(extent.length) {
                 Some(length) if length < 1 << 62 => length,
                 _ => return refuse(Code::TooLarge, "the content is too long"),
@@ -200,8 +213,8 @@ impl<S: OrderedStore> Namespace<S> {
             chunk_offset,
         } = extent;
         assert!(
-            length > 0 && chunk != 0 && offset.checked_add(length).is_some(),
-            "an extent holds bytes"
+            length > 0 && offset.checked_add(length).is_some() && (chunk != HOLE || chunk_offset == 0),
+            "an extent holds bytes or is a hole"
         );
         let record = ExtentRecord {
             length,
@@ -211,6 +224,10 @@ impl<S: OrderedStore> Namespace<S> {
         };
         self.tables
             .put_new(numbers(table::EXTENT, [inode.id, offset]), &record);
+        inode.extents += 1;
+        if chunk == HOLE {
+            return;
+        }
         let reference = ReferenceRecord {
             length,
             since: cx.since,
@@ -219,7 +236,6 @@ impl<S: OrderedStore> Namespace<S> {
             numbers(table::REFERENCE, [chunk, chunk_offset, inode.id, offset]),
             &reference,
         );
-        inode.extents += 1;
     }
 
     fn remove_extent(
@@ -231,9 +247,12 @@ impl<S: OrderedStore> Namespace<S> {
         assert!(inode.extents > 0, "inode {} counts its extents", inode.id);
         self.tables
             .delete(numbers(table::EXTENT, [inode.id, extent.offset]));
+        inode.extents -= 1;
+        if extent.chunk == HOLE {
+            return;
+        }
         let place = [extent.chunk, extent.chunk_offset, inode.id, extent.offset];
         self.tables.delete(numbers(table::REFERENCE, place));
-        inode.extents -= 1;
         touched.insert(extent.chunk);
     }
 
@@ -267,12 +286,16 @@ impl<S: OrderedStore> Namespace<S> {
             }
             let extent_end = extent.offset + extent.length;
             if extent_end > end {
-                let skipped = end - extent.offset;
+                let skipped = match extent.chunk {
+                    HOLE => 0,
+                    _ if planted(Bug::RangeShifted) => 0,
+                    _ => end - extent.offset,
+                };
                 let right = LocatedExtent {
                     offset: end,
                     length: extent_end - end,
                     chunk: extent.chunk,
-                    chunk_offset: extent.chunk_offset + if planted(Bug::RangeShifted) { 0 } else { skipped },
+                    chunk_offset: extent.chunk_offset + skipped,
                 };
                 self.put_extent(cx, inode, right);
             }

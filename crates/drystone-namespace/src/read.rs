@@ -10,7 +10,8 @@ use drystone_env::planted::{Bug, planted};
 use drystone_proto::command::{Origin, Target};
 use drystone_proto::meta::{DiskLocation, ListEntry, LocatedExtent};
 use drystone_proto::record::{
-    ChunkRecord, DentryRecord, ExtentRecord, InodeKind, InodeRecord, NodeRecord, PlacedReplica, PolicyRecord,
+    ChunkRecord, DentryRecord, ExtentRecord, HOLE, InodeKind, InodeRecord, NodeRecord, PlacedReplica,
+    PolicyRecord,
 };
 use drystone_types::path::split_path;
 use drystone_types::{Code, DiskRef};
@@ -221,7 +222,8 @@ impl<S: OrderedStore> Namespace<S> {
             }
             page.extents.push(extent);
         }
-        let chunks: BTreeSet<u64> = page.extents.iter().map(|extent| extent.chunk).collect();
+        let named = page.extents.iter().map(|extent| extent.chunk);
+        let chunks: BTreeSet<u64> = named.filter(|&chunk| chunk != HOLE).collect();
         for id in chunks {
             let key = numbers(table::CHUNK, [id]);
             let chunk = self.tables.get_record(&key)?;

@@ -99,7 +99,7 @@ pub struct Content {
     /// Tiny content in the command itself; then `extents` is empty.
     #[prost(bytes = "bytes", optional, tag = "1")]
     pub inline: Option<bytes::Bytes>,
-    /// Content in chunks, in file order, without gaps, from offset 0 of the content.
+    /// Content in chunks and holes, in file order, without gaps, from offset 0 of the content.
     #[prost(message, repeated, tag = "2")]
     pub extents: Vec<NewExtent>,
     /// The chunks that this command records.
@@ -113,10 +113,10 @@ pub struct NewExtent {
     /// Bytes.
     #[prost(uint64, tag = "1")]
     pub length: u64,
-    /// Chunk.
+    /// Chunk, or [`crate::record::HOLE`].
     #[prost(uint64, tag = "2")]
     pub chunk: u64,
-    /// Where in it.
+    /// Where in it; 0 of a hole.
     #[prost(uint64, tag = "3")]
     pub chunk_offset: u64,
 }

@@ -84,7 +84,7 @@ pub struct LocatedExtent {
     /// Bytes.
     #[prost(uint64, tag = "2")]
     pub length: u64,
-    /// Chunk.
+    /// Chunk, or [`crate::record::HOLE`].
     #[prost(uint64, tag = "3")]
     pub chunk: u64,
     /// In the chunk.
@@ -98,7 +98,7 @@ pub struct LookupReply {
     /// Attributes; `inline` is filled when content was asked for.
     #[prost(message, optional, tag = "1")]
     pub inode: Option<InodeRecord>,
-    /// Extents in file order.
+    /// Extents in file order; a part that none covers is damaged.
     #[prost(message, repeated, tag = "2")]
     pub extents: Vec<LocatedExtent>,
     /// Every chunk that an extent names, once.

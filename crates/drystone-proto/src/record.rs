@@ -131,13 +131,16 @@ pub struct DentryRecord {
     pub since: u64,
 }
 
+/// The chunk of an extent that has none: it reads as zeros, and costs nothing.
+pub const HOLE: u64 = 0;
+
 /// A range of a file's bytes at a place in a chunk, under (inode, file offset).
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct ExtentRecord {
     /// Bytes.
     #[prost(uint64, tag = "1")]
     pub length: u64,
-    /// The chunk.
+    /// The chunk, or [`HOLE`].
     #[prost(uint64, tag = "2")]
     pub chunk: u64,
     /// Where in it.

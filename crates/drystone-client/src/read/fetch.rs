@@ -13,8 +13,9 @@ use drystone_proto::Kind;
 use drystone_proto::cluster::Empty;
 use drystone_proto::data::{Read, ReadReply};
 use drystone_proto::meta::DamageReport;
+use drystone_proto::record::HOLE;
 use drystone_rpc::CallOptions;
-use drystone_types::Code;
+use drystone_types::{Code, MAX_PAYLOAD_BYTES};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::collections::BTreeMap;
@@ -27,6 +28,9 @@ const READ_LANE: u8 = 2;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Hedging sooner than this would only race the network.
 const HEDGE_LEAST: Duration = Duration::from_millis(2);
+/// What holes are read as.
+static ZEROS: [u8; MAX_PAYLOAD_BYTES] = [0; MAX_PAYLOAD_BYTES];
+
 enum FetchEvent {
     Answered {
         request: u32,
@@ -42,6 +46,13 @@ pub(crate) async fn fetch(
     page: Arc<ExtentPage>,
     piece: ReadPiece,
 ) -> Result<Bytes, Error> {
+    if piece.chunk == HOLE {
+        // At most what one frame carries.
+        let zeros = ZEROS.get(..piece.length as usize);
+        return zeros
+            .map(Bytes::from_static)
+            .ok_or_else(|| opened.error(ErrorKind::Corrupt, "a piece longer than a frame"));
+    }
     let requester = &opened.context.requester;
     let clock = requester.clock().clone();
     let reads = &opened.context.shared;

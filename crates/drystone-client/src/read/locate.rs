@@ -1,7 +1,7 @@
 //! Where the bytes of a file are: pages of extents, and which replica is asked first. Synchronous.
 
 use drystone_proto::meta::{DiskLocation, LocatedExtent, LookupReply};
-use drystone_proto::record::{ChunkRecord, ReplicaRecord};
+use drystone_proto::record::{ChunkRecord, HOLE, ReplicaRecord};
 use drystone_types::{MAX_PAYLOAD_BYTES, NodeId};
 use std::collections::BTreeMap;
 
@@ -22,6 +22,7 @@ pub(crate) struct ReadPiece {
     /// In the file.
     pub(crate) offset: u64,
     pub(crate) length: u64,
+    /// Or [`HOLE`].
     pub(crate) chunk: u64,
     /// In the chunk.
     pub(crate) chunk_offset: u64,
@@ -75,7 +76,7 @@ impl ExtentPage {
     }
 
     /// What to read next from `position`, before `end`; cut at whole MiB of the chunk, so that everybody reads (and
-    /// servers cache) the same pieces. `None`: there is a hole, which a sound answer never has.
+    /// servers cache) the same pieces. `None`: nothing covers it, not even a hole, which a sound answer never has.
     pub(crate) fn piece(&self, position: u64, end: u64) -> Option<ReadPiece> {
         let index = self
             .extents
@@ -85,7 +86,10 @@ impl ExtentPage {
             .get(index)
             .filter(|extent| extent.offset <= position)?;
         let within = position - extent.offset;
-        let chunk_offset = extent.chunk_offset.checked_add(within)?;
+        let chunk_offset = match extent.chunk {
+            HOLE => 0,
+            _ => extent.chunk_offset.checked_add(within)?,
+        };
         let unit = MAX_PAYLOAD_BYTES as u64;
         let length = (extent.length - within)
             .min(end.saturating_sub(position))

@@ -1,7 +1,6 @@
 //! Moves content out of the metadata into a chunk, when bytes in chunks are added to it or too few voters have it. The
 //! file stays what it is, down to its version: one command moves it, provided that it still is what was read.
 
-use super::chunk::SealedPart;
 use super::grants::granted_at;
 use super::options::WriteMode;
 use super::parts::{WRITE, content, impossible};
@@ -12,7 +11,7 @@ use crate::metrics::Metrics;
 use crate::options::Consistency;
 use crate::target::Target;
 use bytes::Bytes;
-use drystone_proto::command::{self, ConvertInline, Op, Outcome};
+use drystone_proto::command::{self, Content, ConvertInline, Op, Outcome};
 use drystone_proto::meta::LookupRequest;
 use drystone_types::{Code, InodeId};
 
@@ -27,10 +26,10 @@ struct Inline {
 }
 
 impl Writer {
-    /// Publishes sealed parts, whatever the file's content is kept in.
-    pub(super) async fn publish_parts(&self, parts: &[SealedPart]) -> Result<Outcome, Failed> {
+    /// Publishes content in chunks, whatever the file's content is kept in.
+    pub(super) async fn publish_in_chunks(&self, content: &Content) -> Result<Outcome, Failed> {
         for _ in 0..MAX_RACES {
-            match self.publish(content(parts)).await {
+            match self.publish(content.clone()).await {
                 Err(failed)
                     if failed.code == Code::InlineRefused && self.options.mode != WriteMode::Replace => {}
                 result => return result,

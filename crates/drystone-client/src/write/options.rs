@@ -35,6 +35,9 @@ pub struct WriteOptions {
     pub idempotency: Option<Idempotency>,
     /// How many bytes will come, if it is known: chooses slots that fit. More or fewer may come.
     pub size_hint: Option<u64>,
+    /// Zeros, by whole blocks of 64 KiB of what is handed over at once, become holes: they cost nothing and are read as
+    /// zeros. For [`WriteMode::Replace`]; default no.
+    pub sparse: bool,
     /// Overrides the directory's chunk size.
     pub chunk_bytes: Option<ByteCount>,
     /// Overrides the client's deadline for the publication.

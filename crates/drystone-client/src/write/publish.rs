@@ -37,7 +37,7 @@ impl Writer {
             let Some(parts) = self.write_small(data, fresh, exact).await? else {
                 return Ok(None);
             };
-            match self.publish_parts(&parts).await {
+            match self.publish_in_chunks(&content(&parts)).await {
                 Ok(outcome) => {
                     Metrics::add(&self.context.requester.metrics().bytes_written, data.len() as u64);
                     return Ok(Some(self.published(&outcome)));
@@ -110,7 +110,8 @@ impl Writer {
         // the same bytes in a chunk.
         let chunk = async {
             let parts = self.write_small(data, true, true).await?;
-            let parts = parts.ok_or_else(|| Error::new(ErrorKind::TooLarge, WRITE, self.target.to_string()))?;
+            let parts =
+                parts.ok_or_else(|| Error::new(ErrorKind::TooLarge, WRITE, self.target.to_string()))?;
             Ok::<Op, Failed>(self.publication(content(&parts))?)
         };
         match self.send(self.publication(inline)?, Some(Box::pin(chunk))).await {

@@ -4,14 +4,15 @@
 //! while nobody calls the writer. It never publishes anything.
 
 use super::chunk::{SealedPart, Trouble};
+use super::holes::Holes;
 use super::options::WriteMode;
-use super::parts::{WRITE, content, impossible, not_visible};
+use super::parts::{WRITE, impossible, not_visible};
 use super::written::WrittenParts;
 use crate::error::{Error, ErrorKind};
 use crate::requester::Requester;
 use crate::target::Target;
 use drystone_env::Monotonic;
-use drystone_proto::command::{Op, Stage, StageAbandon, StageExtend};
+use drystone_proto::command::{Content, Op, Stage, StageAbandon, StageExtend};
 use drystone_types::Code;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -45,6 +46,7 @@ struct Ledger {
     staged: Option<Staged>,
     /// All parts, staged or not.
     written: WrittenParts,
+    holes: Holes,
     error: Option<Error>,
 }
 
@@ -52,7 +54,9 @@ struct Ledger {
 #[derive(Clone, Copy)]
 pub(super) struct Staged {
     pub(super) inode: u64,
+    /// Bytes of it, and how many of them are data.
     length: u64,
+    data: u64,
     /// Least number of replicas among its chunks.
     pub(super) redundancy: u32,
 }
@@ -215,38 +219,48 @@ impl SealedParts {
             return Ok(None);
         }
         if due {
-            self.stage(&mut ledger).await?;
+            self.stage(&mut ledger, false).await?;
         }
         Ok(ledger.due())
     }
 
-    /// Everything is sealed: the parts that the publication brings, or the staged file that holds them all.
-    pub(super) async fn take(&self) -> Result<(Vec<SealedPart>, Option<Staged>), Error> {
+    /// There is a hole behind `at` bytes of data.
+    pub(super) async fn hole(&self, at: u64, length: u64) {
+        self.ledger.lock().await.holes.add(at, length);
+    }
+
+    /// Everything is sealed: what the publication brings, or the staged file that holds it all.
+    pub(super) async fn take(&self) -> Result<(Content, Option<Staged>), Error> {
         let mut ledger = self.ledger.lock().await;
         ledger.gather(&self.target)?;
-        if ledger.parts.len() > MAX_CHUNKS || ledger.staged.is_some() {
-            self.stage(&mut ledger).await?;
+        let fits = ledger.holes.batch(&ledger.parts, 0, MAX_CHUNKS) == ledger.parts.len();
+        if !fits || ledger.staged.is_some() {
+            self.stage(&mut ledger, true).await?;
         }
         let parts = std::mem::take(&mut ledger.parts);
-        Ok((parts, ledger.staged))
+        Ok((ledger.holes.content(&parts, 0, true), ledger.staged))
     }
 
     /// Where everything is that was sealed, once it was taken.
-    pub(super) async fn written(&self) -> WrittenParts {
-        std::mem::take(&mut self.ledger.lock().await.written)
+    pub(super) async fn written(&self) -> (WrittenParts, Holes) {
+        let mut ledger = self.ledger.lock().await;
+        (
+            std::mem::take(&mut ledger.written),
+            std::mem::take(&mut ledger.holes),
+        )
     }
 
     /// Adds the parts that are sealed to an unlinked inode, which the publication will link. A failure is final:
-    /// nobody knows which of them were added.
-    async fn stage(&self, ledger: &mut Ledger) -> Result<(), Error> {
-        let result = self.extend(ledger).await;
+    /// nobody knows which of them were added. `all`: no more will come.
+    async fn stage(&self, ledger: &mut Ledger, all: bool) -> Result<(), Error> {
+        let result = self.extend(ledger, all).await;
         if let Err(error) = &result {
             ledger.error = Some(error.clone());
         }
         result
     }
 
-    async fn extend(&self, ledger: &mut Ledger) -> Result<(), Error> {
+    async fn extend(&self, ledger: &mut Ledger, all: bool) -> Result<(), Error> {
         if self.mode != WriteMode::Replace {
             let message = format!(
                 "{}: more than {MAX_CHUNKS} chunks in one append or range",
@@ -260,17 +274,23 @@ impl SealedParts {
             None => Staged {
                 inode: self.open(lease, ledger.parts.first()).await?,
                 length: 0,
+                data: 0,
                 redundancy: u32::MAX,
             },
         };
         ledger.staged = Some(staged);
-        while !ledger.parts.is_empty() {
-            let count = ledger.parts.len().min(STAGE_CHUNKS);
+        let mut holes_behind = all && ledger.holes.reach(staged.data);
+        while !ledger.parts.is_empty() || holes_behind {
+            let count = ledger.holes.batch(&ledger.parts, staged.data, STAGE_CHUNKS);
             let parts: Vec<SealedPart> = ledger.parts.drain(..count).collect();
+            let is_last = all && ledger.parts.is_empty();
+            holes_behind &= !is_last;
+            let content = ledger.holes.content(&parts, staged.data, is_last);
+            let length: u64 = content.extents.iter().map(|extent| extent.length).sum();
             let op = Op::StageExtend(StageExtend {
                 inode: staged.inode,
                 offset: staged.length,
-                content: Some(content(&parts)),
+                content: Some(content),
                 lease,
             });
             let outcome = self
@@ -278,8 +298,11 @@ impl SealedParts {
                 .mutate(WRITE, None, op, self.requester.deadline())
                 .await;
             let outcome = outcome.map_err(|failed| not_visible(failed, &self.target))?;
-            staged.length += parts.iter().map(|part| part.length).sum::<u64>();
-            staged.redundancy = staged.redundancy.min(outcome.redundancy);
+            staged.length += length;
+            staged.data += parts.iter().map(|part| part.length).sum::<u64>();
+            if !parts.is_empty() {
+                staged.redundancy = staged.redundancy.min(outcome.redundancy);
+            }
             ledger.staged = Some(staged);
         }
         Ok(())

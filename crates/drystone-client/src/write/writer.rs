@@ -1,18 +1,17 @@
 //! Cuts a stream into stretches of a chunk each, keeps several under way, publishes.
 
 use super::buffer::StretchFrame;
-use super::options::{Published, WriteOptions};
+use super::holes::{self, HoleCount};
+use super::options::{Published, WriteMode, WriteOptions};
 use super::parts::WRITE;
 use super::run::{Stretch, StretchJob, run};
 use super::sealed::{SealedParts, Staged, keep};
 use super::shared::WriteContext;
-use super::written::WrittenParts;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::Metrics;
-use crate::read::ReadContext;
 use crate::target::Target;
 use bytes::Bytes;
-use drystone_env::{BoxFuture, BufferMut};
+use drystone_env::BufferMut;
 use drystone_proto::record::PolicyRecord;
 use drystone_types::{Code, MAX_CHUNK_BYTES, MAX_PAYLOAD_BYTES};
 use std::sync::Arc;
@@ -21,9 +20,6 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 /// A stream of unknown length begins with a chunk of this size, so that a file that turns out small does not take
 /// a large slot.
 const FIRST_UNKNOWN: u64 = 8 << 20;
-/// Times that the policy may be raised while a file is written: each costs its bytes once more.
-const MAX_REWRITES: u32 = 3;
-
 /// A file being written. Dropping it before [`Writer::finish`] leaves nothing visible; the space is reclaimed.
 pub struct Writer {
     pub(super) context: WriteContext,
@@ -39,7 +35,9 @@ pub struct Writer {
     pub(super) staged: Option<Staged>,
     error: Option<Error>,
     /// Times that it was written again.
-    rewritten: u32,
+    pub(super) rewritten: u32,
+    holes: HoleCount,
+    hole_bytes: u64,
 }
 
 /// What there is once a stretch has begun.
@@ -71,11 +69,18 @@ impl Writer {
             staged: None,
             error: None,
             rewritten: 0,
+            holes: HoleCount::default(),
+            hole_bytes: 0,
         }
     }
 
     /// Bytes taken so far.
     pub fn position(&self) -> u64 {
+        self.data_position() + self.hole_bytes
+    }
+
+    /// Of these, bytes that are stored.
+    fn data_position(&self) -> u64 {
         let pending = self.pending.as_ref().map_or(0, Bytes::len);
         let gathered = self.gather.as_ref().map_or(0, |(_, filled)| *filled);
         self.taken + (pending + gathered) as u64
@@ -92,7 +97,10 @@ impl Writer {
         if let Some(error) = &self.error {
             return Err(error.clone());
         }
-        let result = self.take(data).await;
+        let result = match self.options.sparse && self.options.mode == WriteMode::Replace {
+            true => self.take_sparse(data).await,
+            false => self.take(data).await,
+        };
         if let Err(error) = &result {
             self.error = Some(error.clone());
             self.open = None;
@@ -100,7 +108,25 @@ impl Writer {
         result
     }
 
-    async fn take(&mut self, mut data: Bytes) -> Result<(), Error> {
+    async fn take_sparse(&mut self, data: Bytes) -> Result<(), Error> {
+        for piece in holes::pieces(data) {
+            match piece.is_zero && self.holes.takes(self.data_position()) {
+                true => self.add_hole(piece.data.len() as u64).await,
+                false => self.take(piece.data).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// There is a hole behind what was taken.
+    pub(super) async fn add_hole(&mut self, length: u64) {
+        let at = self.data_position();
+        self.hole_bytes += length;
+        let sealed = self.started().sealed.clone();
+        sealed.hole(at, length).await;
+    }
+
+    pub(super) async fn take(&mut self, mut data: Bytes) -> Result<(), Error> {
         while !data.is_empty() {
             if let Some(full) = self.pending.take() {
                 self.push(full, false).await?;
@@ -245,6 +271,7 @@ impl Writer {
             })
             .await?;
         sealed.stage_if_due().await?;
+        self.holes.chunk_begins();
         let (jobs, inbox) = mpsc::unbounded_channel();
         let stretch = Stretch {
             policy,
@@ -337,9 +364,9 @@ impl Writer {
         }
         let sealed = self.started().sealed.clone();
         sealed.collect(0).await?;
-        let (parts, staged) = sealed.take().await?;
+        let (content, staged) = sealed.take().await?;
         self.staged = staged;
-        let failed = match self.publish_parts(&parts).await {
+        let failed = match self.publish_in_chunks(&content).await {
             Ok(outcome) => {
                 sealed.published();
                 return Ok(self.published(&outcome));
@@ -349,8 +376,8 @@ impl Writer {
         match failed.code {
             Code::PolicyDiffers => {
                 self.context.shared.policies.forget(&self.target);
-                let written = sealed.written().await;
-                self.write_again(written, failed.error).await
+                let (written, holes) = sealed.written().await;
+                self.write_again(written, &holes, failed.error).await
             }
             Code::GrantExpired => {
                 self.context.shared.grants.forget();
@@ -358,38 +385,6 @@ impl Writer {
             }
             _ => Err(failed.error),
         }
-    }
-
-    /// The policy of its place was raised while it was written: what was sealed is read back and written again under
-    /// the one in force. It is kept until that is done.
-    async fn write_again(self, written: WrittenParts, refused: Error) -> Result<Published, Error> {
-        let about = |error: Error| {
-            error.about("the policy of its place was raised while it was written: write it once more")
-        };
-        let context = ReadContext {
-            requester: self.context.requester.clone(),
-            shared: Arc::clone(&self.context.shared.reads),
-        };
-        let length = written.length();
-        let source = (self.rewritten < MAX_REWRITES)
-            .then(|| written.read(context, &self.target))
-            .flatten();
-        let Some(mut source) = source else {
-            return Err(about(refused));
-        };
-        tracing::info!(target = %self.target, length, "the policy was raised meanwhile: written again");
-        let mut options = self.options.clone();
-        options.size_hint = Some(length);
-        let mut again = Writer::new(self.context.clone(), self.target.clone(), options);
-        again.rewritten = self.rewritten + 1;
-        while let Some(piece) = source.next().await {
-            again.write(piece.map_err(about)?).await.map_err(about)?;
-        }
-        again.finish_boxed().await
-    }
-
-    fn finish_boxed(self) -> BoxFuture<Result<Published, Error>> {
-        Box::pin(self.finish())
     }
 
     /// Gives it up. The same as dropping it.

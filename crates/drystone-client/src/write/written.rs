@@ -1,5 +1,4 @@
-//! Where the bytes of a writer are that it has sealed: so that it can read them back, and write them again under
-//! another policy.
+//! Where the bytes of a writer are that it has sealed: so that it can read them back.
 
 use super::chunk::SealedPart;
 use crate::read::{ReadContext, ReadStream, written};

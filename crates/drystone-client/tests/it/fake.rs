@@ -18,7 +18,7 @@ use drystone_proto::meta::{
     ListRequest, LocatedExtent, LookupReply, LookupRequest, MutateReply, MutateRequest,
 };
 use drystone_proto::record::{
-    ChunkRecord, InodeKind, InodeRecord, PlacedReplica, PlacementState, PolicyRecord, ReplicaRecord,
+    ChunkRecord, HOLE, InodeKind, InodeRecord, PlacedReplica, PlacementState, PolicyRecord, ReplicaRecord,
 };
 use drystone_proto::{Kind, Message, checksum};
 use drystone_rpc::{Reply, Request, ServerHandle, ServerIdentity, ServerOptions, Service, refusal, serve};
@@ -480,7 +480,9 @@ impl World {
             0 => ns.files.get(target.path.trim_matches('/')),
             base => ns.files.values().find(|file| file.inode == base),
         };
-        let file = file.ok_or_else(|| refusal(Code::NotFound, "no such file"))?.clone();
+        let file = file
+            .ok_or_else(|| refusal(Code::NotFound, "no such file"))?
+            .clone();
         if request.content
             && file.inline.is_some()
             && self
@@ -492,7 +494,10 @@ impl World {
             let index = ns.index;
             let mut files = ns.files.values_mut();
             let raced = files.find(|other| other.inode == file.inode).unwrap();
-            raced.inline = raced.inline.take().map(|inline| [&inline[..], b"x"].concat().into());
+            raced.inline = raced
+                .inline
+                .take()
+                .map(|inline| [&inline[..], b"x"].concat().into());
             (raced.version, raced.size) = (index, raced.size + 1);
         }
         if request
@@ -541,7 +546,11 @@ impl World {
         };
         Ok(LookupReply {
             inode: Some(inode),
-            chunks: extents.iter().map(chunk).collect(),
+            chunks: extents
+                .iter()
+                .filter(|extent| extent.chunk != HOLE)
+                .map(chunk)
+                .collect(),
             extents,
             disks: (0..self.nodes.len()).map(|at| self.location(at)).collect(),
             next_offset,
@@ -769,7 +778,10 @@ impl Namespace {
                 }
                 let inline = file.inline.as_ref().unwrap();
                 let sums = content.chunks[0].receipts.iter().map(|receipt| receipt.checksum);
-                assert!(sums.into_iter().all(|sum| sum == crc32c::crc32c(inline)), "the same bytes");
+                assert!(
+                    sums.into_iter().all(|sum| sum == crc32c::crc32c(inline)),
+                    "the same bytes"
+                );
                 let receipts = content.chunks.iter().map(|chunk| chunk.receipts.len());
                 let redundancy = receipts.min().unwrap() as u32;
                 let (_, extents, size) = self.take(content);

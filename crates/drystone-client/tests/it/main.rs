@@ -5,7 +5,8 @@ mod fake;
 
 use bytes::Bytes;
 use drystone_client::{
-    ByteCount, Client, ErrorKind, Idempotency, InodeId, Precondition, ReadOptions, Target, WriteMode, WriteOptions,
+    ByteCount, Client, ErrorKind, Idempotency, InodeId, Precondition, ReadOptions, Target, WriteMode,
+    WriteOptions,
 };
 use drystone_env::{Rng, SeededRng};
 use fake::Cluster;
@@ -257,11 +258,7 @@ async fn an_early_refusal_of_a_repeated_command_is_not_believed() {
     };
     let published = client.put("/f", bytes(2, 10), options).await.unwrap();
     assert_eq!((published.offset, published.size), (10, 20));
-    assert_eq!(
-        cluster.world.refuse_early.load(SeqCst),
-        0,
-        "the refusal was met"
-    );
+    assert_eq!(cluster.world.refuse_early.load(SeqCst), 0, "the refusal was met");
     assert!(content(&client, "/f").await == [bytes(1, 10), bytes(2, 10)].concat());
     // What it added, and the move to a chunk: too few voters take inline content.
     assert_eq!(cluster.world.namespace.lock().unwrap().applied, applied + 2);
@@ -334,7 +331,10 @@ async fn an_append_under_a_key_has_one_answer_though_the_file_was_inline() {
         };
         let first = client.put("/f", bytes(2, 100_000), append.clone()).await.unwrap();
         assert_eq!(cluster.world.races.load(SeqCst), 0);
-        assert_eq!((first.offset, first.size), (1000 + u64::from(races), 101_000 + u64::from(races)));
+        assert_eq!(
+            (first.offset, first.size),
+            (1000 + u64::from(races), 101_000 + u64::from(races))
+        );
         let again = client.put("/f", bytes(2, 100_000), append).await.unwrap();
         assert_eq!(again, first);
         let x = &b"x"[..races as usize];
@@ -884,4 +884,79 @@ async fn a_large_file_under_a_policy_that_was_raised_is_written_again() {
     let refused = client.put("/f", data, WriteOptions::default()).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Changed);
     assert!(refused.to_string().contains("write it once more"), "{refused}");
+}
+
+/// A file with runs of data at random places, as a program hands it over in pieces of 1 MiB, and how many bytes of it
+/// may be stored.
+fn sparse(seed: u64, length: usize, runs: u64) -> (Vec<u8>, u64) {
+    let mut rng = SeededRng::new(seed);
+    let mut data = vec![0; length];
+    for _ in 0..runs {
+        let size = [10, 5_000, 200_000][rng.below(3) as usize];
+        let from = rng.below(length as u64) as usize;
+        let to = (from + size).min(length);
+        rng.fill(&mut data[from..to]);
+    }
+    let pieces = data.chunks(1 << 20).flat_map(|piece| piece.chunks(64 << 10));
+    let held = pieces.filter(|block| block.len() < 64 << 10 || block.iter().any(|&byte| byte != 0));
+    let held = held.map(<[u8]>::len).sum::<usize>() as u64;
+    (data, held)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sparse_files_come_back_and_cost_what_they_hold() {
+    // The last ones are staged; of one it is told that the policy was raised.
+    for (seed, length, runs, chunk, raised) in [
+        (1, 1, 0, 1 << 20, 0),
+        (2, 5 << 20, 0, 1 << 20, 0),
+        (3, (5 << 20) + 77, 1, 1 << 20, 0),
+        (4, (20 << 20) + 12_345, 20, 1 << 20, 0),
+        (5, 64 << 20, 300, 1 << 20, 0),
+        (6, 30 << 20, 200, 64 << 10, 0),
+        (7, 30 << 20, 400, 64 << 10, 1),
+        (8, 20 << 20, 20, 1 << 20, 1),
+    ] {
+        let cluster = Cluster::start(1, 3).await;
+        cluster.world.chunk_bytes.store(chunk, SeqCst);
+        cluster.world.policy_differs.store(raised, SeqCst);
+        let client = cluster.client().await;
+        let (data, held) = sparse(seed, length, runs);
+        let options = WriteOptions {
+            sparse: true,
+            ..WriteOptions::default()
+        };
+        let mut writer = client.write("/f", options);
+        for piece in data.chunks(1 << 20) {
+            writer.write(Bytes::copy_from_slice(piece)).await.unwrap();
+        }
+        assert_eq!(writer.position(), length as u64);
+        let published = writer.finish().await.unwrap();
+        assert_eq!(published.size, length as u64, "seed {seed}");
+        assert_eq!(cluster.world.policy_differs.load(SeqCst), 0);
+        assert!(content(&client, "/f").await == data, "seed {seed}");
+        let reader = client.open("/f", ReadOptions::default()).await.unwrap();
+        let mut rng = SeededRng::new(seed);
+        for _ in 0..20 {
+            let from = rng.below(length as u64);
+            let size = rng.below(3 << 20);
+            let part = reader.read_range(from, size).await.unwrap();
+            let to = (from + size).min(length as u64);
+            assert!(
+                part == data[from as usize..to as usize],
+                "seed {seed}: {from} to {to}"
+            );
+        }
+        let replicas = cluster.world.nodes[0].replicas.lock().unwrap();
+        let stored: usize = replicas.values().map(|kept| kept.data.len()).sum();
+        assert_eq!(stored as u64, held * (1 + u64::from(raised)), "seed {seed}");
+        drop(replicas);
+        let layout = client.extents("/f").await.unwrap();
+        let mut at = 0;
+        for extent in &layout.extents {
+            assert_eq!(extent.offset, at, "no gap");
+            assert_eq!(extent.state == "hole", extent.chunk == 0);
+            at += extent.length;
+        }
+        assert_eq!(at, length as u64);
+    }
 }

@@ -1059,3 +1059,45 @@ fn content_is_staged_under_the_policy_that_it_follows() {
     cluster.ok(publish());
     invariants::check(&cluster.ns);
 }
+
+#[test]
+fn a_hole_has_a_length_and_no_chunk() {
+    let mut cluster = Cluster::new();
+    let hole = |length, chunk_offset| {
+        let extents = vec![NewExtent {
+            length,
+            chunk: 0,
+            chunk_offset,
+        }];
+        Content {
+            extents,
+            ..Content::default()
+        }
+    };
+    assert_eq!(cluster.refused(put("f", hole(0, 0))), Some(Code::Invalid));
+    assert_eq!(cluster.refused(put("f", hole(5, 1))), Some(Code::Invalid));
+    assert_eq!(cluster.refused(put("f", hole(u64::MAX, 0))), Some(Code::TooLarge));
+    let sparse = cluster.ok(put("f", hole(1 << 50, 0)));
+    assert_eq!((sparse.size, sparse.redundancy), (1 << 50, 0));
+    assert_eq!(cluster.ns.counters().chunks, 0);
+    // Bytes in the middle of it, and the end of what was written over.
+    let content = cluster.chunked(10, 1);
+    cluster.ok(Cluster::publish("f", PublishMode::Range, 1 << 40, content));
+    let page = cluster.ns.content(sparse.inode, 0, 0, 10).unwrap();
+    let extents = page
+        .extents
+        .iter()
+        .map(|extent| (extent.offset, extent.length, extent.chunk > 0));
+    assert_eq!(
+        extents.collect::<Vec<_>>(),
+        [
+            (0, 1 << 40, false),
+            (1 << 40, 10, true),
+            ((1 << 40) + 10, (1 << 50) - (1 << 40) - 10, false)
+        ]
+    );
+    assert_eq!(page.chunks.len(), 1);
+    invariants::check(&cluster.ns);
+    cluster.ok(Cluster::remove("f", false));
+    invariants::check(&cluster.ns);
+}

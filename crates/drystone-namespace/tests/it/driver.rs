@@ -9,7 +9,7 @@ use drystone_namespace::{
     Batch, Caller, MemoryStore, Namespace, Order, OrderedStore, StoreError, View, Want,
 };
 use drystone_proto::command::*;
-use drystone_proto::record::InodeKind;
+use drystone_proto::record::{HOLE, InodeKind};
 use drystone_types::{Code, LogIndex};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +21,10 @@ pub enum NewBody {
     Inline(u8),
     /// (bytes per piece, pieces)
     Chunked(u64, u64),
+    /// The same, with holes of so many bytes before, between and behind them.
+    Sparse(u64, u64, u64),
+    /// Nothing else.
+    Hole(u64),
 }
 
 #[derive(Clone, Debug)]
@@ -72,6 +76,9 @@ fn body() -> impl Strategy<Value = NewBody> {
         3 => (1u8..40).prop_map(NewBody::Inline),
         4 => (1u64..12, 1u64..5).prop_map(|(length, pieces)| NewBody::Chunked(length, pieces)),
         2 => (1u64..3, 30u64..80).prop_map(|(length, pieces)| NewBody::Chunked(length, pieces)),
+        2 => (1u64..12, 1u64..5, 1u64..9)
+            .prop_map(|(length, pieces, hole)| NewBody::Sparse(length, pieces, hole)),
+        1 => (1u64..30).prop_map(NewBody::Hole),
     ]
 }
 
@@ -220,6 +227,23 @@ impl Driver {
             }
             NewBody::Chunked(length, pieces) => {
                 let content = self.cluster.chunked(length, pieces);
+                let cells = cells(&content);
+                (content, Body::Chunked(cells))
+            }
+            NewBody::Sparse(length, pieces, hole) => {
+                let mut content = self.cluster.chunked(length, pieces);
+                let extents = content.extents.iter();
+                let mut extents: Vec<_> = extents.flat_map(|&extent| [hole_of(hole), extent]).collect();
+                extents.push(hole_of(hole));
+                content.extents = extents;
+                let cells = cells(&content);
+                (content, Body::Chunked(cells))
+            }
+            NewBody::Hole(length) => {
+                let content = Content {
+                    extents: vec![hole_of(length)],
+                    ..Content::default()
+                };
                 let cells = cells(&content);
                 (content, Body::Chunked(cells))
             }
@@ -442,7 +466,10 @@ impl Driver {
                     _ => b"other".to_vec(),
                 };
                 let target = at(&path.join("/")).unwrap();
-                let found = self.cluster.ns.lookup(&target, &Caller::superuser(), Want::Content);
+                let found = self
+                    .cluster
+                    .ns
+                    .lookup(&target, &Caller::superuser(), Want::Content);
                 let content = self.cluster.holding(&bytes);
                 let cells = cells(&content);
                 let op = ConvertInline {
@@ -554,7 +581,9 @@ fn inline_files(node: &Node, path: &mut Vec<String>, found: &mut Vec<Vec<String>
 
 fn chunks_of(node: &Node, chunks: &mut BTreeSet<u64>) {
     match &node.kind {
-        Kind::File(Body::Chunked(cells)) => chunks.extend(cells.iter().map(|cell| cell.0)),
+        Kind::File(Body::Chunked(cells)) => {
+            chunks.extend(cells.iter().map(|cell| cell.0).filter(|&chunk| chunk != HOLE));
+        }
         Kind::File(_) | Kind::Link(_) => {}
         Kind::Directory(entries) => entries.values().for_each(|entry| chunks_of(entry, chunks)),
     }
@@ -567,9 +596,25 @@ fn cells(content: &Content) -> Vec<(u64, u64)> {
             chunk,
             chunk_offset,
         } = *extent;
-        (chunk_offset..chunk_offset + length).map(move |offset| (chunk, offset))
+        (chunk_offset..chunk_offset + length).map(move |offset| cell(chunk, offset))
     };
     content.extents.iter().flat_map(cell).collect()
+}
+
+/// All bytes of holes are alike.
+fn cell(chunk: u64, offset: u64) -> (u64, u64) {
+    match chunk {
+        HOLE => (HOLE, 0),
+        chunk => (chunk, offset),
+    }
+}
+
+fn hole_of(length: u64) -> NewExtent {
+    NewExtent {
+        length,
+        chunk: HOLE,
+        chunk_offset: 0,
+    }
 }
 
 fn compare_tree(ns: &Namespace<MemoryStore>, path: &str, node: &Node) {
@@ -615,7 +660,7 @@ fn compare_tree(ns: &Namespace<MemoryStore>, path: &str, node: &Node) {
                 let page = ns.content(found.id, offset, 0, 3).unwrap();
                 for extent in &page.extents {
                     assert_eq!(extent.offset, cells.len() as u64);
-                    cells.extend((0..extent.length).map(|i| (extent.chunk, extent.chunk_offset + i)));
+                    cells.extend((0..extent.length).map(|i| cell(extent.chunk, extent.chunk_offset + i)));
                 }
                 offset = page.next_offset;
                 if offset == 0 {

@@ -149,7 +149,7 @@ fn tree(state: &State) {
     assert!(state.leases.iter().all(|(_, id)| state.inodes.contains_key(id)));
 }
 
-/// Extents cover their files without gap or overlap, and both indexes equal what they index.
+/// Extents and holes cover their files without gap or overlap, and both indexes equal what they index.
 fn content(state: &State) {
     let mut references = BTreeSet::new();
     let mut covered: BTreeMap<u64, (u64, u32)> = BTreeMap::new();
@@ -159,6 +159,10 @@ fn content(state: &State) {
             assert_eq!(*end, offset, "a gap in inode {inode}");
         }
         (*end, *count) = (offset + extent.length, *count + 1);
+        if extent.chunk == HOLE {
+            assert_eq!(extent.chunk_offset, 0, "a hole of inode {inode} lies in no chunk");
+            continue;
+        }
         let chunk = &state.chunks[&extent.chunk];
         assert_eq!(
             chunk.state(),

@@ -121,6 +121,7 @@ fn random_commands_reach_every_answer() {
         "stage",
         "stage extend",
         "stage abandon",
+        "convert inline",
     ];
     for kind in kinds {
         assert!(

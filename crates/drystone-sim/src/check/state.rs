@@ -5,7 +5,7 @@ use bytes::Bytes;
 use drystone_namespace::placements::NOWHERE;
 use drystone_namespace::records::{DiskSetRecord, StateRecord};
 use drystone_proto::Message;
-use drystone_proto::record::{ChunkRecord, ChunkState, ExtentRecord, InodeRecord, NodeRecord};
+use drystone_proto::record::{ChunkRecord, ChunkState, ExtentRecord, HOLE, InodeRecord, NodeRecord};
 use drystone_types::DiskRef;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -132,9 +132,8 @@ pub fn whole(map: &Map) -> Vec<String> {
     let extents: Vec<(Vec<u64>, ExtentRecord)> = table(EXTENT)
         .map(|(key, value)| (vec![number(key, 0), number(key, 1)], record(value)))
         .collect();
-    let references = extents
-        .iter()
-        .map(|(at, extent)| vec![extent.chunk, extent.chunk_offset, at[0], at[1]]);
+    let in_chunks = || extents.iter().filter(|(_, extent)| extent.chunk != HOLE);
+    let references = in_chunks().map(|(at, extent)| vec![extent.chunk, extent.chunk_offset, at[0], at[1]]);
     same("references by chunk", keys(REFERENCE, 4), references.collect());
     let of_state = |state: ChunkState| {
         let chunks = chunks.iter().filter(move |chunk| chunk.state() == state);
@@ -144,7 +143,7 @@ pub fn whole(map: &Map) -> Vec<String> {
     let below = chunks.iter().filter(is_below).map(|chunk| vec![chunk.id]);
     same("chunks below their policy", keys(BELOW, 1), below.collect());
     same("doomed chunks", keys(DOOMED, 1), of_state(ChunkState::Doomed));
-    let referred = extents.iter().map(|(_, extent)| vec![extent.chunk]).collect();
+    let referred = in_chunks().map(|(_, extent)| vec![extent.chunk]).collect();
     same("chunks in files", referred, of_state(ChunkState::Sealed));
     if sets(&chunks) != stored_sets(map) {
         faults.push("the counts of chunks by set of disks are not what the records say".to_owned());

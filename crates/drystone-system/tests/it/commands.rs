@@ -291,6 +291,19 @@ fn sparse_files_come_out_sparse() {
     assert_eq!(metadata.len(), 48 << 20);
     assert!(metadata.blocks() * 512 < 1 << 20, "{} blocks", metadata.blocks());
     assert!(fs::read(at("back")).unwrap() == fs::read(at("sparse")).unwrap());
+    // Nor does it cost the cluster more, nor a copy of it, and a range that meets holes is right.
+    cluster.cli(&["cp", "/sparse", "/copy"]).ok();
+    for path in ["/sparse", "/copy"] {
+        let layout = cluster.cli(&["--json", "stat", "--extents", path]).json();
+        let extents = layout["extents"].as_array().unwrap();
+        let stored = extents.iter().filter(|extent| extent["chunk"] != 0);
+        let stored: u64 = stored.map(|extent| extent["length"].as_u64().unwrap()).sum();
+        assert!(stored <= 4 * (64 << 10), "{path}: {layout}");
+        let range = [("range", "bytes=19999990-20000009")];
+        let answer = cluster.http().ask("GET", &format!("/files{path}"), &range, b"");
+        assert_eq!(answer.status, 206);
+        assert_eq!(answer.body, [&[0; 10], &data[..10]].concat());
+    }
 }
 
 /// What it had just made was met again, and there was no end of it.

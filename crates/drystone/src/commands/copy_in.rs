@@ -273,9 +273,7 @@ async fn add_entry(
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.with_context(|| format!("{shown}: its name is not UTF-8"))?;
     let target = join(remote, name);
-    let entry = tree
-        .entry(path)
-        .with_context(|| format!("cannot read {shown}"))?;
+    let entry = tree.entry(path).with_context(|| format!("cannot read {shown}"))?;
     let metadata = entry.metadata();
     if metadata.is_symlink() {
         let link = entry.link().with_context(|| format!("cannot read {shown}"))?;
@@ -334,6 +332,8 @@ async fn put_file(
     let file = tokio::task::block_in_place(|| SparseFile::open(&job.source)).with_context(cannot)?;
     let metadata = file.metadata();
     let length = if metadata.is_file() { metadata.len() } else { 0 };
+    let (data, is_sparse) = file.expected();
+    (options.sparse, options.size_hint) = (is_sparse, is_sparse.then_some(data));
     options.file_mode = metadata.permissions().mode() & 0o777;
     if preserve {
         options.attributes = SetAttributes {
@@ -384,7 +384,8 @@ impl Source for std::io::Stdin {
     }
 }
 
-/// Streams `source` into a file; `hint` bytes are expected (0: unknown).
+/// Streams `source` into a file; `hint` bytes are expected (0: unknown), and as much data, if the options say nothing
+/// else.
 async fn send(
     client: &Client,
     source: &mut impl Source,
@@ -393,7 +394,7 @@ async fn send(
     hint: u64,
     progress: &ProgressBar,
 ) -> anyhow::Result<Published> {
-    options.size_hint = (hint > 0).then_some(hint);
+    options.size_hint = options.size_hint.or((hint > 0).then_some(hint));
     let mut writer = client.write(target, options);
     // One byte more than expected, so that the end is met in the first read of a small file.
     let piece = match hint {
@@ -604,6 +605,8 @@ async fn copy_file(
         precondition,
         file_mode: attributes.mode,
         size_hint: Some(attributes.size),
+        // What reads as zeros may be a hole.
+        sparse: true,
         ..WriteOptions::default()
     };
     let mut writer = client.write(&to, options);

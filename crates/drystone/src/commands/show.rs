@@ -127,6 +127,10 @@ pub async fn stat(context: &Context, path: &str, extents: bool) -> anyhow::Resul
         out.line(format_args!("  xattr     {} = {data:?}", printable(name)))?;
     }
     for extent in layout.iter().flat_map(|layout| &layout.extents) {
+        if extent.state == "hole" {
+            out.line(format_args!("  hole      {} +{}", extent.offset, extent.length))?;
+            continue;
+        }
         let places: Vec<String> = extent
             .replicas
             .iter()

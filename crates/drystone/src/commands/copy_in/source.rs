@@ -151,6 +151,7 @@ impl SourceFile {
 pub struct SparseFile {
     file: File,
     metadata: Metadata,
+    is_sparse: bool,
     offset: u64,
     // The data that comes next, or under way: from, to. Both at the end of the file: a hole until there.
     data: (u64, u64),
@@ -182,6 +183,7 @@ impl SparseFile {
         Ok(Self {
             file,
             metadata,
+            is_sparse,
             offset: 0,
             data,
         })
@@ -190,6 +192,19 @@ impl SparseFile {
     /// As it was when it was opened.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    /// Bytes of data that are expected, and whether there are holes beside them.
+    pub fn expected(&self) -> (u64, bool) {
+        let length = if self.metadata.is_file() {
+            self.metadata.len()
+        } else {
+            0
+        };
+        match held_bytes(&self.metadata) {
+            held if self.is_sparse => (held.max(1), true),
+            _ => (length, false),
+        }
     }
 
     /// Finds the data at or after the present offset.
