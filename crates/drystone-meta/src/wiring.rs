@@ -416,5 +416,5 @@ pub(crate) fn make_service(wiring: &Wiring) -> (Arc<MetaService>, Tasks) {
 pub(crate) fn start_tasks(lifecycle: &Lifecycle, tasks: Tasks) {
     lifecycle.spawn("meta-introduce", tasks.introduction.run());
     lifecycle.spawn("meta-ping", tasks.pings.run());
-    start::start(lifecycle, tasks.leader);
+    start::start(lifecycle, Arc::new(tasks.leader));
 }

@@ -8,5 +8,7 @@ pub(crate) mod office;
 pub(crate) mod orphan;
 mod ranges;
 mod reclaim;
+#[cfg(test)]
+pub(crate) mod rig;
 mod servers;
 pub(crate) mod tasks;

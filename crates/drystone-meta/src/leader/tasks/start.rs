@@ -13,9 +13,8 @@ use crate::lifecycle::Lifecycle;
 use std::sync::Arc;
 
 /// Starts the tasks; they end with the server.
-pub(crate) fn start(lifecycle: &Lifecycle, parts: TaskParts) {
-    let parts = &Arc::new(parts);
-    let parts = || Arc::clone(parts);
+pub(crate) fn start(lifecycle: &Lifecycle, parts: Arc<TaskParts>) {
+    let parts = || Arc::clone(&parts);
     lifecycle.spawn("meta-office", hold_offices(parts()));
     lifecycle.spawn("meta-return-votes", run::<ReturnVotes>(parts()));
     lifecycle.spawn("meta-grant-floor", run::<GrantFloor>(parts()));
