@@ -63,3 +63,4 @@ pub use redundancy::{Redundancy, RedundancyCount, Tally};
 pub use refusal::{ReadError, Refusal};
 pub use snapshot::{ImportError, Importer, SnapshotSummary, export};
 pub use store::{Batch, Order, OrderedStore, ReadOnly, StoreError, View};
+pub use tables::{LayerMerge, MergedLayers};

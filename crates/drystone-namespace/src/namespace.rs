@@ -9,7 +9,7 @@ use crate::read::Caller;
 use crate::records::{ChainRecord, RangeRecord, StateRecord, decode, decode_slice};
 use crate::refusal::ReadError;
 use crate::store::{Batch, Order, OrderedStore, ReadOnly, StoreError};
-use crate::tables::{Layer, Tables};
+use crate::tables::{Layer, LayerMerge, MergedLayers, Tables};
 use crate::{chain, nodes::Nodes};
 use drystone_env::planted::{Bug, planted};
 use drystone_proto::command::{Entry, Op, Origin, Outcome};
@@ -309,7 +309,9 @@ impl<S: OrderedStore> Namespace<S> {
     }
 
     /// The namespace as it is now, for reads that take long or wait for the disk: they need no lock on this one, which
-    /// goes on. Costs little: what was applied since the last view or batch is shared with it, not copied.
+    /// goes on. Costs little: what was applied since the last view or batch is shared with it, not copied. Each view that
+    /// is made after a command adds a layer to look through until the next batch, so whoever makes views also merges layers
+    /// ([`Namespace::begin_merge`]).
     ///
     /// # Errors
     /// The store failed.
@@ -324,6 +326,17 @@ impl<S: OrderedStore> Namespace<S> {
             chain: self.chain,
             in_flight: None,
         }))
+    }
+
+    /// Layers that views have left and that are to be merged, if there are any and no others are being merged. Merge them
+    /// without a lock on this namespace ([`LayerMerge::run`]), then give them back.
+    pub fn begin_merge(&mut self) -> Option<LayerMerge> {
+        self.tables.begin_merge()
+    }
+
+    /// What [`Namespace::begin_merge`] gave is merged.
+    pub fn end_merge(&mut self, merged: MergedLayers) {
+        self.tables.end_merge(merged);
     }
 
     /// Moves the overlay into a batch for the store, in O(1); readers see it all the while. `None` while
@@ -363,7 +376,7 @@ impl<S: OrderedStore> Namespace<S> {
             "a batch carries what was applied and no store had yet"
         );
         self.in_flight = None;
-        self.tables.thaw();
+        self.tables.thaw(flushed.layer);
         self.chain = flushed.link;
     }
 
@@ -422,6 +435,7 @@ pub struct FlushBatch {
 #[must_use = "tell the namespace"]
 pub struct Flushed {
     link: ChainRecord,
+    layer: Arc<Layer>,
 }
 
 impl FlushBatch {
@@ -451,13 +465,14 @@ impl FlushBatch {
     /// The store failed: this voter must stop.
     pub fn write_to<S: OrderedStore + ?Sized>(self, store: &S) -> Result<Flushed, StoreError> {
         let mut batch = Batch::of_layers(self.layers);
+        let layer = Arc::clone(batch.layer());
         if planted(Bug::AppliedApart) {
             store.write(&std::mem::take(&mut batch))?;
         }
         let link = chain::finish(&mut batch, &self.state, &self.previous);
         store.write(&batch)?;
         store.sync()?;
-        Ok(Flushed { link })
+        Ok(Flushed { link, layer })
     }
 }
 

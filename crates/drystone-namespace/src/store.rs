@@ -132,13 +132,15 @@ pub struct Batch {
 impl Batch {
     /// A batch of the layers' changes.
     pub(crate) fn of_layers(newest_first: Vec<Arc<Layer>>) -> Self {
-        let mut oldest_first = newest_first.into_iter().rev();
-        let oldest = oldest_first.next().unwrap_or_default();
-        let over = |lower, upper: Arc<Layer>| Arc::new(merged(Arc::unwrap_or_clone(upper), lower));
         Self {
-            layer: oldest_first.fold(oldest, over),
+            layer: merged(newest_first),
             extra: Vec::new(),
         }
+    }
+
+    /// The changes of all layers.
+    pub(crate) fn layer(&self) -> &Arc<Layer> {
+        &self.layer
     }
 
     /// Sets or (with `None`) deletes a key, after the changes before it.

@@ -3,7 +3,9 @@
 //! clean cache, which only repeat what the store holds, then the store.
 //!
 //! A view ([`Tables::seal`]) shares every layer below the overlay: what was in the overlay is sealed for it, and later
-//! commands begin a new one. Sealed layers at least double in size from the newest to the oldest, so that there are few.
+//! commands begin a new one. So that there are few, sealed layers are merged until they at least double in size from the
+//! newest to the oldest. That takes as long as the layers are large, so it is done without the tables
+//! ([`LayerMerge::run`]), beside the commands that change them.
 //!
 //! Owns layers, the undo of a refused command and the bounded cache of clean records. Must never know what a
 //! record means.
@@ -57,10 +59,12 @@ pub(crate) struct Tables<S> {
     overlay_bytes: usize,
     /// Changes before those in the overlay that no batch has taken yet, the newest first.
     sealed: Vec<Arc<Layer>>,
+    /// Some of the sealed layers are being merged.
+    merging: bool,
     /// The batch that is being written, the newest layer first.
     frozen: Option<Vec<Arc<Layer>>>,
     /// The batch written last: a cache, because what was written is read again soon.
-    recent: Vec<Arc<Layer>>,
+    recent: Arc<Layer>,
     /// Clean records, in two generations. A write removes its key here.
     young: BTreeMap<Key, Bytes>,
     old: BTreeMap<Key, Bytes>,
@@ -80,8 +84,9 @@ impl<S: OrderedStore> Tables<S> {
             overlay: Layer::new(),
             overlay_bytes: 0,
             sealed,
+            merging: false,
             frozen: None,
-            recent: Vec::new(),
+            recent: Arc::default(),
             young: BTreeMap::new(),
             old: BTreeMap::new(),
             undo: Vec::new(),
@@ -107,8 +112,8 @@ impl<S: OrderedStore> Tables<S> {
     }
 
     fn layered(&self, key: &[u8]) -> Option<Option<Bytes>> {
-        let recent = self.recent.iter().map(|layer| &**layer);
-        if let Some(slot) = self.layers().chain(recent).find_map(|layer| layer.get(key)) {
+        let mut layers = self.layers().chain([&*self.recent]);
+        if let Some(slot) = layers.find_map(|layer| layer.get(key)) {
             return Some(slot.value().cloned());
         }
         self.young
@@ -218,22 +223,47 @@ impl<S: OrderedStore> Tables<S> {
     }
 
     /// What a view shares with the tables: the layers that hold what the store lacks, the newest first. Commands that
-    /// come later do not change them.
+    /// come later do not change them. Merges nothing and copies no record.
     pub(crate) fn seal(&mut self) -> Vec<Arc<Layer>> {
         assert!(self.undo.is_empty(), "sealed only between commands");
         if !self.overlay.is_empty() {
-            let mut layer = std::mem::take(&mut self.overlay);
-            while self
-                .sealed
-                .first()
-                .is_some_and(|below| below.len() < 2 * layer.len())
-            {
-                layer = merged(layer, self.sealed.remove(0));
-            }
-            self.sealed.insert(0, Arc::new(layer));
+            self.sealed.insert(0, Arc::new(std::mem::take(&mut self.overlay)));
         }
         let frozen = self.frozen.iter().flatten();
         self.sealed.iter().chain(frozen).cloned().collect()
+    }
+
+    /// The newest sealed layers, if they are to be merged and no others are being merged: a layer is while it is less than
+    /// twice as large as all newer ones.
+    pub(crate) fn begin_merge(&mut self) -> Option<LayerMerge> {
+        if self.merging {
+            return None;
+        }
+        let (mut size, mut count) = (0, 0);
+        for layer in &self.sealed {
+            if count > 0 && layer.len() >= 2 * size {
+                break;
+            }
+            (size, count) = (size + layer.len(), count + 1);
+        }
+        if count < 2 {
+            return None;
+        }
+        self.merging = true;
+        let layers = self.sealed.iter().take(count).cloned().collect();
+        Some(LayerMerge { layers })
+    }
+
+    /// Puts the merged layer in the place of those that it was made of, unless a batch has taken them meanwhile.
+    pub(crate) fn end_merge(&mut self, merged: MergedLayers) {
+        let MergedLayers { layers, layer } = merged;
+        let is_same = |(one, other): (&Arc<Layer>, &Arc<Layer>)| Arc::ptr_eq(one, other);
+        let is_at = |sealed: &[Arc<Layer>]| sealed.iter().zip(&layers).all(is_same);
+        if let Some(at) = self.sealed.windows(layers.len()).position(is_at) {
+            assert!(self.merging, "one merge at a time");
+            self.merging = false;
+            self.sealed.splice(at..at + layers.len(), [layer]);
+        }
     }
 
     /// Moves the overlay into layers for the store, the newest first, unless a batch is on its way.
@@ -247,13 +277,22 @@ impl<S: OrderedStore> Tables<S> {
             layers.insert(0, Arc::new(std::mem::take(&mut self.overlay)));
         }
         self.overlay_bytes = 0;
+        self.merging = false;
         self.frozen = Some(layers.clone());
         Some(layers)
     }
 
-    /// The frozen layers are in the store.
-    pub(crate) fn thaw(&mut self) {
-        self.recent = self.frozen.take().expect("a batch was on its way");
+    /// The frozen layers are in the store; `written` has the changes of all of them.
+    pub(crate) fn thaw(&mut self, written: Arc<Layer>) {
+        let frozen = self.frozen.take().expect("a batch was on its way");
+        debug_assert!(
+            frozen
+                .iter()
+                .flat_map(|layer| layer.keys())
+                .all(|key| written.contains_key(key)),
+            "what was frozen was written"
+        );
+        self.recent = written;
     }
 
     /// Visits the live records with `from <= key < to`.
@@ -343,11 +382,40 @@ fn direct(ordering: Ordering, order: Order) -> Ordering {
 /// A key and its change.
 type Entry<'a> = (&'a [u8], &'a Slot);
 
-/// Both layers in one; the upper one's changes hide the lower one's.
-pub(crate) fn merged(mut upper: Layer, lower: Arc<Layer>) -> Layer {
-    let mut merged = Arc::unwrap_or_clone(lower);
-    merged.append(&mut upper);
-    merged
+/// Sealed layers that are to be one.
+#[must_use = "nothing else is merged until it is given back"]
+pub struct LayerMerge {
+    /// The newest first.
+    layers: Vec<Arc<Layer>>,
+}
+
+/// What [`LayerMerge::run`] has made.
+pub struct MergedLayers {
+    layers: Vec<Arc<Layer>>,
+    layer: Arc<Layer>,
+}
+
+impl LayerMerge {
+    /// Merges them: takes as long as they are large, and needs no lock.
+    #[must_use]
+    pub fn run(self) -> MergedLayers {
+        let layer = merged(self.layers.clone());
+        MergedLayers {
+            layers: self.layers,
+            layer,
+        }
+    }
+}
+
+/// The layers (the newest first) in one; the changes of newer ones hide those of older ones.
+pub(crate) fn merged(newest_first: Vec<Arc<Layer>>) -> Arc<Layer> {
+    let mut oldest_first = newest_first.into_iter().rev();
+    let oldest = oldest_first.next().unwrap_or_default();
+    oldest_first.fold(oldest, |lower, upper| {
+        let mut merged = Arc::unwrap_or_clone(lower);
+        merged.append(&mut Arc::unwrap_or_clone(upper));
+        Arc::new(merged)
+    })
 }
 
 type Entries<'a> = Box<dyn Iterator<Item = Entry<'a>> + 'a>;

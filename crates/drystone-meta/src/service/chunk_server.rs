@@ -9,7 +9,7 @@ use crate::state::cell::StateReader;
 use crate::state::readers::Readers;
 use drystone_env::Clock;
 use drystone_env::planted::{Bug, planted};
-use drystone_namespace::{Recorded, StoreError};
+use drystone_namespace::{NamespaceView, Recorded, StoreError};
 use drystone_proto::cluster::{Empty, ErrorReply, Heartbeat, HeartbeatReply, Register, RegisterReply};
 use drystone_proto::command::{Op, RegisterNode};
 use drystone_proto::meta::DamageReport;
@@ -240,16 +240,14 @@ impl ChunkServers {
         }
         // From a view: these may be thousands of look-ups. What is recorded nowhere and below the floor in it stays so:
         // nothing below the floor is published any more.
-        let view = self
-            .state
-            .view()
-            .map_err(|error| self.state.store_error(&error))?;
-        let judge = move |orphan: Orphan| {
-            let recorded = view.is_recorded(ChunkId(orphan.chunk), &orphan.replica)?;
-            Ok::<_, StoreError>((orphan, recorded))
+        let judged = move |view: NamespaceView| {
+            let judge = |orphan: Orphan| {
+                let recorded = view.is_recorded(ChunkId(orphan.chunk), &orphan.replica)?;
+                Ok::<_, StoreError>((orphan, recorded))
+            };
+            candidates.into_iter().map(judge).collect::<Result<Vec<_>, _>>()
         };
-        let judged = move || candidates.into_iter().map(judge).collect::<Result<Vec<_>, _>>();
-        let judged = self.readers.run(judged).await?;
+        let judged = self.readers.read(&self.state, judged).await?;
         let mut orphans = Vec::new();
         let (mut later, mut recorded_ones) = (Vec::new(), Vec::new());
         for (orphan, recorded) in judged.map_err(|error| self.state.store_error(&error))? {

@@ -7,7 +7,7 @@ use crate::raft::handle::RaftHandle;
 use crate::state::cell::StateReader;
 use crate::state::readers::Readers;
 use drystone_env::Clock;
-use drystone_namespace::{Caller, ContentPage, Namespace, OrderedStore, ReadError, Want};
+use drystone_namespace::{Caller, ContentPage, Namespace, NamespaceView, OrderedStore, ReadError, Want};
 use drystone_proto::Message;
 use drystone_proto::cluster::ErrorReply;
 use drystone_proto::command::Target;
@@ -131,14 +131,8 @@ impl Lookups {
         let few = look_up_in(&*self.state.read(), &lookup, FEW_EXTENTS);
         let mut reply = few.map_err(|error| self.refused(error))?;
         if reply.next_offset != 0 {
-            let view = self
-                .state
-                .view()
-                .map_err(|error| self.state.store_error(&error))?;
-            let many = self
-                .readers
-                .run(move || look_up_in(&*view, &lookup, EXTENTS))
-                .await?;
+            let many = move |view: NamespaceView| look_up_in(&*view, &lookup, EXTENTS);
+            let many = self.readers.read(&self.state, many).await?;
             reply = many.map_err(|error| self.refused(error))?;
         }
         self.leader.mark_suspects(&mut reply.disks);
@@ -147,18 +141,13 @@ impl Lookups {
 
     async fn list_directory(&self, list: ListRequest) -> Result<ListReply, ErrorReply> {
         self.state.initialized()?;
-        let view = self
-            .state
-            .view()
-            .map_err(|error| self.state.store_error(&error))?;
-        let index = view.applied().0;
-        let read = move || {
+        let read = move |view: NamespaceView| {
             let caller = Caller::new(&list.user, &list.groups);
             let target = list.target.unwrap_or_default();
             let limit = list.limit.clamp(1, ENTRIES) as usize;
-            view.list(&target, &caller, &list.after, limit)
+            (view.list(&target, &caller, &list.after, limit), view.applied().0)
         };
-        let page = self.readers.run(read).await?;
+        let (page, index) = self.readers.read(&self.state, read).await?;
         let page = page.map_err(|error| self.state.read_error(error))?;
         Ok(ListReply {
             entries: page.entries,

@@ -34,12 +34,22 @@ impl StateReader {
         self.0.machine.read()
     }
 
-    /// The namespace as it is now, for reads that take long or wait for the disk: nobody waits for them.
+    /// The namespace as it is now, for reads that take long or wait for the disk: nobody waits for them. Who has made a
+    /// view merges layers behind it.
     ///
     /// # Errors
     /// The store failed.
-    pub(crate) fn view(&self) -> Result<NamespaceView, StoreError> {
+    pub(super) fn view(&self) -> Result<NamespaceView, StoreError> {
         self.0.machine.write().view()
+    }
+
+    /// Merges layers that views have left, without the lock.
+    pub(super) fn merge_layers(&self) {
+        let merge = self.0.machine.write().begin_merge();
+        if let Some(merge) = merge {
+            let merged = merge.run();
+            self.0.machine.write().end_merge(merged);
+        }
     }
 
     /// What readers see, and who waits for more.

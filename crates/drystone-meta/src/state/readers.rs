@@ -1,6 +1,8 @@
 //! Threads for reads that may wait for the disk, so that no thread of the runtime does.
 
+use super::cell::StateReader;
 use crate::lifecycle::Lifecycle;
+use drystone_namespace::NamespaceView;
 use drystone_proto::cluster::ErrorReply;
 use drystone_rpc::refusal;
 use drystone_types::Code;
@@ -52,19 +54,46 @@ impl Readers {
         Self(sender)
     }
 
-    /// Runs `read` on one of the threads. Dropping the future gives up the answer, and the read if it has not begun.
+    /// Runs `read` on one of the threads, with the namespace as it is then. Dropping the future gives up the answer, and
+    /// the read if it has not begun.
+    ///
+    /// # Errors
+    /// This server is stopping, or its store failed, which ends it.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        state: &StateReader,
+        read: impl FnOnce(NamespaceView) -> T + Send + 'static,
+    ) -> Result<T, ErrorReply> {
+        let (viewed, merged) = (state.clone(), state.clone());
+        let read = move || viewed.view().map(read);
+        // Nobody waits for the layers that the view has left.
+        let answer = self.run(read, move || merged.merge_layers()).await?;
+        answer.map_err(|error| state.store_error(&error))
+    }
+
+    /// Goes on with `work` on one of the threads: a part of a long read, so that others get their turn between the parts.
     ///
     /// # Errors
     /// This server is stopping.
-    pub(crate) async fn run<T: Send + 'static>(
+    pub(crate) async fn go_on<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ErrorReply> {
+        self.run(work, || ()).await
+    }
+
+    /// Runs `read` on one of the threads, and `after` when it is answered.
+    async fn run<T: Send + 'static>(
         &self,
         read: impl FnOnce() -> T + Send + 'static,
+        after: impl FnOnce() + Send + 'static,
     ) -> Result<T, ErrorReply> {
         let stopping = || refusal(Code::Unavailable, "this server is stopping");
         let (reply, answer) = oneshot::channel();
         let read: Read = Box::new(move || {
             if !reply.is_closed() {
                 let _ = reply.send(read());
+                after();
             }
         });
         self.0.send(read).await.map_err(|_| stopping())?;

@@ -1,6 +1,6 @@
 //! Every short sequence of changes, flushes and views reads as a plain map does, whichever layers hold the keys.
 
-use super::Tables;
+use super::{LayerMerge, Tables};
 use crate::key::Key;
 use crate::memory::MemoryStore;
 use crate::records::{MarkRecord, encode};
@@ -25,11 +25,13 @@ enum Act {
     Flush,
     /// A view is made: it shows what is there now, whatever comes.
     Seal,
+    /// A merge of sealed layers begins, or the one under way ends.
+    Merge,
 }
 
 use Act::*;
 
-const ACTS: [Act; 8] = [Put, PutNew, Delete, Refused, Load, Freeze, Flush, Seal];
+const ACTS: [Act; 9] = [Put, PutNew, Delete, Refused, Load, Freeze, Flush, Seal, Merge];
 
 type Model = BTreeMap<Vec<u8>, Bytes>;
 
@@ -37,6 +39,7 @@ struct Case {
     tables: Tables<MemoryStore>,
     model: Model,
     frozen: Option<Batch>,
+    merging: Option<LayerMerge>,
     changes: u64,
     /// Views, with what they must show.
     views: Vec<(Tables<ReadOnly>, Model)>,
@@ -52,6 +55,7 @@ impl Case {
             tables: Tables::new(Arc::new(MemoryStore::new())),
             model: Model::new(),
             frozen: None,
+            merging: None,
             changes: 0,
             views: Vec::new(),
         };
@@ -79,6 +83,7 @@ impl Case {
             PutNew => !self.model.contains_key(key().as_slice()),
             Freeze => self.frozen.is_none(),
             Flush => self.frozen.is_some(),
+            Merge => self.merging.is_some() || self.tables.sealed.len() > 1,
             _ => true,
         }
     }
@@ -107,13 +112,17 @@ impl Case {
                 let batch = self.frozen.take().unwrap();
                 self.tables.store().write(&batch).unwrap();
                 self.check("written, and the tables do not know");
-                self.tables.thaw();
+                self.tables.thaw(Arc::clone(batch.layer()));
             }
             Seal => {
                 let store = ReadOnly::new(self.tables.store().view().unwrap());
                 let view = Tables::over(Arc::new(store), self.tables.seal());
                 self.views.push((view, self.model.clone()));
             }
+            Merge => match self.merging.take() {
+                Some(merge) => self.tables.end_merge(merge.run()),
+                None => self.merging = self.tables.begin_merge(),
+            },
         }
     }
 
@@ -171,6 +180,59 @@ fn every_short_sequence_of_changes_and_flushes_reads_as_a_map() {
     let mut count = 0;
     explore(&mut Vec::new(), 6, &mut count);
     assert!(count > 20_000, "only {count} sequences");
+}
+
+/// Layers are merged while commands, views and batches go on.
+#[test]
+fn every_short_sequence_around_a_merge_reads_as_a_map() {
+    let mut count = 0;
+    let mut acts = vec![Seal, Put, Seal, Delete, Seal, Merge];
+    let depth = acts.len() + 4;
+    explore(&mut acts, depth, &mut count);
+    assert!(count > 1_000, "only {count} sequences");
+}
+
+#[test]
+fn a_view_of_large_layers_copies_none_of_them_and_they_are_merged_apart() {
+    let mut case = Case::new();
+    let fill = |case: &mut Case, from: u64| {
+        for n in from..from + 10_000 {
+            case.set(crate::key::numbers(1, [n]), true);
+        }
+    };
+    fill(&mut case, 0);
+    let first = case.tables.seal();
+    fill(&mut case, 5_000_000);
+    let second = case.tables.seal();
+    assert_eq!((first.len(), second.len()), (1, 2), "a layer for each view");
+    assert!(Arc::ptr_eq(&first[0], &second[1]), "what was sealed is shared");
+    // While they are merged, a command and a view come between.
+    let merge = case.tables.begin_merge().unwrap();
+    assert!(case.tables.begin_merge().is_none(), "once");
+    case.act(Put);
+    let third = case.tables.seal();
+    case.tables.end_merge(merge.run());
+    let fourth = case.tables.seal();
+    assert_eq!((third.len(), fourth.len()), (3, 2));
+    assert!(
+        Arc::ptr_eq(&third[0], &fourth[0]),
+        "what came meanwhile stays above"
+    );
+    assert_eq!(fourth[1].len(), 20_002);
+    assert!(
+        case.tables.begin_merge().is_none(),
+        "a small layer over a large one is left"
+    );
+    // A batch takes the layers while they are merged.
+    fill(&mut case, 9_000_000);
+    case.tables.seal();
+    let merge = case.tables.begin_merge().unwrap();
+    case.act(Freeze);
+    case.tables.end_merge(merge.run());
+    case.check("merged layers are on their way to the store");
+    assert!(case.tables.sealed.is_empty());
+    case.act(Flush);
+    case.check("and are written");
 }
 
 /// All layers hold the key at once, each with another answer; the newest counts.

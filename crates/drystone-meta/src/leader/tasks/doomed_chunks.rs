@@ -3,6 +3,7 @@
 use super::parts::TaskParts;
 use super::task::LeaderTask;
 use drystone_env::Monotonic;
+use drystone_namespace::NamespaceView;
 use drystone_types::{DiskId, DiskRef, Incarnation};
 use std::time::Duration;
 
@@ -40,12 +41,9 @@ impl DoomedChunks {
             return;
         }
         // From a view: these are thousands of look-ups.
-        let Ok(view) = parts.state.view() else { return };
         let after = self.after;
-        let read = parts
-            .readers
-            .run(move || (view.doomed(after, DOOMED), view))
-            .await;
+        let read = move |view: NamespaceView| (view.doomed(after, DOOMED), view);
+        let read = parts.readers.read(&parts.state, read).await;
         let Ok((Ok(mut chunks), state)) = read else { return };
         self.after = if chunks.len() < DOOMED {
             0
