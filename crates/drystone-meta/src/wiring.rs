@@ -25,6 +25,7 @@ use crate::service::dispatch::MetaService;
 use crate::service::grant::Grants;
 use crate::service::lookup::Lookups;
 use crate::service::mutate::Mutations;
+use crate::service::remove_server::Removals;
 use crate::service::router::{Router, SOFTWARE};
 use crate::state::apply::Applier;
 use crate::state::cell::{StateReader, StateWriter};
@@ -371,6 +372,16 @@ pub(crate) fn make_service(wiring: &Wiring) -> (Arc<MetaService>, Tasks) {
             leader: Arc::clone(&leader),
             members: Arc::clone(members),
             membership: Arc::clone(&membership),
+            removals: Arc::new(Removals {
+                clock: Arc::clone(clock),
+                config: Arc::clone(config),
+                state: state.clone(),
+                readers: control_reads.clone(),
+                leader: Arc::clone(&leader),
+                membership: Arc::clone(&membership),
+                one: tokio::sync::Mutex::default(),
+            }),
+            lifecycle: Arc::clone(lifecycle),
             disk_full: Arc::clone(&wiring.disk_full),
         },
     };

@@ -241,6 +241,9 @@ impl<S: OrderedStore> Namespace<S> {
             return refuse(Code::NotFound, format!("there is no node {}", command.node));
         };
         let mut node = node.clone();
+        if command.if_since.is_some_and(|since| since != node.since) {
+            return refuse(Code::Conflict, format!("node {} was changed meanwhile", node.id));
+        }
         if command.remove {
             for disk in node.disks.iter().filter(|_| !command.with_replicas) {
                 let first = numbers(table::REPLICA, [disk.id, disk.incarnation]);

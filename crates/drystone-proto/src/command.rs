@@ -478,6 +478,9 @@ pub struct UpdateNode {
     /// With `remove`: the replicas on it count for nothing from now on. Whoever proposes that has looked what is lost.
     #[prost(bool, tag = "6")]
     pub with_replicas: bool,
+    /// Only if the node's record was written last by the command with this [`drystone_types::Since`]: otherwise `conflict`.
+    #[prost(uint64, optional, tag = "7")]
+    pub if_since: Option<u64>,
 }
 
 /// First command of a history: the root directory and the cluster's defaults. A second one is a no-op.

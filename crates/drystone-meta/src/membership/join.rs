@@ -205,12 +205,12 @@ impl Membership {
         {
             return Ok(());
         }
-        self.update_node(UpdateNode {
+        let update = UpdateNode {
             node,
             voter: Some(voter),
             ..UpdateNode::default()
-        })
-        .await
+        };
+        self.update_node(update).await.map(|_| ())
     }
 
     pub(crate) async fn record(&self, node: NodeRecord) -> Result<Applied, DropReason> {
@@ -272,16 +272,16 @@ impl Membership {
         Ok(())
     }
 
-    /// Changes what an operator may change of a node.
+    /// Changes what an operator may change of a node; gives the index of the command, which is applied here.
     ///
     /// # Errors
     /// The refusal of apply, or why it was not proposed.
-    pub(crate) async fn update_node(&self, update: UpdateNode) -> Result<(), Refused> {
+    pub(crate) async fn update_node(&self, update: UpdateNode) -> Result<u64, Refused> {
         let applied = self.raft.propose(Op::UpdateNode(update), None).await?;
         self.leader.with(|office| office.servers.forget_views());
         match Code::from_number(applied.outcome.code) {
             Some(code) => Err(refusal(code, applied.outcome.message).into()),
-            None => Ok(()),
+            None => Ok(applied.index),
         }
     }
 }

@@ -123,11 +123,11 @@ impl Membership {
             };
             self.record(nobody).await?;
         }
-        self.update_node(UpdateNode {
+        let update = UpdateNode {
             node,
             fenced: Some(true),
             ..UpdateNode::default()
-        })
-        .await
+        };
+        self.update_node(update).await.map(|_| ())
     }
 }

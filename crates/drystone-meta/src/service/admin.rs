@@ -4,9 +4,11 @@ use super::grant::writes_refused;
 use super::inline::{inline_voters, live_domains, policy_of, voter_domains};
 use super::mutate::DISK_FULL;
 use super::refused::Refused;
+use super::remove_server::Removals;
 use super::router::{Route, Router, came_from_metadata};
 use crate::config::Config;
 use crate::leader::office::Leader;
+use crate::lifecycle::Lifecycle;
 use crate::membership::join::{Membership, caught_up, list_members};
 use crate::membership::members::Members;
 use crate::raft::handle::RaftHandle;
@@ -26,6 +28,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// How long an answer about the cluster may wait for the leader before it is given from here.
 const INFO_WAIT: Duration = Duration::from_millis(500);
@@ -44,6 +47,8 @@ pub(crate) struct Admin {
     pub(crate) leader: Arc<Leader>,
     pub(crate) members: Arc<Members>,
     pub(crate) membership: Arc<Membership>,
+    pub(crate) removals: Arc<Removals>,
+    pub(crate) lifecycle: Arc<Lifecycle>,
     /// Only commands that free space are taken.
     pub(crate) disk_full: Arc<AtomicBool>,
 }
@@ -145,10 +150,14 @@ impl Admin {
                 tracing::warn!("an operator lets replicas be deleted again");
             }
             AdminOp::RemoveServer(remove) => {
-                let done = self
-                    .clock
-                    .until(request.deadline, self.remove_server(remove))
-                    .await;
+                let (done, answer) = oneshot::channel();
+                let removals = Arc::clone(&self.removals);
+                // Past the deadline it goes on, and its answer is given up.
+                self.lifecycle.spawn("meta-remove-server", async move {
+                    let _ = done.send(removals.remove(remove).await);
+                });
+                let done = self.clock.until(request.deadline, answer).await;
+                let done = done.and_then(Result::ok);
                 reply.removed = Some(done.unwrap_or(Err(DropReason::Unknown.into()))?);
             }
             AdminOp::RemoveLearner(node) => {
@@ -307,6 +316,13 @@ fn warnings(nodes: &[drystone_proto::record::NodeRecord], voters: &[u64]) -> Vec
     if voters.len() == 1 {
         warnings.push("one voter: the namespace is lost with its disk".to_owned());
     }
+    warnings.extend(nodes.iter().filter(|node| node.fenced).map(|node| {
+        let (id, name) = (node.id, &node.name);
+        format!(
+            "node {id} ({name}) is fenced: two processes ran as it, or a removal of it did not end; its replicas count for \
+             nothing until it works again (`admin servers --release {id}`) or is removed (`admin servers --remove {id}`)"
+        )
+    }));
     let disks: Vec<_> = nodes
         .iter()
         .flat_map(|node| node.disks.iter().map(move |disk| (node, disk)))

@@ -13,5 +13,5 @@ pub(crate) mod lookup;
 mod lost;
 pub(crate) mod mutate;
 pub(crate) mod refused;
-mod remove_server;
+pub(crate) mod remove_server;
 pub(crate) mod router;

@@ -1,57 +1,83 @@
 //! Removing a chunk server from the cluster for good: one that is lost, or that is no longer needed.
 //!
 //! What it holds counts for nothing afterwards: chunks with a replica on it have one less, doomed chunks that wait for
-//! it end, and it never comes back under its id. So it is looked first what would be lost with it.
+//! it end, and it never comes back under its id. So it is said first what would be lost with it, and for that to be all
+//! of it the server is *fenced* before: a logged command, behind which nothing is placed on it and no receipt of it
+//! counts. The loss is counted in a state that has applied the fence. A refusal lifts the fence again.
+//!
+//! The fence is a record like any other, so it stays if the leader fails in between: the server is shown as `fenced`, and
+//! an operator removes it again, or lets it work again with `admin servers --release`. A fence that was there before
+//! (of a cloned server) stays in any case.
 
-use super::admin::Admin;
-use super::refused::Refused;
-use drystone_proto::cluster::{RemoveServer, RemovedServer};
+use super::refused::{Refused, unknown};
+use crate::config::Config;
+use crate::leader::office::Leader;
+use crate::membership::join::Membership;
+use crate::state::cell::StateReader;
+use crate::state::readers::Readers;
+use drystone_env::Clock;
+use drystone_namespace::{Namespace, NamespaceView, OrderedStore, StoreError};
+use drystone_proto::cluster::{ErrorReply, RemoveServer, RemovedServer};
 use drystone_proto::command::UpdateNode;
 use drystone_proto::record::{NodeRecord, role};
 use drystone_rpc::refusal;
-use drystone_types::{ByteCount, Code, DiskId, DiskRef, Incarnation};
+use drystone_types::{ByteCount, Code, DiskId, DiskRef, Incarnation, LogIndex, Since};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-/// Sets of disks read under one lock of the state.
-const PAGE: usize = 256;
+/// Sets of disks read at once.
+const PAGE: usize = 1_024;
 
 fn refuse<T>(code: Code, message: String) -> Result<T, Refused> {
     Err(refusal(code, message).into())
 }
 
-impl Admin {
-    /// Removes a chunk server.
-    pub(super) async fn remove_server(&self, remove: RemoveServer) -> Result<RemovedServer, Refused> {
+/// Removes chunk servers, one after the other.
+pub(crate) struct Removals {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) state: StateReader,
+    pub(crate) readers: Readers,
+    pub(crate) leader: Arc<Leader>,
+    pub(crate) membership: Arc<Membership>,
+    /// What two servers have together would count for none of two removals at the same time.
+    pub(crate) one: tokio::sync::Mutex<()>,
+}
+
+impl Removals {
+    /// Removes a chunk server. Must not be given up in the middle: only at its end the fence is lifted, if it is refused.
+    pub(super) async fn remove(&self, remove: RemoveServer) -> Result<RemovedServer, Refused> {
+        let _one = self.one.lock().await;
         let node = self.removable(remove)?;
-        let loss = self.loss(&node).await?;
-        if loss.lost_chunks > 0 && !remove.force {
-            let message = format!(
-                "node {} ({}) holds the only replica that counts of {} chunk(s): {} would be lost for ever (repeat it \
-                 with --force to lose them)",
-                node.id,
-                node.name,
-                loss.lost_chunks,
-                ByteCount(loss.lost_bytes)
-            );
-            return refuse(Code::NotEmpty, message);
+        // Not fenced for nothing.
+        self.known_present_disks()?;
+        let fenced_at = self.fence(&node).await?;
+        let decided = self.decide(&node, fenced_at, remove.force).await;
+        match decided {
+            Ok(loss) => {
+                self.leader.with(|office| office.servers.forget(node.id));
+                tracing::warn!(
+                    server = node.id,
+                    name = node.name,
+                    replicas = loss.replicas,
+                    lost_chunks = loss.lost_chunks,
+                    lost_bytes = loss.lost_bytes,
+                    "an operator removed a chunk server"
+                );
+                Ok(loss)
+            }
+            Err(refused) if node.fenced => Err(final_error(refused).into()),
+            Err(refused) => {
+                let mut error = final_error(refused);
+                if !self.lift_fence(&node, fenced_at).await {
+                    error.message = format!(
+                        "{}; node {} stays fenced until it is removed, or let work again with `admin servers --release {}`",
+                        error.message, node.id, node.id
+                    );
+                }
+                Err(error.into())
+            }
         }
-        let update = UpdateNode {
-            node: node.id,
-            remove: true,
-            with_replicas: true,
-            ..UpdateNode::default()
-        };
-        self.membership.update_node(update).await?;
-        self.leader.with(|office| office.servers.forget(node.id));
-        tracing::warn!(
-            server = node.id,
-            name = node.name,
-            replicas = loss.replicas,
-            lost_chunks = loss.lost_chunks,
-            lost_bytes = loss.lost_bytes,
-            "an operator removed a chunk server"
-        );
-        Ok(loss)
     }
 
     /// The server, if it may be removed apart from what it holds.
@@ -85,8 +111,64 @@ impl Admin {
         Ok(node)
     }
 
-    /// What would go with this server: read from the sets of disks that hold chunks together, not from the chunks.
-    async fn loss(&self, node: &NodeRecord) -> Result<RemovedServer, Refused> {
+    /// Keeps new replicas away from the server; gives what its record is known by then.
+    async fn fence(&self, node: &NodeRecord) -> Result<Since, Refused> {
+        let fence = UpdateNode {
+            node: node.id,
+            fenced: Some(true),
+            ..UpdateNode::default()
+        };
+        let index = self.membership.update_node(fence).await?;
+        Ok(Since::new(LogIndex(index), 0))
+    }
+
+    /// Removes the fenced server, unless bytes would be lost with it.
+    async fn decide(
+        &self,
+        node: &NodeRecord,
+        fenced_at: Since,
+        force: bool,
+    ) -> Result<RemovedServer, Refused> {
+        let loss = self.loss(node, fenced_at.index()).await?;
+        if loss.lost_chunks > 0 && !force {
+            let message = format!(
+                "node {} ({}) holds the only replica that counts of {} chunk(s): {} would be lost for ever (repeat it \
+                 with --force to lose them)",
+                node.id,
+                node.name,
+                loss.lost_chunks,
+                ByteCount(loss.lost_bytes)
+            );
+            return refuse(Code::NotEmpty, message);
+        }
+        let update = UpdateNode {
+            node: node.id,
+            remove: true,
+            with_replicas: true,
+            // Nobody has let it work again meanwhile.
+            if_since: Some(fenced_at.0),
+            ..UpdateNode::default()
+        };
+        self.membership.update_node(update).await?;
+        Ok(loss)
+    }
+
+    /// A refusal lets the server work again, unless somebody has decided otherwise meanwhile. False if it is not known
+    /// to work again.
+    async fn lift_fence(&self, node: &NodeRecord, fenced_at: Since) -> bool {
+        let lift = UpdateNode {
+            node: node.id,
+            fenced: Some(false),
+            if_since: Some(fenced_at.0),
+            ..UpdateNode::default()
+        };
+        let lifted = self.membership.update_node(lift).await;
+        let works = |known: NodeRecord| known.removed || !known.fenced;
+        lifted.is_ok() || self.state.node(node.id).is_none_or(works)
+    }
+
+    /// What would go with this server, in a state that has applied `fenced_at`.
+    async fn loss(&self, node: &NodeRecord, fenced_at: LogIndex) -> Result<RemovedServer, Refused> {
         let own: BTreeSet<DiskRef> = (node.disks.iter())
             .map(|disk| DiskRef {
                 disk: DiskId(disk.id),
@@ -94,30 +176,16 @@ impl Admin {
             })
             .collect();
         let present = self.known_present_disks()?;
-        let holds = |disk: &DiskRef| !own.contains(disk) && present.contains(disk);
-        let mut loss = RemovedServer::default();
-        for &disk in &own {
-            let mut after = Vec::new();
-            loop {
-                let page = self.state.read().disk_sets(disk, &after, PAGE);
-                let page = page.map_err(|error| self.state.store_error(&error))?;
-                for (_, set) in &page {
-                    loss.replicas += set.chunks;
-                    // A set is entered under each of its disks: it is lost once.
-                    let is_first = set.disks.iter().filter(|other| own.contains(other)).min() == Some(&disk);
-                    if is_first && !set.disks.iter().any(holds) {
-                        loss.lost_chunks += set.chunks;
-                        loss.lost_bytes += set.bytes;
-                    }
-                }
-                match page.into_iter().next_back() {
-                    Some((key, _)) => after = key,
-                    None => break,
-                }
-                tokio::task::yield_now().await;
-            }
-        }
-        Ok(loss)
+        let count = move |view: NamespaceView| {
+            assert!(
+                view.applied() >= fenced_at,
+                "the loss is counted behind the fence ({fenced_at}), not at {}",
+                view.applied()
+            );
+            count_loss(&*view, &own, &present)
+        };
+        let loss = self.readers.read(&self.state, count).await?;
+        Ok(loss.map_err(|error| self.state.store_error(&error))?)
     }
 
     /// The disks whose replicas count now.
@@ -137,3 +205,49 @@ impl Admin {
         Ok(present)
     }
 }
+
+/// Behind the fence the request is not handed on to another leader: that one would take the fence for somebody else's.
+fn final_error(refused: Refused) -> ErrorReply {
+    match refused {
+        Refused::Error(error) => error,
+        Refused::NotLeader => unknown(),
+    }
+}
+
+/// What would go with the disks `own` while those in `present` are there: read from the sets of disks that hold chunks
+/// together, not from the chunks.
+fn count_loss<S: OrderedStore>(
+    state: &Namespace<S>,
+    own: &BTreeSet<DiskRef>,
+    present: &BTreeSet<DiskRef>,
+) -> Result<RemovedServer, StoreError> {
+    let holds = |disk: &DiskRef| !own.contains(disk) && present.contains(disk);
+    let mut loss = RemovedServer::default();
+    for &disk in own {
+        let mut after = Vec::new();
+        loop {
+            let page = state.disk_sets(disk, &after, PAGE)?;
+            for (_, set) in &page {
+                loss.replicas += set.chunks;
+                // A set is entered under each of its disks: it is lost once.
+                let is_first = set.disks.iter().filter(|other| own.contains(other)).min() == Some(&disk);
+                if is_first && !set.disks.iter().any(holds) {
+                    loss.lost_chunks += set.chunks;
+                    loss.lost_bytes += set.bytes;
+                }
+            }
+            match page.into_iter().next_back() {
+                Some((key, _)) => after = key,
+                None => break,
+            }
+        }
+    }
+    assert!(
+        loss.lost_chunks <= loss.replicas,
+        "what is lost with a server has a replica on it"
+    );
+    Ok(loss)
+}
+
+#[cfg(test)]
+mod tests;

@@ -663,6 +663,48 @@ fn a_node_that_was_removed_with_its_replicas_counts_for_nothing_and_never_return
 }
 
 #[test]
+fn a_decision_about_a_node_that_was_changed_meanwhile_is_refused() {
+    let mut cluster = Cluster::new();
+    let update = UpdateNode {
+        node: 2,
+        ..UpdateNode::default()
+    };
+    let fence = |fenced| {
+        Op::UpdateNode(UpdateNode {
+            fenced: Some(fenced),
+            ..update.clone()
+        })
+    };
+    let since = |cluster: &Cluster| cluster.ns.node(2).unwrap().since;
+    cluster.ok(fence(true));
+    let fenced_at = since(&cluster);
+    assert_eq!(fenced_at, drystone_types::Since::new(cluster.ns.applied(), 0).0);
+    // Another operator lets it work again, and yet another fences it: it was not fenced all the while.
+    cluster.ok(fence(false));
+    cluster.ok(fence(true));
+    let decide = |since, remove, fenced| {
+        Op::UpdateNode(UpdateNode {
+            if_since: Some(since),
+            with_replicas: remove,
+            remove,
+            fenced,
+            ..update.clone()
+        })
+    };
+    for refused in [
+        decide(fenced_at, true, None),
+        decide(fenced_at, false, Some(false)),
+    ] {
+        assert_eq!(cluster.refused(refused), Some(Code::Conflict));
+        let node = cluster.ns.node(2).unwrap();
+        assert!(node.fenced && !node.removed);
+    }
+    let now = since(&cluster);
+    cluster.ok(decide(now, true, None));
+    assert!(cluster.ns.node(2).unwrap().removed);
+}
+
+#[test]
 fn log_time_never_falls() {
     let mut cluster = Cluster::new();
     let before = cluster.ns.log_time();
