@@ -3,21 +3,27 @@
 //! A new leader knows which disks are there when every chunk server has reported to it, or was given the time for that;
 //! before, the answer is that it does not know. What is on which disks is kept by apply, so that a count reads the sets
 //! of disks that are away and not all chunks.
+//!
+//! With a thousand disks and a rack away these are still millions of sets. So a count reads a view, on the threads for
+//! long reads, and is right for the moment at which it began; what was found last holds until it has ended. Then there is
+//! a rest as long as it took, so that counting never takes more than half of a thread.
 
 use super::parts::TaskParts;
 use super::task::LeaderTask;
-use drystone_namespace::{self as namespace, RedundancyCount, StoreError};
+use drystone_env::Monotonic;
+use drystone_namespace::{self as namespace, NamespaceView, RedundancyCount, StoreError};
+use drystone_types::DiskRef;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Sets of disks read under one lock: about a millisecond.
-const SLICE: usize = 1_000;
-/// Slices in one round; a count that needs more goes on in the next.
-const SLICES: usize = 32;
+/// Sets of disks read before other reads get their turn on the thread: some ten milliseconds.
+const SLICE: usize = 16_384;
 
-/// A count under way, if it did not end within a round.
+/// See the module.
 #[derive(Default)]
 pub(super) struct Redundancy {
-    count: Option<RedundancyCount>,
+    /// The next count does not begin before.
+    rests_until: Option<Monotonic>,
 }
 
 impl LeaderTask for Redundancy {
@@ -28,66 +34,90 @@ impl LeaderTask for Redundancy {
     }
 
     async fn round(&mut self, parts: &TaskParts) {
-        match self.count(parts) {
-            Ok(Known::No) => publish(parts, None),
-            Ok(Known::NotYet) => {}
-            Ok(Known::Yes(found)) => publish(parts, Some(found)),
-            Err(error) => {
-                self.count = None;
-                drop(parts.state.store_error(&error));
-            }
-        }
-    }
-}
-
-enum Known {
-    /// It cannot be said which disks are there.
-    No,
-    /// What was found last holds until the count under way has ended.
-    NotYet,
-    Yes(namespace::Redundancy),
-}
-
-impl Redundancy {
-    fn count(&mut self, parts: &TaskParts) -> Result<Known, StoreError> {
-        let mut count = match self.count.take() {
-            Some(count) => count,
-            None => {
-                let now = parts.clock.now();
-                let state = parts.state.read();
-                let present = parts.leader.with(|office| {
-                    let (servers, config) = (&office.servers, &parts.config);
-                    let known = servers.knows_all(state.nodes(), now, office.begun, config);
-                    known.then(|| servers.present_disks(state.nodes(), now, config))
-                });
-                let Some(present) = present.flatten() else {
-                    return Ok(Known::No);
-                };
-                RedundancyCount::begin(&state, |disk| present.contains(&disk))?
-            }
+        let Some(term) = parts.raft.office() else { return };
+        let begun = parts.clock.now();
+        let Some(present) = known_present_disks(parts, begun) else {
+            return publish(parts, term, None);
         };
-        for _ in 0..SLICES {
-            let step = count.step(&parts.state.read(), SLICE)?;
-            if let Some(found) = step {
-                return Ok(Known::Yes(found));
-            }
+        if self.rests_until.is_some_and(|until| begun < until) {
+            return;
         }
-        self.count = Some(count);
-        Ok(Known::NotYet)
+        if let Some(found) = count(parts, term, present).await {
+            publish(parts, term, Some(found));
+        }
+        let now = parts.clock.now();
+        self.rests_until = Some(now.plus(now.since(begun)));
     }
 }
 
-fn publish(parts: &TaskParts, found: Option<namespace::Redundancy>) {
-    let metrics = &parts.metrics;
-    metrics.redundancy_known.set(i64::from(found.is_some()));
-    let found_or_nothing = found.unwrap_or_default();
-    let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-    metrics
-        .chunks_under_redundant
-        .set(gauge(found_or_nothing.under_redundant().chunks));
-    metrics.chunks_lost.set(gauge(found_or_nothing.lost().chunks));
-    metrics
-        .exposure_bytes
-        .set(gauge(found_or_nothing.exposure(1).bytes));
-    parts.leader.with(|office| office.redundancy = found);
+/// The disks whose replicas count now, if that can be said.
+fn known_present_disks(parts: &TaskParts, now: Monotonic) -> Option<BTreeSet<DiskRef>> {
+    let state = parts.state.read();
+    let present = parts.leader.with(|office| {
+        let (servers, config) = (&office.servers, &parts.config);
+        let known = servers.knows_all(state.nodes(), now, office.begun, config);
+        known.then(|| servers.present_disks(state.nodes(), now, config))
+    });
+    present.flatten()
 }
+
+/// A count under way, and the view that it reads. Views are dropped on the threads for long reads: that may take long too.
+type UnderWay = Box<(RedundancyCount, NamespaceView)>;
+
+/// A part of a count.
+enum Step {
+    More(UnderWay),
+    Found(namespace::Redundancy),
+}
+
+fn step(mut under_way: UnderWay) -> Result<Step, StoreError> {
+    let (count, view) = &mut *under_way;
+    let found = count.step(&**view, SLICE)?;
+    Ok(found.map_or(Step::More(under_way), Step::Found))
+}
+
+/// Counts, with `present` disks; nothing if the office of `term` ends meanwhile, or this server does.
+async fn count(parts: &TaskParts, term: u64, present: BTreeSet<DiskRef>) -> Option<namespace::Redundancy> {
+    let begin = move |view: NamespaceView| {
+        let count = RedundancyCount::begin(&*view, |disk| present.contains(&disk))?;
+        step(Box::new((count, view)))
+    };
+    let mut stepped = parts.readers.read(&parts.state, begin).await.ok()?;
+    loop {
+        match stepped {
+            Ok(Step::Found(found)) => return Some(found),
+            Ok(Step::More(under_way)) => {
+                if parts.raft.office() != Some(term) {
+                    return None;
+                }
+                stepped = parts.readers.go_on(move || step(under_way)).await.ok()?;
+            }
+            Err(error) => {
+                drop(parts.state.store_error(&error));
+                return None;
+            }
+        }
+    }
+}
+
+/// Says what was found in the office of `term`; nothing if that has ended.
+fn publish(parts: &TaskParts, term: u64, found: Option<namespace::Redundancy>) {
+    parts.leader.with(|office| {
+        if office.term != term {
+            return;
+        }
+        office.redundancy = found;
+        let metrics = &parts.metrics;
+        metrics.redundancy_known.set(i64::from(found.is_some()));
+        let found = found.unwrap_or_default();
+        let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        metrics
+            .chunks_under_redundant
+            .set(gauge(found.under_redundant().chunks));
+        metrics.chunks_lost.set(gauge(found.lost().chunks));
+        metrics.exposure_bytes.set(gauge(found.exposure(1).bytes));
+    });
+}
+
+#[cfg(test)]
+mod tests;
