@@ -3,6 +3,7 @@
 //! All of it is soft: it belongs to one term, is dropped with it, and no promise rests on it.
 
 pub(crate) mod chunk_server;
+mod confirmed;
 mod deletion_limit;
 pub(crate) mod office;
 pub(crate) mod orphan;

@@ -3,13 +3,14 @@
 //! An order is given only for a state that is committed and cannot be undone (a doomed record, or an id below the
 //! grant floor without a record that names the replica), and names the placement it is about.
 
+use super::confirmed::Confirmed;
 use super::deletion_limit::DeletionLimit;
 use super::orphan::Orphan;
 use drystone_env::Monotonic;
 use drystone_proto::command::ChunkReplica;
 use drystone_proto::data::{OrderAck, ServerOrder};
 use drystone_proto::record::{ChunkRecord, PlacedReplica, ReplicaRecord};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A replica to delete.
@@ -25,8 +26,6 @@ const REPEAT: Duration = Duration::from_secs(10);
 const REFUSED: Duration = Duration::from_secs(60);
 /// Orders on doomed chunks leave at least one in this many places of a heartbeat to orphans.
 const ORPHANS_SHARE: usize = 4;
-/// Deletions that wait to be logged; beyond it they are reported again by the next scan.
-const CONFIRMED: usize = 65_536;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
@@ -81,7 +80,7 @@ pub(crate) struct Reclaim {
     doomed: BTreeMap<(u64, u64), DoomedReplicas>,
     /// Replicas without a record, until they are gone or turn out to have one.
     orphans: BTreeMap<Key, KnownOrphan>,
-    confirmed: BTreeSet<Key>,
+    confirmed: Confirmed<Key>,
     deletion_limit: DeletionLimit,
 }
 
@@ -92,7 +91,7 @@ impl Reclaim {
             for replica in chunk.holders().map(PlacedReplica::replica) {
                 let key = Key::new(chunk.id, &replica);
                 if !held(replica.disk, replica.incarnation) {
-                    self.add_confirmed(key);
+                    self.confirmed.add(key);
                 } else if !self.confirmed.contains(&key) {
                     let disk = self.doomed.entry((key.disk, key.incarnation)).or_default();
                     if disk.len() < PER_DISK {
@@ -255,7 +254,7 @@ impl Reclaim {
         let doomed = self.doomed.get_mut(&(key.disk, key.incarnation));
         // An orphan has no record that would have to forget it.
         if doomed.is_some_and(|disk| disk.remove(&(key.chunk, key.placement)).is_some()) {
-            self.add_confirmed(key);
+            self.confirmed.add(key);
         }
     }
 
@@ -270,15 +269,10 @@ impl Reclaim {
         }
     }
 
-    fn add_confirmed(&mut self, key: Key) {
-        if self.confirmed.len() < CONFIRMED {
-            self.confirmed.insert(key);
-        }
-    }
-
-    /// At most `limit` confirmed deletions, to be logged; they stay until [`Reclaim::logged`].
+    /// At most `limit` confirmed deletions, to be logged, those that wait longest first; they stay until
+    /// [`Reclaim::logged`].
     pub(crate) fn to_log(&self, limit: usize) -> Vec<ChunkReplica> {
-        let orders = self.confirmed.iter().take(limit).map(|key| key.order());
+        let orders = self.confirmed.iter().take(limit).map(Key::order);
         orders
             .map(|(chunk, replica)| ChunkReplica {
                 chunk,

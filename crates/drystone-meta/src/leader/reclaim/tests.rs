@@ -1,6 +1,7 @@
 use super::*;
 use drystone_proto::data::DeleteOrder;
 use drystone_proto::record::PlacementState;
+use std::collections::BTreeSet;
 
 fn ack(chunk: u64, replica: ReplicaRecord, code: u32) -> OrderAck {
     let order = DeleteOrder {
@@ -76,6 +77,42 @@ fn a_disk_that_refuses_leaves_room_for_other_disks_and_for_orphans() {
         "it is asked again"
     );
     assert_eq!(reclaim.to_log(10), [], "a refusal ends nothing");
+}
+
+#[test]
+fn a_disk_whose_deletions_go_on_leaves_those_of_others_their_turn() {
+    let (mut reclaim, now) = (Reclaim::default(), Monotonic(1));
+    let chunks = |ids: std::ops::Range<u64>, disk| {
+        let chunk = move |id| ChunkRecord {
+            id,
+            replicas: vec![PlacedReplica::new(replica(disk), PlacementState::Verified)],
+            ..ChunkRecord::default()
+        };
+        ids.map(chunk).collect::<Vec<_>>()
+    };
+    let acks = |ids: std::ops::Range<u64>, disk| {
+        let acks = ids.map(move |id| ack(id, replica(disk), 0));
+        acks.collect::<Vec<_>>()
+    };
+    for (ids, disk) in [(0..10, 1), (0..3, 2)] {
+        reclaim.doom(&chunks(ids.clone(), disk), |_, _| true);
+        reclaim.acknowledge(&acks(ids, disk), now);
+    }
+    let mut logged = Vec::new();
+    for round in 1..=3 {
+        let log = reclaim.to_log(5);
+        assert_eq!(log.len(), 5);
+        logged.extend(log.iter().map(|gone| (gone.replica.unwrap().disk, gone.chunk)));
+        reclaim.logged(&log);
+        // More than are logged come meanwhile, all of them on the first disk.
+        let more = round * 10..round * 10 + 10;
+        reclaim.doom(&chunks(more.clone(), 1), |_, _| true);
+        reclaim.acknowledge(&acks(more, 1), now);
+    }
+    let other = logged.iter().filter(|(disk, _)| *disk == 2).count();
+    assert_eq!((other, logged.len()), (3, 15), "{logged:?}");
+    let distinct: BTreeSet<_> = logged.iter().collect();
+    assert_eq!(distinct.len(), 15, "once each");
 }
 
 #[test]
