@@ -62,8 +62,11 @@ pub const MAX_RANGES_PRUNED: usize = 1_024;
 pub const MAX_FORGOTTEN: usize = 4_096;
 /// Records that one housekeeping step touches at most, whatever it asks for.
 pub const MAX_HOUSEKEEPING: u32 = 10_000;
-/// Nodes; they are in memory.
+/// Nodes that were not removed; they are in memory, with their disks.
 pub const MAX_NODES: usize = 16_384;
+/// Nodes, removed ones too: their records stay, so that no id is used twice. Without disks they take some hundred bytes of
+/// memory each, and more are never removed in the life of a cluster.
+pub const MAX_NODE_RECORDS: usize = 262_144;
 /// Disks of a node.
 pub const MAX_DISKS: usize = 256;
 /// Entries of one page.

@@ -10,7 +10,7 @@
 //! Who lets it know the counter makes sure that the recorded process is silent.
 
 use crate::key::{above, numbers, table};
-use crate::limits::{MAX_DISKS, MAX_LABEL_BYTES, MAX_NODES};
+use crate::limits::{MAX_DISKS, MAX_LABEL_BYTES, MAX_NODE_RECORDS, MAX_NODES};
 use crate::namespace::{Context, Namespace};
 use crate::records::decode_slice;
 use crate::refusal::{ReadError, Refusal, refuse};
@@ -26,6 +26,8 @@ use std::sync::Arc;
 #[derive(Clone, Default)]
 pub(crate) struct Nodes {
     by_id: BTreeMap<u64, NodeRecord>,
+    /// How many of them were not removed.
+    living: usize,
     /// Disk -> (incarnation, node).
     disks: BTreeMap<u64, (u64, u64)>,
 }
@@ -74,11 +76,13 @@ impl Nodes {
         for disk in &node.disks {
             self.disks.insert(disk.id, (disk.incarnation, node.id));
         }
+        self.living += usize::from(!node.removed);
         self.by_id.insert(node.id, node);
     }
 
     fn remove(&mut self, id: u64) {
         if let Some(node) = self.by_id.remove(&id) {
+            self.living -= usize::from(!node.removed);
             for disk in node.disks {
                 self.disks.remove(&disk.id);
             }
@@ -173,8 +177,12 @@ impl<S: OrderedStore> Namespace<S> {
         }
         let before = self.nodes.get(node.id).cloned();
         let Some(before) = before else {
-            if self.nodes.by_id.len() >= MAX_NODES {
+            if self.nodes.living >= MAX_NODES {
                 return refuse(Code::TooLarge, format!("there are {MAX_NODES} nodes already"));
+            }
+            if self.nodes.by_id.len() >= MAX_NODE_RECORDS {
+                let detail = format!("there were {MAX_NODE_RECORDS} nodes: no more ids are recorded");
+                return refuse(Code::TooLarge, detail);
             }
             (node.draining, node.fenced, node.removed) = (false, false, false);
             self.put_node(cx, node);

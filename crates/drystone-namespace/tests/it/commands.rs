@@ -663,6 +663,48 @@ fn a_node_that_was_removed_with_its_replicas_counts_for_nothing_and_never_return
 }
 
 #[test]
+fn a_node_that_was_removed_leaves_room_for_another() {
+    let mut cluster = Cluster::new();
+    let register = |id| {
+        Op::RegisterNode(RegisterNode {
+            node: Some(node(id, &[])),
+        })
+    };
+    let most = drystone_namespace::limits::MAX_NODES as u64;
+    for id in 3..=most {
+        cluster.own(register(id));
+    }
+    let (one, other) = (most + 1, most + 2);
+    assert_eq!(cluster.refused(register(one)), Some(Code::TooLarge));
+    let remove = UpdateNode {
+        node: 5,
+        remove: true,
+        ..UpdateNode::default()
+    };
+    // Removing it twice makes room once.
+    cluster.ok(Op::UpdateNode(remove.clone()));
+    cluster.ok(Op::UpdateNode(remove));
+    assert_eq!(
+        cluster.refused(register(5)),
+        Some(Code::Stranger),
+        "an id is used once"
+    );
+    assert_eq!(cluster.refused(register(one)), None);
+    assert_eq!(cluster.refused(register(other)), Some(Code::TooLarge));
+    // A replica that reads the same records counts the same.
+    cluster.flush();
+    let store = std::sync::Arc::clone(cluster.ns.store());
+    cluster.ns = drystone_namespace::Namespace::open(store, crate::cluster::settings()).unwrap();
+    assert_eq!(cluster.refused(register(other)), Some(Code::TooLarge));
+    cluster.ok(Op::UpdateNode(UpdateNode {
+        node: 6,
+        remove: true,
+        ..UpdateNode::default()
+    }));
+    assert_eq!(cluster.refused(register(other)), None);
+}
+
+#[test]
 fn a_decision_about_a_node_that_was_changed_meanwhile_is_refused() {
     let mut cluster = Cluster::new();
     let update = UpdateNode {
