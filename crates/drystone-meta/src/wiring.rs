@@ -369,6 +369,7 @@ pub(crate) fn make_service(wiring: &Wiring) -> (Arc<MetaService>, Tasks) {
             router,
             raft: raft.clone(),
             state: state.clone(),
+            readers: control_reads.clone(),
             leader: Arc::clone(&leader),
             members: Arc::clone(members),
             membership: Arc::clone(&membership),

@@ -16,7 +16,7 @@
 //! In order of reading: [`namespace`] (open, apply, flush), [`entry`] (what is read of the log), [`read`] (what readers
 //! see), [`store`] and [`key`]
 //! (what is below), then a file per noun: `resolve` and `permission` (how a command finds its files), `publish`,
-//! `extents`, `convert_inline`, `chunks`, [`placements`] (where chunks are), [`redundancy`], `stage`, `directory`, `depth`, `link`, `rename`, `delete`, `attributes`, `session`, `idempotency`,
+//! `extents`, `convert_inline`, `chunks`, [`placements`] (where chunks are), [`redundancy`], `candidates`, `stage`, `directory`, `depth`, `link`, `rename`, `delete`, `attributes`, `session`, `idempotency`,
 //! `nodes`, `ranges`, `housekeep`; [`snapshot`] for export and import.
 
 pub mod entry;
@@ -33,6 +33,7 @@ pub mod snapshot;
 pub mod store;
 
 mod attributes;
+mod candidates;
 mod chain;
 mod chunks;
 mod convert_inline;
@@ -53,6 +54,7 @@ mod session;
 mod stage;
 mod tables;
 
+pub use candidates::Candidates;
 pub use entry::{ApplyError, UnknownEntry, read_entry};
 pub use memory::MemoryStore;
 pub use namespace::{FlushBatch, Flushed, Namespace, NamespaceView, OpenError, Settings};

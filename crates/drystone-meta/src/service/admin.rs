@@ -13,6 +13,7 @@ use crate::membership::join::{Membership, caught_up, list_members};
 use crate::membership::members::Members;
 use crate::raft::handle::RaftHandle;
 use crate::state::cell::StateReader;
+use crate::state::readers::Readers;
 use bytes::Bytes;
 use drystone_env::Clock;
 use drystone_identity::Identity;
@@ -44,6 +45,7 @@ pub(crate) struct Admin {
     pub(crate) router: Arc<Router>,
     pub(crate) raft: RaftHandle,
     pub(crate) state: StateReader,
+    pub(crate) readers: Readers,
     pub(crate) leader: Arc<Leader>,
     pub(crate) members: Arc<Members>,
     pub(crate) membership: Arc<Membership>,
@@ -129,7 +131,7 @@ impl Admin {
             }
             AdminOp::Lost(after) => {
                 self.router.confirmed(request.deadline).await?;
-                reply.lost = Some(self.lost(after)?);
+                reply.lost = Some(self.lost(after).await?);
             }
             AdminOp::ReleaseSweep(node) => {
                 let now = self.clock.now();

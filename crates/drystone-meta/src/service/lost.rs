@@ -2,16 +2,14 @@
 
 use super::admin::Admin;
 use super::refused::Refused;
-use drystone_namespace::{Namespace, OrderedStore, StoreError};
+use drystone_namespace::{Candidates, Namespace, NamespaceView, OrderedStore, StoreError};
 use drystone_proto::cluster::{LostChunk, LostFile, LostPage};
 use drystone_proto::record::{ChunkRecord, NodeRecord, PlacedReplica, role};
-use drystone_types::DiskRef;
+use drystone_types::{ChunkId, DiskRef};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Chunk records looked at while the state is held: some hundred microseconds.
-const SLICE: usize = 256;
-/// Slices in one answer.
-const SLICES: usize = 16;
+/// Chunk records looked at for one answer: some ten milliseconds.
+const MAX_LOOKED_AT: usize = 4_096;
 /// Lost chunks in one answer.
 const MAX_CHUNKS: usize = 64;
 /// References of one chunk that are looked at.
@@ -21,47 +19,14 @@ const MAX_DEPTH: usize = 4096;
 
 impl Admin {
     /// A page of the chunks without a replica on a disk that counts, with ids above `after`. A server that this leader
-    /// has not heard from does not count, and is named.
-    pub(super) fn lost(&self, mut after: u64) -> Result<LostPage, Refused> {
+    /// has not heard from does not count, and is named. Looks at the chunks on disks that are away only.
+    pub(super) async fn lost(&self, after: u64) -> Result<LostPage, Refused> {
         let nodes: Vec<NodeRecord> = self.state.read().nodes().cloned().collect();
         let (live, unheard) = self.present_disks(&nodes)?;
-        let names: BTreeMap<(u64, u64), &str> = nodes
-            .iter()
-            .flat_map(|node| {
-                node.disks
-                    .iter()
-                    .map(|disk| ((disk.id, disk.incarnation), node.name.as_str()))
-            })
-            .collect();
-        let mut page = LostPage {
-            unheard,
-            ..LostPage::default()
-        };
-        for _ in 0..SLICES {
-            let state = self.state.read();
-            let chunks = state
-                .chunks(after, SLICE)
-                .map_err(|error| self.state.store_error(&error))?;
-            for chunk in &chunks {
-                after = chunk.id;
-                if is_lost(chunk, &live) {
-                    let found =
-                        describe(&state, chunk, &names).map_err(|error| self.state.store_error(&error))?;
-                    page.chunks.push(found);
-                }
-                if page.chunks.len() == MAX_CHUNKS {
-                    break;
-                }
-            }
-            if chunks.len() < SLICE && page.chunks.len() < MAX_CHUNKS {
-                return Ok(page);
-            }
-            if page.chunks.len() == MAX_CHUNKS {
-                break;
-            }
-        }
-        page.next = after;
-        Ok(page)
+        let find = move |view: NamespaceView| find_lost(&*view, ChunkId(after), &live);
+        let page = self.readers.read(&self.state, find).await?;
+        let page = page.map_err(|error| self.state.store_error(&error))?;
+        Ok(LostPage { unheard, ..page })
     }
 
     /// Disks of servers that this leader has heard from and does not suspect, and the names of servers that it has not
@@ -85,6 +50,40 @@ impl Admin {
     }
 }
 
+/// The next lost chunks above `after`.
+fn find_lost<S: OrderedStore>(
+    state: &Namespace<S>,
+    after: ChunkId,
+    live: &BTreeSet<DiskRef>,
+) -> Result<LostPage, StoreError> {
+    let disks = |node: &NodeRecord| {
+        let name = node.name.clone();
+        let disks: Vec<_> = node
+            .disks
+            .iter()
+            .map(|disk| (disk.id, disk.incarnation))
+            .collect();
+        disks.into_iter().map(move |disk| (disk, name.clone()))
+    };
+    let names: BTreeMap<(u64, u64), String> = state.nodes().flat_map(disks).collect();
+    let mut candidates = Candidates::begin(state, |disk| live.contains(&disk), after)?;
+    let mut page = LostPage::default();
+    for _ in 0..MAX_LOOKED_AT {
+        let Some(id) = candidates.next(state)? else {
+            page.next = 0;
+            break;
+        };
+        page.next = id.0;
+        if let Some(chunk) = state.chunk(id.0)?.filter(|chunk| is_lost(chunk, live)) {
+            page.chunks.push(describe(state, &chunk, &names)?);
+        }
+        if page.chunks.len() == MAX_CHUNKS {
+            break;
+        }
+    }
+    Ok(page)
+}
+
 fn is_lost(chunk: &ChunkRecord, live: &BTreeSet<DiskRef>) -> bool {
     !chunk.is_doomed() && chunk.redundancy(|disk| live.contains(&disk)) == 0
 }
@@ -92,12 +91,11 @@ fn is_lost(chunk: &ChunkRecord, live: &BTreeSet<DiskRef>) -> bool {
 fn describe<S: OrderedStore>(
     state: &Namespace<S>,
     chunk: &ChunkRecord,
-    names: &BTreeMap<(u64, u64), &str>,
+    names: &BTreeMap<(u64, u64), String>,
 ) -> Result<LostChunk, StoreError> {
     let server = |replica: &PlacedReplica| {
         let replica = replica.replica();
-        let name = names.get(&(replica.disk, replica.incarnation))?;
-        Some((*name).to_owned())
+        names.get(&(replica.disk, replica.incarnation)).cloned()
     };
     let references = state.references(chunk.id, MAX_REFERENCES + 1)?;
     let mut files: Vec<LostFile> = Vec::new();

@@ -205,3 +205,32 @@ fn the_cost_of_a_count_is_that_of_the_sets_and_not_of_the_chunks() {
     assert_eq!(ns.disk_sets(disk(1), &[], 10).unwrap().len(), 1);
     assert_eq!(count(&ns, &[1]), (1_000, 0, 0));
 }
+
+#[test]
+fn candidates_for_loss_are_the_chunks_on_disks_that_are_away_and_those_below_their_policy() {
+    let mut ns = namespace();
+    // More than a page on a disk; every sixth chunk has a replica less.
+    let mut expected = Vec::new();
+    for id in 1..=400 {
+        let first = id % 6 + 1;
+        let mut disks = vec![first, first % 6 + 1, (first + 1) % 6 + 1];
+        if id % 6 == 4 {
+            disks.pop();
+        }
+        ns.put_chunk(&context(), None, &chunk(id, &disks)).unwrap();
+        if disks.len() < 3 || disks.contains(&2) || disks.contains(&3) {
+            expected.push(ChunkId(id));
+        }
+    }
+    assert!(expected.len() > 200 && expected.len() < 400, "{}", expected.len());
+    let is_live = |disk: DiskRef| ![2, 3].contains(&disk.disk.0);
+    for after in [0, 1, 77, 399, 400] {
+        let mut candidates = crate::Candidates::begin(&ns, is_live, ChunkId(after)).unwrap();
+        let mut found = Vec::new();
+        while let Some(chunk) = candidates.next(&ns).unwrap() {
+            found.push(chunk);
+        }
+        let expected: Vec<_> = expected.iter().filter(|chunk| chunk.0 > after).collect();
+        assert_eq!(found.iter().collect::<Vec<_>>(), expected, "above {after}");
+    }
+}
