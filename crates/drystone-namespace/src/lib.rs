@@ -52,6 +52,7 @@ mod rename;
 mod resolve;
 mod session;
 mod stage;
+mod stored;
 mod tables;
 
 pub use candidates::Candidates;

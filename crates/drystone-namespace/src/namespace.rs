@@ -175,6 +175,7 @@ impl<S: OrderedStore> Namespace<S> {
                 self.tables.commit();
                 self.state.applied = index.0;
                 check_step(&before, &self.state);
+                check_answer(&outcome);
                 Ok(outcome)
             }
             Err(error) => {
@@ -500,14 +501,48 @@ fn check_step(before: &StateRecord, after: &StateRecord) {
         "the floor ends where ids end"
     );
     assert!(
+        after.applied > before.applied,
+        "an entry is applied once, in its order"
+    );
+    assert!(
         after.inline_bytes <= after.bytes,
         "inline bytes are bytes of files"
+    );
+    let counters = [
+        after.files,
+        after.directories,
+        after.links,
+        after.bytes,
+        after.inline_bytes,
+        after.chunks,
+        after.chunk_bytes,
+        after.doomed,
+        after.sessions,
+        after.closed_sessions,
+        after.staged,
+    ];
+    assert!(
+        counters.iter().all(|counter| *counter < 1 << 63),
+        "no counter falls below nothing: {counters:?}"
     );
     assert_eq!(
         (after.history_high, after.history_low, after.shard),
         (before.history_high, before.history_low, before.shard),
         "no command changes what the state is of"
     );
+}
+
+/// A refusal says why, and names nothing that was made or changed.
+fn check_answer(outcome: &Outcome) {
+    if outcome.code == 0 {
+        return;
+    }
+    let refusal = Outcome {
+        code: outcome.code,
+        message: outcome.message.clone(),
+        ..Outcome::default()
+    };
+    assert_eq!(*outcome, refusal, "a refused command has done nothing");
 }
 
 /// A history id as two numbers.

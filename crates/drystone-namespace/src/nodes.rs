@@ -12,7 +12,7 @@
 use crate::key::{above, numbers, table};
 use crate::limits::{MAX_DISKS, MAX_LABEL_BYTES, MAX_NODE_RECORDS, MAX_NODES};
 use crate::namespace::{Context, Namespace};
-use crate::records::decode_slice;
+use crate::records::{corrupt, decode_slice};
 use crate::refusal::{ReadError, Refusal, refuse};
 use crate::store::{Order, OrderedStore, StoreError, View};
 use drystone_proto::command::{Outcome, RegisterNode, UpdateNode};
@@ -41,10 +41,14 @@ impl Nodes {
             &[table::NODE + 1],
             Order::Up,
             &mut |key, value| match decode_slice::<NodeRecord>(key, value) {
-                Ok(node) => {
-                    nodes.insert(node);
-                    ControlFlow::Continue(())
-                }
+                Ok(node) => match nodes.insert(node) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(other) => {
+                        let held = format!("one that node {other} holds");
+                        fault = Some(corrupt(key, "a node with disks of its own", held));
+                        ControlFlow::Break(())
+                    }
+                },
                 Err(error) => {
                     fault = Some(error);
                     ControlFlow::Break(())
@@ -71,13 +75,18 @@ impl Nodes {
         }
     }
 
-    fn insert(&mut self, node: NodeRecord) {
+    /// In the place of what was there under its id; the node that holds one of its disks, if another one does.
+    fn insert(&mut self, node: NodeRecord) -> Result<(), u64> {
         self.remove(node.id);
         for disk in &node.disks {
-            self.disks.insert(disk.id, (disk.incarnation, node.id));
+            let before = self.disks.insert(disk.id, (disk.incarnation, node.id));
+            if let Some((_, other)) = before {
+                return Err(other);
+            }
         }
         self.living += usize::from(!node.removed);
         self.by_id.insert(node.id, node);
+        Ok(())
     }
 
     fn remove(&mut self, id: u64) {
@@ -149,7 +158,8 @@ impl<S: OrderedStore> Namespace<S> {
     fn put_node(&mut self, cx: &Context, mut node: NodeRecord) {
         node.since = cx.since;
         self.tables.put(numbers(table::NODE, [node.id]), &node);
-        Arc::make_mut(&mut self.nodes).insert(node);
+        let inserted = Arc::make_mut(&mut self.nodes).insert(node);
+        assert_eq!(inserted, Ok(()), "a disk is held by one node");
     }
 
     /// Adds or updates a node.

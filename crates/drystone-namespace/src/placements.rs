@@ -17,7 +17,8 @@ use crate::key::{Key, above, disk_set, disk_sets_of, number_at, numbers, table};
 use crate::namespace::{Context, Namespace};
 use crate::records::{DiskSetRecord, MarkRecord, corrupt, decode};
 use crate::store::{Order, OrderedStore, StoreError};
-use drystone_proto::record::{ChunkRecord, ReplicaRecord};
+use drystone_env::planted::{Bug, planted};
+use drystone_proto::record::{ChunkRecord, PlacedReplica, ReplicaRecord};
 use drystone_types::{ChunkId, DiskId, DiskRef, Incarnation, PlacementIndex};
 
 /// No disk: sets of chunks that are below their policy are entered under it. Real disks have ids above 0.
@@ -85,6 +86,22 @@ impl<S: OrderedStore> Namespace<S> {
         assert!(
             after.id != 0 && !after.replicas.is_empty(),
             "a chunk is somewhere"
+        );
+        if let Some(before) = before.filter(|_| !planted(Bug::ChunkIdsAgain)) {
+            assert!(after.epoch >= before.epoch, "the epoch of a chunk never falls");
+            assert_eq!(after.length, before.length, "a sealed chunk keeps its length");
+            assert!(
+                after.is_doomed() || !before.is_doomed(),
+                "nothing refers to a doomed chunk again"
+            );
+        }
+        let is_named_once = |(at, held): (usize, &PlacedReplica)| {
+            let mut others = after.replicas.iter().skip(at + 1);
+            others.all(|other| other.replica() != held.replica())
+        };
+        assert!(
+            after.replicas.iter().enumerate().all(is_named_once),
+            "a chunk names each replica once"
         );
         let mark = MarkRecord { since: cx.since };
         for held in before.into_iter().flat_map(ChunkRecord::holders) {

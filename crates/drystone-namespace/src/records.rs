@@ -4,7 +4,8 @@
 
 use crate::key::hex;
 use crate::store::StoreError;
-use bytes::Bytes;
+use crate::stored::Stored;
+use bytes::{Buf, Bytes};
 use drystone_proto::command::Outcome;
 use drystone_proto::record::{PolicyRecord, RECORD_VERSION};
 use prost::Message;
@@ -225,32 +226,32 @@ pub(crate) fn encode<R: Message>(record: &R) -> Bytes {
 }
 
 /// The record in a stored value.
-pub(crate) fn decode<R: Message + Default>(key: &[u8], value: &Bytes) -> Result<R, StoreError> {
-    if value.first() != Some(&RECORD_VERSION) {
-        let found = value
-            .first()
-            .map_or_else(|| "nothing".to_owned(), |byte| format!("version {byte}"));
-        return Err(StoreError::Corrupt {
-            key: hex(key),
-            expected: "a record of this version",
-            found,
-        });
+pub(crate) fn decode<R: Stored>(key: &[u8], value: &Bytes) -> Result<R, StoreError> {
+    match value.first() {
+        Some(&RECORD_VERSION) => read(key, value.slice(1..)),
+        other => Err(wrong_version(key, other)),
     }
-    R::decode(value.slice(1..)).map_err(|fault| corrupt(key, "a record of its table", fault))
 }
 
 /// As [`decode`] from a borrowed value.
-pub(crate) fn decode_slice<R: Message + Default>(key: &[u8], value: &[u8]) -> Result<R, StoreError> {
+pub(crate) fn decode_slice<R: Stored>(key: &[u8], value: &[u8]) -> Result<R, StoreError> {
     match value.split_first() {
-        Some((&RECORD_VERSION, rest)) => {
-            R::decode(rest).map_err(|fault| corrupt(key, "a record of its table", fault))
-        }
-        _ => Err(corrupt(
-            key,
-            "a record of this version",
-            format!("{:?}", value.first()),
-        )),
+        Some((&RECORD_VERSION, rest)) => read(key, rest),
+        other => Err(wrong_version(key, other.map(|(version, _)| version))),
     }
+}
+
+fn read<R: Stored>(key: &[u8], rest: impl Buf) -> Result<R, StoreError> {
+    let record = R::decode(rest).map_err(|fault| corrupt(key, "a record of its table", fault))?;
+    match record.fault_under(key) {
+        Some(expected) => Err(corrupt(key, expected, "another record")),
+        None => Ok(record),
+    }
+}
+
+fn wrong_version(key: &[u8], found: Option<&u8>) -> StoreError {
+    let found = found.map_or_else(|| "nothing".to_owned(), |byte| format!("version {byte}"));
+    corrupt(key, "a record of this version", found)
 }
 
 /// A damaged record.

@@ -8,19 +8,19 @@ use crate::read::Caller;
 use crate::records::{corrupt, decode};
 use crate::refusal::{ReadError, refuse};
 use crate::store::{OrderedStore, StoreError};
+use crate::stored::Stored;
 use crate::tables::Tables;
 use bytes::Bytes;
 use drystone_proto::command::{Precondition, Target};
 use drystone_proto::record::{DentryRecord, InodeKind, InodeRecord};
 use drystone_types::path::split_path;
 use drystone_types::{Code, Name};
-use prost::Message;
 
 /// Readers leave the cache alone, apply fills it; both walk the same way.
 pub(crate) trait Fetch {
     fn fetch(&mut self, key: &Key) -> Result<Option<Bytes>, StoreError>;
 
-    fn record<R: Message + Default>(&mut self, key: &Key) -> Result<Option<R>, StoreError> {
+    fn record<R: Stored>(&mut self, key: &Key) -> Result<Option<R>, StoreError> {
         self.fetch(key)?
             .map(|value| decode(key.as_slice(), &value))
             .transpose()

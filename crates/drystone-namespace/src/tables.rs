@@ -13,8 +13,8 @@
 use crate::key::Key;
 use crate::records::{decode, encode};
 use crate::store::{Order, OrderedStore, StoreError, Visitor};
+use crate::stored::Stored;
 use bytes::Bytes;
-use prost::Message;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
@@ -147,27 +147,29 @@ impl<S: OrderedStore> Tables<S> {
     }
 
     /// The record of a key, for readers.
-    pub(crate) fn get_record<R: Message + Default>(&self, key: &Key) -> Result<Option<R>, StoreError> {
+    pub(crate) fn get_record<R: Stored>(&self, key: &Key) -> Result<Option<R>, StoreError> {
         self.get(key)?
             .map(|value| decode(key.as_slice(), &value))
             .transpose()
     }
 
     /// The record of a key, for apply.
-    pub(crate) fn load_record<R: Message + Default>(&mut self, key: &Key) -> Result<Option<R>, StoreError> {
+    pub(crate) fn load_record<R: Stored>(&mut self, key: &Key) -> Result<Option<R>, StoreError> {
         self.load(key)?
             .map(|value| decode(key.as_slice(), &value))
             .transpose()
     }
 
     /// Sets a record.
-    pub(crate) fn put<R: Message>(&mut self, key: Key, record: &R) {
-        self.set(key, encode(record), false);
+    pub(crate) fn put<R: Stored>(&mut self, key: Key, record: &R) {
+        let value = encoded(&key, record);
+        self.set(key, value, false);
     }
 
     /// Sets a record whose key the caller knows to be free.
-    pub(crate) fn put_new<R: Message>(&mut self, key: Key, record: &R) {
-        self.set(key, encode(record), true);
+    pub(crate) fn put_new<R: Stored>(&mut self, key: Key, record: &R) {
+        let value = encoded(&key, record);
+        self.set(key, value, true);
     }
 
     fn set(&mut self, key: Key, value: Bytes, free: bool) {
@@ -366,6 +368,14 @@ impl<S: OrderedStore> Tables<S> {
         })?;
         Ok(page)
     }
+}
+
+/// The stored form of a record that is one of its key.
+fn encoded<R: Stored>(key: &Key, record: &R) -> Bytes {
+    if let Some(expected) = record.fault_under(key.as_slice()) {
+        panic!("key {key:?} is for {expected}: another record is written under it");
+    }
+    encode(record)
 }
 
 /// A key and its stored value.
