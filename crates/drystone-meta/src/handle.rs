@@ -67,7 +67,7 @@ impl Handle {
             return false;
         }
         let me = self.node().0;
-        !(view.conf.learners.contains(&me) && self.state.read().node(me).is_some_and(awaits_vote))
+        !(view.conf.learners.contains(&me) && self.state.read().node(NodeId(me)).is_some_and(awaits_vote))
     }
 
     /// True while this server leads and takes commands.

@@ -14,7 +14,7 @@ use drystone_proto::grant::verify_receipt;
 use drystone_proto::record::{
     ChunkRecord, ChunkState, PlacedReplica, PlacementState, PolicyRecord, ReplicaRecord,
 };
-use drystone_types::{Code, MAX_CHUNK_BYTES};
+use drystone_types::{ChunkId, Code, MAX_CHUNK_BYTES, PlacementIndex};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The chunks that a command recorded: id to sealed length, and the least number of replicas among them.
@@ -70,7 +70,7 @@ impl<S: OrderedStore> Namespace<S> {
                 format!("chunk {id} is below the floor {}", self.state.grant_floor),
             );
         }
-        let Some(placement) = self.placement_of(id) else {
+        let Some(PlacementIndex(placement)) = self.placement_of(ChunkId(id)) else {
             return refuse(Code::Invalid, format!("chunk id {id} was never allocated"));
         };
         if self

@@ -27,7 +27,7 @@ use drystone_env::planted::{Bug, planted};
 use drystone_proto::command::{Content, NewExtent};
 use drystone_proto::meta::LocatedExtent;
 use drystone_proto::record::{ChunkRecord, ChunkState, ExtentRecord, HOLE, InodeKind, InodeRecord};
-use drystone_types::Code;
+use drystone_types::{ChunkId, Code};
 use std::collections::BTreeSet;
 
 /// A hole refers to nothing.
@@ -145,10 +145,10 @@ impl<S: OrderedStore> Namespace<S> {
                 if chunk.state() != ChunkState::Sealed {
                     return refuse(Code::Conflict, format!("chunk {} is not sealed", extent.chunk));
                 }
-                let own = |reference: &crate::read::Reference| inode != 0 && reference.inode == inode;
+                let own = |reference: &crate::read::Reference| inode != 0 && reference.inode.0 == inode;
                 if !cx.caller.is_superuser()
                     && !self
-                        .references(extent.chunk, MAX_EXTENTS_OVERWRITTEN)?
+                        .references(ChunkId(extent.chunk), MAX_EXTENTS_OVERWRITTEN)?
                         .iter()
                         .any(own)
                 {

@@ -17,7 +17,7 @@ use crate::refusal::{ReadError, Refusal, refuse};
 use crate::store::{Order, OrderedStore, StoreError, View};
 use drystone_proto::command::{Outcome, RegisterNode, UpdateNode};
 use drystone_proto::record::{DiskRecord, NodeRecord};
-use drystone_types::Code;
+use drystone_types::{Code, NodeId};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -117,7 +117,7 @@ pub fn may_have_missed_boots(known: &NodeRecord, node: &NodeRecord) -> Option<u6
 }
 
 /// Why a node that was removed is refused.
-pub fn removed(node: u64) -> String {
+pub fn removed(node: NodeId) -> String {
     format!("node {node} was removed from the cluster: format its directories anew, under a new id")
 }
 
@@ -202,7 +202,7 @@ impl<S: OrderedStore> Namespace<S> {
             });
         };
         if before.removed {
-            return refuse(Code::Stranger, removed(node.id));
+            return refuse(Code::Stranger, removed(NodeId(node.id)));
         }
         if before.incarnation != node.incarnation {
             return refuse(

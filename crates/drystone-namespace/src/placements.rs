@@ -315,7 +315,7 @@ impl<S: OrderedStore> Namespace<S> {
     /// # Errors
     /// The store failed.
     pub fn is_recorded(&self, chunk: ChunkId, replica: &ReplicaRecord) -> Result<Recorded, StoreError> {
-        let record = self.chunk(chunk.0)?;
+        let record = self.chunk(chunk)?;
         if record.is_some_and(|record| record.is_on(replica)) {
             return Ok(Recorded::Named);
         }

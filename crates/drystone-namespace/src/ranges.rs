@@ -8,7 +8,7 @@ use crate::refusal::{ReadError, refuse};
 use crate::store::OrderedStore;
 use drystone_env::planted::{Bug, planted};
 use drystone_proto::command::{AllocateRange, Outcome, RaiseGrantFloor};
-use drystone_types::{Code, ShardId};
+use drystone_types::{ChunkId, Code, PlacementIndex, ShardId};
 use std::sync::Arc;
 
 impl<S: OrderedStore> Namespace<S> {
@@ -75,8 +75,8 @@ impl<S: OrderedStore> Namespace<S> {
     }
 
     /// The log index that took this chunk id, if it was taken and its range is not forgotten.
-    pub fn placement_of(&self, chunk: u64) -> Option<u64> {
-        let (first, range) = self.ranges.range(..=chunk).next_back()?;
-        (chunk - first < range.count).then_some(range.index)
+    pub fn placement_of(&self, chunk: ChunkId) -> Option<PlacementIndex> {
+        let (first, range) = self.ranges.range(..=chunk.0).next_back()?;
+        (chunk.0 - first < range.count).then_some(PlacementIndex(range.index))
     }
 }

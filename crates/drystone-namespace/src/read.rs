@@ -14,7 +14,7 @@ use drystone_proto::record::{
     PolicyRecord,
 };
 use drystone_types::path::split_path;
-use drystone_types::{Code, DiskRef};
+use drystone_types::{ChunkId, Code, DiskRef, InodeId, NodeId};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
@@ -98,7 +98,7 @@ pub struct Reference {
     /// Where in the chunk.
     pub chunk_offset: u64,
     /// By which inode.
-    pub inode: u64,
+    pub inode: InodeId,
     /// At which file offset.
     pub file_offset: u64,
 }
@@ -146,8 +146,8 @@ impl<S: OrderedStore> Namespace<S> {
     ///
     /// # Errors
     /// The store failed.
-    pub fn inode(&self, id: u64) -> Result<Option<InodeRecord>, StoreError> {
-        self.tables.get_record(&inode_key(id))
+    pub fn inode(&self, id: InodeId) -> Result<Option<InodeRecord>, StoreError> {
+        self.tables.get_record(&inode_key(id.0))
     }
 
     /// The policy in force at an inode: its own, or that of the nearest directory above that has one.
@@ -160,7 +160,9 @@ impl<S: OrderedStore> Namespace<S> {
             if policy.is_some() || parent == 0 || parent == id {
                 break;
             }
-            let Some(next) = self.inode(parent)? else { break };
+            let Some(next) = self.inode(InodeId(parent))? else {
+                break;
+            };
             (policy, parent, id) = (next.policy, next.parent, next.id);
         }
         Ok(policy.unwrap_or_else(|| self.default_policy()))
@@ -177,7 +179,7 @@ impl<S: OrderedStore> Namespace<S> {
         } else {
             target.base
         };
-        let Some(mut inode) = self.inode(base)? else {
+        let Some(mut inode) = self.inode(InodeId(base))? else {
             return Ok(self.default_policy());
         };
         // A path that is none is refused by the command that names it.
@@ -203,7 +205,7 @@ impl<S: OrderedStore> Namespace<S> {
     /// The store failed.
     pub fn content(
         &self,
-        inode: u64,
+        inode: InodeId,
         offset: u64,
         length: u64,
         limit: usize,
@@ -215,7 +217,7 @@ impl<S: OrderedStore> Namespace<S> {
         };
         let limit = limit.clamp(1, MAX_EXTENT_PAGE);
         let mut page = ContentPage::default();
-        for extent in self.extents_from(inode, offset, end, limit + 1)? {
+        for extent in self.extents_from(inode.0, offset, end, limit + 1)? {
             if page.extents.len() == limit {
                 page.next_offset = extent.offset;
                 break;
@@ -319,16 +321,16 @@ impl<S: OrderedStore> Namespace<S> {
     ///
     /// # Errors
     /// The store failed.
-    pub fn chunk(&self, id: u64) -> Result<Option<ChunkRecord>, StoreError> {
-        self.tables.get_record(&numbers(table::CHUNK, [id]))
+    pub fn chunk(&self, id: ChunkId) -> Result<Option<ChunkRecord>, StoreError> {
+        self.tables.get_record(&numbers(table::CHUNK, [id.0]))
     }
 
     /// Chunks (doomed ones too) with ids above `after`, at most `limit`.
     ///
     /// # Errors
     /// The store failed.
-    pub fn chunks(&self, after: u64, limit: usize) -> Result<Vec<ChunkRecord>, StoreError> {
-        let from = crate::key::after(numbers(table::CHUNK, [after]).as_slice());
+    pub fn chunks(&self, after: ChunkId, limit: usize) -> Result<Vec<ChunkRecord>, StoreError> {
+        let from = crate::key::after(numbers(table::CHUNK, [after.0]).as_slice());
         let page = self.tables.page(&from, &[table::CHUNK + 1], limit)?;
         page.iter().map(|(key, value)| decode(key, value)).collect()
     }
@@ -337,12 +339,12 @@ impl<S: OrderedStore> Namespace<S> {
     ///
     /// # Errors
     /// The store failed.
-    pub fn doomed(&self, after: u64, limit: usize) -> Result<Vec<ChunkRecord>, StoreError> {
-        let from = crate::key::after(numbers(table::DOOMED, [after]).as_slice());
+    pub fn doomed(&self, after: ChunkId, limit: usize) -> Result<Vec<ChunkRecord>, StoreError> {
+        let from = crate::key::after(numbers(table::DOOMED, [after.0]).as_slice());
         let mut chunks = Vec::new();
         for (key, _) in self.tables.page(&from, &[table::DOOMED + 1], limit)? {
             let id = number_at(&key, 1).ok_or_else(|| corrupt(&key, "a chunk id", "a shorter key"))?;
-            let chunk = self.chunk(id)?;
+            let chunk = self.chunk(ChunkId(id))?;
             chunks.push(chunk.ok_or_else(|| corrupt(&key, "a doomed chunk", "no record of it"))?);
         }
         Ok(chunks)
@@ -352,8 +354,8 @@ impl<S: OrderedStore> Namespace<S> {
     ///
     /// # Errors
     /// The store failed.
-    pub fn references(&self, chunk: u64, limit: usize) -> Result<Vec<Reference>, StoreError> {
-        let first = numbers(table::REFERENCE, [chunk]);
+    pub fn references(&self, chunk: ChunkId, limit: usize) -> Result<Vec<Reference>, StoreError> {
+        let first = numbers(table::REFERENCE, [chunk.0]);
         let page = self
             .tables
             .page(first.as_slice(), &above(first.as_slice()), limit)?;
@@ -366,8 +368,8 @@ impl<S: OrderedStore> Namespace<S> {
     }
 
     /// A node.
-    pub fn node(&self, id: u64) -> Option<&NodeRecord> {
-        self.nodes.get(id)
+    pub fn node(&self, id: NodeId) -> Option<&NodeRecord> {
+        self.nodes.get(id.0)
     }
 
     /// The node that holds a disk with this incarnation now.
@@ -456,7 +458,7 @@ fn reference(key: &[u8]) -> Result<Reference, StoreError> {
     match (number_at(key, 9), number_at(key, 17), number_at(key, 25)) {
         (Some(chunk_offset), Some(inode), Some(file_offset)) => Ok(Reference {
             chunk_offset,
-            inode,
+            inode: InodeId(inode),
             file_offset,
         }),
         _ => Err(corrupt(key, "a reference", "a shorter key")),

@@ -19,7 +19,7 @@ use drystone_proto::data::{DeleteOrder, ServerOrder};
 use drystone_proto::grant::sign_delete;
 use drystone_proto::meta::DiskLocation;
 use drystone_proto::record::ReplicaRecord;
-use drystone_types::BootId;
+use drystone_types::{BootId, ChunkId};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,12 +106,12 @@ impl Leader {
     fn hand_out_again(&self) {
         let first_chunk = self.raft.borrow_view().first_chunk;
         let last = first_chunk.saturating_sub(RANGE_IDS);
-        let placement = self.state.read().placement_of(last);
+        let placement = self.state.read().placement_of(ChunkId(last));
         let now = self.clock.now();
         self.with(|office| {
             let first = !std::mem::replace(&mut office.handed_out_again, true);
             if let (true, Some(placement)) = (first, placement) {
-                office.ranges.add(last, RANGE_IDS, placement, now);
+                office.ranges.add(last, RANGE_IDS, placement.0, now);
             }
         });
     }

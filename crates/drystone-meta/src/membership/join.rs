@@ -32,7 +32,7 @@ pub(crate) fn list_members(raft: &RaftHandle, state: &StateReader, members: &Mem
     let view = raft.view();
     let state = state.read();
     let member = |id: u64| {
-        let node = state.node(id);
+        let node = state.node(NodeId(id));
         let progress = view.members.iter().find(|member| member.id.0 == id);
         let address = members.peers().address(NodeId(id)).unwrap_or_default();
         Member {
@@ -129,14 +129,18 @@ impl Membership {
         let _alone = self.one_change.lock().await;
         let begun = self.leader.with(|office| office.begun);
         let begun = begun.ok_or(Refused::NotLeader)?;
-        let known = self.state.read().node(node.id).cloned();
+        let known = self.state.read().node(NodeId(node.id)).cloned();
         let place = self.members.admit(&node, begun).map_err(|reason| match reason {
             NotRegistered::PredecessorLives(other) => busy(&other),
             NotRegistered::Superseded(other) => refusal(Code::Stranger, other),
         })?;
         // It is fenced first, and counts until it is replaced: perhaps nothing can be decided without it.
         let is_being_replaced = || {
-            let is_fenced = self.state.read().node(node.id).is_some_and(|known| known.fenced);
+            let is_fenced = self
+                .state
+                .read()
+                .node(NodeId(node.id))
+                .is_some_and(|known| known.fenced);
             is_fenced && self.raft.view().conf.voters.contains(&node.id)
         };
         if is_being_replaced() {
@@ -177,7 +181,7 @@ impl Membership {
         if conf.voters.contains(&node.id) || conf.learners.contains(&node.id) {
             return Ok(());
         }
-        let recorded = self.state.read().node(node.id).map(|known| known.fenced);
+        let recorded = self.state.read().node(NodeId(node.id)).map(|known| known.fenced);
         if recorded != Some(false) {
             let message = format!(
                 "node {} was replaced, or fenced: format it anew under a new id",
@@ -200,7 +204,7 @@ impl Membership {
         if self
             .state
             .read()
-            .node(node)
+            .node(NodeId(node))
             .is_none_or(|known| known.voter == voter)
         {
             return Ok(());
@@ -227,7 +231,7 @@ impl Membership {
         let (view, applied) = (self.raft.view(), self.state.applied().applied());
         let record = {
             let state = self.state.read();
-            let learners = view.conf.learners.iter().filter_map(|id| state.node(*id));
+            let learners = view.conf.learners.iter().filter_map(|id| state.node(NodeId(*id)));
             let mut moved = learners.filter(|node| awaits_vote(node));
             moved
                 .find(|node| caught_up(&view, node.id, applied).is_ok())

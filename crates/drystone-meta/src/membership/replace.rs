@@ -7,7 +7,7 @@ use drystone_proto::command::UpdateNode;
 use drystone_proto::record::{NodeRecord, role};
 use drystone_raft::DropReason;
 use drystone_rpc::refusal;
-use drystone_types::Code;
+use drystone_types::{Code, NodeId};
 
 impl Membership {
     /// Makes the learner `new` a voter in the place of `old`, which is fenced and gets no vote back.
@@ -18,7 +18,7 @@ impl Membership {
         let _alone = self.one_change.lock().await;
         let view = self.raft.view();
         let refuse = |code: Code, message: String| Err(Refused::Error(refusal(code, message)));
-        let old = self.state.read().node(replace.old).cloned();
+        let old = self.state.node(NodeId(replace.old));
         // One that has moved is no member for a moment, then a learner, and may not come to be more.
         let was_voter = old.as_ref().is_some_and(|node| node.voter);
         let is_voter = view.conf.voters.contains(&replace.old);
@@ -58,7 +58,7 @@ impl Membership {
         if is_voter || is_learner {
             steps.push((REMOVE, replace.old));
         }
-        let change = change(&steps, self.state.read().node(replace.new));
+        let change = change(&steps, self.state.read().node(NodeId(replace.new)));
         // First: once it is no member it would ask to be one again, and might be let in before it is fenced.
         self.fence(replace.old).await?;
         self.raft.propose_conf(change).await?;
@@ -80,7 +80,7 @@ impl Membership {
     pub(crate) async fn remove_learner(&self, node: u64) -> Result<(), Refused> {
         let _alone = self.one_change.lock().await;
         let view = self.raft.view();
-        let known = self.state.read().node(node).cloned();
+        let known = self.state.node(NodeId(node));
         let refuse = |code: Code, message: String| Err(Refused::Error(refusal(code, message)));
         let is_voter = view.conf.voters.contains(&node) || view.conf.voters_outgoing.contains(&node);
         if is_voter || known.as_ref().is_some_and(awaits_vote) {
@@ -110,7 +110,7 @@ impl Membership {
     /// A voter that is replaced is fenced, so that it cannot introduce itself again as a learner. One that has not told
     /// of itself yet is recorded for that, as an incarnation that nobody has.
     async fn fence(&self, node: u64) -> Result<(), Refused> {
-        let known = self.state.read().node(node).map(|known| known.fenced);
+        let known = self.state.read().node(NodeId(node)).map(|known| known.fenced);
         if known == Some(true) {
             return Ok(());
         }

@@ -98,7 +98,7 @@ impl Transport {
             random: messages.boot_random,
         };
         let process = Process::new(boot, messages.log, messages.address.clone());
-        if !self.members.hear(from, process, || self.state.node(from.0)) {
+        if !self.members.hear(from, process, || self.state.node(from)) {
             self.metrics.raft_dropped.inc_by(messages.messages.len() as u64);
             return;
         }

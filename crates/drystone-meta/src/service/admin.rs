@@ -24,7 +24,7 @@ use drystone_proto::command::{Op, ReleaseDeletion};
 use drystone_proto::record::role;
 use drystone_raft::{DropReason, Input};
 use drystone_rpc::{Reply, Request, refusal};
-use drystone_types::{ByteCount, Code, NodeId};
+use drystone_types::{ByteCount, ChunkId, Code, NodeId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -124,7 +124,7 @@ impl Admin {
                 let record = self
                     .state
                     .read()
-                    .chunk(id)
+                    .chunk(ChunkId(id))
                     .map_err(|error| self.state.store_error(&error))?;
                 reply.chunk =
                     Some(record.ok_or_else(|| refusal(Code::NotFound, format!("there is no chunk {id}")))?);
@@ -215,7 +215,7 @@ impl Admin {
             let state = self.state.read();
             voters
                 .iter()
-                .filter(|voter| state.node(**voter).is_some())
+                .filter(|voter| state.node(NodeId(**voter)).is_some())
                 .count()
         };
         (known > domains as usize).then(|| {

@@ -15,7 +15,7 @@ use drystone_proto::command::{Op, RegisterNode};
 use drystone_proto::meta::DamageReport;
 use drystone_proto::record::{NodeRecord, ReplicaRecord, role};
 use drystone_rpc::{Request, refusal};
-use drystone_types::{ChunkId, Code};
+use drystone_types::{ChunkId, Code, NodeId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ impl ChunkServers {
         if node.roles & role::CHUNK == 0 {
             return Err(refusal(Code::Invalid, format!("node {} is no chunk server", node.id)).into());
         }
-        let known = self.state.read().node(node.id).cloned();
+        let known = self.state.read().node(NodeId(node.id)).cloned();
         if let Some(known) = &known {
             // These are the cluster's to say, not the node's.
             (node.since, node.draining, node.fenced) = (known.since, known.draining, known.fenced);
@@ -116,7 +116,11 @@ impl ChunkServers {
         let (known, floor, held) = {
             let state = self.state.read();
             let held = state.deletion_held();
-            (state.node(beat.node).cloned(), state.grant_floor().0, held)
+            (
+                state.node(NodeId(beat.node)).cloned(),
+                state.grant_floor().0,
+                held,
+            )
         };
         let term = self.leader.with(|office| office.term).ok_or(Refused::NotLeader)?;
         let mut reply = HeartbeatReply {
@@ -129,7 +133,7 @@ impl ChunkServers {
         let Some(known) = known else { return Ok(reply) };
         let stranger = |message: String| Refused::Error(refusal(Code::Stranger, message));
         if known.removed {
-            return Err(stranger(drystone_namespace::removed(known.id)));
+            return Err(stranger(drystone_namespace::removed(NodeId(known.id))));
         }
         if known.incarnation != beat.incarnation {
             return Err(stranger(format!(

@@ -125,7 +125,13 @@ impl Service for WireService {
         let reply = service.identity.answer(hello)?;
         if hello.node != 0 {
             let own = (hello.node == service.identity.node.0).then_some(service.identity.incarnation.0);
-            let recorded = || service.state.read().node(hello.node).map(|node| node.incarnation);
+            let recorded = || {
+                service
+                    .state
+                    .read()
+                    .node(NodeId(hello.node))
+                    .map(|node| node.incarnation)
+            };
             let known = own.or_else(recorded);
             if known.is_some_and(|known| known != hello.incarnation) {
                 let message = format!("node {} was formatted anew: it needs a new id", hello.node);

@@ -15,7 +15,9 @@ use drystone_proto::grant::{WriteGrant, sign_grant};
 use drystone_proto::meta::{ChunkGrant, DiskLocation, GrantReply, GrantRequest, GrantedReplica};
 use drystone_proto::record::{PolicyRecord, ReplicaRecord};
 use drystone_rpc::{Request, refusal};
-use drystone_types::{ByteCount, Code, DiskId, DiskRef, Epoch, Incarnation, NodeId, Policy, SizeClass};
+use drystone_types::{
+    ByteCount, ChunkId, Code, DiskId, DiskRef, Epoch, Incarnation, NodeId, Policy, SizeClass,
+};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -195,7 +197,7 @@ impl Grants {
             return Err(refusal(Code::Invalid, format!("chunk {chunk} was never granted")));
         }
         if state
-            .chunk(chunk)
+            .chunk(ChunkId(chunk))
             .map_err(|error| self.state.store_error(&error))?
             .is_some()
         {

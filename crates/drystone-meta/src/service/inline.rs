@@ -6,7 +6,7 @@ use crate::state::cell::StateReader;
 use drystone_proto::cluster::ErrorReply;
 use drystone_proto::record::PolicyRecord;
 use drystone_rpc::refusal;
-use drystone_types::{Code, Policy};
+use drystone_types::{Code, NodeId, Policy};
 
 /// A policy record of the wire, checked.
 pub(crate) fn policy_of(record: &PolicyRecord) -> Result<Policy, ErrorReply> {
@@ -23,7 +23,7 @@ pub(crate) fn inline_voters(policy: &Policy, live: u32) -> Option<u32> {
 pub(crate) fn voter_domains(raft: &RaftHandle, state: &StateReader) -> Domains {
     let voters = raft.borrow_view().conf.voters.clone();
     let state = state.read();
-    Domains::new(&voters, |voter| state.node(voter))
+    Domains::new(&voters, |voter| state.node(NodeId(voter)))
 }
 
 /// Failure domains in which a voter answered this leader lately.

@@ -14,7 +14,7 @@ use drystone_proto::command::Target;
 use drystone_proto::meta::{Consistency, ListReply, ListRequest, LookupReply, LookupRequest};
 use drystone_proto::record::InodeKind;
 use drystone_rpc::{Reply, Request, refusal};
-use drystone_types::Code;
+use drystone_types::{Code, InodeId};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -206,7 +206,7 @@ fn look_up_in<S: OrderedStore>(
     }
     let file = found.inode.kind() == InodeKind::File;
     let page = if lookup.content && file && found.inode.inline.is_none() {
-        let page = state.content(found.inode.id, lookup.offset, lookup.length, extents);
+        let page = state.content(InodeId(found.inode.id), lookup.offset, lookup.length, extents);
         page.map_err(ReadError::Store)?
     } else {
         ContentPage::default()

@@ -5,7 +5,7 @@ use super::refused::Refused;
 use drystone_namespace::{Candidates, Namespace, NamespaceView, OrderedStore, StoreError};
 use drystone_proto::cluster::{LostChunk, LostFile, LostPage};
 use drystone_proto::record::{ChunkRecord, NodeRecord, PlacedReplica, role};
-use drystone_types::{ChunkId, DiskRef};
+use drystone_types::{ChunkId, DiskRef, InodeId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Chunk records looked at for one answer: some ten milliseconds.
@@ -74,7 +74,7 @@ fn find_lost<S: OrderedStore>(
             break;
         };
         page.next = id.0;
-        if let Some(chunk) = state.chunk(id.0)?.filter(|chunk| is_lost(chunk, live)) {
+        if let Some(chunk) = state.chunk(id)?.filter(|chunk| is_lost(chunk, live)) {
             page.chunks.push(describe(state, &chunk, &names)?);
         }
         if page.chunks.len() == MAX_CHUNKS {
@@ -97,10 +97,10 @@ fn describe<S: OrderedStore>(
         let replica = replica.replica();
         names.get(&(replica.disk, replica.incarnation)).cloned()
     };
-    let references = state.references(chunk.id, MAX_REFERENCES + 1)?;
+    let references = state.references(ChunkId(chunk.id), MAX_REFERENCES + 1)?;
     let mut files: Vec<LostFile> = Vec::new();
     for reference in references.iter().take(MAX_REFERENCES) {
-        match files.iter_mut().find(|file| file.inode == reference.inode) {
+        match files.iter_mut().find(|file| file.inode == reference.inode.0) {
             Some(file) => file.offsets.push(reference.file_offset),
             None => {
                 let mut file = place(state, reference.inode)?;
@@ -118,14 +118,14 @@ fn describe<S: OrderedStore>(
 }
 
 /// The directories above a file.
-fn place<S: OrderedStore>(state: &Namespace<S>, inode: u64) -> Result<LostFile, StoreError> {
+fn place<S: OrderedStore>(state: &Namespace<S>, inode: InodeId) -> Result<LostFile, StoreError> {
     let mut file = LostFile {
-        inode,
+        inode: inode.0,
         ..LostFile::default()
     };
     let mut at = state.inode(inode)?.map_or(0, |inode| inode.parent);
     for _ in 0..MAX_DEPTH {
-        let Some(directory) = state.inode(at)?.filter(|_| at != 0) else {
+        let Some(directory) = state.inode(InodeId(at))?.filter(|_| at != 0) else {
             file.detached = true;
             file.directories.clear();
             return Ok(file);

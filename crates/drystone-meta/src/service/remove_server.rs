@@ -21,7 +21,7 @@ use drystone_proto::cluster::{ErrorReply, RemoveServer, RemovedServer};
 use drystone_proto::command::UpdateNode;
 use drystone_proto::record::{NodeRecord, role};
 use drystone_rpc::refusal;
-use drystone_types::{ByteCount, Code, DiskId, DiskRef, Incarnation, LogIndex, Since};
+use drystone_types::{ByteCount, Code, DiskId, DiskRef, Incarnation, LogIndex, NodeId, Since};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -83,7 +83,7 @@ impl Removals {
     /// The server, if it may be removed apart from what it holds.
     fn removable(&self, remove: RemoveServer) -> Result<NodeRecord, Refused> {
         let id = remove.node;
-        let node = self.state.read().node(id).filter(|node| !node.removed).cloned();
+        let node = self.state.node(NodeId(id)).filter(|node| !node.removed);
         let Some(node) = node else {
             return refuse(Code::NotFound, format!("there is no server {id}"));
         };
@@ -164,7 +164,7 @@ impl Removals {
         };
         let lifted = self.membership.update_node(lift).await;
         let works = |known: NodeRecord| known.removed || !known.fenced;
-        lifted.is_ok() || self.state.node(node.id).is_none_or(works)
+        lifted.is_ok() || self.state.node(NodeId(node.id)).is_none_or(works)
     }
 
     /// What would go with this server, in a state that has applied `fenced_at`.

@@ -128,7 +128,7 @@ impl Applier {
                 let registered = registered(&held);
                 match apply_one(&mut state, &entry, held) {
                     Ok(outcome) => {
-                        records.extend(registered.and_then(|node| state.node(node).cloned()));
+                        records.extend(registered.and_then(|node| state.node(NodeId(node)).cloned()));
                         let took = self.clock.now().since(begun);
                         answers.extend(reply.map(|reply| (reply, Applied { index, outcome, took })));
                     }

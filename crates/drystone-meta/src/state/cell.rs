@@ -9,7 +9,7 @@ use drystone_namespace::{NamespaceView, ReadError, StoreError};
 use drystone_proto::cluster::ErrorReply;
 use drystone_proto::record::{NodeRecord, role};
 use drystone_rpc::refusal;
-use drystone_types::Code;
+use drystone_types::{Code, NodeId};
 use std::sync::Arc;
 
 struct StateCell {
@@ -64,7 +64,7 @@ impl StateReader {
     }
 
     /// What the state says of a node.
-    pub(crate) fn node(&self, node: u64) -> Option<NodeRecord> {
+    pub(crate) fn node(&self, node: NodeId) -> Option<NodeRecord> {
         self.read().node(node).cloned()
     }
 

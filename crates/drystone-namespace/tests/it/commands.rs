@@ -8,7 +8,7 @@ use drystone_namespace::{Caller, Want};
 use drystone_proto::command::*;
 use drystone_proto::grant::sign_receipt;
 use drystone_proto::record::{InodeKind, PolicyRecord, Xattr};
-use drystone_types::{ChunkId, Code, DiskId, DiskRef, Incarnation, PlacementIndex};
+use drystone_types::{ChunkId, Code, DiskId, DiskRef, Incarnation, InodeId, NodeId, PlacementIndex};
 
 fn put(path: &str, content: Content) -> Op {
     Cluster::publish(path, PublishMode::Replace, 0, content)
@@ -254,7 +254,7 @@ fn a_doomed_chunk_is_forgotten_with_its_last_replica() {
     let content = cluster.chunked(10, 1);
     let chunk = content.extents[0].chunk;
     cluster.ok(put("f", content));
-    let record = cluster.ns.chunk(chunk).unwrap().unwrap();
+    let record = cluster.ns.chunk(ChunkId(chunk)).unwrap().unwrap();
     let forget = |replica| ChunkReplica {
         chunk,
         replica: Some(replica),
@@ -263,12 +263,12 @@ fn a_doomed_chunk_is_forgotten_with_its_last_replica() {
         replicas: vec![forget(record.replicas[0].replica())],
     }));
     assert_eq!(
-        cluster.ns.chunk(chunk).unwrap(),
+        cluster.ns.chunk(ChunkId(chunk)).unwrap(),
         Some(record.clone()),
         "only doomed chunks lose replicas"
     );
     cluster.ok(Cluster::remove("f", false));
-    assert_eq!(cluster.ns.doomed(0, 10).unwrap().len(), 1);
+    assert_eq!(cluster.ns.doomed(ChunkId(0), 10).unwrap().len(), 1);
     let mut other = record.replicas[0].replica();
     other.placement += 1;
     cluster.own(Op::ForgetReplicas(ForgetReplicas {
@@ -290,7 +290,7 @@ fn a_doomed_chunk_is_forgotten_with_its_last_replica() {
     cluster.own(Op::ForgetReplicas(ForgetReplicas {
         replicas: vec![forget(record.replicas[1].replica())],
     }));
-    assert_eq!(cluster.ns.chunk(chunk).unwrap(), None);
+    assert_eq!(cluster.ns.chunk(ChunkId(chunk)).unwrap(), None);
     assert_eq!(cluster.ns.counters().doomed, 0);
 }
 
@@ -374,7 +374,7 @@ fn a_file_with_many_extents_is_replaced_at_once_and_reclaimed_later() {
     invariants::check(&cluster.ns);
     cluster.housekeep();
     assert_eq!(cluster.ns.counters().doomed, 1);
-    assert_eq!(cluster.ns.inode(first.inode).unwrap(), None);
+    assert_eq!(cluster.ns.inode(InodeId(first.inode)).unwrap(), None);
     invariants::check(&cluster.ns);
 }
 
@@ -532,7 +532,7 @@ fn strangers_and_clones_are_refused() {
         ..wiped.clone()
     };
     assert_eq!(register(&mut cluster, clone), Some(Code::Stranger));
-    assert!(cluster.ns.node(1).unwrap().fenced);
+    assert!(cluster.ns.node(NodeId(1)).unwrap().fenced);
     assert_eq!(
         register(&mut cluster, wiped.clone()),
         Some(Code::Stranger),
@@ -574,7 +574,7 @@ fn a_start_on_disks_that_missed_boots_is_refused_and_fences_nobody() {
             assert_eq!(register(&mut cluster, other), Some(Code::Stranger), "{disks:?}");
         }
     }
-    assert!(!cluster.ns.node(1).unwrap().fenced);
+    assert!(!cluster.ns.node(NodeId(1)).unwrap().fenced);
     assert_eq!(
         register(&mut cluster, recorded.clone()),
         None,
@@ -584,12 +584,12 @@ fn a_start_on_disks_that_missed_boots_is_refused_and_fences_nobody() {
     assert_eq!(register(&mut cluster, recorded), Some(Code::Stranger));
     let clone = boot(&[a], 7, 3);
     assert_eq!(
-        drystone_namespace::may_have_missed_boots(cluster.ns.node(1).unwrap(), &clone),
+        drystone_namespace::may_have_missed_boots(cluster.ns.node(NodeId(1)).unwrap(), &clone),
         None
     );
     assert_eq!(register(&mut cluster, clone), Some(Code::Stranger));
     assert!(
-        cluster.ns.node(1).unwrap().fenced,
+        cluster.ns.node(NodeId(1)).unwrap().fenced,
         "the same disk in two processes"
     );
 }
@@ -606,7 +606,7 @@ fn a_node_with_replicas_is_not_removed() {
     });
     assert_eq!(cluster.refused(remove.clone()), Some(Code::NotEmpty));
     cluster.ok(Cluster::remove("f", false));
-    let chunk = cluster.ns.doomed(0, 1).unwrap().remove(0);
+    let chunk = cluster.ns.doomed(ChunkId(0), 1).unwrap().remove(0);
     let replicas = chunk
         .holders()
         .map(|held| ChunkReplica {
@@ -616,7 +616,7 @@ fn a_node_with_replicas_is_not_removed() {
         .collect();
     cluster.own(Op::ForgetReplicas(ForgetReplicas { replicas }));
     cluster.ok(remove);
-    let removed = cluster.ns.node(2).unwrap();
+    let removed = cluster.ns.node(NodeId(2)).unwrap();
     assert!(removed.removed && removed.fenced && removed.disks.is_empty());
 }
 
@@ -625,7 +625,7 @@ fn a_node_that_was_removed_with_its_replicas_counts_for_nothing_and_never_return
     let mut cluster = Cluster::new();
     let content = cluster.chunked(10, 1);
     cluster.ok(put("f", content));
-    let before = cluster.ns.node(2).unwrap().clone();
+    let before = cluster.ns.node(NodeId(2)).unwrap().clone();
     cluster.ok(Op::UpdateNode(UpdateNode {
         node: 2,
         remove: true,
@@ -717,7 +717,7 @@ fn a_decision_about_a_node_that_was_changed_meanwhile_is_refused() {
             ..update.clone()
         })
     };
-    let since = |cluster: &Cluster| cluster.ns.node(2).unwrap().since;
+    let since = |cluster: &Cluster| cluster.ns.node(NodeId(2)).unwrap().since;
     cluster.ok(fence(true));
     let fenced_at = since(&cluster);
     assert_eq!(fenced_at, drystone_types::Since::new(cluster.ns.applied(), 0).0);
@@ -738,12 +738,12 @@ fn a_decision_about_a_node_that_was_changed_meanwhile_is_refused() {
         decide(fenced_at, false, Some(false)),
     ] {
         assert_eq!(cluster.refused(refused), Some(Code::Conflict));
-        let node = cluster.ns.node(2).unwrap();
+        let node = cluster.ns.node(NodeId(2)).unwrap();
         assert!(node.fenced && !node.removed);
     }
     let now = since(&cluster);
     cluster.ok(decide(now, true, None));
-    assert!(cluster.ns.node(2).unwrap().removed);
+    assert!(cluster.ns.node(NodeId(2)).unwrap().removed);
 }
 
 #[test]
@@ -841,7 +841,7 @@ fn a_link_takes_the_place_of_a_file_when_it_may_and_the_other_way_round() {
     };
     assert_eq!(cluster.refused(over("d")), Some(Code::IsADirectory));
     assert!(!cluster.ok(over("f")).created);
-    assert!(cluster.ns.chunk(chunk).unwrap().unwrap().is_doomed());
+    assert!(cluster.ns.chunk(ChunkId(chunk)).unwrap().unwrap().is_doomed());
     assert_eq!(cluster.ns.counters().files, 0);
     cluster.ok(put("g", inline(b"x")));
     let rename = |from, to| {
@@ -1041,11 +1041,11 @@ fn a_publication_is_judged_by_the_policy_in_force_at_its_place() {
         cluster.refused(put("a/f", content.clone())),
         Some(Code::PolicyDiffers)
     );
-    assert_eq!(cluster.ns.chunk(chunk).unwrap(), None);
+    assert_eq!(cluster.ns.chunk(ChunkId(chunk)).unwrap(), None);
     // A weaker one is kept to by what was written under a stronger one, and is what the chunk is recorded under.
     cluster.ok(set_replicas("a", 1));
     cluster.ok(put("a/f", content));
-    let record = cluster.ns.chunk(chunk).unwrap().unwrap();
+    let record = cluster.ns.chunk(ChunkId(chunk)).unwrap().unwrap();
     assert_eq!((record.wanted(), record.redundancy(|_| true)), (1, 2));
     // The file's own policy counts for its next content.
     cluster.ok(set_replicas("a/f", 3));
@@ -1102,7 +1102,7 @@ fn staged_content_is_judged_by_the_policy_in_force_when_it_is_published() {
     assert_eq!(cluster.refused(publish(staged)), Some(Code::PolicyDiffers));
     cluster.ok(set_replicas("a", 1));
     let published = cluster.ok(publish(staged));
-    let inode = cluster.ns.inode(published.inode).unwrap().unwrap();
+    let inode = cluster.ns.inode(InodeId(published.inode)).unwrap().unwrap();
     assert_eq!(inode.policy, None, "it is the directory's from now on");
     invariants::check(&cluster.ns);
 }
@@ -1167,7 +1167,7 @@ fn a_hole_has_a_length_and_no_chunk() {
     // Bytes in the middle of it, and the end of what was written over.
     let content = cluster.chunked(10, 1);
     cluster.ok(Cluster::publish("f", PublishMode::Range, 1 << 40, content));
-    let page = cluster.ns.content(sparse.inode, 0, 0, 10).unwrap();
+    let page = cluster.ns.content(InodeId(sparse.inode), 0, 0, 10).unwrap();
     let extents = page
         .extents
         .iter()

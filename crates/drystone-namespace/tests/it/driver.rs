@@ -10,7 +10,7 @@ use drystone_namespace::{
 };
 use drystone_proto::command::*;
 use drystone_proto::record::{HOLE, InodeKind};
-use drystone_types::{Code, LogIndex};
+use drystone_types::{ChunkId, Code, InodeId, LogIndex};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -441,7 +441,7 @@ impl Driver {
                 self.compare(before, expected, &outcome);
                 if expected.is_ok() {
                     self.staged.remove(which);
-                    let inode = self.cluster.ns.inode(staged).unwrap().unwrap();
+                    let inode = self.cluster.ns.inode(InodeId(staged)).unwrap().unwrap();
                     self.model.set_owner(&path, &inode.owner);
                 }
             }
@@ -488,7 +488,7 @@ impl Driver {
                 assert_eq!(outcome.more, ns.housekeeping_due(now).unwrap());
                 self.staged.retain(|staged| {
                     let there = ns
-                        .inode(staged.inode)
+                        .inode(InodeId(staged.inode))
                         .unwrap()
                         .is_some_and(|inode| inode.staged_until != 0);
                     assert!(there || staged.until <= now, "a lease ended early");
@@ -496,7 +496,7 @@ impl Driver {
                 });
             }
             Step::Forget(count) => {
-                let doomed = self.cluster.ns.doomed(0, *count).unwrap();
+                let doomed = self.cluster.ns.doomed(ChunkId(0), *count).unwrap();
                 let replicas = doomed.iter().flat_map(|chunk| {
                     let some = chunk.holders().take(1 + count % 2);
                     some.map(|held| ChunkReplica {
@@ -541,7 +541,7 @@ impl Driver {
         let sealed: BTreeSet<u64> = self
             .cluster
             .ns
-            .chunks(0, usize::MAX)
+            .chunks(ChunkId(0), usize::MAX)
             .unwrap()
             .iter()
             .filter(|chunk| chunk.doomed_at == 0)
@@ -657,7 +657,7 @@ fn compare_tree(ns: &Namespace<MemoryStore>, path: &str, node: &Node) {
             let mut cells = Vec::new();
             let mut offset = 0;
             loop {
-                let page = ns.content(found.id, offset, 0, 3).unwrap();
+                let page = ns.content(InodeId(found.id), offset, 0, 3).unwrap();
                 for extent in &page.extents {
                     assert_eq!(extent.offset, cells.len() as u64);
                     cells.extend((0..extent.length).map(|i| cell(extent.chunk, extent.chunk_offset + i)));

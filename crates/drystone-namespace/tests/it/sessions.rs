@@ -5,7 +5,7 @@ use crate::invariants;
 use bytes::Bytes;
 use drystone_namespace::limits::*;
 use drystone_proto::command::*;
-use drystone_types::Code;
+use drystone_types::{Code, InodeId};
 
 const OTHER: [u8; 16] = [8; 16];
 
@@ -340,21 +340,21 @@ fn times_of_files_follow_the_wall_clock_and_expiry_follows_log_time() {
     assert_eq!(made.code, 0, "{made:?}");
     let publish = Cluster::publish("a/f", PublishMode::Replace, 0, inline(b"x"));
     let file = at_wall(&mut cluster, 2 * DAY, 2, publish);
-    let record = cluster.ns.inode(file.inode).unwrap().unwrap();
+    let record = cluster.ns.inode(InodeId(file.inode)).unwrap().unwrap();
     let times = [record.created, record.modified, record.accessed, record.changed];
     assert_eq!(times, [2 * DAY; 4]);
-    let directory = cluster.ns.inode(made.inode).unwrap().unwrap();
+    let directory = cluster.ns.inode(InodeId(made.inode)).unwrap().unwrap();
     let times = [directory.created, directory.modified, directory.changed];
     assert_eq!(times, [DAY, 2 * DAY, 2 * DAY]);
     assert!(cluster.ns.log_time() < DAY, "log time does not follow");
     // A wall clock that is set back takes the times with it; an entry without one has log time.
     let publish = Cluster::publish("a/f", PublishMode::Replace, 0, inline(b"y"));
     assert_eq!(at_wall(&mut cluster, DAY, 3, publish).code, 0);
-    let record = cluster.ns.inode(file.inode).unwrap().unwrap();
+    let record = cluster.ns.inode(InodeId(file.inode)).unwrap().unwrap();
     assert_eq!((record.created, record.modified), (2 * DAY, DAY));
     let publish = Cluster::publish("a/f", PublishMode::Replace, 0, inline(b"z"));
     assert_eq!(at_wall(&mut cluster, 0, 4, publish).code, 0);
-    let record = cluster.ns.inode(file.inode).unwrap().unwrap();
+    let record = cluster.ns.inode(InodeId(file.inode)).unwrap().unwrap();
     assert_eq!(record.modified, cluster.ns.log_time());
     // Log time alone ends the session.
     cluster.time += 1_001;

@@ -7,7 +7,7 @@ use drystone_namespace::{
     StoreError, View, export,
 };
 use drystone_proto::command::*;
-use drystone_types::{HistoryId, LogIndex};
+use drystone_types::{HistoryId, InodeId, LogIndex};
 use std::sync::Arc;
 
 fn filled() -> Cluster {
@@ -117,7 +117,7 @@ fn a_damaged_record_is_an_error_and_not_an_answer() {
             .store()
             .replace(&inode.0, bytes::Bytes::copy_from_slice(bad));
         let mut ns = reopen(&cluster).unwrap();
-        assert!(matches!(ns.inode(1), Err(StoreError::Corrupt { .. })));
+        assert!(matches!(ns.inode(InodeId(1)), Err(StoreError::Corrupt { .. })));
         let op = Cluster::mkdir("new");
         let entry = Entry {
             time: 0,

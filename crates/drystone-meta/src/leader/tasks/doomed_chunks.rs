@@ -4,7 +4,7 @@ use super::parts::TaskParts;
 use super::task::LeaderTask;
 use drystone_env::Monotonic;
 use drystone_namespace::NamespaceView;
-use drystone_types::{DiskId, DiskRef, Incarnation};
+use drystone_types::{ChunkId, DiskId, DiskRef, Incarnation};
 use std::time::Duration;
 
 /// Doomed chunks read per round.
@@ -42,7 +42,7 @@ impl DoomedChunks {
         }
         // From a view: these are thousands of look-ups.
         let after = self.after;
-        let read = move |view: NamespaceView| (view.doomed(after, DOOMED), view);
+        let read = move |view: NamespaceView| (view.doomed(ChunkId(after), DOOMED), view);
         let read = parts.readers.read(&parts.state, read).await;
         let Ok((Ok(mut chunks), state)) = read else { return };
         self.after = if chunks.len() < DOOMED {

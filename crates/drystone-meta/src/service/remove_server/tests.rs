@@ -54,7 +54,7 @@ impl Case {
     }
 
     fn server(&self) -> NodeRecord {
-        self.rig.parts.state.node(SERVER).unwrap()
+        self.rig.parts.state.node(NodeId(SERVER)).unwrap()
     }
 
     /// Removes the server; `before` is called before each command of the removal, which is then applied or not.

@@ -8,6 +8,7 @@ use drystone_namespace::{
     Want, export,
 };
 use drystone_proto::command::Target;
+use drystone_types::{ChunkId, InodeId};
 use std::sync::Arc;
 
 const MAGIC: &[u8] = b"DRYSNAP1";
@@ -151,17 +152,17 @@ fn read(namespace: &Namespace<MemoryStore>) {
     for path in ["", "a", "a/inline", "a/b/chunked", "c", "new"] {
         let target: Target = at(path).expect("always");
         if let Ok(found) = namespace.lookup(&target, &caller, Want::Content) {
-            let _ = namespace.content(found.inode.id, 0, 0, 100);
-            let _ = namespace.content(found.inode.id, 500, 1000, 1);
+            let _ = namespace.content(InodeId(found.inode.id), 0, 0, 100);
+            let _ = namespace.content(InodeId(found.inode.id), 500, 1000, 1);
         }
         let _ = namespace.list(&target, &caller, "", 100);
         let _ = namespace.list(&target, &caller, "b", 1);
     }
-    for chunk in namespace.chunks(0, 100).unwrap_or_default() {
-        let _ = namespace.references(chunk.id, 100);
+    for chunk in namespace.chunks(ChunkId(0), 100).unwrap_or_default() {
+        let _ = namespace.references(ChunkId(chunk.id), 100);
         let _ = namespace.locate(&[chunk]);
     }
-    let _ = namespace.doomed(0, 100);
+    let _ = namespace.doomed(ChunkId(0), 100);
     let _ = namespace.counters();
     for node in namespace.nodes() {
         for disk in &node.disks {
