@@ -290,6 +290,14 @@ impl FrameSource {
             }),
             io_class: io_class(self.request.priority),
         };
+        // What was refused otherwise when the call began: a slot is never written beyond its end.
+        assert!(
+            frame.offset + frame.data.len() as u64 <= frame.class.bytes(),
+            "{:?}: the append ends at {} + {}, beyond its slot",
+            frame.chunk,
+            frame.offset,
+            frame.data.len()
+        );
         match disks.of(Some(entry.me)) {
             Ok((disk, _)) => disk.append(frame),
             Err(error) => DiskAnswer::failed(error),

@@ -188,6 +188,7 @@ impl Chain {
             Input::Frame(frame) => self.on_frame(now, frame, out),
             Input::Stored(id, Ok(held)) => {
                 if let Some(pending) = self.pending.get_mut(&id) {
+                    assert_held(pending.frame, &held);
                     pending.own = Some(held);
                     self.settle(now, id, out);
                 }
@@ -432,6 +433,25 @@ impl Chain {
     fn with_below(&self, own: HopState) -> Vec<HopState> {
         let below = self.blamed.as_ref().unwrap_or(&self.reported);
         std::iter::once(own).chain(below.iter().cloned()).collect()
+    }
+}
+
+/// What the own store has of the chunk once it has taken a frame.
+fn assert_held(frame: Frame, held: &Held) {
+    assert!(
+        held.received >= frame.end && held.durable <= held.received,
+        "{:?}: the own store took it up to {}, and holds {} bytes, {} of them durable",
+        frame.id,
+        frame.end,
+        held.received,
+        held.durable
+    );
+    if let Some(receipt) = &held.receipt {
+        assert_eq!(
+            receipt.length, held.durable,
+            "{:?}: a receipt is about what is durable",
+            frame.id
+        );
     }
 }
 

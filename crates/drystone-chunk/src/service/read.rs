@@ -163,6 +163,14 @@ impl Reads {
         let (disk, _) = self.disks.of(Some(replica))?;
         let range = (offset, length as u32);
         let held = (io_class(request.priority), ReadPermit::clone(permit));
-        disk.read(chunk, replica, range, held).await
+        let done = disk.read(chunk, replica, range, held).await?;
+        // Neither reader nor cache looks again whether they got what they asked for.
+        assert!(
+            done.data.len() as u64 == length && offset + length <= done.chunk_length,
+            "chunk {chunk}: {} of {length} bytes at {offset} came, of {}",
+            done.data.len(),
+            done.chunk_length
+        );
+        Ok(done)
     }
 }

@@ -77,6 +77,18 @@ fn a_receipt_for_other_bytes_is_blamed_and_not_passed_on_as_good() {
 fn an_acknowledgement_of_less_than_was_asked_for_is_a_programmers_error() {
     let mut chain = Chain::new(replica(1), Vec::new());
     on(&mut chain, 0, frame(1, 10, Ask::Durable, 1_000_000));
+    let less = Held {
+        durable: 9,
+        ..held(10)
+    };
+    on(&mut chain, 1, Input::Stored(FrameId(1), Ok(less)));
+}
+
+#[test]
+#[should_panic(expected = "took it up to 10, and holds 9 bytes")]
+fn a_store_that_holds_less_than_it_took_is_a_programmers_error() {
+    let mut chain = Chain::new(replica(1), Vec::new());
+    on(&mut chain, 0, frame(1, 10, Ask::Received, 1_000_000));
     on(&mut chain, 1, Input::Stored(FrameId(1), Ok(held(9))));
 }
 
