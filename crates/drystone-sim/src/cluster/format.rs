@@ -103,6 +103,7 @@ impl Cluster {
             cloned_voters: Vec::new(),
             copies: BTreeMap::new(),
             wiped: Vec::new(),
+            lost_logs: Arc::default(),
             harmed: Default::default(),
             identity,
         }

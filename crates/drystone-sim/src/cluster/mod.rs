@@ -88,6 +88,8 @@ pub struct Cluster {
     pub copies: BTreeMap<usize, (SimDisk, SimStates)>,
     /// Metadata servers that were wiped and started under their old ids.
     pub wiped: Vec<usize>,
+    /// Metadata servers that stopped because their log lacked what they had acknowledged, and what they said.
+    pub lost_logs: Arc<Mutex<Vec<(usize, String)>>>,
     /// A chunk server was made to lose or garble something.
     pub harmed: Arc<AtomicBool>,
     /// Whose cluster it is.
@@ -181,6 +183,17 @@ impl Cluster {
         let nodes = self.metas.iter().zip(1..);
         let sound = nodes.filter(|(node, _)| !(node.damaged || node.retired || node.lost));
         sound.map(|(_, number)| number).collect()
+    }
+
+    /// Voters that lacked what they had acknowledged although nobody had made them lose it: the others counted on them,
+    /// whatever became of it.
+    pub fn forgetful_voters(&self) -> Vec<String> {
+        let lost = self.lost_logs.lock().expect("no panic holds it");
+        let sound = lost.iter().filter(|(at, _)| {
+            let node = &self.metas[*at];
+            !(node.damaged || node.retired || node.lost)
+        });
+        sound.map(|(at, why)| format!("meta-{at}: {why}")).collect()
     }
 
     /// Numbers of chunk servers that need not be alive at the end.

@@ -13,6 +13,9 @@ use std::time::Duration;
 /// After this time a server that is watched over is started again.
 const AGAIN: Duration = Duration::from_millis(500);
 
+/// What a voter says whose leader counts on entries that it lacks.
+const LOST: &str = "is here, but the log ends at";
+
 impl Cluster {
     /// Starts every server.
     pub fn start(&self) {
@@ -49,6 +52,7 @@ impl Cluster {
         let (disk, states) = (node.disk.clone(), node.states.clone());
         let (slot, ended, lives) = (Arc::clone(&node.handle), Arc::clone(&node.ended), node.lives);
         put(&ended, None);
+        let lost_logs = Arc::clone(&self.lost_logs);
         let inner = env.clone();
         let task = async move {
             for life in 0..=lives {
@@ -69,6 +73,10 @@ impl Cluster {
                     }
                     Err(error) => error.to_string(),
                 };
+                if why.contains(LOST) {
+                    let mut lost = lost_logs.lock().expect("no panic holds it");
+                    lost.push((at, why.clone()));
+                }
                 if life == lives {
                     put(&ended, Some(why));
                     return;

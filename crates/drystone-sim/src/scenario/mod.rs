@@ -223,6 +223,9 @@ impl Trial {
         if !world.run_until(RECOVERY, || operator.open().is_empty()) {
             self.violation(format!("the operator is not done: {:?}", operator.open()));
         }
+        for forgetful in cluster.forgetful_voters() {
+            self.violation(forgetful);
+        }
         for node in cluster.nodes() {
             let (ended, excused) = match node {
                 Node::Meta(at) => {
