@@ -10,6 +10,7 @@ use drystone_identity::{Identity, Role};
 use drystone_proto::grant::ClusterKey;
 use drystone_types::{ClusterId, DiskId, DiskRef, HistoryId, Incarnation, NodeId};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// What every node of a cluster shares. A secret: whoever has it can join and sign.
@@ -150,27 +151,36 @@ pub fn format_node(config: &NodeConfig, file: &ClusterFile) -> anyhow::Result<Ve
     }
     if let (Some(chunk), Some(node)) = (&config.chunk, config.chunk_node) {
         let mut identity = file.identity(node, &config.name, Role::Chunk, false)?;
+        let mut taken = BTreeSet::new();
         // A node keeps its incarnation when a disk is added to it.
         for path in &chunk.data {
             if path.exists()
                 && let Ok(present) = drystone_identity::load(&OsDisk::new(path)?)
             {
                 identity.node_incarnation = present.node_incarnation;
+                taken.extend(present.disk.map(|disk| disk.disk));
             }
         }
         for (index, path) in chunk.data.iter().enumerate() {
             let incarnation = Incarnation(u64::from_le_bytes(drawn()));
-            identity.disk = Some(DiskRef {
-                disk: disk_id(node, index),
-                incarnation,
-            });
-            format_directory(path, &identity, &mut done)?;
+            // One that is replaced has the id of its place, unless the list has been put in another order since.
+            let mut ids = std::iter::once(index)
+                .chain(0..256)
+                .map(|index| disk_id(node, index));
+            let disk = ids
+                .find(|id| !taken.contains(id))
+                .context("a node has at most 256 disks")?;
+            identity.disk = Some(DiskRef { disk, incarnation });
+            if format_directory(path, &identity, &mut done)? {
+                taken.insert(disk);
+            }
         }
     }
     Ok(done)
 }
 
-fn format_directory(path: &Path, identity: &Identity, done: &mut Vec<String>) -> anyhow::Result<()> {
+/// True if it was not formatted before.
+fn format_directory(path: &Path, identity: &Identity, done: &mut Vec<String>) -> anyhow::Result<bool> {
     let disk = OsDisk::new(path).with_context(|| format!("cannot make {}", path.display()))?;
     if let Ok(present) = drystone_identity::load(&disk) {
         if present.cluster == identity.cluster && present.history != identity.history {
@@ -198,12 +208,12 @@ fn format_directory(path: &Path, identity: &Identity, done: &mut Vec<String>) ->
                 identity.node
             );
         }
-        return Ok(());
+        return Ok(false);
     }
     drystone_identity::format(&disk, identity)
         .with_context(|| format!("cannot format {}", path.display()))?;
     done.push(path.display().to_string());
-    Ok(())
+    Ok(true)
 }
 
 /// The whole command.
