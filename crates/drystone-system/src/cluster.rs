@@ -170,11 +170,21 @@ impl Cluster {
     /// If it ends, or does not get ready.
     #[track_caller]
     pub fn up(&mut self) {
+        self.up_with(&[]);
+    }
+
+    /// [`Cluster::up`] with more words on the command line.
+    ///
+    /// # Panics
+    /// If it ends, or does not get ready.
+    #[track_caller]
+    pub fn up_with(&mut self, words: &[&str]) {
         self.runs += 1;
         let log = self.log();
         let file = File::create(&log).expect("the log can be made");
         let mut command = self.up_command();
         command
+            .args(words)
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("one more handle"))
             .stderr(file);

@@ -1,19 +1,19 @@
 //! Directories of nodes that are gone: the others serve, and what is lost comes back under a new id.
 
-use drystone_system::process::Signal;
-use drystone_system::{Cluster, Options, wait_for};
+use drystone_system::process::{self, Signal};
+use drystone_system::{Cluster, Options, Running, wait_for};
 use serde_json::Value;
 use std::fs;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn server(status: &Value, node: u64) -> Option<Value> {
+pub fn server(status: &Value, node: u64) -> Option<Value> {
     let servers = status["servers"].as_array().unwrap();
     servers.iter().find(|server| server["node"] == node).cloned()
 }
 
-fn is_alive(cluster: &Cluster, node: u64) -> bool {
+pub fn is_alive(cluster: &Cluster, node: u64) -> bool {
     server(&cluster.status(), node).is_some_and(|server| server["state"] == "alive")
 }
 
@@ -171,4 +171,95 @@ fn disks_that_are_not_mounted_are_not_taken_for_lost_ones() {
             is_alive(&cluster, node).then_some(())
         });
     }
+}
+
+#[test]
+fn a_node_of_one_process_that_ends_is_told_of_and_comes_back_under_a_new_id_when_its_directory_is_lost() {
+    let cluster = Cluster::start(Options::single());
+    let bytes = vec![7; 3_000_000];
+    cluster.cli_with(&["put", "-", "/file"], &bytes).ok();
+    // The cluster takes it for a stranger from now on: it ends.
+    cluster
+        .cli(&["admin", "servers", "--remove", "21", "--force"])
+        .ok();
+    let log = || fs::read_to_string(cluster.log()).unwrap();
+    wait_for("its end is told of", PATIENCE, || {
+        log().contains("node chunk-1 has ended: ").then_some(())
+    });
+    let line = log();
+    let line = line.lines().find(|line| line.contains("has ended")).unwrap();
+    assert!(
+        line.contains("new id") && line.contains("`drystone up`"),
+        "{line}"
+    );
+    // The others go on.
+    assert!(cluster.cli(&["cat", "/file"]).ok() == bytes);
+    cluster.cli_with(&["put", "-", "/other"], &bytes).ok();
+    assert_eq!(log().matches("has ended").count(), 1, "it is told of once");
+    // With what it has it is still a stranger.
+    let answer = Running::start(cluster.up_command()).finish();
+    assert!(
+        answer.code != Some(0) && answer.stderr.contains("chunk-1"),
+        "{}",
+        answer.stderr
+    );
+    fs::remove_dir_all(cluster.data().join("chunk-1")).unwrap();
+    let said = cluster.revive();
+    assert!(
+        said.contains("started again: chunk-1") && said.contains("new id, node 24"),
+        "{said}"
+    );
+    wait_for("the new server is alive", PATIENCE, || {
+        is_alive(&cluster, 24).then_some(())
+    });
+    // One that runs, although nothing is left of its directory.
+    fs::remove_dir_all(cluster.data().join("chunk-2")).unwrap();
+    let said = cluster.revive();
+    assert!(
+        said.contains("started again: chunk-2") && said.contains("new id, node 25"),
+        "{said}"
+    );
+    wait_for("the new server is alive, the old one is not", PATIENCE, || {
+        (is_alive(&cluster, 25) && !is_alive(&cluster, 22)).then_some(())
+    });
+    assert!(cluster.cli(&["cat", "/other"]).ok() == bytes);
+    let said = cluster.revive();
+    assert!(said.contains("nothing was to be started"), "{said}");
+}
+
+#[test]
+fn processes_that_lost_their_directories_are_started_under_new_ids_by_a_second_up() {
+    let cluster = Cluster::start(Options::processes());
+    let bytes = vec![7; 3_000_000];
+    cluster.cli_with(&["put", "-", "/file"], &bytes).ok();
+    let before = cluster.nodes();
+    let lost = ["chunk-2", "metadata-2"];
+    for name in lost {
+        cluster.signal(name, Signal::KILL);
+        fs::remove_dir_all(cluster.data().join(name)).unwrap();
+    }
+    let said = cluster.revive();
+    assert!(
+        said.contains("new id, node 26") && said.contains("raft replace 2 4"),
+        "{said}"
+    );
+    for (old, new) in before.iter().zip(cluster.nodes()) {
+        let was_lost = lost.contains(&old.name.as_str());
+        assert_eq!(old.pid != new.pid, was_lost, "{}", old.name);
+    }
+    wait_for("the new server is alive, the old one is not", PATIENCE, || {
+        (is_alive(&cluster, 26) && !is_alive(&cluster, 22)).then_some(())
+    });
+    wait_for("the learner has caught up", PATIENCE, || {
+        let answer = cluster.cli(&["admin", "raft", "replace", "2", "4"]);
+        (answer.code == Some(0)).then_some(())
+    });
+    // One that runs, although nothing is left of its directory, is ended and starts anew.
+    let pid = cluster.node("chunk-3").pid;
+    fs::remove_dir_all(cluster.data().join("chunk-3")).unwrap();
+    let said = cluster.revive();
+    assert!(said.contains("new id, node 27"), "{said}");
+    assert!(!process::is_alive(pid));
+    wait_for("it is alive", PATIENCE, || is_alive(&cluster, 27).then_some(()));
+    assert!(cluster.cli(&["cat", "/file"]).ok() == bytes);
 }

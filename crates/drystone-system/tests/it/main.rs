@@ -18,6 +18,7 @@ mod import;
 mod lost;
 mod members;
 mod memory;
+mod mounts;
 mod processes;
 mod recover;
 mod status;

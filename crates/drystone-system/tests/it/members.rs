@@ -105,3 +105,93 @@ fn a_wiped_follower_comes_back_under_a_new_id() {
     );
     assert_eq!(cluster.status()["files"], 33);
 }
+
+#[test]
+fn a_chunk_server_whose_directory_is_lost_rejoins_under_a_new_id_with_format_as_node() {
+    let cluster = Cluster::start(Options::processes());
+    let bytes = vec![7; 3_000_000];
+    cluster.cli_with(&["put", "-", "/file"], &bytes).ok();
+    let lost = cluster.node("chunk-2");
+    let is_alive = |node: u64| {
+        let servers = cluster.cli(&["--json", "admin", "servers"]).json();
+        let mut servers = servers.as_array().unwrap().iter();
+        servers.any(|server| server["node"] == node && server["state"] == "alive")
+    };
+    assert!(is_alive(22));
+    cluster.signal(&lost.name, Signal::KILL);
+    fs::remove_dir_all(&lost.data[0]).unwrap();
+    let file = cluster.home().join("chunk-2.toml");
+    fs::copy(cluster.data().join("chunk-2.toml"), &file).unwrap();
+    let start = |words: &[&str]| {
+        let mut command = Command::new(binary());
+        command
+            .args(words)
+            .arg("--config")
+            .arg(&file)
+            .env("DRYSTONE_LOG", "info");
+        Running::start(command)
+    };
+    // It does not make itself anew.
+    let refused = start(&["node"]).finish();
+    assert!(refused.code != Some(0), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("no disk could be opened"),
+        "{}",
+        refused.stderr
+    );
+    // Formatted as what it was it is refused, and told of the way.
+    start(&["format"]).finish().ok();
+    let refused = start(&["node"]).finish();
+    assert!(refused.code != Some(0), "{}", refused.stderr);
+    assert!(refused.stderr.contains("format --as-node"), "{}", refused.stderr);
+    fs::remove_dir_all(&lost.data[0]).unwrap();
+    // Ids that would be the old mistake again, or somebody else's.
+    start(&["format", "--as-node", "22"])
+        .finish()
+        .refused(2, "--as-node 22");
+    assert!(!lost.data[0].join("identity").exists());
+    let said = start(&["format", "--as-node", "30"]).finish().text();
+    assert!(
+        said.contains("formatted") && said.contains("write chunk-node = 30"),
+        "{said}"
+    );
+    // The configuration still says the old one.
+    let refused = start(&["format"]).finish();
+    assert!(
+        refused.code != Some(0) && refused.stderr.contains("belongs to node 30"),
+        "{}",
+        refused.stderr
+    );
+    let config = fs::read_to_string(&file).unwrap();
+    fs::write(&file, config.replace("chunk-node = 22\n", "chunk-node = 30\n")).unwrap();
+    let mut node = start(&["node"]);
+    wait_for("it is alive under its new id", PATIENCE, || {
+        assert!(node.runs(), "the new server ended");
+        is_alive(30).then_some(())
+    });
+    wait_for("what it was is found dead", PATIENCE, || {
+        (!is_alive(22)).then_some(())
+    });
+    let listed = cluster.cli(&["admin", "servers"]).text();
+    let line = |id: &str| {
+        listed
+            .lines()
+            .find(|line| line.split_whitespace().nth(1) == Some(id))
+    };
+    assert!(line("30").is_some_and(|line| line.contains("alive")), "{listed}");
+    assert!(line("22").is_some_and(|line| !line.contains("alive")), "{listed}");
+    cluster.cli(&["admin", "servers", "--remove", "22"]).ok();
+    assert!(!is_alive(22));
+    assert!(cluster.cli(&["cat", "/file"]).ok() == bytes);
+    // It takes data: without three others no file has three replicas.
+    for name in ["chunk-4", "chunk-5"] {
+        cluster.signal(name, Signal::KILL);
+    }
+    wait_for("both are found dead", PATIENCE, || {
+        (!is_alive(24) && !is_alive(25)).then_some(())
+    });
+    cluster.cli_with(&["put", "-", "/new"], &bytes).ok();
+    let stat = cluster.cli(&["stat", "-e", "/new"]).text();
+    assert!(stat.matches("chunk-2").count() == 1, "{stat}");
+    assert!(cluster.cli(&["cat", "/new"]).ok() == bytes);
+}
