@@ -12,6 +12,7 @@ mod damage;
 mod descriptors;
 mod door;
 mod faults;
+mod full;
 mod garbage;
 mod http;
 mod import;
