@@ -2,10 +2,12 @@
 
 use crate::crowd::Crowd;
 use crate::ledger::{Ledger, Sizes};
-use crate::volume::Volume;
+use crate::progress::Progress;
 use crate::watch::{Usage, Watch};
+use drystone_system::mount::{Volume, mount_point};
 use drystone_system::process::Signal;
 use drystone_system::{Cluster, Options, wait_for};
+use serde_json::Value;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -30,7 +32,9 @@ struct Rest {
 /// If an acknowledged byte is missing, a bound is exceeded or something does not come back.
 pub fn live(time: Duration, bytes: u64, idle: usize) {
     let begun = Instant::now();
-    let volume = Volume::make(bytes);
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let place = mount_point(&home.path().join("disk"));
+    let volume = Volume::make(bytes, &place).expect("the machine lets root mount a disk");
     let limits = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let raised = rustix::process::Rlimit {
         current: limits.maximum,
@@ -41,13 +45,13 @@ pub fn live(time: Duration, bytes: u64, idle: usize) {
     let mut cluster = Cluster::prepare_in(volume.path(), Options::processes());
     cluster.up();
     let watch = Watch::start(cluster.home(), idle as u64);
-    let ledger = Ledger::default();
+    let (ledger, progress) = (Ledger::default(), Progress::start());
     let mut rests: Vec<Rest> = Vec::new();
     let mut cycle = 0;
     while begun.elapsed() < time || cycle < 2 {
         cycle += 1;
         let say = |what: &str| {
-            println!("[{:>5.0} s] cycle {cycle}: {what}", begun.elapsed().as_secs_f64());
+            progress.say(&format!("cycle {cycle}: {what}"));
             watch.check();
         };
         say("begins");
@@ -64,20 +68,26 @@ pub fn live(time: Duration, bytes: u64, idle: usize) {
         ));
         let crowd = gather(&cluster, idle);
         if cycle % 2 == 0 {
-            lose_a_server(&mut cluster, &say);
+            lose_a_server(&cluster, &say);
             say(&format!(
                 "{} bytes compared after the loss",
                 ledger.verify(&rest(&cluster))
             ));
         }
+        lose_a_voter(&cluster, cycle, &say);
+        say(&format!(
+            "{} bytes compared after the voter was replaced",
+            ledger.verify(&rest(&cluster))
+        ));
         ledger.delete(&rest(&cluster), 1);
+        say("everything is deleted, and waited for to be gone");
         wait_for("deleted chunks are gone", PATIENCE, || {
             watch.check();
             (cluster.status()["chunks"]["total"].as_u64() == Some(0)).then_some(())
         });
         drop(crowd);
         let left = settle(&volume, &watch);
-        say(&format!("everything is deleted; left: {left:?}"));
+        say(&format!("it is gone; left: {left:?}"));
         compare(&rests, &left);
         rests.push(left);
     }
@@ -158,22 +168,86 @@ fn kill_while_writing(cluster: &mut Cluster, ledger: &Ledger, bytes: u64, say: &
 }
 
 /// The directory of a chunk server is gone, its process with it: it comes back under another id.
-fn lose_a_server(cluster: &mut Cluster, say: &dyn Fn(&str)) {
+fn lose_a_server(cluster: &Cluster, say: &dyn Fn(&str)) {
     let lost = cluster.chunk_servers()[1].clone();
     cluster.signal(&lost.name, Signal::KILL);
     for directory in &lost.data {
         fs::remove_dir_all(directory).expect("the directory can be removed");
     }
-    // One that runs starts dead nodes on what they have; a new one looks what is left of their directories.
-    cluster.end_up(Signal::KILL);
-    cluster.up();
-    say(&format!("{} lost its directory", lost.name));
+    let said = cluster.revive();
+    assert!(said.contains("under a new id"), "{said}");
+    let old = number_after(&said, "--remove ");
+    say(&format!("{} lost its directory: it was node {old}", lost.name));
     wait_for("the lost server is replaced", PATIENCE, || {
         let status = cluster.status();
         let servers = status["servers"].as_array()?;
         let alive = servers.iter().filter(|server| server["state"] == "alive").count();
         (alive >= 5).then_some(())
     });
+    // What is deleted waits for the lost one as long as it counts as a server.
+    wait_for("the lost server is removed", PATIENCE, || {
+        let answer = cluster.cli(&["admin", "servers", "--remove", &old]);
+        (answer.code == Some(0)).then_some(())
+    });
+}
+
+/// The number that follows `words` in `text`.
+fn number_after(text: &str, words: &str) -> String {
+    let rest = text
+        .split_once(words)
+        .unwrap_or_else(|| panic!("{words} is not in: {text}"));
+    rest.1.chars().take_while(char::is_ascii_digit).collect()
+}
+
+/// The metadata servers, learners too.
+fn members(cluster: &Cluster) -> Vec<Value> {
+    let status = cluster.cli(&["--json", "admin", "raft", "status"]).json();
+    status["members"].as_array().expect("a list").clone()
+}
+
+/// The directory of a voter is gone, its process with it, the leader's in some cycles: it joins as a learner under
+/// another id and gets the vote of what it was.
+fn lose_a_voter(cluster: &Cluster, cycle: u64, say: &dyn Fn(&str)) {
+    let nodes = cluster.nodes();
+    let voters: Vec<_> = nodes.iter().filter(|node| node.role == "metadata").collect();
+    let lost = voters[cycle as usize % voters.len()];
+    let role = if cluster.leader() == lost.name {
+        "leader"
+    } else {
+        "voter"
+    };
+    cluster.signal(&lost.name, Signal::KILL);
+    for directory in &lost.data {
+        fs::remove_dir_all(directory).expect("the directory can be removed");
+    }
+    let is_silent = |member: &Value| member["name"] == *lost.name && member["alive"] == false;
+    wait_for("the status tells of the lost voter", PATIENCE, || {
+        let voters = members(cluster)
+            .into_iter()
+            .filter(|member| member["voter"] == true);
+        (voters.filter(is_silent).count() == 1).then_some(())
+    });
+    let said = cluster.revive();
+    let old = number_after(&said, "raft replace ");
+    let new = number_after(&said, &format!("raft replace {old} "));
+    let id = |text: &str| text.parse::<u64>().expect("an id");
+    let (old_id, new_id) = (id(&old), id(&new));
+    wait_for("the learner has caught up and votes", PATIENCE, || {
+        let answer = cluster.cli(&["admin", "raft", "replace", &old, &new]);
+        (answer.code == Some(0)).then_some(())
+    });
+    wait_for("the status tells of three living voters", PATIENCE, || {
+        let voters: Vec<Value> = (members(cluster).into_iter())
+            .filter(|member| member["voter"] == true)
+            .collect();
+        let has = |id: u64| voters.iter().any(|member| member["node"] == id);
+        let alive = voters.iter().all(|member| member["alive"] == true);
+        (voters.len() == 3 && alive && has(new_id) && !has(old_id)).then_some(())
+    });
+    say(&format!(
+        "{} ({role}) lost its directory: node {new} votes in the place of {old}",
+        lost.name
+    ));
 }
 
 /// What is left once caches and queues had a moment.

@@ -1,5 +1,5 @@
 //! The life of one cluster of real processes, lived fast: filled, emptied, filled with other sizes, killed, restarted,
-//! robbed of a server, with many idle and slow clients all the while.
+//! robbed of a chunk server and of a voter, with many idle and slow clients all the while.
 //!
 //! What grows slowly shows only in a life: no seed of the simulator lasts an hour, and it has no descriptors and no
 //! file system that others share. Bounds on memory, descriptors, threads and disk are checked throughout, and every
@@ -11,7 +11,7 @@
 mod crowd;
 mod ledger;
 mod life;
-mod volume;
+mod progress;
 mod watch;
 
 use std::process::ExitCode;
