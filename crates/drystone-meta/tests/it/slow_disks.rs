@@ -107,6 +107,10 @@ impl View for StallingView {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the calls hang beside those that must not"
+)]
 async fn listings_that_hang_on_the_disk_stop_no_command_and_no_leader() {
     const NAMES: usize = 200;
     let mut cluster = Cluster::start(3, |_| {}).await;
