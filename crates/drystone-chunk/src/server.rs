@@ -22,7 +22,7 @@ use drystone_env::{BufferPool, Clock, Env, Rng};
 use drystone_identity::Identity;
 use drystone_rpc::{ChannelOptions, Channels, ServerHandle, ServerIdentity, ServerOptions, serve};
 use drystone_store::Store;
-use drystone_types::{BootId, ClientId, DiskRef, MAX_PAYLOAD_BYTES, NodeId};
+use drystone_types::{BootId, ClientId, DiskRef, MAX_PAYLOAD_BYTES, NodeId, with_causes};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -295,7 +295,7 @@ async fn open_disks(
             }
             Ok(Err(error)) => faults.push(DiskFault {
                 path,
-                reason: error.to_string(),
+                reason: with_causes(&error),
             }),
             Err(_) => faults.push(DiskFault {
                 path,

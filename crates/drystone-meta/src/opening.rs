@@ -11,8 +11,8 @@ use drystone_env::{BufferPool, Disk, Env, Rng};
 use drystone_identity::{Identity, Role};
 use drystone_namespace::{Namespace, OpenError as NamespaceError, OrderedStore, StoreError};
 use drystone_raft::{OpenError, Opened, RaftConfig, RaftNode, Start};
-use drystone_types::BootId;
-use drystone_wal::WalConfig;
+use drystone_types::{BootId, with_causes};
+use drystone_wal::{WalConfig, WalError};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -41,8 +41,8 @@ impl MetadataDirectory {
         if !path.is_dir() {
             return Err(refuse("does not exist: run `drystone format`".to_owned()));
         }
-        let lock = lock_directory(path).map_err(|error| refuse(error.to_string()))?;
-        let disk = OsDisk::new(path).map_err(|error| refuse(error.to_string()))?;
+        let lock = lock_directory(path).map_err(|error| refuse(with_causes(&error)))?;
+        let disk = OsDisk::new(path).map_err(|error| refuse(with_causes(&error)))?;
         if recover::is_interrupted(path) {
             return Err(refuse(format!(
                 "its recovery was interrupted: run `drystone admin recover --data {}` again",
@@ -85,7 +85,7 @@ pub(crate) fn open(
         reason,
     };
     let disk = Arc::clone(&directory.disk);
-    let identity = drystone_identity::load(&*disk).map_err(|error| refuse(error.to_string()))?;
+    let identity = drystone_identity::load(&*disk).map_err(|error| refuse(with_causes(&error)))?;
     if identity.role != Role::Metadata {
         return Err(refuse(format!(
             "was formatted for role {:?}, not for a metadata server",
@@ -93,46 +93,29 @@ pub(crate) fn open(
         )));
     }
     let boot =
-        drystone_identity::boot(&*disk, &mut env.rng("boot")).map_err(|error| refuse(error.to_string()))?;
-    layout::prepare(&*disk).map_err(|error| refuse(error.to_string()))?;
+        drystone_identity::boot(&*disk, &mut env.rng("boot")).map_err(|error| refuse(with_causes(&error)))?;
+    layout::prepare(&*disk).map_err(|error| refuse(with_causes(&error)))?;
     let (mut state, damage) = open_state(&directory, &identity)?;
-    let begun = layout::begun(&*disk).map_err(|error| refuse(error.to_string()))?;
+    let begun = layout::begun(&*disk).map_err(|error| refuse(with_causes(&error)))?;
     let raft = raft_config(config, &identity, boot, begun.is_some(), &state);
     let rng = env.rng(&format!("raft {} {}", identity.node, boot.random));
     // As much of what the log holds behind the state as need not be in memory.
     let mut apply = |entry| apply_opened(&mut state, entry, config.overlay_limit());
     let opened = RaftNode::open_applying(Arc::clone(&disk), raft, rng, pool, &mut apply);
-    let (node, opened) = opened.map_err(|error| match error {
-        OpenError::StateBehindLog { .. } => {
-            let reason = damage.clone().unwrap_or_else(|| error.to_string());
-            StartError::StateDamaged {
-                directory: config.data.clone(),
-                reason,
-            }
-        }
-        OpenError::Log(_)
-        | OpenError::Record { .. }
-        | OpenError::NoLog { .. }
-        | OpenError::LogBehindState { .. }
-        | OpenError::OfAnother { .. } => StartError::LogDamaged {
-            directory: config.data.clone(),
-            reason: error.to_string(),
-        },
-        other => StartError::Raft(other.to_string()),
-    })?;
+    let (node, opened) = opened.map_err(|error| not_opened(error, damage.as_deref(), &config.data))?;
     assert_eq!(
         opened.applied,
         state.applied(),
         "what the log has given out is applied"
     );
     let log = begun.unwrap_or_else(|| env.rng(&format!("log {}", boot.random)).next_u64());
-    layout::set_begun(&*disk, log).map_err(|error| refuse(error.to_string()))?;
+    layout::set_begun(&*disk, log).map_err(|error| refuse(with_causes(&error)))?;
     if let Some(torn) = &opened.torn {
         tracing::warn!(node = %identity.node, file = torn.file, offset = torn.offset, reason = torn.reason, "log: torn tail cut");
     }
     // A damaged one is kept until another holds all that it held.
     if damage.is_none() || !opened.needs_snapshot {
-        (directory.states.remove_old()).map_err(|error| refuse(error.to_string()))?;
+        (directory.states.remove_old()).map_err(|error| refuse(with_causes(&error)))?;
     }
     Ok(OpenedDirectory {
         directory,
@@ -143,6 +126,26 @@ pub(crate) fn open(
         node,
         opened,
     })
+}
+
+/// Why the server does not start, when its log did not open; `damage`: what is wrong with the state.
+fn not_opened(error: OpenError, damage: Option<&str>, directory: &Path) -> StartError {
+    let directory = directory.to_owned();
+    let reason = with_causes(&error);
+    match error {
+        OpenError::StateBehindLog { .. } => StartError::StateDamaged {
+            directory,
+            reason: damage.map_or(reason, str::to_owned),
+        },
+        // Nothing says that its bytes are wrong: a full disk, rights, a device that fails.
+        OpenError::Log(WalError::Io { .. }) => StartError::Directory { directory, reason },
+        OpenError::Log(_)
+        | OpenError::Record { .. }
+        | OpenError::NoLog { .. }
+        | OpenError::LogBehindState { .. }
+        | OpenError::OfAnother { .. } => StartError::LogDamaged { directory, reason },
+        _ => StartError::Raft(reason),
+    }
 }
 
 /// The state that counts. If it is damaged, that of an export or an empty one, and what was wrong: the log or a
@@ -160,7 +163,7 @@ fn open_state(
                     | NamespaceError::Unfinished
                     | NamespaceError::Store(StoreError::Corrupt { .. })
             ),
-            reason: error.to_string(),
+            reason: with_causes(&error),
         })
     };
     let reason = match directory.states.open().and_then(attempt) {
@@ -205,5 +208,22 @@ fn raft_config(
         tick: config.raft_tick / 2,
         catch_up_bytes: config.log_catch_up.0,
         ..RaftConfig::new(identity.node, boot, start, state.applied(), wal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_on_a_full_disk_is_not_called_damaged() {
+        let error = OpenError::Log(WalError::Io {
+            doing: "create log/00000001.seg".to_owned(),
+            source: std::io::Error::from_raw_os_error(28),
+        });
+        let error = not_opened(error, None, Path::new("/data"));
+        let words = error.to_string();
+        assert!(matches!(error, StartError::Directory { .. }), "{words}");
+        assert!(words.contains("00000001.seg: No space left"), "{words}");
     }
 }

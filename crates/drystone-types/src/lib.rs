@@ -5,6 +5,7 @@
 //!
 //! Read [`id`] first, then [`policy`], [`path`], [`code`] and [`size`].
 
+pub mod causes;
 pub mod code;
 pub mod id;
 pub mod path;
@@ -12,6 +13,7 @@ pub mod permission;
 pub mod policy;
 pub mod size;
 
+pub use causes::with_causes;
 pub use code::Code;
 pub use id::{
     BootId, ChunkId, ClientId, ClusterId, DiskId, DiskRef, Epoch, HistoryId, Incarnation, InodeId, LogIndex,
