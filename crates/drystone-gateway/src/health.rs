@@ -1,6 +1,6 @@
 //! The cluster at a glance, the same at every door and on the command line: as JSON, and in one word.
 
-use drystone_client::admin::{ClusterStatus, DiskLoad, ServerStatus};
+use drystone_client::admin::{ClusterStatus, DiskLoad, Member, ServerStatus};
 use serde_json::{Value, json};
 
 /// How a cluster is, the least serious first.
@@ -73,9 +73,23 @@ pub fn server(server: &ServerStatus) -> Value {
         "used_bytes": sum(|disk| disk.used_bytes),
         "free_bytes": sum(|disk| disk.free_bytes),
         "chunks": sum(|disk| disk.chunks),
+        "read_only_disks": server.disks.iter().filter(|disk| disk.read_only).count(),
         "io_errors": sum(|disk| u64::from(disk.io_errors)),
         "checksum_errors": sum(|disk| u64::from(disk.checksum_errors)),
         "last_heartbeat_ms": (server.last_heartbeat_ms != u64::MAX).then_some(server.last_heartbeat_ms),
+    })
+}
+
+/// A metadata server.
+pub fn member(member: &Member) -> Value {
+    json!({
+        "name": member.name,
+        "node": member.node,
+        "address": member.address,
+        "voter": member.voter,
+        "matched": member.matched,
+        "alive": member.alive,
+        "fenced": member.fenced,
     })
 }
 
@@ -86,6 +100,7 @@ pub fn status(status: &ClusterStatus) -> Value {
         "leader": status.leader_name,
         "leader_node": status.leader,
         "term": status.term,
+        "metadata": status.members.iter().map(member).collect::<Vec<_>>(),
         "servers": status.servers.iter().map(server).collect::<Vec<_>>(),
         "chunks": {
             "total": status.chunks_total,
@@ -108,7 +123,6 @@ pub fn status(status: &ClusterStatus) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use drystone_client::admin::Member;
 
     fn well() -> ClusterStatus {
         let server = ServerStatus {

@@ -352,6 +352,7 @@ pub(crate) fn make_service(wiring: &Wiring) -> (Arc<MetaService>, Tasks) {
             state: state.clone(),
             leader: Arc::clone(&leader),
             metrics: metrics.clone(),
+            disk_full: Arc::clone(&wiring.disk_full),
         },
         chunk_servers: ChunkServers {
             clock: Arc::clone(clock),

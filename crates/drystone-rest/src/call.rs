@@ -5,7 +5,7 @@ use crate::door::Door;
 use crate::respond::{SESSION_HEADER, invalid};
 use drystone_client::{Client, Code, Idempotency};
 use drystone_gateway::Problem;
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use percent_encoding::percent_decode_str;
 use sha2::{Digest, Sha256};
 
@@ -123,6 +123,12 @@ impl Call {
             header::IF_NONE_MATCH,
             header::IF_UNMODIFIED_SINCE,
             header::CONTENT_RANGE,
+            // Of the body, which is not read before, as much as is said: another body is another request.
+            header::CONTENT_LENGTH,
+            header::CONTENT_TYPE,
+            HeaderName::from_static("content-md5"),
+            HeaderName::from_static("content-digest"),
+            HeaderName::from_static("repr-digest"),
         ] {
             // All that stand there count.
             let values: Vec<&[u8]> = (self.headers.get_all(name).iter())

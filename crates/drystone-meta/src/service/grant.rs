@@ -1,6 +1,7 @@
 //! Chunks to write to.
 
 use super::inline::policy_of;
+use super::mutate::DISK_FULL;
 use super::refused::{Refused, unknown};
 use crate::config::Config;
 use crate::leader::office::Leader;
@@ -20,6 +21,7 @@ use drystone_types::{
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Chunks in one answer.
@@ -102,11 +104,17 @@ pub(crate) struct Grants {
     pub(crate) state: StateReader,
     pub(crate) leader: Arc<Leader>,
     pub(crate) metrics: Metrics,
+    /// What is written could not be committed.
+    pub(crate) disk_full: Arc<AtomicBool>,
 }
 
 impl Grants {
     pub(super) async fn grant(&self, ask: GrantRequest, request: &Request) -> Result<GrantReply, Refused> {
         let invalid = |message: &str| refusal(Code::Invalid, message);
+        // Before bytes are sent to chunk servers, whose disk may be the same one.
+        if self.disk_full.load(Ordering::Relaxed) {
+            return Err(refusal(Code::NoSpace, DISK_FULL).into());
+        }
         let record = self.grant_policy(&ask)?;
         let policy = policy_of(&record)?;
         let bytes = if ask.max_bytes == 0 {

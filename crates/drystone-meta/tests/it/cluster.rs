@@ -1,10 +1,11 @@
 use crate::kit::{Client, Cluster, target};
+use crate::leader;
 use drystone_meta::Config;
 use drystone_proto::Kind;
 use drystone_proto::cluster::{AdminOp, AdminReply, AdminRequest, ClusterInfo, ClusterInfoRequest, Empty};
 use drystone_proto::command::{Op, OpenSession};
 use drystone_proto::envelope::encode;
-use drystone_proto::meta::{Consistency, LookupReply, LookupRequest, MutateReply, MutateRequest};
+use drystone_proto::meta::{Consistency, GrantReply, LookupReply, LookupRequest, MutateReply, MutateRequest};
 use drystone_rpc::CallError;
 use drystone_types::{ByteCount, Code};
 use std::time::Duration;
@@ -365,6 +366,11 @@ async fn a_full_disk_refuses_what_is_new_and_answers_what_was_done() {
     let said: AdminReply = client.call(0, Kind::Admin, &ask, wait).await.unwrap();
     let refused = said.status.unwrap().writes_refused;
     assert!(refused.contains("disk is nearly full"), "{refused}");
+    // Before a byte is sent to chunk servers.
+    let grant = client
+        .call::<_, GrantReply>(0, Kind::Grant, &leader::ask(1), wait)
+        .await;
+    assert_eq!(grant.unwrap_err().code(), Code::NoSpace);
     let again: MutateReply = client.call(0, Kind::Mutate, &request, wait).await.unwrap();
     assert_eq!(
         again.outcome, first.outcome,

@@ -68,6 +68,7 @@ fn a_condition_that_does_not_hold_is_412_and_changes_nothing() {
     let key = [("idempotency-key", "k-1"), ("if-none-match", "*")];
     http.ask("PUT", "/files/keyed", &key, b"x").expect(201);
     http.ask("PUT", "/files/keyed", &key, b"x").expect(201);
+    http.ask("PUT", "/files/keyed", &key, b"another").expect(422);
     let other = [("idempotency-key", "k-2"), ("if-none-match", "*")];
     http.ask("PUT", "/files/keyed", &other, b"x").expect(412);
 }

@@ -1,5 +1,6 @@
 //! `drystone admin`: the cluster at a glance, and operators' decisions.
 
+mod chunk;
 mod lost;
 mod remove;
 mod status;
@@ -9,6 +10,7 @@ use crate::args::{AdminCommand, RaftCommand};
 use crate::output::{Lines, line};
 use anyhow::Context as _;
 use drystone_client::admin::{AdminOp, AdminReply, ClusterInfo, Empty, RaftReplace, UpdateNode};
+use drystone_gateway::health;
 use serde_json::{Value, json};
 
 /// Runs one of them.
@@ -66,8 +68,8 @@ pub async fn run(context: &Context, command: &AdminCommand) -> anyhow::Result<()
         }
         AdminCommand::Chunk { chunk } => {
             let reply = client.admin(AdminOp::Chunk(*chunk)).await?;
-            let chunk = reply.chunk.context("the leader answered without the chunk")?;
-            line(format_args!("{chunk:#?}"))?;
+            let record = reply.chunk.context("the leader answered without the chunk")?;
+            chunk::show(context, &record)?;
         }
         AdminCommand::ReleaseSweep { node } => {
             client.admin(AdminOp::ReleaseSweep(*node)).await?;
@@ -92,21 +94,7 @@ pub async fn run(context: &Context, command: &AdminCommand) -> anyhow::Result<()
 fn print_members(context: &Context, reply: AdminReply) -> anyhow::Result<()> {
     let info: ClusterInfo = reply.info.context("the leader answered without the members")?;
     if context.json {
-        let members: Vec<Value> = info
-            .members
-            .iter()
-            .map(|member| {
-                json!({
-                    "node": member.node,
-                    "name": member.name,
-                    "address": member.address,
-                    "voter": member.voter,
-                    "alive": member.alive,
-                    "fenced": member.fenced,
-                    "matched": member.matched,
-                })
-            })
-            .collect();
+        let members: Vec<Value> = info.members.iter().map(health::member).collect();
         let value =
             json!({ "leader": info.leader, "term": info.term, "applied": info.applied, "members": members });
         return Ok(line(value)?);

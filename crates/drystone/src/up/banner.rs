@@ -35,14 +35,8 @@ pub fn print(data: &Path, plan: &Plan, cluster: &ClusterJson, how: &str, refused
     say(format_args!("  curl {rest}/files/readme.md"));
     say("");
     if let Some(refused) = refused {
-        // Those go into the log of the metadata servers.
-        let tiny = if plan.metadata.len() >= 3 {
-            ", but for tiny ones"
-        } else {
-            ""
-        };
         say(format_args!(
-            "WARNING: no file is taken{tiny}: {refused}. `drystone admin status` says when that changes."
+            "WARNING: new data is refused: {refused}. `drystone admin status` says when that changes."
         ));
     }
     for line in domains(plan, cluster) {

@@ -25,7 +25,7 @@ fn exit(condition: Condition) -> Option<Exit> {
 pub fn show(context: &Context, status: &ClusterStatus, check: bool) -> anyhow::Result<()> {
     if context.json {
         line(health::status(status))?;
-    } else if !context.quiet {
+    } else if !(context.quiet && check) {
         print(status)?;
     }
     match exit(condition(status)).filter(|_| check) {
@@ -50,7 +50,9 @@ fn print(status: &ClusterStatus) -> Result<(), OutputError> {
         Condition::Unknown => "not known yet: the leader has not heard from every chunk server",
         Condition::Reduced => "reduced: less redundancy than there should be",
         Condition::Refused => "NEW DATA IS REFUSED",
-        Condition::Lost => "DATA IS LOST (`drystone admin lost` lists the files)",
+        Condition::Lost => {
+            "DATA CANNOT BE READ: no server that answers has it (`drystone admin lost` lists the files)"
+        }
     };
     out.line(format_args!("condition   {summary}"))?;
     if !status.writes_refused.is_empty() {
