@@ -387,7 +387,7 @@ pub struct LostPage {
     /// Go on above this id; 0: that was all.
     #[prost(uint64, tag = "2")]
     pub next: u64,
-    /// Servers that this leader has not heard from: what only they hold is listed.
+    /// Servers that this leader has not heard from, or not lately: what only they hold is listed.
     #[prost(string, repeated, tag = "3")]
     pub unheard: Vec<String>,
 }

@@ -19,7 +19,7 @@ const MAX_DEPTH: usize = 4096;
 
 impl Admin {
     /// A page of the chunks without a replica on a disk that counts, with ids above `after`. A server that this leader
-    /// has not heard from does not count, and is named. Looks at the chunks on disks that are away only.
+    /// does not hear does not count, and is named. Looks at the chunks on disks that are away only.
     pub(super) async fn lost(&self, after: u64) -> Result<LostPage, Refused> {
         let nodes: Vec<NodeRecord> = self.state.read().nodes().cloned().collect();
         let (live, unheard) = self.present_disks(&nodes)?;
@@ -29,19 +29,20 @@ impl Admin {
         Ok(LostPage { unheard, ..page })
     }
 
-    /// Disks of servers that this leader has heard from and does not suspect, and the names of servers that it has not
-    /// heard from.
+    /// Disks of servers that this leader hears, and the names of servers that it does not hear: they may come back.
     fn present_disks(&self, nodes: &[NodeRecord]) -> Result<(BTreeSet<DiskRef>, Vec<String>), Refused> {
         let now = self.clock.now();
         let config = &self.config;
         let found = self.leader.with(|office| {
-            let was_heard = |node: &NodeRecord| {
-                let server = office.servers.get(node.id);
-                server.is_some_and(|server| server.last.is_some())
+            let is_silent = |node: &&NodeRecord| {
+                let counts = node.roles & role::CHUNK != 0 && !node.removed && !node.fenced;
+                counts
+                    && matches!(
+                        office.servers.state(node, now, config),
+                        "unknown" | "suspect" | "dead"
+                    )
             };
-            let unheard = nodes
-                .iter()
-                .filter(|node| node.roles & role::CHUNK != 0 && !was_heard(node));
+            let unheard = nodes.iter().filter(is_silent);
             let unheard = unheard.map(|node| node.name.clone()).collect();
             let present = office.servers.present_disks(nodes.iter(), now, config);
             (present, unheard)

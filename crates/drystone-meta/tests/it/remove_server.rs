@@ -119,6 +119,9 @@ async fn a_lost_server_is_removed_with_its_loss_named_and_its_doomed_chunks_end(
         lost_bytes: 5000,
     };
     assert_eq!(loss, expected);
+    // It is not waited for any more.
+    let page = admin(&client, AdminOp::Lost(0)).await.unwrap().lost.unwrap();
+    assert!(!page.unheard.contains(&server(lost).name), "{:?}", page.unheard);
     let back = Register {
         node: Some(server(lost)),
     };

@@ -31,7 +31,7 @@ pub async fn run(context: &Context) -> anyhow::Result<()> {
             .context("the leader answered without the lost chunks")?;
         if after == 0 && !page.unheard.is_empty() {
             note(format_args!(
-                "warning: the leader has not heard from {}: what only they hold is listed here, and is there again when they are",
+                "warning: the leader does not hear {}: what only they hold is listed here, and is there again when they are",
                 page.unheard.join(", ")
             ));
         }
