@@ -196,8 +196,8 @@ pub struct Idempotency {
 pub struct MakeDirectoryOptions {
     /// Make missing directories on the way, and succeed if it exists.
     pub parents: bool,
-    /// Permission bits; 0: 0755.
-    pub mode: u32,
+    /// Permission bits; default 0755.
+    pub mode: Option<u32>,
     /// See [`Idempotency`].
     pub idempotency: Option<Idempotency>,
 }

@@ -151,7 +151,7 @@ fn main() {
             Op::MakeDirectory(MakeDirectory {
                 target: target(format!("/data/d{i:03}")),
                 parents: true,
-                mode: 0,
+                mode: None,
                 attributes: None,
             })
         }),

@@ -96,21 +96,21 @@ impl<S: OrderedStore> Namespace<S> {
         })
     }
 
-    /// Makes the directory `name`, which is free, in `parent`, which lies `depth` deep; mode 0 is 0755. The heights
+    /// Makes the directory `name`, which is free, in `parent`, which lies `depth` deep; without a mode 0755. The heights
     /// above it are still to be raised.
     pub(crate) fn make_child(
         &mut self,
         cx: &Context,
         (parent, depth): (InodeRecord, usize),
         name: &Name,
-        mode: u32,
+        mode: Option<u32>,
         changes: Option<&AttributeChanges>,
     ) -> Result<InodeRecord, ReadError> {
         check_entries(&cx.caller, &parent)?;
         if depth >= MAX_DEPTH {
             return too_deep();
         }
-        let mode = if mode == 0 { 0o755 } else { mode & MODE_BITS };
+        let mode = mode.unwrap_or(0o755) & MODE_BITS;
         let id = self.new_inode()?;
         let (user, group) = (&cx.caller.user, cx.caller.primary_group());
         let mut inode = InodeRecord {

@@ -101,11 +101,7 @@ impl<S: OrderedStore> Namespace<S> {
     ) -> Result<InodeRecord, ReadError> {
         check_entries(&cx.caller, &place.parent)?;
         let id = self.new_inode()?;
-        let mode = if command.file_mode == 0 {
-            0o644
-        } else {
-            command.file_mode & MODE_BITS
-        };
+        let mode = file_mode(command);
         let mut inode = new_record(
             cx,
             id,
@@ -242,11 +238,7 @@ impl<S: OrderedStore> Namespace<S> {
         match old {
             None => {
                 check_entries(&cx.caller, &place.parent)?;
-                inode.mode = if command.file_mode == 0 {
-                    0o644
-                } else {
-                    command.file_mode & MODE_BITS
-                };
+                inode.mode = file_mode(command);
                 (inode.created, inode.accessed) = (cx.wall, cx.wall);
                 apply_changes(cx, command.attributes.as_ref(), &mut inode)?;
                 self.tables.put(inode_key(id), &inode);
@@ -272,6 +264,11 @@ impl<S: OrderedStore> Namespace<S> {
             ..Outcome::default()
         })
     }
+}
+
+/// The permission bits that the file gets if it is new.
+fn file_mode(command: &Publish) -> u32 {
+    command.file_mode.unwrap_or(0o644) & MODE_BITS
 }
 
 /// Refuses staged content whose chunks were recorded under a policy that asks for less than the one in force now.

@@ -171,7 +171,7 @@ impl<S: OrderedStore> Namespace<S> {
                         None => self.depth(&inode)?,
                     };
                     made = Some(depth + 1);
-                    self.make_child(cx, (inode, depth), &name, 0, None)?
+                    self.make_child(cx, (inode, depth), &name, None, None)?
                 }
                 None => return refuse(Code::NotFound, format!("there is no directory {name:?}")),
             };

@@ -192,9 +192,9 @@ pub struct Publish {
     /// Make missing directories on the way.
     #[prost(bool, tag = "6")]
     pub parents: bool,
-    /// Permission bits of a new file; 0: 0644.
-    #[prost(uint32, tag = "7")]
-    pub file_mode: u32,
+    /// Permission bits of a new file; absent: 0644.
+    #[prost(uint32, optional, tag = "7")]
+    pub file_mode: Option<u32>,
     /// With `Replace`: publish this staged inode's content instead of `content`; 0: none.
     #[prost(uint64, tag = "8")]
     pub staged: u64,
@@ -267,9 +267,9 @@ pub struct MakeDirectory {
     /// Make missing ones on the way, and succeed if it exists.
     #[prost(bool, tag = "2")]
     pub parents: bool,
-    /// Permission bits; 0: 0755.
-    #[prost(uint32, tag = "3")]
-    pub mode: u32,
+    /// Permission bits; absent: 0755.
+    #[prost(uint32, optional, tag = "3")]
+    pub mode: Option<u32>,
     /// Attributes of the directory if it is new.
     #[prost(message, optional, tag = "4")]
     pub attributes: Option<AttributeChanges>,

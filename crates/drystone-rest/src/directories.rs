@@ -44,7 +44,7 @@ pub async fn list(call: Call) -> Result<Response, Problem> {
 pub async fn create(call: Call) -> Result<Response, Problem> {
     let options = MakeDirectoryOptions {
         parents: call.query.flag("parents")?,
-        mode: 0,
+        mode: None,
         idempotency: call.idempotency()?,
     };
     let created = call.client.make_directory(&call.path, options).await?;

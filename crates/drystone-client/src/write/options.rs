@@ -26,8 +26,8 @@ pub struct WriteOptions {
     pub precondition: Precondition,
     /// Make missing directories on the way.
     pub parents: bool,
-    /// Permission bits of a new file; 0: 0644.
-    pub file_mode: u32,
+    /// Permission bits of a new file; default 0644.
+    pub file_mode: Option<u32>,
     /// Attributes that the file gets in the same step as the content, be it new or not; what these changes say of
     /// preconditions and idempotency keys does not count.
     pub attributes: SetAttributes,

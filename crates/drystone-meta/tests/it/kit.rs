@@ -318,7 +318,7 @@ impl Client {
         self.mutate(Op::MakeDirectory(MakeDirectory {
             target: target(path),
             parents: true,
-            mode: 0,
+            mode: None,
             attributes: None,
         }))
         .await

@@ -250,7 +250,7 @@ impl Cluster {
         Op::MakeDirectory(MakeDirectory {
             target: at(path),
             parents: false,
-            mode: 0,
+            mode: None,
             attributes: None,
         })
     }

@@ -31,7 +31,7 @@ fn a_cached_inode_below_a_deleted_tree_is_not_found() {
     let refused = cluster.refused(Op::MakeDirectory(MakeDirectory {
         target: Some(target.clone()),
         parents: false,
-        mode: 0,
+        mode: None,
         attributes: None,
     }));
     assert_eq!(refused, Some(Code::NotFound));
@@ -965,6 +965,41 @@ fn content_and_attributes_come_together() {
     let inode = found.unwrap().inode;
     assert_eq!((inode.mode, inode.modified), (0o711, 9));
     invariants::check(&cluster.ns);
+}
+
+#[test]
+fn mode_0_is_a_mode_and_no_mode_is_the_usual_one() {
+    let mut cluster = Cluster::new();
+    for (mode, of_file, of_directory) in [(None, 0o644, 0o755), (Some(0), 0, 0), (Some(0o640), 0o640, 0o640)]
+    {
+        let stage = Op::Stage(Stage {
+            target: at(""),
+            lease: 1_000,
+            policy: None,
+        });
+        let staged = cluster.ok(stage).inode;
+        for (name, staged) in [("f", 0), ("s", staged)] {
+            cluster.ok(Op::Publish(Publish {
+                target: at(name),
+                file_mode: mode,
+                content: (staged == 0).then(|| inline(b"x")),
+                staged,
+                ..Publish::default()
+            }));
+        }
+        cluster.ok(Op::MakeDirectory(MakeDirectory {
+            target: at("d"),
+            mode,
+            ..MakeDirectory::default()
+        }));
+        for (name, expected) in [("f", of_file), ("s", of_file), ("d", of_directory)] {
+            let found = cluster
+                .ns
+                .lookup(&at(name).unwrap(), &Caller::superuser(), Want::Attributes);
+            assert_eq!(found.unwrap().inode.mode, expected, "{name} made with {mode:?}");
+            cluster.ok(Cluster::remove(name, false));
+        }
+    }
 }
 
 #[test]

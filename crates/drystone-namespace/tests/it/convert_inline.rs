@@ -14,7 +14,7 @@ fn found(cluster: &Cluster) -> InodeRecord {
     found.unwrap().inode
 }
 
-fn put(cluster: &mut Cluster, user: &str, bytes: &[u8], file_mode: u32) -> Outcome {
+fn put(cluster: &mut Cluster, user: &str, bytes: &[u8], file_mode: Option<u32>) -> Outcome {
     let op = Op::Publish(Publish {
         target: at("f"),
         content: Some(inline(bytes)),
@@ -37,7 +37,7 @@ fn convert(file: &Outcome, content: Content) -> Op {
 #[test]
 fn nothing_of_the_file_changes_for_its_users() {
     let mut cluster = Cluster::new();
-    let file = put(&mut cluster, "ann", b"some bytes", 0o444);
+    let file = put(&mut cluster, "ann", b"some bytes", Some(0o444));
     let before = found(&cluster);
     let content = cluster.holding(b"some bytes");
     // Its owner could not write to it now, and need not be able to.
@@ -63,7 +63,7 @@ fn nothing_of_the_file_changes_for_its_users() {
 #[test]
 fn other_bytes_other_versions_and_other_callers_are_refused() {
     let mut cluster = Cluster::new();
-    let old = put(&mut cluster, "ann", b"some bytes", 0);
+    let old = put(&mut cluster, "ann", b"some bytes", None);
     let content = cluster.holding(b"some bytes");
     assert_eq!(
         code(&cluster.run("bob", convert(&old, content))),
@@ -81,7 +81,7 @@ fn other_bytes_other_versions_and_other_callers_are_refused() {
         cluster.refused(convert(&old, inline(b"some bytes"))),
         Some(Code::Invalid)
     );
-    let new = put(&mut cluster, "ann", b"some bytes", 0);
+    let new = put(&mut cluster, "ann", b"some bytes", None);
     let content = cluster.holding(b"some bytes");
     assert_eq!(
         cluster.refused(convert(&old, content.clone())),

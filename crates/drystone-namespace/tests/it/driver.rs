@@ -29,15 +29,16 @@ pub enum NewBody {
 
 #[derive(Clone, Debug)]
 pub enum Step {
-    Publish(Vec<u8>, i32, usize, NewBody, bool, Condition),
-    MakeDirectory(Vec<u8>, bool),
+    /// With the mode of the file if it is new, as the last.
+    Publish(Vec<u8>, i32, usize, NewBody, bool, Condition, Option<u32>),
+    MakeDirectory(Vec<u8>, bool, Option<u32>),
     MakeLink(Vec<u8>, u8, bool),
     Rename(Vec<u8>, Vec<u8>, bool, bool),
     Delete(Vec<u8>, bool, u32),
     SetMode(Vec<u8>, u32),
     Stage(Vec<u8>, u64),
     Extend(usize, u64, u64),
-    PublishStaged(usize, Vec<u8>, bool),
+    PublishStaged(usize, Vec<u8>, bool, Option<u32>),
     Abandon(usize),
     /// Where, and whether the version is the present one.
     Convert(Vec<u8>, bool),
@@ -88,11 +89,20 @@ pub fn step() -> impl Strategy<Value = (u8, Step)> {
         None, None, None, None, Absent, Present, Current, Current, Wrong,
     ]);
     let modes = prop::sample::select(vec![0o755, 0o700, 0o777, 0o644, 0o000]);
+    let new_mode = || {
+        prop::sample::select(vec![
+            Option::None,
+            Option::None,
+            Some(0o755),
+            Some(0o600),
+            Some(0),
+        ])
+    };
     let either = || prop_oneof![path(), file_path()];
     let step = prop_oneof![
-        16 => (file_path(), 0i32..3, any::<u16>(), body(), any::<bool>(), condition)
-            .prop_map(|(p, m, o, b, parents, c)| Step::Publish(p, m, usize::from(o), b, parents, c)),
-        6 => (path(), any::<bool>()).prop_map(|(p, parents)| Step::MakeDirectory(p, parents)),
+        16 => (file_path(), 0i32..3, any::<u16>(), body(), any::<bool>(), condition, new_mode())
+            .prop_map(|(p, m, o, b, parents, c, f)| Step::Publish(p, m, usize::from(o), b, parents, c, f)),
+        6 => (path(), any::<bool>(), new_mode()).prop_map(|(p, parents, m)| Step::MakeDirectory(p, parents, m)),
         3 => (either(), 1u8..9, any::<bool>()).prop_map(|(p, l, o)| Step::MakeLink(p, l, o)),
         4 => (path(), path(), any::<bool>(), any::<bool>()).prop_map(|(f, t, o, p)| Step::Rename(f, t, o, p)),
         6 => (either(), either(), any::<bool>(), any::<bool>())
@@ -101,7 +111,8 @@ pub fn step() -> impl Strategy<Value = (u8, Step)> {
         2 => (either(), modes).prop_map(|(p, m)| Step::SetMode(p, m)),
         2 => (either(), 1u64..500).prop_map(|(p, lease)| Step::Stage(p, lease)),
         4 => (0usize..3, 1u64..4, 1u64..50).prop_map(|(i, l, n)| Step::Extend(i, l, n)),
-        2 => (0usize..3, file_path(), any::<bool>()).prop_map(|(i, p, parents)| Step::PublishStaged(i, p, parents)),
+        2 => (0usize..3, file_path(), any::<bool>(), new_mode())
+            .prop_map(|(i, p, parents, m)| Step::PublishStaged(i, p, parents, m)),
         1 => (0usize..3).prop_map(Step::Abandon),
         4 => (either(), prop::bool::weighted(0.8)).prop_map(|(p, is_current)| Step::Convert(p, is_current)),
         4 => (1u32..40).prop_map(Step::Housekeep),
@@ -255,7 +266,7 @@ impl Driver {
         let before = self.model.clone();
         let version = self.next_version();
         match step {
-            Step::Publish(path, mode, offset, body, parents, condition) => {
+            Step::Publish(path, mode, offset, body, parents, condition, file_mode) => {
                 // Within the file, or a little beyond its end.
                 let size = self.model.get(&names(path)).map_or(0, Node::size);
                 let offset = &(offset % (size + size / 4 + 2));
@@ -293,26 +304,30 @@ impl Driver {
                     offset: *offset as u64,
                     content: Some(content),
                     parents: *parents,
+                    file_mode: *file_mode,
                     ..Publish::default()
                 });
                 let outcome = self.run(user, op);
                 let (path, offset) = (names(path), *offset);
                 let expected = self.model.publish(
-                    user, &path, *mode, offset, model_body, *parents, condition, version,
+                    user, &path, *mode, offset, model_body, *parents, *file_mode, condition, version,
                 );
                 self.compare(before, expected, &outcome);
             }
-            Step::MakeDirectory(path, parents) => {
+            Step::MakeDirectory(path, parents, mode) => {
                 let target = at(&Self::text(path));
                 let outcome = self.run(
                     user,
                     Op::MakeDirectory(MakeDirectory {
                         target,
                         parents: *parents,
+                        mode: *mode,
                         ..MakeDirectory::default()
                     }),
                 );
-                let expected = self.model.make_directory(user, &names(path), *parents, version);
+                let expected = self
+                    .model
+                    .make_directory(user, &names(path), *parents, *mode, version);
                 self.compare(before, expected, &outcome);
             }
             Step::MakeLink(path, length, overwrite) => {
@@ -417,13 +432,14 @@ impl Driver {
                 self.staged[which].cells.extend(new);
                 self.staged[which].until = self.cluster.time + 200;
             }
-            Step::PublishStaged(which, path, parents) if !self.staged.is_empty() => {
+            Step::PublishStaged(which, path, parents, file_mode) if !self.staged.is_empty() => {
                 let which = which % self.staged.len();
                 let staged = self.staged[which].inode;
                 let cells = self.staged[which].cells.clone();
                 let op = Publish {
                     target: at(&Self::text(path)),
                     parents: *parents,
+                    file_mode: *file_mode,
                     staged,
                     ..Publish::default()
                 };
@@ -435,9 +451,17 @@ impl Driver {
                 };
                 let path = names(path);
                 // The owner is who staged it; that does not matter to what follows, so take it from the answer.
-                let expected =
-                    self.model
-                        .publish("drystone", &path, 0, 0, body, *parents, Condition::None, version);
+                let expected = self.model.publish(
+                    "drystone",
+                    &path,
+                    0,
+                    0,
+                    body,
+                    *parents,
+                    *file_mode,
+                    Condition::None,
+                    version,
+                );
                 self.compare(before, expected, &outcome);
                 if expected.is_ok() {
                     self.staged.remove(which);

@@ -72,7 +72,7 @@ fn a_replica_does_not_read_a_deleted_name_from_the_batch_written_last() {
     let mut driver = Driver::new();
     let publish = |path: &[u8]| {
         let body = NewBody::Empty;
-        Step::Publish(path.to_vec(), 0, 0, body, false, Condition::None)
+        Step::Publish(path.to_vec(), 0, 0, body, false, Condition::None, None)
     };
     let steps = [
         publish(&[2]),

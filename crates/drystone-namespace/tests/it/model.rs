@@ -154,6 +154,7 @@ impl Model {
         user: &str,
         path: &Path,
         parents: bool,
+        mode: Option<u32>,
         version: u64,
     ) -> Result<Answer, Code> {
         if self.find(user, path, parents, version)? {
@@ -171,7 +172,7 @@ impl Model {
         directory.may(user, 3)?;
         directory
             .entries_mut()
-            .insert(name.clone(), new_directory(user, 0o755, version));
+            .insert(name.clone(), new_directory(user, mode.unwrap_or(0o755), version));
         Ok(Answer {
             created: true,
             version,
@@ -188,6 +189,7 @@ impl Model {
         offset: usize,
         body: Body,
         parents: bool,
+        file_mode: Option<u32>,
         condition: Condition,
         version: u64,
     ) -> Result<Answer, Code> {
@@ -204,7 +206,7 @@ impl Model {
             let size = body.len() as u64;
             let node = Node {
                 kind: Kind::File(body),
-                mode: 0o644,
+                mode: file_mode.unwrap_or(0o644),
                 owner: user.to_owned(),
                 version,
             };

@@ -268,7 +268,7 @@ fn a_key_gives_the_first_answer_through_every_door() {
     let other = Op::MakeDirectory(MakeDirectory {
         target: crate::cluster::at("d"),
         parents: false,
-        mode: 0,
+        mode: None,
         attributes: None,
     });
     assert_eq!(

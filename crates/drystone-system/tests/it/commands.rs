@@ -212,6 +212,44 @@ fn a_tree_keeps_its_modes_and_with_preserve_its_times() {
     }
 }
 
+/// Mode 0 was taken for none, and gave 0644.
+#[test]
+fn what_nobody_may_read_stays_so() {
+    let cluster = Cluster::start(Options::single());
+    let at = |name: &str| cluster.home().join(name);
+    fs::create_dir_all(at("tree/shut")).unwrap();
+    fs::write(at("tree/large"), vec![7; 3 << 20]).unwrap();
+    fs::write(at("tree/shut/small"), "secret").unwrap();
+    let modes = |mode| {
+        for name in ["tree/large", "tree/shut/small", "tree/shut"] {
+            let wanted = if mode == 0 || !at(name).is_dir() {
+                mode
+            } else {
+                0o755
+            };
+            fs::set_permissions(at(name), fs::Permissions::from_mode(wanted)).unwrap();
+        }
+    };
+    modes(0);
+    // Only the superuser reads them at all.
+    if File::open(at("tree/large")).is_err() {
+        modes(0o600);
+        return;
+    }
+    cluster.cli(&["put", "tree/large", "/one"]).ok();
+    cluster.cli(&["put", "-r", "tree", "/tree"]).ok();
+    let superuser = |arguments: &[&str]| cluster.cli(&[&["--user", "drystone"], arguments].concat());
+    superuser(&["cp", "/one", "/two"]).ok();
+    superuser(&["cp", "-r", "/tree", "/copy"]).ok();
+    let shut = ["large", "shut", "shut/small"];
+    let trees = ["/tree", "/copy"].map(|tree| shut.map(|name| format!("{tree}/{name}")));
+    for path in trees.iter().flatten().map(String::as_str).chain(["/one", "/two"]) {
+        let found = superuser(&["--json", "stat", path]).json();
+        assert_eq!(found["mode"], "0000", "{path}");
+    }
+    modes(0o600);
+}
+
 #[test]
 fn a_tree_with_a_directory_that_is_read_only_is_copied_whole() {
     let cluster = Cluster::start(Options::single());

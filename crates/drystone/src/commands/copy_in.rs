@@ -182,11 +182,11 @@ fn write_options(options: &PutOptions) -> WriteOptions {
     }
 }
 
-/// Makes a directory, with a mode (0: the usual one); true if it was not there.
+/// Makes a directory with a mode; true if it was not there.
 async fn make_directory(client: &Client, path: &str, parents: bool, mode: u32) -> anyhow::Result<bool> {
     let options = MakeDirectoryOptions {
         parents,
-        mode,
+        mode: Some(mode),
         ..MakeDirectoryOptions::default()
     };
     match client.make_directory(path, options).await {
@@ -334,7 +334,7 @@ async fn put_file(
     let length = if metadata.is_file() { metadata.len() } else { 0 };
     let (data, is_sparse) = file.expected();
     (options.sparse, options.size_hint) = (is_sparse, is_sparse.then_some(data));
-    options.file_mode = metadata.permissions().mode() & 0o777;
+    options.file_mode = Some(metadata.permissions().mode() & 0o777);
     if preserve {
         options.attributes = SetAttributes {
             mode: Some(metadata.permissions().mode() & 0o7777),
@@ -568,7 +568,7 @@ fn open_mode(mode: u32) -> u32 {
 /// Makes a directory like one of `mode` that is still open to its owner; true with it if it was not there.
 async fn copy_directory(client: &Client, place: &Target, mode: u32) -> anyhow::Result<(InodeId, bool)> {
     let options = MakeDirectoryOptions {
-        mode: open_mode(mode),
+        mode: Some(open_mode(mode)),
         ..MakeDirectoryOptions::default()
     };
     let is_new = match client.make_directory(place, options).await {
@@ -603,7 +603,7 @@ async fn copy_file(
     let attributes = reader.attributes().clone();
     let options = WriteOptions {
         precondition,
-        file_mode: attributes.mode,
+        file_mode: Some(attributes.mode),
         size_hint: Some(attributes.size),
         // What reads as zeros may be a hole.
         sparse: true,
