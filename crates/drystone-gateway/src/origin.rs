@@ -81,7 +81,7 @@ pub fn check(
             StatusCode::MISDIRECTED_REQUEST,
             "wrong_host",
             format!(
-                "{host:?} is no host of this door: use its address, or name the host in `hosts` of its configuration"
+                "{host:?} is no host of this door: use its address, or name the host in `hosts` of its configuration (`drystone up --host`)"
             ),
         ));
     }

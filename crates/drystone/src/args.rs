@@ -102,6 +102,10 @@ pub struct UpOptions {
     /// and delete everything
     #[arg(long)]
     pub insecure: bool,
+    /// Name by which others reach it, beside its address: requests for another host are refused, as they may come from a
+    /// page in somebody's browser (repeatable; default as before)
+    #[arg(long, value_name = "NAME")]
+    pub host: Vec<String>,
 }
 
 /// Where a node's configuration is.

@@ -946,10 +946,11 @@ async fn sparse_files_come_back_and_cost_what_they_hold() {
                 "seed {seed}: {from} to {to}"
             );
         }
-        let replicas = cluster.world.nodes[0].replicas.lock().unwrap();
-        let stored: usize = replicas.values().map(|kept| kept.data.len()).sum();
+        let stored: usize = {
+            let replicas = cluster.world.nodes[0].replicas.lock().unwrap();
+            replicas.values().map(|kept| kept.data.len()).sum()
+        };
         assert_eq!(stored as u64, held * (1 + u64::from(raised)), "seed {seed}");
-        drop(replicas);
         let layout = client.extents("/f").await.unwrap();
         let mut at = 0;
         for extent in &layout.extents {

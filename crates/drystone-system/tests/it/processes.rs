@@ -1,7 +1,7 @@
 //! One process per node: who lives, who dies, who is started again.
 
 use drystone_system::process::{self, Signal, is_alive};
-use drystone_system::{Cluster, Node, Options, Running};
+use drystone_system::{Cluster, Http, Node, Options, Running};
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -175,4 +175,17 @@ fn more_chunk_servers_whose_port_is_taken_do_not_keep_the_cluster_from_starting(
     cluster.up();
     assert_eq!(cluster.cli(&["cat", "/file"]).ok(), b"before");
     drop(held);
+}
+
+#[test]
+fn a_door_without_a_metadata_leader_is_not_ready() {
+    let cluster = Cluster::start(Options::processes());
+    let ready = || Http::new(&cluster.node("gateway").admin).get("/readyz").status;
+    assert_eq!(ready(), 200);
+    for name in ["metadata-1", "metadata-2", "metadata-3"] {
+        cluster.signal(name, Signal::KILL);
+    }
+    assert_eq!(ready(), 503);
+    cluster.revive();
+    assert_eq!(ready(), 200);
 }

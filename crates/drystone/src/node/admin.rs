@@ -2,35 +2,44 @@
 
 use crate::node::Node;
 use anyhow::Context;
-use drystone_env::Env;
+use drystone_client::Client;
+use drystone_env::{Clock, Env};
 use drystone_gateway::response::{empty, full};
 use drystone_gateway::{HttpOptions, HttpServer, Metrics, Operation, Response};
 use http::{HeaderValue, StatusCode, header};
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 /// Connections at one time.
 const CONNECTIONS: usize = 32;
+/// How long a metadata leader may take to answer the doors before they are not ready.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// What the port reports about. It does not keep the roles alive.
 #[derive(Clone)]
 pub struct State {
     metadata: Option<Weak<drystone_meta::Handle>>,
     chunk: Option<drystone_chunk::Handle>,
+    /// The client of its doors, once a metadata server has answered.
+    client: Option<Arc<OnceLock<Client>>>,
+    clock: Arc<dyn Clock>,
     doors: Metrics,
 }
 
 impl State {
-    /// Reports about the roles of `node`.
-    pub fn new(node: &Node) -> Self {
+    /// Reports about the roles of `node`, and about its doors if there are to be any.
+    pub fn new(env: &Env, node: &Node, has_doors: bool) -> Self {
         Self {
+            client: has_doors.then(|| Arc::clone(&node.client)),
+            clock: Arc::clone(&env.clock),
             metadata: node.metadata.as_ref().map(Arc::downgrade),
             chunk: node.chunk.clone(),
             doors: node.http_metrics.clone(),
         }
     }
 
-    fn unready(&self) -> Option<&'static str> {
+    async fn unready(&self) -> Option<&'static str> {
         if let Some(metadata) = &self.metadata
             && !metadata.upgrade().is_some_and(|handle| handle.is_ready())
         {
@@ -39,7 +48,15 @@ impl State {
         if self.chunk.as_ref().is_some_and(|chunk| !chunk.ready()) {
             return Some("the chunk server is not registered with a leader");
         }
-        None
+        let client = self.client.as_ref()?;
+        let Some(client) = client.get() else {
+            return Some("no metadata server has answered the doors yet");
+        };
+        let until = self.clock.now().plus(ANSWER);
+        match self.clock.until(until, client.cluster_info()).await {
+            Some(Ok(info)) if info.leader != 0 => None,
+            _ => Some("no metadata leader answers the doors"),
+        }
     }
 
     fn metrics(&self) -> String {
@@ -63,11 +80,11 @@ impl State {
         text
     }
 
-    fn answer(&self, path: &str) -> Response {
+    async fn answer(&self, path: &str) -> Response {
         let plain = "text/plain; charset=utf-8";
         let (operation, status, kind, body) = match path {
             "/healthz" => ("healthz", StatusCode::OK, plain, "ok\n".to_owned()),
-            "/readyz" => match self.unready() {
+            "/readyz" => match self.unready().await {
                 None => ("readyz", StatusCode::OK, plain, "ready\n".to_owned()),
                 Some(reason) => (
                     "readyz",
@@ -115,15 +132,15 @@ pub async fn serve(
         ..HttpOptions::new("admin", state.doors.clone())
     };
     let handler = move |request: http::Request<drystone_gateway::RequestBody>| -> futures_util::future::BoxFuture<'static, Response> {
-        let response = match *request.method() {
-            http::Method::GET => state.answer(request.uri().path()),
-            _ => {
-                let mut response = Response::new(full("this port answers GET\n"));
-                *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-                response
+        let state = state.clone();
+        Box::pin(async move {
+            if request.method() == http::Method::GET {
+                return state.answer(request.uri().path()).await;
             }
-        };
-        Box::pin(async move { response })
+            let mut response = Response::new(full("this port answers GET\n"));
+            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            response
+        })
     };
     HttpServer::start(env, listen, options, Arc::new(handler))
         .await

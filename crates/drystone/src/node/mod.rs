@@ -16,7 +16,7 @@ use drystone_client::Client;
 use drystone_env::Env;
 use futures_util::FutureExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Reads and checks a node's configuration file.
@@ -55,6 +55,8 @@ pub struct Node {
     pub chunk: Option<drystone_chunk::Handle>,
     /// Doors that are open.
     pub doors: Vec<Door>,
+    /// What the doors work with, once a metadata server has answered.
+    pub client: Arc<OnceLock<Client>>,
     /// Metrics of its HTTP servers.
     pub http_metrics: drystone_gateway::Metrics,
     /// Metrics and readiness.
@@ -72,6 +74,7 @@ impl Node {
             metadata: None,
             chunk: None,
             doors: Vec::new(),
+            client: Arc::default(),
             http_metrics: drystone_gateway::Metrics::default(),
             admin: None,
         };
@@ -101,22 +104,24 @@ impl Node {
             let handle = drystone_chunk::ChunkServer::start_configured(env.clone(), chunk).await;
             self.chunk = Some(handle.with_context(|| format!("node {name}: chunk server"))?);
         }
-        if let Some(gateway) = config.gateway {
-            let client = connect_patiently(env, &gateway.metadata).await;
-            let mut rest = drystone_rest::RestConfig::new(gateway.rest, self.http_metrics.clone());
-            gateway.limit(&mut rest.http);
-            let handle = drystone_rest::serve(env.clone(), rest, client).await;
-            let handle = handle.with_context(|| format!("node {name}: REST"))?;
-            self.doors.push(Door::Rest(Arc::new(handle)));
-        }
+        // Before the doors, which wait for a metadata server.
         if let Some(listen) = config.admin {
-            let state = admin::State::new(self);
+            let state = admin::State::new(env, self, config.gateway.is_some());
             let hosts = gateway_hosts;
             self.admin = Some(
                 admin::serve(env, listen, state, hosts)
                     .await
                     .with_context(|| format!("node {name}"))?,
             );
+        }
+        if let Some(gateway) = config.gateway {
+            let client = connect_patiently(env, &gateway.metadata).await;
+            let client = self.client.get_or_init(|| client).clone();
+            let mut rest = drystone_rest::RestConfig::new(gateway.rest, self.http_metrics.clone());
+            gateway.limit(&mut rest.http);
+            let handle = drystone_rest::serve(env.clone(), rest, client).await;
+            let handle = handle.with_context(|| format!("node {name}: REST"))?;
+            self.doors.push(Door::Rest(Arc::new(handle)));
         }
         Ok(())
     }

@@ -35,6 +35,9 @@ pub struct Plan {
     /// Ids of nodes whose directories were lost: they are not given again.
     #[serde(default)]
     pub retired: Vec<u64>,
+    /// Names by which REST is reached, beside its address.
+    #[serde(default)]
+    pub hosts: Vec<String>,
 }
 
 /// A node of the plan.
@@ -153,6 +156,7 @@ impl Plan {
             chunk: Vec::new(),
             gateway,
             retired: Vec::new(),
+            hosts: options.host.clone(),
         };
         for i in 0..metadata {
             let (wire, admin) = (ports.inside(10 + i)?, ports.inside(101 + i)?);
@@ -212,6 +216,9 @@ impl Plan {
         let listen = options.listen.unwrap_or(self.gateway.wire);
         if listen.port() != 0 && listen != self.gateway.wire {
             self.move_to(listen)?;
+        }
+        if !options.host.is_empty() {
+            self.hosts.clone_from(&options.host);
         }
         let mut ports = Ports::new(self.base(listen))?;
         self.add_chunk_servers(chunk, options, &mut ports)?;
@@ -300,7 +307,10 @@ impl Plan {
             ..blank(place)
         });
         let gateway = NodeConfig {
-            gateway: Some(GatewayConfig::new(self.gateway.wire, self.metadata_addresses())),
+            gateway: Some(GatewayConfig {
+                hosts: self.hosts.clone(),
+                ..GatewayConfig::new(self.gateway.wire, self.metadata_addresses())
+            }),
             ..blank(&self.gateway)
         };
         metadata.chain(chunk).chain([gateway]).collect()
@@ -437,6 +447,9 @@ pub fn toml(config: &NodeConfig) -> String {
         text.push_str("\n[gateway]\n");
         let _ = writeln!(text, "rest = {}", quote(&gateway.rest.to_string()));
         let _ = writeln!(text, "metadata = {}", list(&gateway.metadata));
+        if !gateway.hosts.is_empty() {
+            let _ = writeln!(text, "hosts = {}", list(&gateway.hosts));
+        }
     }
     text
 }
@@ -526,6 +539,7 @@ mod tests {
             processes: true,
             replace_lost: false,
             insecure: false,
+            host: Vec::new(),
         }
     }
 
@@ -598,6 +612,22 @@ mod tests {
         let grown = Plan::load_or_make(&asked, data).unwrap();
         assert_eq!(grown.chunk.len(), before.chunk.len() + 1);
         assert_eq!(Plan::load(data).unwrap().unwrap(), before);
+    }
+
+    #[test]
+    fn the_names_of_a_cluster_are_remembered() {
+        let home = tempfile::tempdir().unwrap();
+        let named = UpOptions {
+            host: vec!["store.example".to_owned()],
+            ..options("127.0.0.1:9400")
+        };
+        let made = Plan::make(1, 1, &named).unwrap();
+        let again = made.grown(1, 1, &options("127.0.0.1:9400")).unwrap();
+        let nodes = again.nodes(home.path());
+        let text = toml(nodes.last().unwrap());
+        assert!(text.contains("hosts = [\"store.example\"]"), "{text}");
+        let read = NodeConfig::parse(&text).unwrap();
+        assert_eq!(read.gateway.unwrap().hosts, ["store.example"]);
     }
 
     #[test]

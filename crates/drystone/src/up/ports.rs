@@ -78,6 +78,7 @@ mod tests {
             processes: false,
             replace_lost: false,
             insecure: false,
+            host: Vec::new(),
         };
         let mut plan = Plan::make(1, 1, &options).unwrap();
         let env = Env::os();

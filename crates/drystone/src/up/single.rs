@@ -352,6 +352,7 @@ mod tests {
                 metadata: None,
                 chunk: None,
                 doors: Vec::new(),
+                client: std::sync::Arc::default(),
                 http_metrics: drystone_gateway::Metrics::default(),
                 admin: None,
             })
@@ -369,6 +370,7 @@ mod tests {
             processes: false,
             replace_lost: false,
             insecure: false,
+            host: Vec::new(),
         };
         let plan = Plan::make(1, 3, &options).unwrap();
         let prepared = Prepared {

@@ -47,6 +47,7 @@ fn formatted(data: &Path, metadata: u32) -> (Plan, ClusterFile) {
         processes: false,
         replace_lost: false,
         insecure: false,
+        host: Vec::new(),
     };
     let mut plan = Plan::load_or_make(&options, data).unwrap();
     assert_eq!(

@@ -13,6 +13,7 @@ async fn formatted(data: &Path) -> Plan {
         processes: false,
         replace_lost: false,
         insecure: false,
+        host: Vec::new(),
     };
     let mut plan = Plan::load_or_make(&options, data).unwrap();
     prepare(&mut plan, data).await.unwrap();
