@@ -36,7 +36,7 @@ fn the_corpus_holds_the_seeds() {
         ("all-but-chunk", with(&[metadata, gateway])),
         (
             "sizes",
-            with(&[metadata, "log-segment = \"1GiB\"\noverlay = \"64MiB\"\n"]),
+            with(&[metadata, "log-segment = \"64MiB\"\noverlay = \"64MiB\"\n"]),
         ),
         (
             "durations",
