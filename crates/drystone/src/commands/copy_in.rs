@@ -376,6 +376,14 @@ async fn put_stdin(context: &Context, target: &str, options: &PutOptions) -> any
 trait Source: Send {
     /// The next `length` bytes, fewer at the end only.
     fn read_piece(&mut self, length: usize) -> std::io::Result<Bytes>;
+
+    /// Once all is read.
+    ///
+    /// # Errors
+    /// It was changed meanwhile: what was read may never have been its content.
+    fn check_unchanged(&self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Source for std::io::Stdin {
@@ -384,7 +392,7 @@ impl Source for std::io::Stdin {
     }
 }
 
-/// Streams `source` into a file; `hint` bytes are expected (0: unknown), and as much data, if the options say nothing
+/// Streams `source` into a file, which is published if the source stayed as it was; `hint` bytes are expected (0: unknown), and as much data, if the options say nothing
 /// else.
 async fn send(
     client: &Client,
@@ -414,6 +422,7 @@ async fn send(
             break;
         }
     }
+    source.check_unchanged()?;
     Ok(writer.finish().await?)
 }
 

@@ -9,6 +9,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -225,7 +226,6 @@ impl SparseFile {
 }
 
 fn held_bytes(metadata: &Metadata) -> u64 {
-    use std::os::unix::fs::MetadataExt;
     metadata.blocks() * 512
 }
 
@@ -246,5 +246,22 @@ impl Source for SparseFile {
         };
         self.offset += piece.len() as u64;
         Ok(piece)
+    }
+
+    fn check_unchanged(&self) -> io::Result<()> {
+        if !self.metadata.is_file() {
+            return Ok(());
+        }
+        let state = |metadata: &Metadata| (metadata.len(), metadata.mtime(), metadata.mtime_nsec());
+        let now = self.file.metadata()?;
+        // What was read is not compared with the length: files of /proc and /sys hold something else than they say.
+        if state(&now) == state(&self.metadata) {
+            return Ok(());
+        }
+        Err(io::Error::other(format!(
+            "it was changed while it was read ({} bytes at first, {} at last): nothing was stored",
+            self.metadata.len(),
+            now.len()
+        )))
     }
 }

@@ -64,6 +64,49 @@ fn holes_are_read_as_zeros_and_data_as_it_is() {
     }
 }
 
+/// A file that was cut to nothing while it was read went in as whatever had been read of it.
+#[test]
+fn a_file_that_changes_while_it_is_read_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file");
+    let old = std::time::UNIX_EPOCH;
+    let cut = |file: &File| file.set_len(5000).unwrap();
+    let grow = |file: &File| file.write_all_at(b"more", 1 << 20).unwrap();
+    let rewrite = |file: &File| file.write_all_at(b"other", 0).unwrap();
+    let changes: [(&str, fn(&File)); 4] = [
+        ("no", |_| ()),
+        ("cut", cut),
+        ("grown", grow),
+        ("rewritten", rewrite),
+    ];
+    for (what, change) in changes {
+        for is_sparse in [false, true] {
+            let file = File::create(&path).unwrap();
+            match is_sparse {
+                true => file.set_len(1 << 20).unwrap(),
+                false => file.write_all_at(&vec![7; 1 << 20], 0).unwrap(),
+            }
+            // Clocks of file systems may be coarse.
+            file.set_modified(old).unwrap();
+            let mut source = SparseFile::open(&SourceFile::Named(path.clone())).unwrap();
+            source.read_piece(8192).unwrap();
+            change(&file);
+            while !source.read_piece(8192).unwrap().is_empty() {}
+            let refused = source.check_unchanged().err().map(|error| error.to_string());
+            let is_right = match &refused {
+                None => what == "no",
+                Some(error) => what != "no" && error.contains("changed while it was read"),
+            };
+            assert!(is_right, "{what}, sparse {is_sparse}: {refused:?}");
+        }
+    }
+    // A pipe has no length and no state.
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let name = format!("/dev/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+    let source = SparseFile::open(&SourceFile::Named(name.into())).unwrap();
+    source.check_unchanged().unwrap();
+}
+
 #[test]
 fn times_before_1970_are_not_kept() {
     assert_eq!(micros(1, 2_000), 1_000_002);
