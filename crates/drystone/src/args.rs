@@ -226,7 +226,7 @@ pub enum Command {
     },
     /// Find files by name, kind or size
     Find {
-        /// Where
+        /// Below which directory; or a file or link, which is printed if it fits itself
         #[arg(default_value = "/", value_parser = not_empty())]
         path: String,
         /// Name pattern: * and ?
@@ -262,7 +262,7 @@ pub struct PutOptions {
     /// Whole trees, with their modes and symbolic links
     #[arg(long, short)]
     pub recursive: bool,
-    /// Keep times and all mode bits, of what exists too (not owners)
+    /// Keep times and all mode bits, of what exists too (not owners; times before 1970 become 1970)
     #[arg(long, short)]
     pub preserve: bool,
     /// Make missing directories on the way

@@ -4,7 +4,7 @@ mod source;
 
 use super::names::{is_directory, join, place_for};
 use super::progress::bar;
-use super::tree::{Parallel, Walk};
+use super::tree::{Copied, Parallel, Walk};
 use super::{Context, is_not_found};
 use crate::args::PutOptions;
 use crate::exit::{Failures, UsageError};
@@ -43,8 +43,10 @@ struct Made {
 struct Found {
     jobs: Vec<Job>,
     made: Vec<Made>,
-    links: u64,
-    bytes: u64,
+    /// Of the files to copy, as they are now.
+    expected_bytes: u64,
+    /// What was copied already.
+    copied: Copied,
 }
 
 /// `drystone put`.
@@ -56,7 +58,8 @@ pub async fn put(context: &Context, options: &PutOptions) -> anyhow::Result<()> 
     let mut found = Found::default();
     for (source, target) in options.sources.iter().zip(targets) {
         let outcome = if source == "-" {
-            put_stdin(context, &target, options).await
+            let published = put_stdin(context, &target, options).await;
+            published.map(|published| found.copied.add(Copied::file(published.size)))
         } else {
             add_source(client, options, source, target, &mut found, &mut failures).await
         };
@@ -111,7 +114,7 @@ async fn add_source(
     let path = PathBuf::from(source);
     let metadata = fs::metadata(&path).with_context(|| format!("cannot read {source}"))?;
     if !metadata.is_dir() {
-        found.bytes += metadata.len();
+        found.expected_bytes += metadata.len();
         found.jobs.push(Job {
             source: SourceFile::Named(path),
             target,
@@ -135,8 +138,7 @@ async fn put_files(
     found: Found,
     failures: Failures,
 ) -> anyhow::Result<()> {
-    let count = found.jobs.len();
-    let progress = bar(context, found.bytes, "put");
+    let progress = bar(context, found.expected_bytes, "put");
     let mut parallel = Parallel::new(options.jobs, failures);
     for job in found.jobs {
         let (client, progress, write) = (context.client.clone(), progress.clone(), write_options(options));
@@ -145,11 +147,12 @@ async fn put_files(
             .start(async move {
                 let published = put_file(&client, &job, write, preserve, &progress).await?;
                 warn_if_degraded(&job.target, &published);
-                Ok(())
+                Ok(Copied::file(published.size))
             })
             .await?;
     }
-    let mut failures = parallel.finish().await?;
+    let (mut copied, mut failures) = parallel.finish().await?;
+    copied.add(found.copied);
     // The deepest first: a parent may be closed to its owner.
     for directory in found.made.into_iter().rev() {
         let done = context
@@ -159,13 +162,7 @@ async fn put_files(
         failures.check(done.map_err(anyhow::Error::from))?;
     }
     progress.finish_and_clear();
-    if context.json {
-        line(
-            serde_json::json!({ "files": count, "links": found.links, "bytes": found.bytes, "failed": failures.count() }),
-        )?;
-    } else if !context.quiet && options.recursive {
-        line(format_args!("{count} files, {} bytes", found.bytes))?;
-    }
+    copied.tell(context, options.recursive, &failures)?;
     failures.finish()
 }
 
@@ -228,7 +225,7 @@ fn accessed(metadata: &Metadata) -> u64 {
     micros(metadata.atime(), metadata.atime_nsec())
 }
 
-/// Microseconds since 1970; times before are not kept.
+/// Microseconds since 1970, as the cluster has times; what is before becomes 1970.
 fn micros(seconds: i64, nanos: i64) -> u64 {
     let micros = i128::from(seconds) * 1_000_000 + i128::from(nanos) / 1000;
     u64::try_from(micros.max(0)).unwrap_or(u64::MAX)
@@ -281,13 +278,13 @@ async fn add_entry(
             .to_str()
             .with_context(|| format!("{shown}: what it leads to is not UTF-8"))?;
         put_link(client, link, &target, metadata, options).await?;
-        found.links += 1;
+        found.copied.add(Copied::LINK);
     } else if metadata.is_dir() {
         let made = make_like(client, &target, metadata, false, options.preserve).await?;
         found.made.extend(made);
         return Ok(Some(target));
     } else if metadata.is_file() {
-        found.bytes += metadata.len();
+        found.expected_bytes += metadata.len();
         found.jobs.push(Job {
             source: SourceFile::Found(tree.clone(), path.to_owned()),
             target,
@@ -356,7 +353,7 @@ fn about(error: anyhow::Error, path: &Path) -> anyhow::Error {
     }
 }
 
-async fn put_stdin(context: &Context, target: &str, options: &PutOptions) -> anyhow::Result<()> {
+async fn put_stdin(context: &Context, target: &str, options: &PutOptions) -> anyhow::Result<Published> {
     let progress = bar(context, 0, target);
     let published = send(
         &context.client,
@@ -369,7 +366,7 @@ async fn put_stdin(context: &Context, target: &str, options: &PutOptions) -> any
     .await?;
     progress.finish_and_clear();
     warn_if_degraded(target, &published);
-    Ok(())
+    Ok(published)
 }
 
 /// Where bytes come from.
@@ -503,7 +500,8 @@ pub async fn copy(
         return copy_link(client, from.into(), target.into(), force).await;
     }
     if !attributes.is_directory() {
-        return copy_file(client, from.into(), target.into(), precondition).await;
+        copy_file(client, from.into(), target.into(), precondition).await?;
+        return Ok(());
     }
     if !recursive {
         return Err(UsageError(format!("{from} is a directory (use --recursive)")).into());
@@ -550,13 +548,16 @@ pub async fn copy(
             parallel.failures.check(copied)?;
         } else {
             let (client, precondition) = (client.clone(), precondition.clone());
-            let source = found.place();
+            let (source, shown) = (found.place(), join(from, &found.path));
             parallel
-                .start(async move { copy_file(&client, source, place, precondition).await })
+                .start(async move {
+                    let copied = copy_file(&client, source, place, precondition).await;
+                    copied.context(shown).map(Copied::file)
+                })
                 .await?;
         }
     }
-    let mut failures = parallel.finish().await?;
+    let (_, mut failures) = parallel.finish().await?;
     // The deepest first: a parent may be closed to its owner.
     for (place, mode) in closed.into_iter().rev() {
         let changes = SetAttributes {
@@ -602,12 +603,13 @@ async fn copy_link(client: &Client, from: Target, to: Target, overwrite: bool) -
     Ok(client.make_symbolic_link(to, &link, options).await?)
 }
 
+/// The size of what was copied.
 async fn copy_file(
     client: &Client,
     from: Target,
     to: Target,
     precondition: Precondition,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<u64> {
     let reader = client.open(&from, ReadOptions::default()).await?;
     let attributes = reader.attributes().clone();
     let options = WriteOptions {
@@ -627,7 +629,7 @@ async fn copy_file(
         Err(error) if is_not_found(&error) => {
             Err(anyhow::Error::new(error).context(format!("the directory of {to} must exist")))
         }
-        other => Ok(other.map(|_| ())?),
+        other => Ok(other?.size),
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::Context;
 use super::local::{Destination, LocalTree, NewFile, Place, Present, times};
-use super::names::base_name;
+use super::names::{base_name, join};
 use super::progress::bar;
-use super::tree::{Parallel, Walk};
+use super::tree::{Copied, Parallel, Walk};
 use crate::args::GetOptions;
 use crate::exit::{Failures, UsageError};
 use crate::output::{Lines, line};
@@ -126,7 +126,6 @@ async fn get_tree(
     let mut tree = LocalTree::open(target).with_context(|| format!("cannot open {}", target.display()))?;
     let progress = bar(context, 0, "get");
     let mut parallel = Parallel::new(options.jobs, Failures::new(context.json));
-    let (mut files, mut links, mut bytes) = (0u64, 0u64, 0u64);
     while let Some(found) = walk.next(&mut parallel.failures).await? {
         let attributes = &found.entry.attributes;
         // Names hold no slash and are not `.` or `..`: the place lies in the target.
@@ -146,22 +145,21 @@ async fn get_tree(
             continue;
         }
         let is_link = attributes.kind == Kind::SymbolicLink;
-        match is_link {
-            true => links += 1,
-            false => (files, bytes) = (files + 1, bytes + attributes.size),
-        }
+        let shown = join(&options.source, &found.path);
         let (client, progress, preserve) = (context.client.clone(), progress.clone(), options.preserve);
         parallel
             .start(async move {
                 if is_link {
-                    return get_link(&client, found.place(), &place, preserve).await;
+                    let made = get_link(&client, found.place(), &place, preserve).await;
+                    return made.context(shown).map(|()| Copied::LINK);
                 }
                 check_free(&place)?;
-                get_file(&client, found.place(), &place, preserve, &progress).await
+                let copied = get_file(&client, found.place(), &place, preserve, &progress).await;
+                copied.context(shown).map(Copied::file)
             })
             .await?;
     }
-    let mut failures = parallel.finish().await?;
+    let (copied, mut failures) = parallel.finish().await?;
     // The deepest first: a parent may be closed to its owner.
     for (path, last) in made.into_iter().rev() {
         let place = tree.place(&path);
@@ -173,13 +171,7 @@ async fn get_tree(
         failures.check(finished.with_context(|| cannot_finish(target)))?;
     }
     progress.finish_and_clear();
-    if context.json {
-        line(
-            serde_json::json!({ "files": files, "links": links, "bytes": bytes, "failed": failures.count() }),
-        )?;
-    } else if !context.quiet {
-        line(format_args!("{files} files, {bytes} bytes"))?;
-    }
+    copied.tell(context, true, &failures)?;
     failures.finish()
 }
 
@@ -227,14 +219,14 @@ fn local_place(source: &str, target: &str) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Copies one file; it appears when it is whole.
+/// Copies one file, of the size that is returned; it appears when it is whole.
 async fn get_file(
     client: &Client,
     source: Target,
     place: &Place,
     preserve: bool,
     progress: &ProgressBar,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<u64> {
     let cannot = || format!("cannot write {}", place.path.display());
     let reader = client.open(source, ReadOptions::default()).await?;
     let attributes = reader.attributes().clone();
@@ -247,7 +239,8 @@ async fn get_file(
     }
     let exact = preserve.then(|| (attributes.mode & 0o7777, times(&attributes)));
     file.publish(exact.map(|exact| exact.0), exact.map(|exact| exact.1))
-        .with_context(cannot)
+        .with_context(cannot)?;
+    Ok(attributes.size)
 }
 
 /// Copies into what is there already.
