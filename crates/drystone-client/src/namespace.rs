@@ -50,6 +50,12 @@ impl Client {
                 format!("limit is {limit}, must be 1 to 10000"),
             ));
         }
+        let listed = self.list_unnamed(&target, after, limit).await;
+        listed.map_err(|error| error.about(&target))
+    }
+
+    /// As [`Client::list`]; its errors do not name the directory.
+    pub(crate) async fn list_unnamed(&self, target: &Target, after: &str, limit: u32) -> Result<Page, Error> {
         let request = ListRequest {
             target: Some(target.message("list")?),
             after: after.to_owned(),
@@ -63,7 +69,7 @@ impl Client {
             .requester
             .ask("list", Kind::List, Repeat::Read, &request)
             .await;
-        let reply = reply.map_err(|failed| failed.error.about(&target))?;
+        let reply = reply.map_err(|failed| failed.error)?;
         self.requester.saw(reply.index);
         let entries: Vec<Entry> = reply
             .entries

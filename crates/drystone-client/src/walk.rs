@@ -49,6 +49,8 @@ struct OpenDirectory {
 /// A walk through a tree; see [`Client::walk`].
 pub struct Walk {
     client: Client,
+    // As the caller named it.
+    start: Target,
     root: Attributes,
     path: String,
     open: Vec<OpenDirectory>,
@@ -75,6 +77,7 @@ impl Client {
             client: self.clone(),
             open: vec![OpenDirectory::new(root.inode, 0)],
             root,
+            start: target,
             path: String::new(),
             held: 0,
         })
@@ -100,8 +103,8 @@ impl Walk {
     }
 
     /// What comes next; `None` at the end. An error is about one directory that could not be listed to its end, and is
-    /// told with its path from the root of the walk; the walk goes on behind it. A directory that was deleted since its
-    /// entry was given is no error.
+    /// told with its path, which begins with what the walk began with; the walk goes on behind it. A directory that was
+    /// deleted since its entry was given is no error.
     pub async fn next(&mut self) -> Option<Result<WalkEntry, Error>> {
         loop {
             let depth = self.open.len().checked_sub(1)?;
@@ -115,16 +118,13 @@ impl Walk {
                 continue;
             };
             let inode = directory.inode;
-            match self.client.list(inode, &after, PAGE).await {
+            match self.client.list_unnamed(&inode.into(), &after, PAGE).await {
                 Ok(page) => self.hold(page),
                 Err(error) => {
                     let directory = self.open.pop()?;
                     self.path.truncate(directory.path_bytes);
-                    if depth == 0 {
-                        return Some(Err(error));
-                    }
-                    if error.kind() != ErrorKind::NotFound {
-                        return Some(Err(error.about(&self.path)));
+                    if depth == 0 || error.kind() != ErrorKind::NotFound {
+                        return Some(Err(error.about(self.shown())));
                     }
                 }
             }
@@ -136,6 +136,15 @@ impl Walk {
         let unread = |directory: &OpenDirectory| directory.more.as_deref() == Some("");
         if self.open.len() > 1 && self.open.last().is_some_and(unread) {
             self.open.pop();
+        }
+    }
+
+    /// The path that was come to, for people.
+    fn shown(&self) -> String {
+        let start = self.start.to_string();
+        match self.path.as_str() {
+            "" => start,
+            path => format!("{}/{path}", start.trim_end_matches('/')),
         }
     }
 

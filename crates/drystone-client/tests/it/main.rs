@@ -452,7 +452,7 @@ async fn a_walk_gives_every_entry_once_however_deep() {
     );
     assert_eq!(errors[0].kind(), ErrorKind::Denied);
     assert!(
-        errors[0].context().starts_with("locked"),
+        errors[0].context().starts_with("inode 10/locked: "),
         "{}",
         errors[0].context()
     );

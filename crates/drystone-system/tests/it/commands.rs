@@ -315,6 +315,93 @@ fn what_cannot_be_copied_is_named_and_the_rest_of_the_tree_goes_on() {
     assert!(left.is_empty(), "partial files: {left:?}");
 }
 
+/// What was planned was summed up, whatever became of it.
+#[test]
+fn what_failed_is_counted_apart_from_what_was_copied() {
+    let cluster = Cluster::start(Options::single());
+    let at = |name: &str| cluster.home().join(name);
+    fs::create_dir(at("tree")).unwrap();
+    for (name, size) in [("a", 10), ("b", 100), ("c", 1000)] {
+        fs::write(at("tree").join(name), vec![b'x'; size]).unwrap();
+    }
+    symlink("a", at("tree/link")).unwrap();
+    // Directories are in the way of `b`, here and there.
+    cluster.cli(&["mkdir", "--parents", "/tree/b"]).ok();
+    let answer = cluster.cli(&["put", "-r", "tree", "/"]).refused(4, "/tree/b");
+    assert_eq!(
+        String::from_utf8_lossy(&answer.stdout),
+        "2 files, 1010 bytes, 1 failed\n"
+    );
+    cluster.cli(&["rm", "-r", "/tree/b"]).ok();
+    assert_eq!(
+        cluster.cli(&["put", "-r", "tree", "/"]).text(),
+        "3 files, 1110 bytes\n"
+    );
+    fs::create_dir_all(at("back/b")).unwrap();
+    cluster.cli(&["mv", "/tree", "/back"]).ok();
+    let answer = cluster
+        .cli(&["--json", "get", "-r", "/back", "."])
+        .refused(4, "back/b");
+    let told: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
+    let expected = serde_json::json!({ "files": 2, "links": 1, "bytes": 1010, "failed": 1 });
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn what_may_not_be_read_is_named_by_its_path_and_the_rest_goes_on() {
+    let cluster = Cluster::start(Options::single());
+    let at = |name: &str| cluster.home().join(name);
+    fs::create_dir_all(at("tree/in/shut")).unwrap();
+    for name in ["tree/in/shut/x", "tree/in/secret", "tree/last"] {
+        fs::write(at(name), "1").unwrap();
+    }
+    fs::set_permissions(at("tree/in/secret"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(at("tree/in/shut"), fs::Permissions::from_mode(0o700)).unwrap();
+    cluster.cli(&["put", "-r", "tree", "/tree"]).ok();
+    let ann = |arguments: &[&str]| cluster.cli(&[&["--user", "ann"], arguments].concat());
+    let shut = "list: denied: /tree/in/shut: ann may not do this";
+    let found = ann(&["find", "/tree"]).refused(5, shut);
+    assert_eq!(
+        String::from_utf8_lossy(&found.stdout),
+        "/tree/in\n/tree/in/secret\n/tree/in/shut\n/tree/last\n"
+    );
+    let used = ann(&["du", "/tree"]).refused(5, shut);
+    assert!(used.stdout.starts_with(b"2 bytes in 2 files"));
+    let out = ann(&["get", "-r", "/tree", "back"]).refused(5, shut);
+    assert!(out.stderr.contains("/tree/in/secret: "), "{}", out.stderr);
+    assert_eq!(
+        String::from_utf8_lossy(&out.stdout),
+        "1 files, 1 bytes, 2 failed\n"
+    );
+    assert_eq!(fs::read(at("back/last")).unwrap(), b"1");
+    ann(&["find", "/tree/in/shut"]).refused(5, shut);
+}
+
+#[test]
+fn a_search_may_begin_at_a_file_and_a_link_takes_no_room() {
+    let cluster = Cluster::start(Options::single());
+    fs::write(cluster.home().join("file"), "12345").unwrap();
+    fs::create_dir(cluster.home().join("tree")).unwrap();
+    symlink("../file", cluster.home().join("tree/link")).unwrap();
+    cluster.cli(&["put", "file", "/file"]).ok();
+    cluster.cli(&["put", "-r", "tree", "/tree"]).ok();
+    let find = |arguments: &[&str]| cluster.cli(&[&["find"], arguments].concat()).text();
+    assert_eq!(find(&["/file"]), "/file\n");
+    assert_eq!(
+        find(&["/file", "--name", "f*", "--kind", "f", "--min-size", "5"]),
+        "/file\n"
+    );
+    assert_eq!(find(&["/file", "--min-size", "6"]), "");
+    assert_eq!(find(&["/tree/link", "--kind", "l"]), "/tree/link\n");
+    cluster.cli(&["find", "/none"]).refused(3, "/none");
+    let used = |path: &str| {
+        let used = cluster.cli(&["--json", "du", path]).json();
+        ["files", "links", "bytes"].map(|key| used[key].as_u64().unwrap())
+    };
+    assert_eq!(used("/file"), [1, 0, 5]);
+    assert_eq!(used("/tree/link"), [0, 1, 0]);
+}
+
 #[test]
 fn sparse_files_come_out_sparse() {
     let cluster = Cluster::start(Options::single());

@@ -171,7 +171,10 @@ pub async fn usage(context: &Context, path: &str) -> anyhow::Result<()> {
             }
         }
     } else {
-        (files, size) = (1, attributes.size);
+        match attributes.kind {
+            Kind::SymbolicLink => links = 1,
+            _ => (files, size) = (1, attributes.size),
+        }
     }
     if context.json {
         line(
@@ -195,28 +198,34 @@ pub async fn find(
     min_size: Option<&str>,
 ) -> anyhow::Result<()> {
     let least: ByteCount = min_size.unwrap_or("0").parse().map_err(UsageError)?;
-    let mut walk = Walk::begin(&context.client, path, true).await?;
     let (mut out, mut failures) = (Lines::new(), Failures::new(context.json));
-    while let Some(found) = walk.next(&mut failures).await? {
-        let attributes = found.entry.attributes;
+    let mut tell = |path: String, own_name: &str, attributes: &Attributes| {
         let own_kind = match attributes.kind {
             Kind::File => "f",
             Kind::Directory => "d",
             Kind::SymbolicLink => "l",
         };
         let kind_fits = kind.is_none_or(|kind| kind == own_kind);
-        let name_fits = name.is_none_or(|pattern| matches(pattern, &found.entry.name));
+        let name_fits = name.is_none_or(|pattern| matches(pattern, own_name));
         if !kind_fits || !name_fits || attributes.size < least.0 {
-            continue;
+            return Ok(());
         }
-        let entry = join(path, &found.path);
         if context.json {
-            let mut value = describe::attributes(&attributes);
-            value["path"] = entry.into();
-            out.line(value)?;
-        } else {
-            out.line(printable(&entry))?;
+            let mut value = describe::attributes(attributes);
+            value["path"] = path.into();
+            return out.line(value);
         }
+        out.line(printable(&path))
+    };
+    let start = context.client.stat(path).await?;
+    if start.is_directory() {
+        let mut walk = Walk::begin(&context.client, path, true).await?;
+        while let Some(found) = walk.next(&mut failures).await? {
+            let entry = &found.entry;
+            tell(join(path, &found.path), &entry.name, &entry.attributes)?;
+        }
+    } else {
+        tell(path.to_owned(), base_name(path).unwrap_or(path), &start)?;
     }
     out.finish()?;
     failures.finish()
