@@ -6,6 +6,7 @@ mod fuzz;
 mod licences;
 mod long;
 mod output;
+mod page;
 mod schema;
 mod sim;
 mod steps;
@@ -32,6 +33,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
                                       other sizes, killed, robbed; every acknowledged byte compared, as root
   failover [--rounds N] [--files N] [--writers N]
                                       kills metadata leaders beside other misfortune and measures how long clients wait
+  bench [--processes] [WORDS]         drystone bench WORDS on a cluster of its own
+  page NAME COMMAND...                runs the command and writes docs/benchmarks/NAME.md from what it printed
   install                             install what the tests need, by package name";
 
 fn main() -> ExitCode {
@@ -47,6 +50,8 @@ fn main() -> ExitCode {
         ["chaos", rest @ ..] => chaos::run(rest),
         ["soak", rest @ ..] => long::run("soak", rest),
         ["failover", rest @ ..] => long::run("failover", rest),
+        ["bench", rest @ ..] => long::run("measure", rest),
+        ["page", rest @ ..] => page::run(rest),
         ["install"] => steps::install().map(|_| ()),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

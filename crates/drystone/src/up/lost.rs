@@ -81,11 +81,20 @@ pub fn settle(plan: &mut Plan, seen: &Seen<'_>) -> anyhow::Result<Lost> {
         let node = plan.next_metadata_node();
         let place = &mut plan.metadata[at];
         let old = std::mem::replace(&mut place.node, node);
-        (place.formatted, place.join) = (false, true);
+        // It may never have been made a voter.
+        let was_learner = std::mem::replace(&mut place.join, true);
+        place.formatted = false;
         place.mounted = seen.is_mount(&place.name);
+        let otherwise = match was_learner {
+            true => format!(
+                "; if `drystone admin raft status` says that node {old} is a learner, replace the voter that is silent, and \
+                 take node {old} out with `drystone admin raft remove {old}`"
+            ),
+            false => String::new(),
+        };
         lost.notes.push(format!(
             "{}: its directory is gone. It joins as a learner under a new id, node {node}; make it a voter in the place \
-             of the lost one with `drystone admin raft replace {old} {node}`",
+             of the lost one with `drystone admin raft replace {old} {node}`{otherwise}",
             place.name
         ));
         plan.retired.push(old);
