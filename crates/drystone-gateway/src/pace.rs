@@ -37,7 +37,19 @@ impl Default for Pace {
     }
 }
 
+/// Credit of a peer that sends. What it sent is seen at once, so that its steps are those of its program; and what it
+/// began holds memory here and chunks elsewhere, so that one that vanished is given up after a minute, not after many.
+const SENDER_CREDIT: u64 = 32 << 10;
+
 impl Pace {
+    /// For a peer that sends.
+    pub(crate) fn of_sender(self) -> Self {
+        Self {
+            credit_bytes: self.credit_bytes.min(SENDER_CREDIT),
+            ..self
+        }
+    }
+
     /// The time that so many bytes pay for; `None`: any byte will do.
     fn pays(&self, bytes: u64) -> Option<Duration> {
         let micros = bytes.saturating_mul(1_000_000).checked_div(self.bytes_per_second);
@@ -191,6 +203,12 @@ mod tests {
             peer.patience.moved(1 << 30);
             assert_eq!(peer.pauses(silence), is_enough);
         }
+    }
+
+    #[test]
+    fn one_that_sent_fast_and_vanished_is_given_up_after_a_minute() {
+        let most = Pace::default().of_sender().most();
+        assert_eq!(most, Duration::from_secs(30 + 32));
     }
 
     #[test]

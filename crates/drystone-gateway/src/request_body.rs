@@ -50,7 +50,7 @@ impl RequestBody {
         Self {
             body,
             is_expected,
-            patience: Patience::new(clock, pace),
+            patience: Patience::new(clock, pace.of_sender()),
             pace,
             was_asked: false,
             received,

@@ -70,7 +70,7 @@ fn a_body_cut_off_by_a_partition_leaves_nothing_and_can_be_sent_again() {
         // What the half request held is given back, and it still changes nothing.
         let door = cluster.door_host();
         let gone = host
-            .wait(40_000, || door.tasks.live("http-connection") == 0)
+            .wait(80_000, || door.tasks.live("http-connection") == 0)
             .await;
         assert!(gone, "{:?}", door.tasks.all());
         holds(&host, "/new", Some(&new)).await;
