@@ -9,6 +9,7 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -467,9 +468,11 @@ pub fn clean(mut command: Command) -> Command {
 }
 
 /// A base port whose followers are free, below the ports that the system gives to clients: a cluster that is
-/// stopped and started again finds its ports as it left them.
+/// stopped and started again finds its ports as it left them. Each call in a process looks elsewhere first: a base that
+/// was just given to another test is still free until its cluster listens.
 fn free_base() -> u16 {
-    let start = std::process::id() % 100;
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let start = (std::process::id() % 100 + CALLS.fetch_add(1, Ordering::Relaxed)) % 100;
     let bases = (0..100).map(|i| 10_000 + (((start + i) % 100) * 200) as u16);
     let offsets = || {
         [0].into_iter()
