@@ -58,10 +58,11 @@ pub struct RaftConfig {
     /// A proposal of a deposed leader that is neither seen committed nor overtaken within as many ticks is given
     /// up as unknown. Default 400 (10 s).
     pub proposal_timeout_ticks: u32,
-    /// Append messages under way to one member. Default 256: at 1 MiB each far beyond any link's
-    /// bandwidth-delay product, and small appends are batched.
+    /// Append messages under way to one member. Default 256: with full messages 16 MiB, more than what is under way at
+    /// 10 Gbit/s over 10 ms. What does not fit into the queues of both sides is lost, and all behind it is read, encoded
+    /// and sent again: with 256 MiB a member that caught up took nine tenths of the commands' speed.
     pub max_inflight_messages: u32,
-    /// Bytes of entries in one append message. Default 1 MiB, the size of a frame.
+    /// Bytes of entries in one append message. Default 64 KiB; small appends are batched.
     pub max_message_bytes: u64,
     /// Bytes of entries in one round of delivery. Default 4 MiB, so that applying can be interleaved.
     pub max_committed_bytes: u64,
@@ -109,7 +110,7 @@ impl RaftConfig {
             read_timeout_ticks: 200,
             proposal_timeout_ticks: 400,
             max_inflight_messages: 256,
-            max_message_bytes: 1 << 20,
+            max_message_bytes: 64 << 10,
             max_committed_bytes: 4 << 20,
             max_uncommitted_bytes: 64 << 20,
             max_unapplied_bytes: 64 << 20,
