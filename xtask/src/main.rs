@@ -33,6 +33,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
                                       other sizes, killed, robbed; every acknowledged byte compared, as root
   failover [--rounds N] [--files N] [--writers N]
                                       kills metadata leaders beside other misfortune and measures how long clients wait
+  learner [--files N] [--clients N]   what a metadata server that joins beside N files costs clients that create
   bench [--processes] [WORDS]         drystone bench WORDS on a cluster of its own
   page NAME COMMAND...                runs the command and writes docs/benchmarks/NAME.md from what it printed
   install                             install what the tests need, by package name";
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         ["chaos", rest @ ..] => chaos::run(rest),
         ["soak", rest @ ..] => long::run("soak", rest),
         ["failover", rest @ ..] => long::run("failover", rest),
+        ["learner", rest @ ..] => long::run("learner", rest),
         ["bench", rest @ ..] => long::run("measure", rest),
         ["page", rest @ ..] => page::run(rest),
         ["install"] => steps::install().map(|_| ()),

@@ -14,6 +14,7 @@ pub mod cluster;
 pub mod command;
 pub mod files;
 pub mod http;
+pub mod load;
 pub mod mount;
 pub mod process;
 

@@ -3,7 +3,7 @@
 use crate::probe::{Kind, Probe, Writers};
 use crate::report::GOALS;
 use drystone_system::process::Signal;
-use drystone_system::{Cluster, wait_for};
+use drystone_system::{Cluster, load, wait_for};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,6 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const STOP_EVERY: u64 = 5;
 /// For how long.
 const STOPPED: Duration = Duration::from_secs(15);
-/// Files of one call of the measuring program: a look-up and a listing of each belong to it.
-const PIECE: u64 = 250_000;
 /// Of a tree that counts as reclaimed.
 const LEFT: u64 = 50_000;
 
@@ -43,7 +41,9 @@ pub fn run(cluster: &Cluster, rounds: u64, files: u64, writers: u64) -> Vec<Roun
     for number in 1..=rounds {
         if is_reclaimed(cluster, &writers) {
             say("a tree is made and deleted");
-            plant(cluster, number, files);
+            let path = format!("/tree-{number}");
+            load::make_tree(cluster, &path, files);
+            cluster.cli(&["--user", "drystone", "rm", "-r", &path]).ok();
         }
         let dead = format!("chunk-{}", number % 3 + 1);
         cluster.signal(&dead, Signal::KILL);
@@ -111,36 +111,5 @@ fn all_alive(cluster: &Cluster) -> bool {
 
 /// True if little is left of the tree that was deleted; what the writers made stays.
 fn is_reclaimed(cluster: &Cluster, writers: &Writers) -> bool {
-    let files = cluster.status()["files"].as_u64().expect("status counts files");
-    files < writers.created() + LEFT
-}
-
-/// Makes a tree, as fast as the measuring program can, and deletes it.
-fn plant(cluster: &Cluster, tree: u64, files: u64) {
-    let mut left = files;
-    for part in 0.. {
-        let piece = left.min(PIECE).to_string();
-        let path = format!("/tree-{tree}-{part}");
-        let words = [
-            "bench",
-            "metadata",
-            "--clients",
-            "256",
-            "--count",
-            &piece,
-            "--keep",
-            "--path",
-            &path,
-        ];
-        cluster.cli(&words).ok();
-        left -= left.min(PIECE);
-        if left == 0 {
-            for part in 0..=part {
-                cluster
-                    .cli(&["--user", "drystone", "rm", "-r", &format!("/tree-{tree}-{part}")])
-                    .ok();
-            }
-            return;
-        }
-    }
+    load::files(cluster) < writers.created() + LEFT
 }
