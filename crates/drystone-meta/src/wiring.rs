@@ -385,6 +385,7 @@ pub(crate) fn make_service(wiring: &Wiring) -> (Arc<MetaService>, Tasks) {
             }),
             lifecycle: Arc::clone(lifecycle),
             disk_full: Arc::clone(&wiring.disk_full),
+            log_full: Arc::clone(&wiring.log_full),
         },
     };
     let tasks = Tasks {

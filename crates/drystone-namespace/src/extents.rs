@@ -16,7 +16,8 @@
 use crate::chunks::Recorded;
 use crate::key::{numbers, table};
 use crate::limits::{
-    MAX_EXTENTS_OVERWRITTEN, MAX_EXTENTS_PER_COMMAND, MAX_EXTENTS_PER_FILE, MAX_INLINE_BYTES, RECLAIM_AT_ONCE,
+    MAX_EXTENTS_OVERWRITTEN, MAX_EXTENTS_PER_COMMAND, MAX_EXTENTS_PER_FILE, MAX_FILE_BYTES, MAX_INLINE_BYTES,
+    RECLAIM_AT_ONCE,
 };
 use crate::namespace::{Context, Namespace, inode_key};
 use crate::records::{MarkRecord, ReferenceRecord};
@@ -105,8 +106,8 @@ impl<S: OrderedStore> Namespace<S> {
                 used.insert(extent.chunk);
             }
             length = match length.checked_add(extent.length) {
-                Some(length) if length < 1 << 62 => length,
-                _ => return refuse(Code::TooLarge, "the content is too long"),
+                Some(length) if length <= MAX_FILE_BYTES => length,
+                _ => return refuse(Code::TooLarge, "a file has at most 1 PiB"),
             };
         }
         if let Some(idle) = recorded.lengths.keys().find(|&chunk| !used.contains(chunk)) {

@@ -76,3 +76,7 @@ pub const MAX_EXTENT_PAGE: usize = 1_000;
 /// Links of the batch chain that are kept and checked: about two hours of batches, longer than a store keeps
 /// a batch in its own journal.
 pub const CHAIN_KEPT: u64 = 65_536;
+/// Bytes of one file, holes included: 1 PiB.
+pub const MAX_FILE_BYTES: u64 = 1 << 50;
+/// Bytes of all files together, holes included: 4 EiB. What is counted in 64 bits never overflows below it.
+pub const MAX_TOTAL_BYTES: u64 = 1 << 62;

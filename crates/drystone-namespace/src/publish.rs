@@ -6,7 +6,7 @@
 use crate::attributes::apply_changes;
 use crate::directory::{MODE_BITS, checked_policy, new_record};
 use crate::extents::NewContent;
-use crate::limits::{MAX_INLINE_BYTES, RECLAIM_AT_ONCE};
+use crate::limits::{MAX_FILE_BYTES, MAX_INLINE_BYTES, MAX_TOTAL_BYTES, RECLAIM_AT_ONCE};
 use crate::namespace::{Context, Namespace, inode_key};
 use crate::permission::WRITE;
 use crate::refusal::{ReadError, refuse};
@@ -69,6 +69,7 @@ impl<S: OrderedStore> Namespace<S> {
             return refuse(Code::NotFound, "the inode is not there");
         };
         let content = self.take_content(cx, command.content.as_ref(), &file)?;
+        self.check_total(content.length)?;
         let (redundancy, created) = (content.redundancy, spot.inode.is_none());
         let inode = match spot.inode {
             None => self.create_file(cx, command, named(spot.place)?, content)?,
@@ -150,6 +151,17 @@ impl<S: OrderedStore> Namespace<S> {
         Ok(inode)
     }
 
+    /// Refuses so many bytes more than the namespace can count.
+    fn check_total(&self, more: u64) -> Result<(), ReadError> {
+        if self.state.bytes + more > MAX_TOTAL_BYTES {
+            return refuse(
+                Code::NoSpace,
+                "the namespace counts 4 EiB at most, holes included",
+            );
+        }
+        Ok(())
+    }
+
     /// The name of a file names its successor.
     fn relink(&mut self, cx: &Context, place: &Place, successor: &InodeRecord) {
         let entry = DentryRecord {
@@ -173,6 +185,9 @@ impl<S: OrderedStore> Namespace<S> {
         self.count(&inode, false);
         let mut touched = BTreeSet::new();
         let size = inode.size.max(offset + content.length);
+        if size > MAX_FILE_BYTES {
+            return refuse(Code::TooLarge, "a file has at most 1 PiB");
+        }
         if content.length == 0 {
             // Nothing changes but the version.
         } else if let Some(new) = content.inline {
@@ -228,6 +243,7 @@ impl<S: OrderedStore> Namespace<S> {
     ) -> Result<Outcome, ReadError> {
         let place = named(place)?;
         let mut inode = self.take_staged(cx, command.staged)?;
+        self.check_total(inode.size)?;
         let in_force = self.policy_of(old.as_ref().unwrap_or(&place.parent))?;
         check_staged_policy(&inode, &in_force)?;
         inode.policy = None;

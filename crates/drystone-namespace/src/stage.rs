@@ -2,7 +2,7 @@
 
 use crate::directory::{checked_policy, new_record};
 use crate::key::{numbers, table};
-use crate::limits::{MAX_LEASE, MAX_STAGED};
+use crate::limits::{MAX_FILE_BYTES, MAX_LEASE, MAX_STAGED};
 use crate::namespace::{Context, Namespace, inode_key};
 use crate::permission::WRITE;
 use crate::records::MarkRecord;
@@ -76,6 +76,9 @@ impl<S: OrderedStore> Namespace<S> {
         let content = self.take_content(cx, command.content.as_ref(), &inode)?;
         if content.inline.is_some() {
             return refuse(Code::InlineRefused, "staged content is in chunks");
+        }
+        if inode.size + content.length > MAX_FILE_BYTES {
+            return refuse(Code::TooLarge, "a file has at most 1 PiB");
         }
         self.add_extents(cx, &mut inode, command.offset, &content.extents)?;
         inode.size += content.length;

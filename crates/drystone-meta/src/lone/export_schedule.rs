@@ -23,6 +23,8 @@ use tokio::sync::mpsc::UnboundedSender;
 const MOST: u64 = 256 << 20;
 /// The share of time: one part in as many, less one.
 const REST: u32 = 3;
+/// Exports that fail in a row before nobody waits for one.
+const GIVE_UP: u32 = 2;
 /// After an export that failed.
 const AGAIN: Duration = Duration::from_secs(10);
 /// Exports that are kept: the newest, and the one that stands in when that has rotted.
@@ -57,6 +59,8 @@ pub(crate) struct ExportSchedule {
     not_before: Monotonic,
     /// Not before this either, if the last one failed.
     again: Monotonic,
+    /// Exports that failed in a row.
+    failures: u32,
     /// The counter of log bytes when the last one began.
     at_bytes: u64,
     /// Bytes of log that are older than the counter and in no export.
@@ -75,6 +79,7 @@ impl ExportSchedule {
             began: now,
             not_before: now,
             again: now,
+            failures: 0,
             at_bytes: 0,
             before: 0,
             pressed: false,
@@ -97,10 +102,12 @@ impl ExportSchedule {
     }
 
     /// True if another export of a state of index `applied` would let log go, as soon as it can be made. Not if there is
-    /// one of it: then only what is written next can be exported.
+    /// one of it: then only what is written next can be exported. Nor if none can be made: then the log grows, up to what
+    /// the disk keeps free.
     pub(crate) fn would_help(&self, applied: u64) -> bool {
         let kept = self.kept.as_deref().unwrap_or_default();
-        self.running || kept.first().is_none_or(|newest| newest.applied.0 < applied)
+        self.failures < GIVE_UP
+            && (self.running || kept.first().is_none_or(|newest| newest.applied.0 < applied))
     }
 
     /// The log below this index and at it may be purged, as far as exports are concerned: the older of the two can
@@ -154,6 +161,7 @@ impl ExportSchedule {
                 self.not_before = now.plus(took * REST);
                 tracing::info!(node = %parts.identity.node, index = export.applied.0, bytes = export.bytes,
                     ms = took.as_millis() as u64, "state exported");
+                self.failures = 0;
                 parts.metrics.exports.inc();
                 parts.metrics.exported_index.set(export.applied.0 as i64);
                 let kept = self.kept.get_or_insert_default();
@@ -167,6 +175,7 @@ impl ExportSchedule {
             ExportOutcome::New(Err(ExportError::Stopped)) => {}
             ExportOutcome::New(Err(error)) => {
                 self.again = now.plus(AGAIN);
+                self.failures += 1;
                 parts.metrics.exports_failed.inc();
                 tracing::error!(node = %parts.identity.node, %error, "the state could not be exported");
             }
@@ -306,6 +315,8 @@ mod tests {
         assert!(!schedule.would_help(9), "there is one of all that is written");
         schedule.running = true;
         assert!(schedule.would_help(9));
+        schedule.failures = GIVE_UP;
+        assert!(!schedule.would_help(10), "none can be made");
     }
 
     #[test]

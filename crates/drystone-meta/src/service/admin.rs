@@ -2,7 +2,7 @@
 
 use super::grant::writes_refused;
 use super::inline::{inline_voters, live_domains, policy_of, voter_domains};
-use super::mutate::DISK_FULL;
+use super::mutate::{DISK_FULL, LOG_FULL};
 use super::refused::Refused;
 use super::remove_server::Removals;
 use super::router::{Route, Router, came_from_metadata};
@@ -53,6 +53,8 @@ pub(crate) struct Admin {
     pub(crate) lifecycle: Arc<Lifecycle>,
     /// Only commands that free space are taken.
     pub(crate) disk_full: Arc<AtomicBool>,
+    /// Commands wait for an export.
+    pub(crate) log_full: Arc<AtomicBool>,
 }
 
 impl Admin {
@@ -240,9 +242,13 @@ impl Admin {
         let (floor, applied) = (state.grant_floor().0, state.applied().0);
         let held = state.deletion_held();
         drop(state);
-        let writes_refused = match self.disk_full.load(Ordering::Relaxed) {
-            true => DISK_FULL.to_owned(),
-            false => writes_refused(&self.leader, &self.state).unwrap_or_default(),
+        let writes_refused = match (
+            self.disk_full.load(Ordering::Relaxed),
+            self.log_full.load(Ordering::Relaxed),
+        ) {
+            (true, _) => DISK_FULL.to_owned(),
+            (_, true) => LOG_FULL.to_owned(),
+            _ => writes_refused(&self.leader, &self.state).unwrap_or_default(),
         };
         let mut warnings = warnings(&nodes, &view.conf.voters);
         warnings.extend(self.crowded_voters(&view.conf.voters));

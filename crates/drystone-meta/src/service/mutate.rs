@@ -32,7 +32,7 @@ struct InlineNeed {
 /// Why everything else is refused then.
 pub(super) const DISK_FULL: &str = "the metadata server's disk is nearly full: only deletions are taken";
 
-const LOG_FULL: &str =
+pub(super) const LOG_FULL: &str =
     "the log kept for exports is at its limit: commands are taken again after the next export";
 /// An export takes seconds.
 const LOG_FULL_RETRY_MS: u32 = 500;

@@ -49,8 +49,8 @@ impl Removals {
     pub(super) async fn remove(&self, remove: RemoveServer) -> Result<RemovedServer, Refused> {
         let _one = self.one.lock().await;
         let node = self.removable(remove)?;
-        // Not fenced for nothing.
-        self.known_present_disks()?;
+        // Not fenced for nothing: a server that comes back while it is ends.
+        check_loss(&node, &self.loss(&node, LogIndex(0)).await?, remove.force)?;
         let fenced_at = self.fence(&node).await?;
         let decided = self.decide(&node, fenced_at, remove.force).await;
         match decided {
@@ -130,17 +130,7 @@ impl Removals {
         force: bool,
     ) -> Result<RemovedServer, Refused> {
         let loss = self.loss(node, fenced_at.index()).await?;
-        if loss.lost_chunks > 0 && !force {
-            let message = format!(
-                "node {} ({}) holds the only replica that counts of {} chunk(s): {} would be lost for ever (repeat it \
-                 with --force to lose them)",
-                node.id,
-                node.name,
-                loss.lost_chunks,
-                ByteCount(loss.lost_bytes)
-            );
-            return refuse(Code::NotEmpty, message);
-        }
+        check_loss(node, &loss, force)?;
         let update = UpdateNode {
             node: node.id,
             remove: true,
@@ -204,6 +194,22 @@ impl Removals {
         };
         Ok(present)
     }
+}
+
+/// Refuses a loss that was not agreed to.
+fn check_loss(node: &NodeRecord, loss: &RemovedServer, force: bool) -> Result<(), Refused> {
+    if loss.lost_chunks == 0 || force {
+        return Ok(());
+    }
+    let message = format!(
+        "node {} ({}) holds the only replica that counts of {} chunk(s): {} would be lost for ever (repeat it with --force \
+         to lose them)",
+        node.id,
+        node.name,
+        loss.lost_chunks,
+        ByteCount(loss.lost_bytes)
+    );
+    refuse(Code::NotEmpty, message)
 }
 
 /// Behind the fence the request is not handed on to another leader: that one would take the fence for somebody else's.

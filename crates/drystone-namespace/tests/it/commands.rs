@@ -1196,6 +1196,10 @@ fn a_hole_has_a_length_and_no_chunk() {
     assert_eq!(cluster.refused(put("f", hole(0, 0))), Some(Code::Invalid));
     assert_eq!(cluster.refused(put("f", hole(5, 1))), Some(Code::Invalid));
     assert_eq!(cluster.refused(put("f", hole(u64::MAX, 0))), Some(Code::TooLarge));
+    assert_eq!(
+        cluster.refused(put("f", hole((1 << 50) + 1, 0))),
+        Some(Code::TooLarge)
+    );
     let sparse = cluster.ok(put("f", hole(1 << 50, 0)));
     assert_eq!((sparse.size, sparse.redundancy), (1 << 50, 0));
     assert_eq!(cluster.ns.counters().chunks, 0);
