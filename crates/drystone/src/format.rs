@@ -6,7 +6,7 @@ use crate::node::config::{NodeConfig, Voter};
 use crate::output::say;
 use anyhow::{Context, bail};
 use drystone_env::os::{OsDisk, random_bytes};
-use drystone_identity::{Identity, Role};
+use drystone_identity::{Identity, IdentityError, Role};
 use drystone_proto::grant::ClusterKey;
 use drystone_types::{ClusterId, DiskId, DiskRef, HistoryId, Incarnation, NodeId};
 use serde::{Deserialize, Serialize};
@@ -154,11 +154,17 @@ pub fn format_node(config: &NodeConfig, file: &ClusterFile) -> anyhow::Result<Ve
         let mut taken = BTreeSet::new();
         // A node keeps its incarnation when a disk is added to it.
         for path in &chunk.data {
-            if path.exists()
-                && let Ok(present) = drystone_identity::load(&OsDisk::new(path)?)
-            {
-                identity.node_incarnation = present.node_incarnation;
-                taken.extend(present.disk.map(|disk| disk.disk));
+            if !path.exists() {
+                continue;
+            }
+            match drystone_identity::load(&OsDisk::new(path)?) {
+                Ok(present) => {
+                    identity.node_incarnation = present.node_incarnation;
+                    taken.extend(present.disk.map(|disk| disk.disk));
+                }
+                Err(IdentityError::NotFormatted) => {}
+                // It may hold the id that another one would get.
+                Err(error) => bail!("{}: {error}; nothing was formatted", path.display()),
             }
         }
         for (index, path) in chunk.data.iter().enumerate() {

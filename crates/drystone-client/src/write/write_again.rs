@@ -47,13 +47,13 @@ impl Writer {
                 let before = piece.split_to((hole.at - at) as usize);
                 at = hole.at;
                 again.take(before).await.map_err(about)?;
-                again.add_hole(hole.length).await;
+                again.take_hole(hole.length).await.map_err(about)?;
             }
             at += piece.len() as u64;
             again.take(piece).await.map_err(about)?;
         }
         for hole in holes {
-            again.add_hole(hole.length).await;
+            again.take_hole(hole.length).await.map_err(about)?;
         }
         again.finish_boxed().await
     }

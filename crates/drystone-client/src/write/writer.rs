@@ -118,8 +118,24 @@ impl Writer {
         Ok(())
     }
 
+    /// A hole of what is written again: zeros, where there are too many holes for the chunks as they are cut now.
+    pub(super) async fn take_hole(&mut self, mut length: u64) -> Result<(), Error> {
+        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+        if self.holes.takes(self.data_position()) {
+            self.add_hole(length).await;
+            return Ok(());
+        }
+        while length > 0 {
+            let here = length.min(ZEROS.len() as u64);
+            self.take(Bytes::from_static(&ZEROS).slice(..here as usize))
+                .await?;
+            length -= here;
+        }
+        Ok(())
+    }
+
     /// There is a hole behind what was taken.
-    pub(super) async fn add_hole(&mut self, length: u64) {
+    async fn add_hole(&mut self, length: u64) {
         let at = self.data_position();
         self.hole_bytes += length;
         let sealed = self.started().sealed.clone();

@@ -55,7 +55,7 @@ pub async fn get(context: &Context, options: &GetOptions) -> anyhow::Result<()> 
         return get_link(client, Target::path(&options.source), &place, options.preserve).await;
     }
     let progress = bar(context, attributes.size, "get");
-    match Destination::of(&target).with_context(cannot)? {
+    let bytes = match Destination::of(&target).with_context(cannot)? {
         Destination::Replace(place) => {
             get_file(
                 client,
@@ -64,18 +64,18 @@ pub async fn get(context: &Context, options: &GetOptions) -> anyhow::Result<()> 
                 options.preserve,
                 &progress,
             )
-            .await?;
+            .await?
         }
         Destination::Into(path) => {
             let open = || OpenOptions::new().write(true).truncate(true).open(&path);
             // A pipe may have no reader yet.
             let mut file = tokio::task::block_in_place(open).with_context(cannot)?;
-            copy_to(client, &options.source, &mut file, &target, &progress).await?;
+            copy_to(client, &options.source, &mut file, &target, &progress).await?
         }
-    }
+    };
     progress.finish_and_clear();
     if context.json {
-        line(serde_json::json!({ "files": 1, "bytes": attributes.size, "failed": 0 }))?;
+        line(serde_json::json!({ "files": 1, "bytes": bytes, "failed": 0 }))?;
     }
     Ok(())
 }
@@ -250,7 +250,7 @@ async fn copy_to(
     out: &mut (impl Write + Send),
     target: &Path,
     progress: &ProgressBar,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<u64> {
     let cannot = || format!("cannot write {}", target.display());
     let reader = client.open(source, ReadOptions::default()).await?;
     let mut stream = reader.read(0, reader.attributes().size);
@@ -259,5 +259,6 @@ async fn copy_to(
         tokio::task::block_in_place(|| out.write_all(&piece)).with_context(cannot)?;
         progress.inc(piece.len() as u64);
     }
-    out.flush().with_context(cannot)
+    out.flush().with_context(cannot)?;
+    Ok(reader.attributes().size)
 }
