@@ -34,7 +34,7 @@ fn a_cluster_that_takes_no_writes_says_so() {
     );
     assert!(cluster.status()["writes_refused"].is_string());
     let up = std::fs::read_to_string(cluster.log()).unwrap();
-    assert!(up.contains("no file is taken"), "{up}");
+    assert!(up.contains("new data is refused"), "{up}");
 }
 
 #[test]
