@@ -12,6 +12,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 const SMALL: usize = 1 << 10;
 /// A large write needs chunk servers.
 const LARGE: usize = 4 << 20;
+/// Whose files they are: those of the measuring program too.
+const USER: [(&str, &str); 1] = [("drystone-user", "drystone")];
 /// Names that are written again and again.
 const NAMES: u64 = 8;
 
@@ -32,7 +34,7 @@ impl Kind {
 
     fn run(self, http: &mut Http, number: u64) -> bool {
         let answer = match self {
-            Self::Read => http.try_ask("GET", "/files/failover/read", &[], 0, &mut &b""[..]),
+            Self::Read => http.try_ask("GET", "/files/failover/read", &USER, 0, &mut &b""[..]),
             Self::Small => put(http, &format!("/files/failover/small-{}", number % NAMES), SMALL),
             Self::Large => put(http, &format!("/files/failover/large-{}", number % NAMES), LARGE),
         };
@@ -42,7 +44,7 @@ impl Kind {
 
 fn put(http: &mut Http, path: &str, length: usize) -> std::io::Result<drystone_system::HttpAnswer> {
     let body = vec![b'f'; length];
-    http.try_ask("PUT", path, &[], length as u64, &mut &body[..])
+    http.try_ask("PUT", path, &USER, length as u64, &mut &body[..])
 }
 
 /// When an operation began and ended well.
