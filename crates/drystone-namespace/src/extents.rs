@@ -39,6 +39,14 @@ fn check_hole(extent: &NewExtent) -> Result<(), ReadError> {
     Ok(())
 }
 
+/// Refuses a file of so many bytes, holes included, if it is too large.
+pub(crate) fn check_size(bytes: u64) -> Result<(), ReadError> {
+    if bytes > MAX_FILE_BYTES {
+        return refuse(Code::TooLarge, "a file has at most 1 PiB");
+    }
+    Ok(())
+}
+
 /// Content of a command, checked; its chunks are recorded.
 #[derive(Default)]
 pub(crate) struct NewContent {
@@ -105,10 +113,8 @@ impl<S: OrderedStore> Namespace<S> {
                 self.check_extent(cx, extent, &recorded, inode)?;
                 used.insert(extent.chunk);
             }
-            length = match length.checked_add(extent.length) {
-                Some(length) if length <= MAX_FILE_BYTES => length,
-                _ => return refuse(Code::TooLarge, "a file has at most 1 PiB"),
-            };
+            length = length.saturating_add(extent.length);
+            check_size(length)?;
         }
         if let Some(idle) = recorded.lengths.keys().find(|&chunk| !used.contains(chunk)) {
             return refuse(

@@ -5,8 +5,8 @@
 
 use crate::attributes::apply_changes;
 use crate::directory::{MODE_BITS, checked_policy, new_record};
-use crate::extents::NewContent;
-use crate::limits::{MAX_FILE_BYTES, MAX_INLINE_BYTES, MAX_TOTAL_BYTES, RECLAIM_AT_ONCE};
+use crate::extents::{NewContent, check_size};
+use crate::limits::{MAX_INLINE_BYTES, MAX_TOTAL_BYTES, RECLAIM_AT_ONCE};
 use crate::namespace::{Context, Namespace, inode_key};
 use crate::permission::WRITE;
 use crate::refusal::{ReadError, refuse};
@@ -185,9 +185,7 @@ impl<S: OrderedStore> Namespace<S> {
         self.count(&inode, false);
         let mut touched = BTreeSet::new();
         let size = inode.size.max(offset + content.length);
-        if size > MAX_FILE_BYTES {
-            return refuse(Code::TooLarge, "a file has at most 1 PiB");
-        }
+        check_size(size)?;
         if content.length == 0 {
             // Nothing changes but the version.
         } else if let Some(new) = content.inline {

@@ -1,8 +1,9 @@
 //! Staged files: an inode without a name, under a lease, to which extents are added in bounded commands.
 
 use crate::directory::{checked_policy, new_record};
+use crate::extents::check_size;
 use crate::key::{numbers, table};
-use crate::limits::{MAX_FILE_BYTES, MAX_LEASE, MAX_STAGED};
+use crate::limits::{MAX_LEASE, MAX_STAGED};
 use crate::namespace::{Context, Namespace, inode_key};
 use crate::permission::WRITE;
 use crate::records::MarkRecord;
@@ -77,9 +78,7 @@ impl<S: OrderedStore> Namespace<S> {
         if content.inline.is_some() {
             return refuse(Code::InlineRefused, "staged content is in chunks");
         }
-        if inode.size + content.length > MAX_FILE_BYTES {
-            return refuse(Code::TooLarge, "a file has at most 1 PiB");
-        }
+        check_size(inode.size + content.length)?;
         self.add_extents(cx, &mut inode, command.offset, &content.extents)?;
         inode.size += content.length;
         (inode.modified, inode.changed) = (cx.wall, cx.wall);

@@ -343,13 +343,19 @@ impl Cluster {
         }
     }
 
+    /// The URL of REST.
+    ///
+    /// # Panics
+    /// If `cluster.json` is not as documented.
+    #[track_caller]
+    pub fn rest(&self) -> String {
+        let rest = self.description()["rest"].as_str().map(str::to_owned);
+        rest.expect("cluster.json names REST")
+    }
+
     /// REST.
     pub fn http(&self) -> Http {
-        Http::new(
-            self.description()["rest"]
-                .as_str()
-                .expect("cluster.json names REST"),
-        )
+        Http::new(&self.rest())
     }
 
     /// `admin status`.
@@ -392,13 +398,9 @@ impl Cluster {
     /// A command of a user on this cluster.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = clean(Command::new(binary()));
-        let rest = self.description()["rest"]
-            .as_str()
-            .expect("cluster.json names REST")
-            .to_owned();
         command
             .args(words)
-            .env("DRYSTONE_CLUSTER", rest)
+            .env("DRYSTONE_CLUSTER", self.rest())
             .current_dir(self.home.path());
         command
     }

@@ -68,3 +68,17 @@ pub fn setting(name: &str, usual: u64) -> u64 {
         Err(_) => usual,
     }
 }
+
+/// The arguments of a program that takes only numbers: each flag with its number.
+///
+/// # Errors
+/// Which flag lacks one.
+pub fn numbers(words: &[String]) -> Result<Vec<(&str, u64)>, String> {
+    (words.chunks(2))
+        .map(|words| {
+            let number = words.get(1).and_then(|text| text.parse().ok());
+            let number = number.ok_or_else(|| format!("{} needs a number", words[0]))?;
+            Ok((words[0].as_str(), number))
+        })
+        .collect()
+}

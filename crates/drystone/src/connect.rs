@@ -39,17 +39,20 @@ pub async fn get(url: &str) -> anyhow::Result<(u16, Bytes)> {
     Ok((status, body.to_bytes()))
 }
 
+/// [`get`], given up after `patience`: a process that is stopped takes connections and says nothing.
+pub async fn get_within(env: &Env, url: &str, patience: Duration) -> anyhow::Result<(u16, Bytes)> {
+    tokio::select! {
+        biased;
+        answer = get(url) => answer,
+        () = env.clock.sleep(patience) => Err(anyhow::anyhow!("no answer for {patience:?}")),
+    }
+}
+
 /// The metadata servers of the cluster whose REST door is at `url` (see [`crate::address::parse_url`]).
 pub async fn metadata_servers(env: &Env, url: &str) -> anyhow::Result<Vec<String>> {
-    let url_of_cluster = format!("{url}/cluster");
-    let answer = tokio::select! {
-        biased;
-        answer = get(&url_of_cluster) => answer,
-        // A process that is stopped takes connections and says nothing.
-        () = env.clock.sleep(PATIENCE) => Err(anyhow::anyhow!("no answer for {PATIENCE:?}")),
-    };
-    let (status, body) =
-        answer.with_context(|| format!("no cluster answers at {url} (is it up? --cluster names another)"))?;
+    let (status, body) = get_within(env, &format!("{url}/cluster"), PATIENCE)
+        .await
+        .with_context(|| format!("no cluster answers at {url} (is it up? --cluster names another)"))?;
     if status != 200 {
         bail!(
             "{url}/cluster answered {status}: {}",

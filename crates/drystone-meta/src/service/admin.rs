@@ -107,19 +107,13 @@ impl Admin {
             }
             AdminOp::Raft(_) => reply.info = Some(self.info()),
             AdminOp::RaftReplace(replace) => {
-                let done = self
-                    .clock
-                    .until(request.deadline, self.membership.replace(replace))
-                    .await;
-                done.unwrap_or(Err(DropReason::Unknown.into()))?;
+                let changed = self.membership.replace(replace);
+                self.until_answered(request, changed).await?;
                 reply.info = Some(self.info());
             }
             AdminOp::UpdateNode(update) => {
-                let done = self
-                    .clock
-                    .until(request.deadline, self.membership.update_node(update))
-                    .await;
-                done.unwrap_or(Err(DropReason::Unknown.into()))?;
+                let changed = self.membership.update_node(update);
+                self.until_answered(request, changed).await?;
             }
             AdminOp::Chunk(id) => {
                 self.router.confirmed(request.deadline).await?;
@@ -165,11 +159,8 @@ impl Admin {
                 reply.removed = Some(done.unwrap_or(Err(DropReason::Unknown.into()))?);
             }
             AdminOp::RemoveLearner(node) => {
-                let done = self
-                    .clock
-                    .until(request.deadline, self.membership.remove_learner(node))
-                    .await;
-                done.unwrap_or(Err(DropReason::Unknown.into()))?;
+                let changed = self.membership.remove_learner(node);
+                self.until_answered(request, changed).await?;
                 reply.info = Some(self.info());
             }
             AdminOp::TransferLeader(to) => {
@@ -178,6 +169,16 @@ impl Admin {
             }
         }
         Ok(reply)
+    }
+
+    /// What comes of `change` within the request's time; unknown after that.
+    async fn until_answered(
+        &self,
+        request: &Request,
+        change: impl Future<Output = Result<impl Sized, Refused>>,
+    ) -> Result<(), Refused> {
+        let done = self.clock.until(request.deadline, change).await;
+        done.unwrap_or(Err(DropReason::Unknown.into())).map(drop)
     }
 
     /// Hands leadership to the voter `to`, and waits until it leads or is given up. Nothing is proposed meanwhile: one

@@ -7,7 +7,7 @@
 #![allow(clippy::disallowed_methods, reason = "real processes live in real time")]
 
 use drystone_system::process::Signal;
-use drystone_system::{Cluster, Options, load, wait_for};
+use drystone_system::{Cluster, Options, load, numbers, wait_for};
 use serde_json::Value;
 use std::fs;
 use std::process::ExitCode;
@@ -142,20 +142,28 @@ fn run(files: u64, clients: u64) {
     println!("goal: at least 0.80 while it joins");
 }
 
-fn main() -> ExitCode {
+fn sizes(words: &[String]) -> Result<(u64, u64), String> {
     let (mut files, mut clients) = (10_000_000, 16);
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    for pair in words.chunks(2) {
-        let number = pair.get(1).and_then(|text| text.parse::<u64>().ok());
-        match (pair[0].as_str(), number) {
-            ("--files", Some(number)) if number > 0 => files = number,
-            ("--clients", Some(number)) if (1..=1024).contains(&number) => clients = number,
-            _ => {
-                eprintln!("learner: {}: not known, or out of range\n{USAGE}", pair.join(" "));
-                return ExitCode::from(2);
-            }
+    for (word, number) in numbers(words)? {
+        match word {
+            "--files" if number > 0 => files = number,
+            "--clients" if (1..=1024).contains(&number) => clients = number,
+            other => return Err(format!("{other} {number}: not known, or out of range")),
         }
     }
-    run(files, clients);
-    ExitCode::SUCCESS
+    Ok((files, clients))
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match sizes(&words) {
+        Ok((files, clients)) => {
+            run(files, clients);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("learner: {error}\n{USAGE}");
+            ExitCode::from(2)
+        }
+    }
 }

@@ -313,13 +313,7 @@ impl Fleet {
             return Readiness::Ready;
         };
         let url = format!("http://{admin}/readyz");
-        let answer = tokio::select! {
-            biased;
-            answer = connect::get(&url) => answer,
-            // A process that is stopped takes connections and says nothing.
-            () = env.clock.sleep(ANSWER_PATIENCE) => Err(anyhow::anyhow!("no answer for {ANSWER_PATIENCE:?}")),
-        };
-        match answer {
+        match connect::get_within(env, &url, ANSWER_PATIENCE).await {
             Ok((200, _)) => Readiness::Ready,
             Ok((_, body)) => Readiness::Waiting(String::from_utf8_lossy(&body).trim().to_owned()),
             Err(error) => Readiness::Waiting(format!("{error:#}")),

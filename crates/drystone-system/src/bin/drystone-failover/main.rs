@@ -13,7 +13,7 @@ mod probe;
 mod report;
 mod round;
 
-use drystone_system::{Cluster, Options};
+use drystone_system::{Cluster, Options, numbers};
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: drystone-failover [--rounds N] [--files N] [--writers N]
@@ -36,11 +36,8 @@ fn plan(words: &[String]) -> Result<Plan, String> {
         files: 1_000_000,
         writers: 4,
     };
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        let number = words.next().and_then(|text| text.parse::<u64>().ok());
-        let number = number.ok_or_else(|| format!("{word} needs a number"))?;
-        match word.as_str() {
+    for (word, number) in numbers(words)? {
+        match word {
             "--rounds" if number >= 1 => plan.rounds = number,
             "--files" if (1..=10_000_000).contains(&number) => plan.files = number,
             "--writers" if number <= 256 => plan.writers = number,

@@ -30,7 +30,7 @@ pub struct Round {
 pub fn run(cluster: &Cluster, rounds: u64, files: u64, writers: u64) -> Vec<Round> {
     let begun = Instant::now();
     let say = |what: &str| println!("[{:>5.0} s] {what}", begun.elapsed().as_secs_f64());
-    let address = rest(cluster);
+    let address = cluster.rest();
     cluster.cli(&["--user", "drystone", "mkdir", "/failover"]).ok();
     cluster
         .cli_with(&["--user", "drystone", "put", "-", "/failover/read"], b"here")
@@ -92,11 +92,6 @@ pub fn run(cluster: &Cluster, rounds: u64, files: u64, writers: u64) -> Vec<Roun
         });
     }
     done
-}
-
-fn rest(cluster: &Cluster) -> String {
-    let url = cluster.description()["rest"].as_str().map(str::to_owned);
-    url.expect("cluster.json names REST")
 }
 
 fn all_alive(cluster: &Cluster) -> bool {

@@ -99,10 +99,7 @@ pub fn live(time: Duration, bytes: u64, idle: usize) {
 
 /// `HOST:PORT` of REST.
 fn rest(cluster: &Cluster) -> String {
-    let url = cluster.description()["rest"]
-        .as_str()
-        .expect("cluster.json names REST")
-        .to_owned();
+    let url = cluster.rest();
     url.trim_start_matches("http://").trim_end_matches('/').to_owned()
 }
 

@@ -14,6 +14,7 @@ mod life;
 mod progress;
 mod watch;
 
+use drystone_system::numbers;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -36,11 +37,8 @@ fn options(words: &[String]) -> Result<Options, String> {
         disk_gib: 48,
         idle: 200,
     };
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        let number = words.next().and_then(|text| text.parse::<u64>().ok());
-        let number = number.ok_or_else(|| format!("{word} needs a number"))?;
-        match word.as_str() {
+    for (word, number) in numbers(words)? {
+        match word {
             "--minutes" => options.minutes = number,
             "--disk-gib" if number >= 4 => options.disk_gib = number,
             "--idle" if number <= 2_000 => options.idle = number as usize,
