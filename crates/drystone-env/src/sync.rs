@@ -25,6 +25,10 @@ use std::sync::PoisonError;
 
 /// The place of a lock in the order of all locks, and what it guards.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    not(debug_assertions),
+    expect(dead_code, reason = "only builds with assertions check ranks")
+)]
 pub struct Rank {
     level: u16,
     name: &'static str,

@@ -64,6 +64,6 @@ pub use placements::{DiskSet, Recorded};
 pub use read::{Caller, ContentPage, Counters, Found, ListPage, Want};
 pub use redundancy::{Redundancy, RedundancyCount, Tally};
 pub use refusal::{ReadError, Refusal};
-pub use snapshot::{ImportError, Importer, SnapshotSummary, export};
+pub use snapshot::{Feed, ImportError, SnapshotSummary, export, import};
 pub use store::{Batch, Order, OrderedStore, ReadOnly, StoreError, View};
 pub use tables::{LayerMerge, MergedLayers};

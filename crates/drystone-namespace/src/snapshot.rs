@@ -2,7 +2,7 @@
 //!
 //! [`export`] reads a [`View`] of a store, so it needs no lock on the namespace and runs while it goes on; what
 //! it exports is the state at the last batch before the view was made (flush first for a newer one).
-//! [`Importer`] fills an empty store; until it is finished the store does not open as a namespace.
+//! [`import`] fills an empty store; until it is finished the store does not open as a namespace.
 //!
 //! ```text
 //! header   magic "DRYSNAP1" | body
@@ -10,19 +10,19 @@
 //! trailer  length 0xffffffff | crc32c u32 | records u64 | digest u64
 //! ```
 //! Integers are little-endian; a block is at most about 1 MiB and holds whole records; the first record is the
-//! state. The digest runs over all keys and values. Limits: a snapshot is taken whole, it is not resumed.
+//! state, the others follow in ascending order of their keys. The digest runs over all keys and values. Limits: a
+//! snapshot is taken whole, it is not resumed.
 
 use crate::chain::{Digest, INSTALLING, STATE};
 use crate::key::{local, table};
 use crate::namespace::{Namespace, Settings, halves};
 use crate::records::{StateRecord, decode_slice, encode};
-use crate::store::{Batch, Order, OrderedStore, StoreError, View};
+use crate::store::{Batch, Insert, Order, OrderedStore, StoreError, View};
 use bytes::{Buf, Bytes, BytesMut};
 use drystone_env::planted::{Bug, planted};
 use drystone_proto::command::Outcome;
 use drystone_types::{HistoryId, LogIndex};
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 const MAGIC: &[u8; 8] = b"DRYSNAP1";
 /// A block ends with the record that reaches this.
@@ -182,56 +182,102 @@ impl Writer {
     }
 }
 
-/// Installs a snapshot into an empty store; parts of any size, in order. Writes a batch per block.
-pub struct Importer<S> {
-    store: Arc<S>,
-    settings: Settings,
+/// Takes the next bytes of a stream.
+pub type Feed<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), ImportError>;
+
+/// Installs a snapshot into an empty store: `feed` is called once, and hands the stream on in parts of any size, in
+/// order. The store opens as a namespace only if all of the stream came and is whole; durable when this returns.
+///
+/// # Errors
+/// [`ImportError`], or what `feed` said; the store is to be wiped then.
+pub fn import<S: OrderedStore + ?Sized, E: From<ImportError>>(
+    store: &S,
+    settings: &Settings,
+    feed: impl FnOnce(Feed<'_>) -> Result<(), E>,
+) -> Result<SnapshotSummary, E> {
+    begin(store)?;
+    let mut reader = Reader::new(settings);
+    let mut feed = Some(feed);
+    let mut ended = Err(reader.damaged("the store asked for nothing").into());
+    let loaded = store.load(&mut |insert| {
+        if let Some(feed) = feed.take() {
+            let fed = feed(&mut |part| reader.add(part, insert));
+            ended = fed.and_then(|()| reader.ended().map_err(E::from));
+        }
+        let gave_up = |_: &E| StoreError::Io {
+            what: "loading a snapshot",
+            reason: "it was given up".to_owned(),
+        };
+        ended.as_ref().map(|_| ()).map_err(gave_up)
+    });
+    let (summary, state) = ended?;
+    loaded.map_err(ImportError::Store)?;
+    finish(store, state)?;
+    Ok(summary)
+}
+
+/// Marks the empty store as one that does not open.
+fn begin<S: OrderedStore + ?Sized>(store: &S) -> Result<(), ImportError> {
+    let mut empty = true;
+    store.scan(&[table::LOCAL], &[table::END], Order::Up, &mut |_, _| {
+        empty = false;
+        ControlFlow::Break(())
+    })?;
+    if !empty {
+        return Err(ImportError::NotEmpty);
+    }
+    let mut batch = Batch::default();
+    batch.push(local(INSTALLING).as_slice(), Some(Bytes::from_static(&[1])));
+    store.write(&batch)?;
+    store.sync()?;
+    Ok(())
+}
+
+/// Makes the filled store one that opens.
+fn finish<S: OrderedStore + ?Sized>(store: &S, state: StateRecord) -> Result<(), ImportError> {
+    store.sync()?;
+    let mut batch = Batch::default();
+    let state = StateRecord { batch: 1, ..state };
+    batch.push(local(STATE).as_slice(), Some(encode(&state)));
+    let link = crate::chain::finish(&mut batch, &state, &crate::records::ChainRecord::default());
+    assert_eq!(link.number, 1, "the chain begins anew");
+    batch.push(local(INSTALLING).as_slice(), None);
+    store.write(&batch)?;
+    store.sync()?;
+    Ok(())
+}
+
+/// Reads the stream and checks all of it.
+struct Reader<'a> {
+    settings: &'a Settings,
     buffer: BytesMut,
     /// Bytes of the stream that were consumed.
     at: u64,
     begun: bool,
     state: Option<StateRecord>,
+    /// The key before, to see that they ascend.
+    last: BytesMut,
     digest: Digest,
     records: u64,
     finished: Option<SnapshotSummary>,
 }
 
-impl<S: OrderedStore> Importer<S> {
-    /// Begins; the store must be empty.
-    ///
-    /// # Errors
-    /// `NotEmpty`, or the store failed.
-    pub fn begin(store: Arc<S>, settings: Settings) -> Result<Self, ImportError> {
-        let mut empty = true;
-        store.scan(&[table::LOCAL], &[table::END], Order::Up, &mut |_, _| {
-            empty = false;
-            ControlFlow::Break(())
-        })?;
-        if !empty {
-            return Err(ImportError::NotEmpty);
-        }
-        let mut batch = Batch::default();
-        batch.push(local(INSTALLING).as_slice(), Some(Bytes::from_static(&[1])));
-        store.write(&batch)?;
-        store.sync()?;
-        Ok(Self {
-            store,
+impl<'a> Reader<'a> {
+    fn new(settings: &'a Settings) -> Self {
+        Self {
             settings,
             buffer: BytesMut::new(),
             at: 0,
             begun: false,
             state: None,
+            last: BytesMut::new(),
             digest: Digest::new(0),
             records: 0,
             finished: None,
-        })
+        }
     }
 
-    /// Takes the next bytes of the stream.
-    ///
-    /// # Errors
-    /// [`ImportError`]; nothing more may be added then.
-    pub fn add(&mut self, part: &[u8]) -> Result<(), ImportError> {
+    fn add(&mut self, part: &[u8], insert: Insert<'_>) -> Result<(), ImportError> {
         if self.finished.is_some() && !part.is_empty() {
             return Err(self.damaged("bytes after the trailer"));
         }
@@ -261,7 +307,7 @@ impl<S: OrderedStore> Importer<S> {
             if length == TRAILER {
                 self.trailer(block)?
             } else {
-                self.block(&block)?
+                self.block(&block, insert)?
             }
             self.at += body as u64;
         }
@@ -283,29 +329,23 @@ impl<S: OrderedStore> Importer<S> {
         }
     }
 
-    fn block(&mut self, block: &Bytes) -> Result<(), ImportError> {
-        let mut batch = Batch::default();
-        let mut at = 0;
-        while at < block.len() {
-            let Some(mut head) = block.get(at..at + 8) else {
-                return Err(self.damaged("a torn record"));
-            };
+    fn block(&mut self, block: &[u8], insert: Insert<'_>) -> Result<(), ImportError> {
+        let mut rest = block;
+        while !rest.is_empty() {
+            let torn = || self.damaged("a torn record");
+            let (mut head, body) = rest.split_at_checked(8).ok_or_else(torn)?;
             let (key_len, value_len) = (head.get_u32_le() as usize, head.get_u32_le() as usize);
-            at += 8;
-            let end = at.saturating_add(key_len).saturating_add(value_len);
-            if end > block.len() {
-                return Err(self.damaged("a torn record"));
-            }
-            let (key, value) = (&block[at..at + key_len], block.slice(at + key_len..end));
-            at = end;
+            let (key, body) = body.split_at_checked(key_len).ok_or_else(torn)?;
+            let (value, body) = body.split_at_checked(value_len).ok_or_else(torn)?;
+            rest = body;
             self.digest.add(key);
-            self.digest.add(&value);
+            self.digest.add(value);
             self.records += 1;
             if self.state.is_none() {
                 if key != local(STATE).as_slice() {
                     return Err(self.damaged("the first record is not the state"));
                 }
-                self.state = Some(self.check_state(decode_slice(key, &value)?)?);
+                self.state = Some(self.check_state(decode_slice(key, value)?)?);
                 continue;
             }
             if !key
@@ -314,9 +354,13 @@ impl<S: OrderedStore> Importer<S> {
             {
                 return Err(self.damaged("a record of no table"));
             }
-            batch.push(key, Some(value));
+            if key <= &self.last[..] {
+                return Err(self.damaged("a key that is not above the one before"));
+            }
+            self.last.clear();
+            self.last.extend_from_slice(key);
+            insert(key, value)?;
         }
-        self.store.write(&batch)?;
         Ok(())
     }
 
@@ -349,29 +393,11 @@ impl<S: OrderedStore> Importer<S> {
         Ok(())
     }
 
-    /// Checks that all of it came, and makes the store one that opens.
-    ///
-    /// # Errors
-    /// [`ImportError`].
-    pub fn finish(self) -> Result<SnapshotSummary, ImportError> {
-        let (Some(summary), Some(state)) = (self.finished, self.state) else {
-            return Err(self.damaged("the stream ended early"));
-        };
-        self.store.sync()?;
-        let mut batch = Batch::default();
-        batch.push(
-            local(STATE).as_slice(),
-            Some(encode(&StateRecord { batch: 1, ..state })),
-        );
-        let link = crate::chain::finish(
-            &mut batch,
-            &StateRecord { batch: 1, ..state },
-            &crate::records::ChainRecord::default(),
-        );
-        assert_eq!(link.number, 1, "the chain begins anew");
-        batch.push(local(INSTALLING).as_slice(), None);
-        self.store.write(&batch)?;
-        self.store.sync()?;
-        Ok(summary)
+    /// What it was of, if all of it came.
+    fn ended(&self) -> Result<(SnapshotSummary, StateRecord), ImportError> {
+        match (self.finished, self.state) {
+            (Some(summary), Some(state)) => Ok((summary, state)),
+            _ => Err(self.damaged("the stream ended early")),
+        }
     }
 }

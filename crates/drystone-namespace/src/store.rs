@@ -43,6 +43,12 @@ pub enum Order {
 /// Called for each record of a scan; the scan ends early on `Break`.
 pub type Visitor<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
 
+/// Takes a record of a load.
+pub type Insert<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>;
+
+/// A load writes a batch when it holds so many bytes.
+const LOAD_BYTES: usize = 1 << 20;
+
 /// What can be read: the store as it is, or as it was when [`OrderedStore::view`] was called.
 pub trait View: Send + Sync {
     /// The value of `key`.
@@ -66,6 +72,26 @@ pub trait OrderedStore: View + Sync + 'static {
     /// # Errors
     /// The store failed; whether the batch is in it is not known.
     fn write(&self, batch: &Batch) -> Result<(), StoreError>;
+
+    /// Takes many records at once, the fastest way there is: `fill` is called once and inserts records with ascending
+    /// keys, none of which is there yet. Not atomic: after an error, or a crash before the next sync, any part of
+    /// them is there.
+    ///
+    /// # Errors
+    /// The store failed, or what `fill` said.
+    fn load(&self, fill: &mut dyn FnMut(Insert<'_>) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        let (mut batch, mut bytes) = (Batch::default(), 0);
+        fill(&mut |key, value| {
+            batch.push(key, Some(Bytes::copy_from_slice(value)));
+            bytes += key.len() + value.len();
+            if bytes < LOAD_BYTES {
+                return Ok(());
+            }
+            bytes = 0;
+            self.write(&std::mem::take(&mut batch))
+        })?;
+        self.write(&batch)
+    }
 
     /// Everything written before is on stable media when this returns.
     ///

@@ -25,7 +25,7 @@ pub mod fuzzed;
 use drystone_env::{BufferPool, Disk, OpenOptions};
 use drystone_namespace::store::Visitor;
 use drystone_namespace::{
-    Batch, ImportError, Importer, Order, OrderedStore, Settings, SnapshotSummary, StoreError, View, export,
+    Batch, ImportError, Order, OrderedStore, Settings, SnapshotSummary, StoreError, View, export,
 };
 use drystone_types::LogIndex;
 use std::io;
@@ -73,6 +73,18 @@ pub(crate) enum ExportError {
     Empty,
     #[error("it was given up, the server stops")]
     Stopped,
+}
+
+/// Why the content of an export was not loaded, before the name of its file is put to it.
+enum LoadError {
+    Content(ImportError),
+    File(ExportError),
+}
+
+impl From<ImportError> for LoadError {
+    fn from(error: ImportError) -> Self {
+        LoadError::Content(error)
+    }
 }
 
 fn failed(name: &str) -> impl Fn(io::Error) -> ExportError {
@@ -326,21 +338,29 @@ fn import_file<S: OrderedStore>(
         let expected = format!("{} bytes and a header", header.length);
         return Err(damaged("length", expected, length.to_string()));
     }
-    let mut importer = Importer::begin(store, settings.clone()).map_err(content)?;
-    let (mut at, mut left, mut checksum) = (BLOCK, header.length, 0);
-    while left > 0 {
-        if !goes_on() {
-            return Err(ExportError::Stopped);
+    let mut checksum = 0;
+    let summary = drystone_namespace::import(&*store, settings, |add| {
+        let (mut at, mut left) = (BLOCK, header.length);
+        while left > 0 {
+            if !goes_on() {
+                return Err(LoadError::File(ExportError::Stopped));
+            }
+            let here = left.min(STEP as u64);
+            let mut buffer = pool.take(here.next_multiple_of(BLOCK) as usize);
+            let read = file.read_at(&mut buffer, at);
+            read.map_err(|error| LoadError::File(io(error)))?;
+            let part = buffer.get(..here as usize).unwrap_or_default();
+            checksum = crc32c::crc32c_append(checksum, part);
+            add(part)?;
+            at += here;
+            left -= here;
         }
-        let here = left.min(STEP as u64);
-        let mut buffer = pool.take(here.next_multiple_of(BLOCK) as usize);
-        file.read_at(&mut buffer, at).map_err(&io)?;
-        let part = buffer.get(..here as usize).unwrap_or_default();
-        checksum = crc32c::crc32c_append(checksum, part);
-        importer.add(part).map_err(content)?;
-        at += here;
-        left -= here;
-    }
+        Ok(())
+    });
+    let summary = summary.map_err(|error| match error {
+        LoadError::Content(error) => content(error),
+        LoadError::File(error) => error,
+    })?;
     if checksum != header.checksum {
         return Err(damaged(
             "checksum of the content",
@@ -348,7 +368,6 @@ fn import_file<S: OrderedStore>(
             format!("{checksum:08x}"),
         ));
     }
-    let summary = importer.finish().map_err(content)?;
     if (summary.applied, summary.time) != (header.applied, header.time) {
         return Err(damaged(
             "state",

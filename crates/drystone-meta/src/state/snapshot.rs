@@ -23,7 +23,7 @@ use bytes::Bytes;
 use drystone_env::sync::Mutex;
 use drystone_env::{Disk, Env, OpenOptions, Rng};
 use drystone_identity::Identity;
-use drystone_namespace::{ImportError, Importer, Namespace, StoreError, View, export};
+use drystone_namespace::{ImportError, Namespace, StoreError, View, export};
 use drystone_raft::{Input, SnapshotMeta};
 use drystone_rpc::Channels;
 use drystone_types::{BootId, NodeId};
@@ -215,20 +215,21 @@ fn import(parts: &SnapshotParts, meta: &SnapshotMeta, path: &str) -> Result<(), 
     let file = (parts.disk.open(path, OpenOptions::default())).map_err(NotInstalled::unusable)?;
     let begun = parts.stores.begin();
     let store = begun.map_err(|failure| NotInstalled::Store(failure.reason))?;
-    let mut importer = Importer::begin(Arc::new(StateStore(store)), settings_of(&parts.identity))?;
-    let (mut buffer, mut at) = (vec![0; STEP], 0);
-    loop {
-        let read = read_part(&*file, at, &mut buffer).map_err(NotInstalled::unusable)?;
-        if read == 0 {
-            break;
+    let store = StateStore(store);
+    let summary = drystone_namespace::import(&store, &settings_of(&parts.identity), |add| {
+        let (mut buffer, mut at) = (vec![0; STEP], 0);
+        loop {
+            let read = read_part(&*file, at, &mut buffer).map_err(NotInstalled::unusable)?;
+            if read == 0 {
+                return Ok(());
+            }
+            at += read as u64;
+            add(buffer.get(..read).unwrap_or_default())?;
+            if parts.lifecycle.is_stopped() {
+                return Err(NotInstalled::Unusable("this server is stopping".to_owned()));
+            }
         }
-        at += read as u64;
-        importer.add(buffer.get(..read).unwrap_or_default())?;
-        if parts.lifecycle.is_stopped() {
-            return Err(NotInstalled::Unusable("this server is stopping".to_owned()));
-        }
-    }
-    let summary = importer.finish()?;
+    })?;
     if summary.applied != meta.index {
         let (found, expected) = (summary.applied, meta.index);
         return Err(NotInstalled::Unusable(format!(

@@ -5,7 +5,7 @@ use crate::layout;
 use crate::state::store::{FjallStore, StoreOptions};
 use bytes::Bytes;
 use drystone_identity::Identity;
-use drystone_namespace::store::Visitor;
+use drystone_namespace::store::{Insert, Visitor};
 use drystone_namespace::{Batch, Namespace, Order, OrderedStore, Settings, StoreError, View};
 use drystone_types::ShardId;
 use std::io;
@@ -138,6 +138,10 @@ impl View for StateStore {
 impl OrderedStore for StateStore {
     fn write(&self, batch: &Batch) -> Result<(), StoreError> {
         self.0.write(batch)
+    }
+
+    fn load(&self, fill: &mut dyn FnMut(Insert<'_>) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        self.0.load(fill)
     }
 
     fn sync(&self) -> Result<(), StoreError> {

@@ -3,8 +3,8 @@
 use crate::cluster::{Cluster, at, inline, settings};
 use crate::invariants;
 use drystone_namespace::{
-    ApplyError, Batch, ImportError, Importer, MemoryStore, Namespace, OpenError, OrderedStore, Settings,
-    StoreError, View, export,
+    ApplyError, Batch, ImportError, MemoryStore, Namespace, OpenError, OrderedStore, Settings, StoreError,
+    View, export,
 };
 use drystone_proto::command::*;
 use drystone_types::{HistoryId, InodeId, LogIndex};
@@ -156,11 +156,8 @@ fn import(
     step: usize,
 ) -> Result<(Arc<MemoryStore>, drystone_namespace::SnapshotSummary), ImportError> {
     let store = Arc::new(MemoryStore::new());
-    let mut importer = Importer::begin(Arc::clone(&store), settings())?;
-    for part in bytes.chunks(step) {
-        importer.add(part)?;
-    }
-    let summary = importer.finish()?;
+    let summary =
+        drystone_namespace::import(&*store, &settings(), |add| bytes.chunks(step).try_for_each(add))?;
     Ok((store, summary))
 }
 
@@ -206,17 +203,14 @@ fn a_damaged_or_short_snapshot_is_refused_and_does_not_open() {
         assert!(import(&bytes[..length], 4096).is_err(), "{length} bytes");
     }
     let store = Arc::new(MemoryStore::new());
-    let mut importer = Importer::begin(Arc::clone(&store), settings()).unwrap();
-    importer.add(&bytes[..bytes.len() - 1]).unwrap();
-    drop(importer);
+    let cut = drystone_namespace::import(&*store, &settings(), |add| add(&bytes[..bytes.len() - 1]));
+    assert!(matches!(cut, Err(ImportError::Damaged { .. })));
     assert!(matches!(
         Namespace::open(Arc::clone(&store), settings()),
         Err(OpenError::Unfinished)
     ));
-    assert!(matches!(
-        Importer::begin(store, settings()),
-        Err(ImportError::NotEmpty)
-    ));
+    let again = drystone_namespace::import(&*store, &settings(), |add| add(&bytes));
+    assert!(matches!(again, Err(ImportError::NotEmpty)));
 }
 
 #[test]

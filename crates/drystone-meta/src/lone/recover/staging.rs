@@ -7,7 +7,7 @@ use crate::state::store::{FjallStore, StoreOptions};
 use drystone_env::os::OsDisk;
 use drystone_env::{BufferPool, Disk, SeededRng};
 use drystone_identity::Identity;
-use drystone_namespace::{ImportError, Importer, Namespace, OrderedStore, StoreError, read_entry};
+use drystone_namespace::{ImportError, Namespace, OrderedStore, StoreError, import, read_entry};
 use drystone_raft::{RaftConfig, RaftNode, Start};
 use drystone_types::{BootId, HistoryId, LogIndex, Term};
 use std::path::Path;
@@ -76,13 +76,11 @@ fn fill(
             let data = staging.parent().unwrap_or(staging);
             let old = open_store(data).map_err(failed("opening the old store"))?;
             let view = old.view().map_err(failed("opening the old store"))?;
-            let copy = || -> Result<(), CopyError> {
-                let mut importer = Importer::begin(Arc::clone(store), settings(identity))?;
-                drystone_namespace::export::<CopyError>(&*view, &mut |part| Ok(importer.add(&part)?))?;
-                importer.finish()?;
+            let copied: Result<_, CopyError> = import(&**store, &settings(identity), |add| {
+                drystone_namespace::export::<CopyError>(&*view, &mut |part| Ok(add(&part)?))?;
                 Ok(())
-            };
-            copy().map_err(failed("copying the old store"))
+            });
+            copied.map(|_| ()).map_err(failed("copying the old store"))
         }
     }
 }

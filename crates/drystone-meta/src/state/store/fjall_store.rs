@@ -74,6 +74,9 @@ fn io_below<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a std:
     error.downcast_ref().or_else(|| error.source().and_then(io_below))
 }
 
+/// Takes a record that is put into a table.
+pub(super) type Ingest<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>;
+
 /// The store. All methods block.
 pub struct FjallStore {
     database: Database,
@@ -228,6 +231,23 @@ impl FjallStore {
                 }
             }
             Ok(batch.commit()?)
+        })
+    }
+
+    /// Puts the records that `fill` inserts, with ascending keys of which none is there yet, straight into tables: no
+    /// journal, no memory that is sorted and written again, and nothing to merge afterwards. They appear at once and
+    /// are durable when this returns; if `fill` answers false they never do.
+    ///
+    /// # Errors
+    /// [`StoreError`]; files that were begun are left and do not count.
+    pub(super) fn ingest(&self, fill: &mut dyn FnMut(Ingest<'_>) -> bool) -> Result<(), StoreError> {
+        caught(|| {
+            let mut ingestion = self.keyspace.start_ingestion()?;
+            let goes_on = fill(&mut |key, value| caught(|| Ok(ingestion.write(key, value)?)));
+            if goes_on {
+                ingestion.finish()?;
+            }
+            Ok(())
         })
     }
 

@@ -2,7 +2,7 @@
 
 use super::fjall_store::{FjallStore, StoreError, caught};
 use bytes::Bytes;
-use drystone_namespace::store::Visitor;
+use drystone_namespace::store::{Insert, Visitor};
 use drystone_namespace::{Batch, Order, OrderedStore, StoreError as NamespaceError, View};
 use fjall::Readable;
 use std::ops::ControlFlow;
@@ -56,6 +56,19 @@ impl OrderedStore for FjallStore {
                 .map(|(key, value)| (key, value.map(|value| &value[..]))),
         )
         .map_err(failed("writing a batch"))
+    }
+
+    fn load(
+        &self,
+        fill: &mut dyn FnMut(Insert<'_>) -> Result<(), NamespaceError>,
+    ) -> Result<(), NamespaceError> {
+        let mut ended = Ok(());
+        let loaded = self.ingest(&mut |insert| {
+            ended = fill(&mut |key, value| insert(key, value).map_err(failed("loading a record")));
+            ended.is_ok()
+        });
+        ended?;
+        loaded.map_err(failed("loading records"))
     }
 
     fn sync(&self) -> Result<(), NamespaceError> {

@@ -4,8 +4,8 @@ use super::{BASE, Pair};
 use crate::cluster::{at, settings};
 use bytes::Bytes;
 use drystone_namespace::{
-    Caller, ImportError, Importer, MemoryStore, Namespace, OrderedStore, SnapshotSummary, StoreError, View,
-    Want, export,
+    Caller, ImportError, MemoryStore, Namespace, OrderedStore, SnapshotSummary, StoreError, View, Want,
+    export,
 };
 use drystone_proto::command::Target;
 use drystone_types::{ChunkId, InodeId};
@@ -77,11 +77,9 @@ fn import(bytes: &[u8], piece: usize) -> Imported {
         error => error.to_string(),
     };
     let store = Arc::new(MemoryStore::new());
-    let mut importer = Importer::begin(Arc::clone(&store), settings()).map_err(told)?;
-    for part in bytes.chunks(piece) {
-        importer.add(part).map_err(told)?;
-    }
-    Ok((importer.finish().map_err(told)?, store))
+    let summary =
+        drystone_namespace::import(&*store, &settings(), |add| bytes.chunks(piece).try_for_each(add));
+    Ok((summary.map_err(told)?, store))
 }
 
 /// The first byte chooses: a stream as it is and once more with checksums that fit, or changes to the records of a
