@@ -7,9 +7,9 @@ pub enum IoClass {
     /// What a user waits for, and what keeps the store going: journal, syncs, moving, checkpoints.
     #[default]
     Foreground,
-    /// ReadsUnderWay and writes that restore redundancy.
+    /// Reads and writes that restore redundancy.
     Repair,
-    /// ReadsUnderWay that only verify.
+    /// Reads that only verify.
     Scrub,
 }
 

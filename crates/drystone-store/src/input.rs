@@ -107,7 +107,7 @@ pub enum StoreInput {
         /// The chunk.
         chunk: ChunkId,
     },
-    /// ReadsUnderWay durable bytes. Answer: [`StoreReply::Data`].
+    /// Reads durable bytes. Answer: [`StoreReply::Data`].
     Read {
         /// Names the request.
         request: RequestId,

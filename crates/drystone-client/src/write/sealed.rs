@@ -1,6 +1,6 @@
 //! What the stretches of one writer have sealed, in the order of the stream, until one command records it.
 //!
-//! SealedParts parts must not wait for that command longer than their grants live. [`keep`] stages them in time, also
+//! Sealed parts must not wait for that command longer than their grants live. [`keep`] stages them in time, also
 //! while nobody calls the writer. It never publishes anything.
 
 use super::chunk::{SealedPart, Trouble};

@@ -94,7 +94,7 @@ pub(crate) struct ActiveChunk {
     pub(crate) next_tail: Bytes,
     /// What it counts in the store's memory.
     pub(crate) accounted: u64,
-    /// ReadsUnderWay that wait until what they read is written.
+    /// Reads that wait until what they read is written.
     pub(crate) waiting_reads: Vec<u64>,
 }
 

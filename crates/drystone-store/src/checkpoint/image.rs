@@ -91,7 +91,7 @@ impl CheckpointEncoder {
     }
 }
 
-/// ReadsUnderWay a checkpoint file; the words say why there is none.
+/// Reads a checkpoint file; the words say why there is none.
 pub(crate) fn decode(bytes: &[u8]) -> Result<CheckpointImage, &'static str> {
     let head = bytes.get(..64).ok_or("no head")?;
     let mut reader = FieldReader(head);

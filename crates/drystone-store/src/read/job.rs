@@ -1,4 +1,4 @@
-//! ReadsUnderWay under way.
+//! Reads under way.
 
 use crate::class::IoClass;
 use crate::error::StoreError;

@@ -1,4 +1,4 @@
-//! ReadsUnderWay.
+//! Reads.
 
 mod job;
 mod reader;

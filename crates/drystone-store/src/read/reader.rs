@@ -1,4 +1,4 @@
-//! ReadsUnderWay: from memory, from slots, always verified.
+//! Reads: from memory, from slots, always verified.
 
 use super::job::{CompareFrame, CutBlock, ReadJob, ReadTarget, ReadsUnderWay};
 use crate::active::ActiveChunks;
@@ -78,7 +78,7 @@ impl ChunkReader<'_> {
         self.add_job(target, io_class, chunk, (offset, end), entry.length);
     }
 
-    /// ReadsUnderWay all that is durable, piece by piece, and then answers the fence.
+    /// Reads all that is durable, piece by piece, and then answers the fence.
     pub(crate) fn begin_verify(&mut self, request: RequestId, chunk: ChunkId) {
         let Some(entry) = self
             .index
@@ -114,7 +114,7 @@ impl ChunkReader<'_> {
         self.add_job(target, IoClass::Foreground, chunk, (at, end), length);
     }
 
-    /// ReadsUnderWay what a repeated append names, and answers it.
+    /// Reads what a repeated append names, and answers it.
     pub(crate) fn begin_compare(&mut self, compare: Box<CompareFrame>) {
         let (chunk, range) = (compare.frame.chunk, (compare.frame.offset, compare.frame.end()));
         let readable = self.index.get(chunk).map_or(0, |e| e.length);
@@ -122,7 +122,7 @@ impl ChunkReader<'_> {
         self.add_job(ReadTarget::Compare(compare), io_class, chunk, range, readable);
     }
 
-    /// ReadsUnderWay the block of an open chunk in which `length` lies; it is in the slot, written.
+    /// Reads the block of an open chunk in which `length` lies; it is in the slot, written.
     pub(crate) fn begin_cut(&mut self, chunk: ChunkId, length: u64) -> Option<CutBlock> {
         let start = length / BLOCK * BLOCK;
         let live = self.active.get(chunk)?;

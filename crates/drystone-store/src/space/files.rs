@@ -175,7 +175,7 @@ impl ChunkSpace {
         self.slots.exists(slot)
     }
 
-    /// ReadsUnderWay whole blocks at `at` in the slot's file; false if the file is gone.
+    /// Reads whole blocks at `at` in the slot's file; false if the file is gone.
     pub(crate) fn read(
         &mut self,
         slot: SlotRef,

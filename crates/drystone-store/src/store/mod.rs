@@ -277,7 +277,7 @@ impl Store {
         }
     }
 
-    /// ReadsUnderWay that waited for a change of their chunk look where its bytes are now.
+    /// Reads that waited for a change of their chunk look where its bytes are now.
     fn look_again(&mut self, reads: Vec<u64>) {
         for id in reads {
             let cut = self.reader().begin_read(id);

@@ -16,7 +16,7 @@ use drystone_types::{ChunkId, Epoch, Incarnation, PlacementIndex};
 pub(crate) struct Deleted {
     /// Nothing of the chunk was ever recorded: it is gone, and this is to be answered when its slot was given back.
     pub(crate) unrecorded: Option<(RequestId, Option<SlotRef>)>,
-    /// ReadsUnderWay that waited for the chunk: they find that it is going.
+    /// Reads that waited for the chunk: they find that it is going.
     pub(crate) waiting_reads: Vec<u64>,
 }
 
