@@ -15,4 +15,7 @@ pub trait Spawn: Send + Sync + 'static {
     fn background(&self, name: &str, body: BoxFuture<()>) {
         self.thread(name, body);
     }
+    /// Called between the steps of background work, on its thread: where the machine has no processor to spare it
+    /// blocks for a while, at most for a few times as long as the step took.
+    fn rest(&self) {}
 }

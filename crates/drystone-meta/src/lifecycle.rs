@@ -103,6 +103,11 @@ impl Lifecycle {
         self.spawn.background(name, self.counted(name, body));
     }
 
+    /// Between the steps of background work: see [`Spawn::rest`].
+    pub(crate) fn rest(&self) {
+        self.spawn.rest();
+    }
+
     fn counted(
         self: &Arc<Self>,
         name: &'static str,

@@ -4,8 +4,9 @@
 //! whole checksum matched here and the importer has checked every record; a crash at any point leaves the state
 //! that was there before, or the new one.
 //!
-//! Making, sending and importing run on threads of their own that get what processor time the others leave. A transfer
-//! that breaks off goes on where the receiver stands, for as long as both processes live (`send`, `receive`).
+//! Making, sending and importing run on threads of their own that get what processor time the others leave, and rest
+//! between steps where none is left. A transfer that breaks off goes on where the receiver stands, for as long as both
+//! processes live (`send`, `receive`).
 
 mod arrivals;
 mod files;
@@ -141,6 +142,7 @@ impl Snapshots {
             append(&*file, &part, bytes)?;
             bytes += part.len() as u64;
             checksum = crc32c::crc32c_append(checksum, &part);
+            parts.lifecycle.rest();
             Ok(())
         };
         let summary = export::<MakeError>(view, &mut write)?.ok_or(MakeError::Empty)?;
@@ -228,6 +230,7 @@ fn import(parts: &SnapshotParts, meta: &SnapshotMeta, path: &str) -> Result<(), 
             if parts.lifecycle.is_stopped() {
                 return Err(NotInstalled::Unusable("this server is stopping".to_owned()));
             }
+            parts.lifecycle.rest();
         }
     })?;
     if summary.applied != meta.index {
