@@ -59,7 +59,7 @@ impl Run {
     fn flush(&mut self) {
         let batch = self.ns.freeze().expect("something was applied");
         let done = batch.write_to(&**self.ns.store()).expect("memory does not fail");
-        self.ns.flushed(done);
+        drop(self.ns.flushed(done));
     }
 
     fn measure(&mut self, name: &str, ops: impl Iterator<Item = Op>) {

@@ -9,7 +9,8 @@
 //! ```text
 //! apply thread:   outcome = namespace.write().apply(index, &entry)?
 //! flush thread:   batch = namespace.write().freeze();  done = batch.write_to(&*store)?;
-//!                 namespace.write().flushed(done);  log.purge_below(namespace.read().synced_index())
+//!                 let old = namespace.write().flushed(done);  drop(old);   // behind the end of the lock
+//!                 log.purge_below(namespace.read().synced_index())
 //! snapshot:       export(&*store.view()?, ..)          // consistent at a batch, whatever is applied meanwhile
 //! ```
 //!
@@ -66,4 +67,4 @@ pub use redundancy::{Redundancy, RedundancyCount, Tally};
 pub use refusal::{ReadError, Refusal};
 pub use snapshot::{Feed, ImportError, SnapshotSummary, export, import};
 pub use store::{Batch, Order, OrderedStore, ReadOnly, StoreError, View};
-pub use tables::{LayerMerge, MergedLayers};
+pub use tables::{LayerMerge, MergedLayers, OldLayers};

@@ -9,7 +9,7 @@ use crate::read::Caller;
 use crate::records::{ChainRecord, RangeRecord, StateRecord, decode, decode_slice};
 use crate::refusal::ReadError;
 use crate::store::{Batch, Order, OrderedStore, ReadOnly, StoreError};
-use crate::tables::{Layer, LayerMerge, MergedLayers, Tables};
+use crate::tables::{Layer, LayerMerge, MergedLayers, OldLayers, Tables};
 use crate::{chain, nodes::Nodes};
 use drystone_env::planted::{Bug, planted};
 use drystone_proto::command::{Entry, Op, Origin, Outcome};
@@ -335,9 +335,9 @@ impl<S: OrderedStore> Namespace<S> {
         self.tables.begin_merge()
     }
 
-    /// What [`Namespace::begin_merge`] gave is merged.
-    pub fn end_merge(&mut self, merged: MergedLayers) {
-        self.tables.end_merge(merged);
+    /// What [`Namespace::begin_merge`] gave is merged. What is given back is dropped without a lock on this namespace.
+    pub fn end_merge(&mut self, merged: MergedLayers) -> OldLayers {
+        self.tables.end_merge(merged)
     }
 
     /// Moves the overlay into a batch for the store, in O(1); readers see it all the while. `None` while
@@ -360,8 +360,8 @@ impl<S: OrderedStore> Namespace<S> {
         })
     }
 
-    /// The batch is written and synced.
-    pub fn flushed(&mut self, flushed: Flushed) {
+    /// The batch is written and synced. What is given back is dropped without a lock on this namespace.
+    pub fn flushed(&mut self, flushed: Flushed) -> OldLayers {
         assert_eq!(
             self.in_flight,
             Some(flushed.link.number),
@@ -377,8 +377,8 @@ impl<S: OrderedStore> Namespace<S> {
             "a batch carries what was applied and no store had yet"
         );
         self.in_flight = None;
-        self.tables.thaw(flushed.layer);
         self.chain = flushed.link;
+        self.tables.thaw(flushed.layer)
     }
 
     /// Everything up to this index is in the store, synced: the log below it (and it) may be purged.

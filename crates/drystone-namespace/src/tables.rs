@@ -256,16 +256,20 @@ impl<S: OrderedStore> Tables<S> {
         Some(LayerMerge { layers })
     }
 
-    /// Puts the merged layer in the place of those that it was made of, unless a batch has taken them meanwhile.
-    pub(crate) fn end_merge(&mut self, merged: MergedLayers) {
-        let MergedLayers { layers, layer } = merged;
+    /// Puts the merged layer in the place of those that it was made of, unless a batch has taken them meanwhile. Gives what
+    /// is not needed any more.
+    pub(crate) fn end_merge(&mut self, merged: MergedLayers) -> OldLayers {
+        let MergedLayers { mut layers, layer } = merged;
         let is_same = |(one, other): (&Arc<Layer>, &Arc<Layer>)| Arc::ptr_eq(one, other);
         let is_at = |sealed: &[Arc<Layer>]| sealed.iter().zip(&layers).all(is_same);
         if let Some(at) = self.sealed.windows(layers.len()).position(is_at) {
             assert!(self.merging, "one merge at a time");
             self.merging = false;
             self.sealed.splice(at..at + layers.len(), [layer]);
+        } else {
+            layers.push(layer);
         }
+        OldLayers { _layers: layers }
     }
 
     /// Moves the overlay into layers for the store, the newest first, unless a batch is on its way.
@@ -284,17 +288,17 @@ impl<S: OrderedStore> Tables<S> {
         Some(layers)
     }
 
-    /// The frozen layers are in the store; `written` has the changes of all of them.
-    pub(crate) fn thaw(&mut self, written: Arc<Layer>) {
-        let frozen = self.frozen.take().expect("a batch was on its way");
+    /// The frozen layers are in the store; `written` has the changes of all of them. Gives what is not needed any more.
+    pub(crate) fn thaw(&mut self, written: Arc<Layer>) -> OldLayers {
+        let mut old = self.frozen.take().expect("a batch was on its way");
         debug_assert!(
-            frozen
-                .iter()
+            old.iter()
                 .flat_map(|layer| layer.keys())
                 .all(|key| written.contains_key(key)),
             "what was frozen was written"
         );
-        self.recent = written;
+        old.push(std::mem::replace(&mut self.recent, written));
+        OldLayers { _layers: old }
     }
 
     /// Visits the live records with `from <= key < to`.
@@ -397,6 +401,13 @@ type Entry<'a> = (&'a [u8], &'a Slot);
 pub struct LayerMerge {
     /// The newest first.
     layers: Vec<Arc<Layer>>,
+}
+
+/// Layers that the tables do not need any more. Views may still share some; the others go with this, which takes as long
+/// as they are large.
+#[must_use = "drop it behind the end of the lock on the namespace"]
+pub struct OldLayers {
+    _layers: Vec<Arc<Layer>>,
 }
 
 /// What [`LayerMerge::run`] has made.

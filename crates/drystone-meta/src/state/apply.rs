@@ -204,7 +204,7 @@ impl Applier {
         if !self.members.take_records(state.nodes()) {
             return Ok(());
         }
-        *self.state.write() = state;
+        self.state.replace(state);
         self.stores.remove_old().map_err(|error| error.to_string())?;
         self.state.applied().publish(index);
         self.metrics.snapshots_installed.inc();

@@ -39,7 +39,7 @@ fn store(state: &mut StateMachine) -> Result<(), StoreError> {
     let store = Arc::clone(state.store());
     if let Some(batch) = state.freeze() {
         let done = batch.write_to(&Deferred(Arc::clone(&store)))?;
-        state.flushed(done);
+        drop(state.flushed(done));
     }
     store.sync()
 }

@@ -48,7 +48,8 @@ impl StateReader {
         let merge = self.0.machine.write().begin_merge();
         if let Some(merge) = merge {
             let merged = merge.run();
-            self.0.machine.write().end_merge(merged);
+            let old = self.0.machine.write().end_merge(merged);
+            drop(old);
         }
     }
 
@@ -122,6 +123,13 @@ impl StateWriter {
     /// Keeps batches from being written and the namespace from being replaced. Taken before the namespace is.
     pub(crate) fn flushing(&self) -> MutexGuard<'_, ()> {
         self.0.0.flushing.lock()
+    }
+
+    /// Puts `state` in the place of the namespace.
+    pub(crate) fn replace(&self, state: StateMachine) {
+        let old = std::mem::replace(&mut *self.write(), state);
+        // Without the lock: it may be large, and its store closes.
+        drop(old);
     }
 
     /// The namespace, to be changed.

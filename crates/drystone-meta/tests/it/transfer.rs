@@ -46,7 +46,7 @@ fn exported() -> Bytes {
     assert_eq!(namespace.apply(LogIndex(1), &entry).unwrap().code, 0);
     (2..=INDEX).for_each(|index| namespace.skip(LogIndex(index)));
     let batch = namespace.freeze().unwrap();
-    namespace.flushed(batch.write_to(&*store).unwrap());
+    drop(namespace.flushed(batch.write_to(&*store).unwrap()));
     let mut bytes = Vec::new();
     export::<StoreError>(&*store.view().unwrap(), &mut |part| {
         bytes.extend_from_slice(&part);

@@ -112,7 +112,7 @@ impl Case {
                 let batch = self.frozen.take().unwrap();
                 self.tables.store().write(&batch).unwrap();
                 self.check("written, and the tables do not know");
-                self.tables.thaw(Arc::clone(batch.layer()));
+                drop(self.tables.thaw(Arc::clone(batch.layer())));
             }
             Seal => {
                 let store = ReadOnly::new(self.tables.store().view().unwrap());
@@ -120,7 +120,7 @@ impl Case {
                 self.views.push((view, self.model.clone()));
             }
             Merge => match self.merging.take() {
-                Some(merge) => self.tables.end_merge(merge.run()),
+                Some(merge) => drop(self.tables.end_merge(merge.run())),
                 None => self.merging = self.tables.begin_merge(),
             },
         }
@@ -211,7 +211,7 @@ fn a_view_of_large_layers_copies_none_of_them_and_they_are_merged_apart() {
     assert!(case.tables.begin_merge().is_none(), "once");
     case.act(Put);
     let third = case.tables.seal();
-    case.tables.end_merge(merge.run());
+    drop(case.tables.end_merge(merge.run()));
     let fourth = case.tables.seal();
     assert_eq!((third.len(), fourth.len()), (3, 2));
     assert!(
@@ -228,11 +228,58 @@ fn a_view_of_large_layers_copies_none_of_them_and_they_are_merged_apart() {
     case.tables.seal();
     let merge = case.tables.begin_merge().unwrap();
     case.act(Freeze);
-    case.tables.end_merge(merge.run());
+    drop(case.tables.end_merge(merge.run()));
     case.check("merged layers are on their way to the store");
     assert!(case.tables.sealed.is_empty());
     case.act(Flush);
     case.check("and are written");
+}
+
+#[test]
+fn layers_that_are_not_needed_any_more_are_given_to_the_caller_to_drop() {
+    let mut case = Case::new();
+    let seal = |case: &mut Case, numbers: std::ops::Range<u64>| {
+        for n in numbers {
+            case.set(crate::key::numbers(1, [n]), true);
+        }
+        Arc::downgrade(&case.tables.seal()[0])
+    };
+    let (first, second) = (seal(&mut case, 0..10), seal(&mut case, 10..20));
+    let merge = case.tables.begin_merge().unwrap();
+    let old = case.tables.end_merge(merge.run());
+    assert_eq!(
+        (first.strong_count(), second.strong_count()),
+        (1, 1),
+        "in no table"
+    );
+    drop(old);
+    assert_eq!((first.strong_count(), second.strong_count()), (0, 0));
+    // A batch takes the layers while they are merged: then it is the merged one that nobody needs.
+    let third = seal(&mut case, 20..40);
+    let merge = case.tables.begin_merge().unwrap().run();
+    let merged = Arc::downgrade(&merge.layer);
+    let mut batch = Batch::of_layers(case.tables.freeze().unwrap());
+    let old = case.tables.end_merge(merge);
+    assert_eq!(merged.strong_count(), 1);
+    drop(old);
+    assert_eq!(merged.strong_count(), 0);
+    // What is written takes the place of the batch before.
+    let mut before = None;
+    for n in 40..42 {
+        let written = Arc::clone(batch.layer());
+        let now = Arc::downgrade(&written);
+        drop(batch);
+        let old = case.tables.thaw(written);
+        if let Some(before) = before.replace(now) {
+            let before: std::sync::Weak<super::Layer> = before;
+            assert_eq!(before.strong_count(), 1, "the caller drops it");
+            drop(old);
+            assert_eq!(before.strong_count(), 0);
+        }
+        case.set(crate::key::numbers(1, [n]), true);
+        batch = Batch::of_layers(case.tables.freeze().unwrap());
+    }
+    assert_eq!(third.strong_count(), 0);
 }
 
 /// All layers hold the key at once, each with another answer; the newest counts.

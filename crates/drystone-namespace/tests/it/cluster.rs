@@ -275,7 +275,7 @@ impl Cluster {
     pub fn flush(&mut self) {
         if let Some(batch) = self.ns.freeze() {
             let done = batch.write_to(&**self.ns.store()).unwrap();
-            self.ns.flushed(done);
+            drop(self.ns.flushed(done));
         }
     }
 }

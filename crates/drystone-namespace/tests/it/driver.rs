@@ -765,7 +765,7 @@ pub fn replay(whole: &Cluster, fates: &[Fate]) {
             Fate::Flush => {
                 if let Some(batch) = batch.take().or_else(|| ns.freeze()) {
                     let done = batch.write_to(&*store).unwrap();
-                    ns.flushed(done);
+                    drop(ns.flushed(done));
                 }
             }
             Fate::Reopen if reopened < 40 => {

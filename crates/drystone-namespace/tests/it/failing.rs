@@ -100,7 +100,7 @@ fn a_batch_that_fails_is_not_told_as_synced_and_the_state_is_that_of_a_batch_bef
             }
             hashes.push((index, ns.state_hash().unwrap()));
             match ns.freeze().unwrap().write_to(&*store) {
-                Ok(flushed) => ns.flushed(flushed),
+                Ok(flushed) => drop(ns.flushed(flushed)),
                 Err(error) => break error,
             }
             synced = index;

@@ -62,7 +62,7 @@ fn readers_see_a_batch_on_its_way_and_the_changes_after_it() {
     let applied = batch.applied();
     let done = batch.write_to(&**cluster.ns.store()).unwrap();
     assert_eq!(cluster.ns.state_hash().unwrap(), hash);
-    cluster.ns.flushed(done);
+    drop(cluster.ns.flushed(done));
     assert_eq!(cluster.ns.synced_index(), applied);
     assert_eq!(cluster.ns.state_hash().unwrap(), hash);
     cluster.flush();
@@ -220,7 +220,7 @@ fn an_empty_batch_still_carries_the_applied_index() {
     let batch = cluster.ns.freeze().unwrap();
     assert!(batch.is_empty());
     let done = batch.write_to(&**cluster.ns.store()).unwrap();
-    cluster.ns.flushed(done);
+    drop(cluster.ns.flushed(done));
     assert_eq!(cluster.ns.synced_index(), LogIndex(cluster.index + 1));
     assert!(cluster.ns.freeze().is_none());
     let found = reopen(&cluster).unwrap();
@@ -298,7 +298,7 @@ fn a_store_of_another_format_is_refused_and_not_called_damaged() {
     let mut ns = Namespace::open(Arc::clone(&store), settings()).unwrap();
     ns.skip(LogIndex(1));
     let batch = ns.freeze().unwrap();
-    ns.flushed(batch.write_to(&*store).unwrap());
+    drop(ns.flushed(batch.write_to(&*store).unwrap()));
     let state = [0, 1];
     let mut older = store.get(&state).unwrap().unwrap().to_vec();
     older[0] = 1;

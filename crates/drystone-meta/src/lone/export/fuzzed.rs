@@ -48,7 +48,7 @@ fn image() -> Image {
     }
     let store = Arc::clone(state.store());
     let written = state.freeze().map(|batch| batch.write_to(&*store));
-    state.flushed(written.expect("there is something").expect("memory"));
+    drop(state.flushed(written.expect("there is something").expect("memory")));
     let view = drystone_namespace::OrderedStore::view(&*store).expect("memory");
     let disk = SimDisk::new(1);
     let export = write(&disk, &*view, &settings(), &|| true).expect("a disk without faults");

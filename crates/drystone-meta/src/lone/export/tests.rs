@@ -43,7 +43,7 @@ fn grow(state: &mut Memory, directories: u64) {
     }
     let store = Arc::clone(state.store());
     let done = state.freeze().unwrap().write_to(&*store).unwrap();
-    state.flushed(done);
+    drop(state.flushed(done));
 }
 
 fn state() -> Memory {

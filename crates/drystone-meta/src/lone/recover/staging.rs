@@ -119,7 +119,7 @@ fn flush(state: &mut State) -> Result<(), RecoverError> {
     if let Some(batch) = state.freeze() {
         let store = Arc::clone(state.store());
         let done = batch.write_to(&*store).map_err(failed("writing the new store"))?;
-        state.flushed(done);
+        drop(state.flushed(done));
     }
     Ok(())
 }
