@@ -60,7 +60,7 @@ pub use candidates::Candidates;
 pub use entry::{ApplyError, UnknownEntry, read_entry};
 pub use memory::MemoryStore;
 pub use namespace::{FlushBatch, Flushed, Namespace, NamespaceView, OpenError, Settings};
-pub use nodes::{may_have_missed_boots, removed};
+pub use nodes::{may_have_missed_boots, removed, removing};
 pub use placements::{DiskSet, Recorded};
 pub use read::{Caller, ContentPage, Counters, Found, ListPage, Want};
 pub use redundancy::{Redundancy, RedundancyCount, Tally};

@@ -116,6 +116,14 @@ pub fn may_have_missed_boots(known: &NodeRecord, node: &NodeRecord) -> Option<u6
     may.then_some(known.boot_counter)
 }
 
+/// Why a node is refused while its removal is being decided.
+pub fn removing(node: NodeId) -> String {
+    format!(
+        "node {node} is being removed from the cluster: it waits until that is decided (if it was given up in the middle, an \
+         operator decides with `drystone admin servers --remove {node}` or `--release {node}`)"
+    )
+}
+
 /// Why a node that was removed is refused.
 pub fn removed(node: NodeId) -> String {
     format!("node {node} was removed from the cluster: format its directories anew, under a new id")
@@ -195,6 +203,7 @@ impl<S: OrderedStore> Namespace<S> {
                 return refuse(Code::TooLarge, detail);
             }
             (node.draining, node.fenced, node.removed) = (false, false, false);
+            node.removing = false;
             self.put_node(cx, node);
             return Ok(Outcome {
                 created: true,
@@ -216,6 +225,9 @@ impl<S: OrderedStore> Namespace<S> {
                 node.boot_counter, node.id, before.boot_counter
             );
             return refuse(Code::Stranger, detail);
+        }
+        if before.removing {
+            return refuse(Code::Busy, removing(NodeId(node.id)));
         }
         if before.fenced {
             return refuse(
@@ -245,7 +257,7 @@ impl<S: OrderedStore> Namespace<S> {
             return Ok(Refusal::new(Code::Stranger, detail).outcome());
         }
         (node.draining, node.fenced, node.since) = (before.draining, before.fenced, before.since);
-        node.removed = false;
+        (node.removed, node.removing) = (false, false);
         node.voter |= before.voter;
         if node != before {
             self.put_node(cx, node);
@@ -278,7 +290,7 @@ impl<S: OrderedStore> Namespace<S> {
                 }
             }
             // The record stays: the id is not given again, and whoever comes with it is told why it is refused.
-            (node.removed, node.fenced) = (true, true);
+            (node.removed, node.fenced, node.removing) = (true, true, false);
             node.disks.clear();
             self.put_node(cx, node);
             return Ok(Outcome::default());
@@ -287,7 +299,14 @@ impl<S: OrderedStore> Namespace<S> {
             return refuse(Code::NotFound, format!("node {} was removed", node.id));
         }
         node.draining = command.draining.unwrap_or(node.draining);
-        node.fenced = command.fenced.unwrap_or(node.fenced);
+        if let Some(fenced) = command.fenced {
+            let was_removing = if node.fenced {
+                node.removing
+            } else {
+                command.removing
+            };
+            (node.fenced, node.removing) = (fenced, fenced && was_removing);
+        }
         node.voter = command.voter.unwrap_or(node.voter);
         self.put_node(cx, node);
         Ok(Outcome::default())

@@ -41,6 +41,9 @@ impl Stored for NodeRecord {
         if !is_of(key, table::NODE, self.id) {
             return Some("the node of its id");
         }
+        if self.removing && (self.removed || !self.fenced) {
+            return Some("a node that is being removed is fenced, and not removed yet");
+        }
         let is_gone = self.fenced && self.disks.is_empty();
         (self.removed && !is_gone).then_some("a removed node that is fenced and has no disks")
     }
@@ -99,6 +102,11 @@ mod tests {
             removed: true,
             ..NodeRecord::default()
         };
+        let released = NodeRecord {
+            id: 7,
+            removing: true,
+            ..NodeRecord::default()
+        };
         fn check<R: Stored + std::fmt::Debug>(record: R, key: Key) {
             let value = encode(&record);
             assert!(decode::<R>(key.as_slice(), &value).is_err(), "{record:?}");
@@ -114,6 +122,7 @@ mod tests {
             numbers(table::CHUNK, [7]),
         );
         check(removed, numbers(table::NODE, [7]));
+        check(released, numbers(table::NODE, [7]));
         check(
             InodeRecord {
                 id: 7,

@@ -481,6 +481,9 @@ pub struct UpdateNode {
     /// Only if the node's record was written last by the command with this [`drystone_types::Since`]: otherwise `conflict`.
     #[prost(uint64, optional, tag = "7")]
     pub if_since: Option<u64>,
+    /// With `fenced`: a removal fences it and decides afterwards. A fence that was there before stays what it is.
+    #[prost(bool, tag = "8")]
+    pub removing: bool,
 }
 
 /// First command of a history: the root directory and the cluster's defaults. A second one is a no-op.

@@ -413,6 +413,10 @@ pub struct NodeRecord {
     /// stays so that the id is not given again.
     #[prost(bool, tag = "18")]
     pub removed: bool,
+    /// With `fenced`: by a removal that is not decided yet. Its process waits for that, while one that is fenced for another
+    /// reason ends.
+    #[prost(bool, tag = "19")]
+    pub removing: bool,
 }
 
 /// A disk of a node.

@@ -3,7 +3,8 @@
 //! Any metadata server is asked; it forwards to the leader. What is learned here is soft: the grant floor starts
 //! unknown at each start, and until the first registration no client's grant is accepted. A leader that does not
 //! know this server, or has a new term, is registered with at once. A cluster that calls this node a stranger
-//! ends it, but for a boot that its disks may have missed: see [`boot_recovery`].
+//! ends it, but for a boot that its disks may have missed: see [`boot_recovery`]. Any other refusal is waited out: `busy` is
+//! what a server hears while its removal is being decided.
 //!
 //! Read this file, then [`leader_calls`], [`register`], [`report`] and [`load`] (what a heartbeat reports), [`orders`].
 
@@ -146,7 +147,7 @@ impl Member {
                 Err(Failure::Again(address, error)) => {
                     if self.failures == MISSES {
                         self.parts.metrics.registered.set(0);
-                        tracing::warn!(%address, %error, "no metadata leader has answered for a while");
+                        tracing::warn!(%address, %error, "no metadata leader takes this server for a while");
                     }
                     self.failures += 1;
                 }

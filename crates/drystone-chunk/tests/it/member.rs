@@ -246,6 +246,37 @@ async fn a_stranger_stops_serving_and_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_removal_is_being_decided_waits_and_ends_only_when_it_is_removed() {
+    let undecided = || drystone_rpc::refusal(Code::Busy, "node 10 is being removed");
+    let cluster = Cluster::start(1).await;
+    // While it runs, and when it is started again.
+    {
+        let mut told = cluster.told.lock().unwrap();
+        told.refusals = vec![undecided(); 15].into();
+        told.forget = true;
+    }
+    cluster
+        .wait("the refusal of the removal", |told| {
+            told.registered.len() == 1 + 16
+        })
+        .await;
+    cluster.stop().await;
+    cluster.told.lock().unwrap().refusals = vec![undecided(); 5].into();
+    let data = cluster.path(0);
+    let server = start_on(&cluster, &[&data]).await;
+    server.registered().await.unwrap();
+    server.shutdown().await.unwrap();
+    let removed = "node 10 was removed from the cluster: format its directories anew, under a new id";
+    {
+        let mut told = cluster.told.lock().unwrap();
+        told.refusals = vec![undecided(); 5].into();
+        told.refuse = Some((Code::Stranger, removed.into()));
+    }
+    let server = start_on(&cluster, &[&data]).await;
+    assert_eq!(server.stopped().await, StopReason::Stranger(removed.into()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn before_the_first_registration_no_grant_is_accepted() {
     let cluster = Cluster::start_with(1, |config| config.metadata = vec!["127.0.0.1:1".into()]).await;
     assert!(!cluster.servers[0].ready());

@@ -51,6 +51,7 @@ pub(crate) fn own_record(
         log,
         voter: false,
         removed: false,
+        removing: false,
     }
 }
 

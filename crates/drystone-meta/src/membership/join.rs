@@ -157,7 +157,8 @@ impl Membership {
         }
         node.voter = is_voter;
         if let Some(known) = &known {
-            (node.since, node.draining, node.fenced) = (known.since, known.draining, known.fenced);
+            (node.since, node.draining) = (known.since, known.draining);
+            (node.fenced, node.removing) = (known.fenced, known.removing);
             node.voter |= known.voter;
             if has_moved && known.incarnation == node.incarnation {
                 self.remove_moved(node.id).await?;

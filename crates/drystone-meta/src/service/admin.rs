@@ -327,8 +327,12 @@ fn warnings(nodes: &[drystone_proto::record::NodeRecord], voters: &[u64]) -> Vec
     }
     warnings.extend(nodes.iter().filter(|node| node.fenced).map(|node| {
         let (id, name) = (node.id, &node.name);
+        let why = match node.removing {
+            true => "a removal of it is being decided, or was given up in the middle",
+            false => "two processes ran as it",
+        };
         format!(
-            "node {id} ({name}) is fenced: two processes ran as it, or a removal of it did not end; its replicas count for \
+            "node {id} ({name}) is fenced: {why}; its replicas count for \
              nothing until it works again (`admin servers --release {id}`) or is removed (`admin servers --remove {id}`)"
         )
     }));

@@ -47,7 +47,9 @@ impl ChunkServers {
         let known = self.state.read().node(NodeId(node.id)).cloned();
         if let Some(known) = &known {
             // These are the cluster's to say, not the node's.
-            (node.since, node.draining, node.fenced) = (known.since, known.draining, known.fenced);
+            (node.since, node.draining) = (known.since, known.draining);
+            (node.fenced, node.removing) = (known.fenced, known.removing);
+            self.check_undecided(known)?;
         }
         if known.as_ref() != Some(&node) || node.fenced {
             let propose = self.raft.propose(
@@ -112,6 +114,19 @@ impl ChunkServers {
         Ok(error)
     }
 
+    /// Lets a server wait while its removal is being decided: it goes on if that is refused. It may ask often, and for as
+    /// long as an operator takes, so nothing of it is logged.
+    fn check_undecided(&self, known: &NodeRecord) -> Result<(), Refused> {
+        if !known.removing {
+            return Ok(());
+        }
+        let heartbeat = self.config.heartbeat.as_millis();
+        Err(Refused::Error(ErrorReply {
+            retry_after_ms: heartbeat.try_into().unwrap_or(u32::MAX),
+            ..refusal(Code::Busy, drystone_namespace::removing(NodeId(known.id)))
+        }))
+    }
+
     pub(super) async fn heartbeat(&self, beat: Heartbeat) -> Result<HeartbeatReply, Refused> {
         let (known, floor, held) = {
             let state = self.state.read();
@@ -147,6 +162,7 @@ impl ChunkServers {
                 beat.boot_counter, beat.node
             )));
         }
+        self.check_undecided(&known)?;
         if known.fenced {
             return Err(stranger(format!(
                 "node {} is fenced until an operator decides",

@@ -3,7 +3,8 @@
 //! What it holds counts for nothing afterwards: chunks with a replica on it have one less, doomed chunks that wait for
 //! it end, and it never comes back under its id. So it is said first what would be lost with it, and for that to be all
 //! of it the server is *fenced* before: a logged command, behind which nothing is placed on it and no receipt of it
-//! counts. The loss is counted in a state that has applied the fence. A refusal lifts the fence again.
+//! counts. The loss is counted in a state that has applied the fence. A refusal lifts the fence again. The record says that
+//! it is a removal's fence: the server's process, if it comes back meanwhile, waits for the decision and does not end.
 //!
 //! The fence is a record like any other, so it stays if the leader fails in between: the server is shown as `fenced`, and
 //! an operator removes it again, or lets it work again with `admin servers --release`. A fence that was there before
@@ -49,7 +50,7 @@ impl Removals {
     pub(super) async fn remove(&self, remove: RemoveServer) -> Result<RemovedServer, Refused> {
         let _one = self.one.lock().await;
         let node = self.removable(remove)?;
-        // Not fenced for nothing: a server that comes back while it is ends.
+        // Not fenced for nothing: a server that comes back while it is waits.
         check_loss(&node, &self.loss(&node, LogIndex(0)).await?, remove.force)?;
         let fenced_at = self.fence(&node).await?;
         let decided = self.decide(&node, fenced_at, remove.force).await;
@@ -116,6 +117,7 @@ impl Removals {
         let fence = UpdateNode {
             node: node.id,
             fenced: Some(true),
+            removing: true,
             ..UpdateNode::default()
         };
         let index = self.membership.update_node(fence).await?;

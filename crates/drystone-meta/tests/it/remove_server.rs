@@ -5,13 +5,14 @@ use crate::leader::{WAIT, beat, enlist, send_beat, server};
 use bytes::Bytes;
 use drystone_proto::Kind;
 use drystone_proto::cluster::{
-    AdminOp, AdminReply, AdminRequest, Empty, Heartbeat, Register, RegisterReply, RemoveServer, RemovedServer,
+    AdminOp, AdminReply, AdminRequest, Empty, Heartbeat, HeartbeatReply, Register, RegisterReply,
+    RemoveServer, RemovedServer,
 };
-use drystone_proto::command::{Content, Delete, NewChunk, NewExtent, Op, Publish, Receipt};
+use drystone_proto::command::{Content, Delete, NewChunk, NewExtent, Op, Publish, Receipt, UpdateNode};
 use drystone_proto::data::OrderAck;
 use drystone_proto::grant::{ClusterKey, sign_receipt};
 use drystone_proto::meta::{GrantReply, GrantRequest};
-use drystone_proto::record::PolicyRecord;
+use drystone_proto::record::{NodeRecord, PolicyRecord};
 use drystone_rpc::CallError;
 use drystone_types::Code;
 use std::time::Duration;
@@ -82,6 +83,84 @@ async fn remove(client: &Client, node: u64, force: bool) -> Result<RemovedServer
     match removed {
         Ok(reply) => Ok(reply.removed.unwrap()),
         Err(error) => Err((error.code(), error.reply().unwrap().message.clone())),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_comes_back_while_its_removal_is_undecided_waits() {
+    let cluster = Cluster::start(1, |_| {}).await;
+    let client = cluster.client().await;
+    enlist(&client, &[1]).await;
+    let register = async |boot_counter| -> Result<RegisterReply, CallError> {
+        let node = NodeRecord {
+            boot_counter,
+            ..server(1)
+        };
+        let register = Register { node: Some(node) };
+        client.call(0, Kind::Register, &register, WAIT).await
+    };
+    let heartbeat = async |boot_counter| -> Result<HeartbeatReply, CallError> {
+        let beat = Heartbeat {
+            boot_counter,
+            ..beat(1)
+        };
+        client.call(0, Kind::Heartbeat, &beat, WAIT).await
+    };
+    let update = async |update: UpdateNode| {
+        let update = UpdateNode { node: 1, ..update };
+        admin(&client, AdminOp::UpdateNode(update)).await.unwrap();
+    };
+    // As a removal does, and as its leader leaves it behind that fails in the middle.
+    update(UpdateNode {
+        fenced: Some(true),
+        removing: true,
+        ..UpdateNode::default()
+    })
+    .await;
+    let undecided = |error: CallError| {
+        let reply = error.reply().unwrap();
+        assert_eq!(error.code(), Code::Busy, "{}", reply.message);
+        assert!(
+            reply.retry_after_ms > 0 && reply.message.contains("admin servers --remove 1"),
+            "{reply:?}"
+        );
+    };
+    let status = admin(&client, AdminOp::Status(Empty {})).await.unwrap().status;
+    let status = status.unwrap();
+    assert_eq!(status.servers[0].state, "fenced");
+    assert!(status.warnings.iter().any(|warning| warning.contains("given up")));
+    // The process that ran, and one that was started again, as often as they like.
+    for _ in 0..3 {
+        undecided(heartbeat(1).await.unwrap_err());
+        undecided(register(2).await.unwrap_err());
+    }
+    update(UpdateNode {
+        fenced: Some(false),
+        ..UpdateNode::default()
+    })
+    .await;
+    heartbeat(1).await.unwrap();
+    register(2).await.unwrap();
+    heartbeat(2).await.unwrap();
+    // Decided: it ends. A machine that is busy may have changed the leader's office, which must have heard it again then.
+    let mut removed = remove(&client, 1, true).await;
+    for _ in 0..100 {
+        if !matches!(removed, Err((Code::Unavailable, _))) {
+            break;
+        }
+        cluster.env.clock.sleep(STEP).await;
+        removed = remove(&client, 1, true).await;
+    }
+    removed.unwrap();
+    for error in [heartbeat(2).await.unwrap_err(), register(3).await.unwrap_err()] {
+        assert_eq!(error.code(), Code::Stranger);
+        assert!(
+            error
+                .reply()
+                .unwrap()
+                .message
+                .contains("format its directories anew")
+        );
     }
 }
 

@@ -595,6 +595,54 @@ fn a_start_on_disks_that_missed_boots_is_refused_and_fences_nobody() {
 }
 
 #[test]
+fn a_node_waits_while_its_removal_is_undecided_and_a_fence_for_another_reason_ends_it() {
+    let mut cluster = Cluster::new();
+    let boot = |boot_counter, boot_random| drystone_proto::record::NodeRecord {
+        boot_counter,
+        boot_random,
+        // What a node says of itself is no decision.
+        removing: true,
+        ..node(1, &[(1, 11)])
+    };
+    let register =
+        |cluster: &mut Cluster, node| cluster.refused(Op::RegisterNode(RegisterNode { node: Some(node) }));
+    let fence = |fenced, removing| {
+        Op::UpdateNode(UpdateNode {
+            node: 1,
+            fenced: Some(fenced),
+            removing,
+            ..UpdateNode::default()
+        })
+    };
+    assert_eq!(register(&mut cluster, boot(5, 1)), None);
+    assert!(!cluster.ns.node(NodeId(1)).unwrap().removing);
+    cluster.ok(fence(true, true));
+    assert_eq!(register(&mut cluster, boot(6, 1)), Some(Code::Busy), "undecided");
+    assert!(cluster.ns.node(NodeId(1)).unwrap().removing);
+    cluster.ok(fence(false, false));
+    assert_eq!(register(&mut cluster, boot(6, 1)), None, "refused");
+    // A clone is found: a removal that begins after that changes nothing of it.
+    assert_eq!(register(&mut cluster, boot(6, 2)), Some(Code::Stranger));
+    cluster.ok(fence(true, true));
+    assert_eq!(register(&mut cluster, boot(7, 1)), Some(Code::Stranger));
+    cluster.ok(fence(false, true));
+    assert_eq!(register(&mut cluster, boot(7, 1)), None);
+    cluster.ok(fence(true, true));
+    cluster.ok(Op::UpdateNode(UpdateNode {
+        node: 1,
+        remove: true,
+        with_replicas: true,
+        ..UpdateNode::default()
+    }));
+    assert_eq!(
+        register(&mut cluster, boot(8, 1)),
+        Some(Code::Stranger),
+        "removed"
+    );
+    assert!(!cluster.ns.node(NodeId(1)).unwrap().removing);
+}
+
+#[test]
 fn a_node_with_replicas_is_not_removed() {
     let mut cluster = Cluster::new();
     let content = cluster.chunked(10, 1);

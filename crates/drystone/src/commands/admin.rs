@@ -36,7 +36,8 @@ pub async fn run(context: &Context, command: &AdminCommand) -> anyhow::Result<()
             client.admin(AdminOp::UpdateNode(update)).await?;
             if !context.quiet {
                 line(format_args!(
-                    "node {node} is not fenced (any more); its process comes back when it is started again"
+                    "node {node} is not fenced (any more); its process comes back if it waits for that, or when it is started \
+                     again"
                 ))?;
             }
         }

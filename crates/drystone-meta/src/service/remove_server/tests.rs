@@ -86,9 +86,10 @@ impl Case {
 #[tokio::test]
 async fn a_file_that_is_committed_while_its_server_is_removed_is_named_as_lost() {
     let mut case = Case::new();
-    let mut published = Vec::new();
+    let (mut published, mut waits) = (Vec::new(), Vec::new());
     let commit = |case: &mut Case, _: &Op| {
         published.push(case.publish());
+        waits.push(case.server().removing);
         Fate::Applied
     };
     let (code, message) = case.remove(false, commit).await.unwrap_err();
@@ -99,8 +100,12 @@ async fn a_file_that_is_committed_while_its_server_is_removed_is_named_as_lost()
         [None, Some(Code::NotEnoughDomains)],
         "before the fence it counts, behind it nothing is committed"
     );
+    assert_eq!(waits, [false, true], "who comes back meanwhile waits");
     let server = case.server();
-    assert!(!server.fenced && !server.removed, "the refusal lifts the fence");
+    assert!(
+        !server.fenced && !server.removing && !server.removed,
+        "the refusal lifts the fence"
+    );
     assert_eq!(case.publish(), None, "it works again");
 
     let loss = case.remove(true, |_, _| Fate::Applied).await.unwrap();
