@@ -264,6 +264,12 @@ impl Plan {
             .collect()
     }
 
+    /// True if the metadata servers whose names are `alive` are a majority of all that the cluster has.
+    pub fn has_majority(&self, alive: impl Fn(&str) -> bool) -> bool {
+        let count = self.metadata.iter().filter(|place| alive(&place.name)).count();
+        count * 2 > self.metadata.len()
+    }
+
     /// True if others than this machine reach it. All ports are on one address.
     pub fn is_exposed(&self) -> bool {
         !self.gateway.wire.ip().is_loopback()

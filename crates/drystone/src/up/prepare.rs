@@ -124,7 +124,7 @@ impl Settled {
             unusable,
             notes: self.notes,
         };
-        if !prepared.has_majority() {
+        if !plan.has_majority(|name| !prepared.unusable.contains_key(name)) {
             bail!(
                 "too few metadata servers can start: {}",
                 prepared.faults().join("; ")
@@ -135,17 +135,6 @@ impl Settled {
 }
 
 impl Prepared {
-    fn has_majority(&self) -> bool {
-        let voters = self.nodes.iter().filter(|node| node.metadata.is_some());
-        let (all, usable) = voters.fold((0, 0), |(all, usable), node| {
-            (
-                all + 1,
-                usable + usize::from(!self.unusable.contains_key(&node.name)),
-            )
-        });
-        usable * 2 > all
-    }
-
     /// The nodes that can be started.
     pub fn usable(&self) -> impl Iterator<Item = &NodeConfig> {
         self.nodes

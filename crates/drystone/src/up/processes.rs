@@ -226,7 +226,7 @@ impl Fleet {
             .filter(|config| self.pids.contains_key(&config.name))
             .map(|config| (config, String::new()))
             .collect();
-        if !has_majority(&configs, &self.pids) {
+        if !self.has_majority() {
             return Err(started.without_majority());
         }
         let begun = env.clock.now();
@@ -244,7 +244,7 @@ impl Fleet {
                     }
                 }
             }
-            if !has_majority(&configs, &self.pids) {
+            if !self.has_majority() {
                 return Err(started.without_majority());
             }
             waiting = still;
@@ -262,6 +262,11 @@ impl Fleet {
             env.clock.sleep(STEP).await;
         }
         Ok(started)
+    }
+
+    /// True if a majority of all metadata servers lives, those among them whose directories cannot be used.
+    fn has_majority(&self) -> bool {
+        self.plan.has_majority(|name| self.pids.contains_key(name))
     }
 
     fn start_node(&mut self, config: &NodeConfig) -> anyhow::Result<()> {
@@ -358,14 +363,6 @@ fn config_file(data: &Path, name: &str) -> PathBuf {
     data.join(format!("{name}.toml"))
 }
 
-fn has_majority(configs: &[NodeConfig], pids: &BTreeMap<String, u32>) -> bool {
-    let voters = configs.iter().filter(|config| config.metadata.is_some());
-    let (all, alive) = voters.fold((0, 0), |(all, alive), config| {
-        (all + 1, alive + usize::from(pids.contains_key(&config.name)))
-    });
-    alive * 2 > all
-}
-
 fn log_file(data: &Path, name: &str) -> PathBuf {
     data.join("logs").join(format!("{name}.log"))
 }
@@ -422,6 +419,7 @@ fn last_line(log: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::UpOptions;
     use std::io::Write;
 
     #[test]
@@ -441,6 +439,41 @@ mod tests {
         assert!(line.len() as u64 <= LOG_END + 8, "{}", line.len());
         fs::write(&log, format!("x{}", "\u{f6}".repeat(LOG_END as usize))).unwrap();
         assert!(last_line(&log).ends_with('\u{f6}'));
+    }
+
+    #[test]
+    fn metadata_servers_that_cannot_be_used_count_for_the_majority() {
+        let options = UpOptions {
+            data: "d".into(),
+            listen: Some("127.0.0.1:9700".parse().unwrap()),
+            metadata: Some(5),
+            chunk_servers: Some(3),
+            racks: 1,
+            processes: true,
+            replace_lost: false,
+            insecure: false,
+            host: Vec::new(),
+        };
+        let plan = Plan::make(5, 3, &options).unwrap();
+        let mut fleet = Fleet {
+            data: "/d".into(),
+            configs: plan.nodes(Path::new("/d")),
+            plan,
+            pids: BTreeMap::new(),
+            children: Vec::new(),
+            binary: Binary::open(Path::new("/proc/self/exe")).unwrap(),
+            is_unsaved: false,
+        };
+        // The directories of two of the five cannot be used.
+        let names: Vec<String> = (fleet.plan.metadata.iter())
+            .map(|place| place.name.clone())
+            .collect();
+        fleet.configs.retain(|config| !names[3..].contains(&config.name));
+        fleet.pids.extend(names[..2].iter().map(|name| (name.clone(), 1)));
+        fleet.pids.insert(fleet.plan.chunk[0].name.clone(), 1);
+        assert!(!fleet.has_majority(), "two of five");
+        fleet.pids.insert(names[2].clone(), 1);
+        assert!(fleet.has_majority(), "three of five");
     }
 
     #[test]

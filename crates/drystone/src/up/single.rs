@@ -170,6 +170,12 @@ impl Cluster {
         }
     }
 
+    /// True if a majority of all metadata servers has not ended.
+    fn has_majority(&self) -> bool {
+        let running = self.running();
+        self.plan.has_majority(|name| running.contains(name))
+    }
+
     fn running(&self) -> BTreeSet<String> {
         let running = self.members.iter().filter(|member| !member.is_stopped());
         running.map(|member| member.name().to_owned()).collect()
@@ -246,7 +252,7 @@ impl Cluster {
             for (name, failure) in self.take_failed().await {
                 started.faults.push(format!("node {name}: {failure}"));
             }
-            if !has_majority(&self.members) {
+            if !self.has_majority() {
                 return Err(started.without_majority());
             }
             waiting.retain(|at| {
@@ -302,7 +308,7 @@ impl Cluster {
     /// Without them there is no majority of metadata servers.
     async fn drop_failed(&mut self) -> anyhow::Result<()> {
         for (name, failure) in self.take_failed().await {
-            if !has_majority(&self.members) {
+            if !self.has_majority() {
                 bail!("node {name}: {failure}");
             }
             note(format_args!("node {name} has ended: {failure}; {TRY_AGAIN}"));
@@ -319,14 +325,6 @@ impl Cluster {
 }
 
 const TRY_AGAIN: &str = "`drystone up` in another terminal, with the same arguments, starts it again";
-
-fn has_majority(members: &[Member]) -> bool {
-    let voters = members.iter().filter(|member| member.config.metadata.is_some());
-    let (all, alive) = voters.fold((0, 0), |(all, alive), member| {
-        (all + 1, alive + usize::from(!member.is_stopped()))
-    });
-    alive * 2 > all
-}
 
 #[cfg(test)]
 mod tests {
