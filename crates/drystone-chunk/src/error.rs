@@ -60,3 +60,16 @@ pub enum StopReason {
     #[error("the cluster refused this node: {0}")]
     Stranger(String),
 }
+
+/// A server that was stopped has disks that hang: work on them goes on, and their directories stay locked, until the process
+/// ends. Nothing that was acknowledged is lost.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("chunk server {node}: {} did not finish its work within {patience:?}: does the disk answer?", disks.join(", "))]
+pub struct StopError {
+    /// Whose they are.
+    pub node: drystone_types::NodeId,
+    /// Their directories.
+    pub disks: Vec<String>,
+    /// How long they were waited for.
+    pub patience: std::time::Duration,
+}

@@ -34,7 +34,7 @@ mod standing;
 
 pub use config::{Config, ConfigFaults};
 pub use disk::directory::DataDirectory;
-pub use error::{DiskFault, StartError, StopReason};
+pub use error::{DiskFault, StartError, StopError, StopReason};
 pub use server::{ChunkServer, DiskReport, Handle};
 
 /// What this build calls itself in a hello.

@@ -4,10 +4,11 @@ use crate::chain::append::Appends;
 use crate::chain::chains::Chains;
 use crate::changes::ChangeLog;
 use crate::config::Config;
-use crate::disk::directory::{self, DataDirectory, OpenedDirectories};
-use crate::disk::disks::{Disks, ServedDisk};
-use crate::disk::runner::DiskRunner;
-use crate::error::{DiskFault, StartError, StopReason};
+use crate::disk::directory::{self, DataDirectory};
+use crate::disk::disks::Disks;
+use crate::disk::open::{Locks, open_disks};
+use crate::disk::runner::CLOSING;
+use crate::error::{StartError, StopError, StopReason};
 use crate::grants::GrantFloor;
 use crate::member::{AskedReports, LeaderContact, Member, MemberParts};
 use crate::memory::budget::Budget;
@@ -21,9 +22,8 @@ use crate::standing::{ServerState, Standing};
 use drystone_env::{BufferPool, Clock, Env, Rng};
 use drystone_identity::Identity;
 use drystone_rpc::{ChannelOptions, Channels, ServerHandle, ServerIdentity, ServerOptions, serve};
-use drystone_store::Store;
-use drystone_types::{BootId, ClientId, DiskRef, MAX_PAYLOAD_BYTES, NodeId, with_causes};
-use std::collections::BTreeMap;
+use drystone_types::{BootId, ClientId, DiskRef, NodeId};
+use futures_util::future::join_all;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -45,7 +45,7 @@ pub struct ChunkServer;
 impl ChunkServer {
     /// Starts a chunk server on `directories` (each formatted, see `drystone_identity`): recovers every disk, in
     /// parallel, listens, and begins to register with the metadata leader in the background. A disk that cannot
-    /// be opened is left out and reported. [`Config::data`] is not looked at.
+    /// be opened, or does not answer for ten seconds, is left out and reported. [`Config::data`] is not looked at.
     ///
     /// # Errors
     /// See [`StartError`]; nothing runs then.
@@ -249,69 +249,8 @@ fn channel_options(env: &Env, identity: &Identity, pool: &BufferPool) -> Channel
     options
 }
 
-type Locks = Vec<Box<dyn Send + Sync>>;
-
-/// Recovers all disks at the same time and starts their threads.
-async fn open_disks(
-    env: &Env,
-    config: &Config,
-    opened: OpenedDirectories,
-    pool: &BufferPool,
-) -> Result<(BTreeMap<u64, ServedDisk>, Vec<DiskFault>, Locks), StartError> {
-    let (mut disks, mut faults, mut locks) = (BTreeMap::new(), opened.faults, Locks::new());
-    // Shared out, so that answers that a hung disk owes hold nothing of the others'; one whole answer at least.
-    let share = config.in_flight.0 / 2 / opened.directories.len().max(1) as u64;
-    let reads = share.max(MAX_PAYLOAD_BYTES as u64);
-    let opening: Vec<_> = opened
-        .directories
-        .into_iter()
-        .map(|member| {
-            let (disk, me) = (Arc::clone(&member.directory.disk), member.me);
-            let (store_config, pool) = (crate::disk::ops::store_config(config), pool.clone());
-            let name = format!("open-{}", me.disk);
-            // The thread starts now; the future only waits for it.
-            let (sender, receiver) = tokio::sync::oneshot::channel();
-            let open = async move { drop(sender.send(Store::open(disk, store_config, me, pool))) };
-            env.spawn.thread(&name, Box::pin(open));
-            (member, receiver)
-        })
-        .collect();
-    for (member, opened) in opening {
-        let path = member.directory.path.clone();
-        match opened.await {
-            Ok(Ok((store, report))) => {
-                tracing::info!(disk = %member.me, %path, ?report, "disk recovered");
-                let limits = (config.io_threads, config.in_flight.0 / 2, reads);
-                let runner = DiskRunner::start(env, path, member.me, store, pool.clone(), limits);
-                disks.insert(
-                    member.me.disk.0,
-                    ServedDisk {
-                        runner,
-                        device: member.device,
-                        files: member.directory.disk,
-                    },
-                );
-                locks.extend(member.directory.lock);
-            }
-            Ok(Err(error)) => faults.push(DiskFault {
-                path,
-                reason: with_causes(&error),
-            }),
-            Err(_) => faults.push(DiskFault {
-                path,
-                reason: "opening it failed, see the log".into(),
-            }),
-        }
-    }
-    if disks.is_empty() {
-        Err(StartError::NoDisk(faults))
-    } else {
-        Ok((disks, faults, locks))
-    }
-}
-
 /// Keeps up membership, and takes the server apart when it is to stop.
-fn supervise(env: &Env, node: NodeId, parts: Parts, member: Member, (rpc, locks): (ServerHandle, Locks)) {
+fn supervise(env: &Env, node: NodeId, parts: Parts, member: Member, (rpc, mut locks): (ServerHandle, Locks)) {
     let task = async move {
         let standing = &parts.standing;
         let stranger = tokio::select! {
@@ -325,11 +264,18 @@ fn supervise(env: &Env, node: NodeId, parts: Parts, member: Member, (rpc, locks)
         }
         rpc.shutdown();
         parts.channels.close();
-        for disk in parts.disks.served().values() {
-            disk.runner.close().await;
+        let closing = (parts.disks.served().iter())
+            .map(|(id, disk)| async move { (id, disk, disk.runner.close().await) });
+        let closed = join_all(closing).await;
+        let mut hanging = Vec::new();
+        for (id, disk, _) in closed.into_iter().filter(|(_, _, is_done)| !is_done) {
+            tracing::error!(node = node.0, path = %disk.runner.path, "a disk does not finish its work");
+            hanging.push(disk.runner.path.clone());
+            // Whoever opened the directory now would meet writes that are under way: only the end of this process unlocks it.
+            std::mem::forget(locks.remove(id));
         }
         drop(locks);
-        standing.ended();
+        standing.ended(hanging);
         tracing::info!(node = node.0, "chunk server stopped");
     };
     env.spawn.spawn("chunk-server", Box::pin(task));
@@ -401,14 +347,25 @@ impl Handle {
 
     /// Completes when it has stopped serving, with the reason.
     pub async fn stopped(&self) -> StopReason {
-        let state = self.standing.wait(|state| state.ended).await;
+        let state = self.standing.wait(|state| state.ended.is_some()).await;
         state.stopped.unwrap_or(StopReason::Asked)
     }
 
     /// Stops it: no new request is taken, disks finish what they do, directories are unlocked. Completes when
     /// all of that is done.
-    pub async fn shutdown(&self) {
+    ///
+    /// # Errors
+    /// A disk has not finished within ten seconds.
+    pub async fn shutdown(&self) -> Result<(), StopError> {
         self.standing.stop(StopReason::Asked);
-        self.stopped().await;
+        let state = self.standing.wait(|state| state.ended.is_some()).await;
+        match state.ended.unwrap_or_default() {
+            disks if disks.is_empty() => Ok(()),
+            disks => Err(StopError {
+                node: self.node,
+                disks,
+                patience: CLOSING,
+            }),
+        }
     }
 }

@@ -9,8 +9,8 @@ pub(crate) struct ServerState {
     /// A leader has taken its registration at least once.
     pub(crate) registered: bool,
     pub(crate) stopped: Option<StopReason>,
-    /// Nothing of it runs any more.
-    pub(crate) ended: bool,
+    /// Nothing of it runs any more, but for work on these disks, which do not answer.
+    pub(crate) ended: Option<Vec<String>>,
 }
 
 /// See the module.
@@ -41,9 +41,9 @@ impl Standing {
         });
     }
 
-    /// Nothing of it runs any more.
-    pub(crate) fn ended(&self) {
-        self.state.send_modify(|state| state.ended = true);
+    /// Nothing of it runs any more, but for work on the disks `hanging`.
+    pub(crate) fn ended(&self, hanging: Vec<String>) {
+        self.state.send_modify(|state| state.ended = Some(hanging));
     }
 
     /// Completes when `until` holds.

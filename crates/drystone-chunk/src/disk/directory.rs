@@ -3,14 +3,15 @@
 //! A boot is counted on every disk that is used: one that cannot count it is left out. Otherwise it would stand in
 //! the cluster's record of that boot, and could be taken for a copy of itself at a later start without the others.
 
+use super::watched::{Operations, PATIENCE, hangs, watch};
 use crate::error::{DiskFault, StartError};
 use drystone_env::os::{OsDisk, lock_directory};
 use drystone_env::{Disk, Env, Rng};
 use drystone_identity::{Identity, IdentityError, Role};
 use drystone_types::{BootId, DiskRef};
+use futures_util::future::join_all;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// A data directory as it is handed to [`crate::ChunkServer::start`]: locked, formatted, not yet opened.
@@ -44,10 +45,6 @@ impl DataDirectory {
     }
 }
 
-/// How long a directory may take to be locked and to say who it is: a disk that wakes up, and a mount that finds its
-/// server again.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// Locks the directories, all at the same time, and reads from each, so that what is opened next is known to answer.
 pub(crate) async fn lock_all(env: &Env, paths: &[PathBuf]) -> (Vec<DataDirectory>, Vec<DiskFault>) {
     let deadline = env.clock.now().plus(PATIENCE);
@@ -73,9 +70,7 @@ pub(crate) async fn lock_all(env: &Env, paths: &[PathBuf]) -> (Vec<DataDirectory
             }
             Some(Ok(Err(fault))) => fault.reason,
             Some(Err(_)) => "locking it failed, see the log".into(),
-            None => format!(
-                "it does not answer for {PATIENCE:?}: is its disk broken, or is it on a mount whose server is away?"
-            ),
+            None => hangs(),
         };
         faults.push(DiskFault { path, reason });
     }
@@ -88,6 +83,8 @@ pub(crate) struct OpenedDirectory {
     pub(crate) identity: Identity,
     pub(crate) me: DiskRef,
     pub(crate) device: u64,
+    /// Whether its disk answers.
+    pub(crate) operations: Arc<Operations>,
     boot: BootId,
 }
 
@@ -99,39 +96,42 @@ pub(crate) struct OpenedDirectories {
     pub(crate) faults: Vec<DiskFault>,
 }
 
-/// Runs `work` on a thread of its own. `None` if it panicked.
-pub(crate) async fn blocking<T, F>(env: &Env, name: &str, work: F) -> Option<T>
+/// Does `work` on a directory, on a thread of its own that has it meanwhile: it stays locked as long as the work lasts.
+async fn on_directory<T, F>(env: &Env, name: &str, operations: &Operations, work: F) -> Result<T, String>
 where
     T: Send + 'static,
-    F: FnOnce() -> T + Send + 'static,
+    F: FnOnce() -> Result<T, String> + Send + 'static,
 {
     let (sender, receiver) = oneshot::channel();
     env.spawn
         .thread(name, Box::pin(async move { drop(sender.send(work())) }));
-    receiver.await.ok()
+    match operations.wait(&*env.clock, receiver).await {
+        Some(Ok(done)) => done,
+        Some(Err(_)) => Err(format!("reading its {name} failed, see the log")),
+        None => Err(hangs()),
+    }
 }
 
-/// Reads who the directories are, and counts a boot in each.
+/// Reads who the directories are, and counts a boot in each; all at the same time.
 pub(crate) async fn open(
     env: &Env,
     directories: Vec<DataDirectory>,
 ) -> Result<OpenedDirectories, StartError> {
     let mut faults = Vec::new();
     let mut opened: Vec<OpenedDirectory> = Vec::new();
-    for directory in directories {
+    let reading = directories.into_iter().map(|mut directory| {
         let mut rng = env.rng(&format!("boot-{}", directory.path));
         let path = directory.path.clone();
-        let read = blocking(env, "identity", move || identify(directory, &mut rng)).await;
+        let (disk, operations) = watch(directory.disk);
+        directory.disk = disk;
+        let watched = Arc::clone(&operations);
+        let identify = move || identify(directory, watched, &mut rng).map_err(|error| error.to_string());
+        async move { (path, on_directory(env, "identity", &operations, identify).await) }
+    });
+    for (path, read) in join_all(reading).await {
         match read {
-            Some(Ok(directory)) => opened.push(directory),
-            Some(Err(reason)) => faults.push(DiskFault {
-                path,
-                reason: reason.to_string(),
-            }),
-            None => faults.push(DiskFault {
-                path,
-                reason: "reading its identity failed".into(),
-            }),
+            Ok(directory) => opened.push(directory),
+            Err(reason) => faults.push(DiskFault { path, reason }),
         }
     }
     let Some(first) = opened.first() else {
@@ -153,15 +153,23 @@ pub(crate) async fn open(
         .map(|directory| directory.boot)
         .max_by_key(|boot| boot.counter)
         .unwrap_or_default();
-    let mut directories = Vec::with_capacity(opened.len());
-    for directory in opened {
-        if directory.boot.counter < boot.counter
-            && let Err(reason) = count(env, &directory.directory.disk, boot).await
-        {
-            let path = directory.directory.path;
-            faults.push(DiskFault { path, reason });
-        } else {
-            directories.push(directory);
+    let counting = opened.into_iter().map(|directory| async move {
+        if directory.boot.counter == boot.counter {
+            return Ok(directory);
+        }
+        let (path, operations) = (
+            directory.directory.path.clone(),
+            Arc::clone(&directory.operations),
+        );
+        let count = move || count_at(&*directory.directory.disk, boot).map(|()| directory);
+        let counted = on_directory(env, "boot", &operations, count).await;
+        counted.map_err(|reason| DiskFault { path, reason })
+    });
+    let mut directories = Vec::new();
+    for counted in join_all(counting).await {
+        match counted {
+            Ok(directory) => directories.push(directory),
+            Err(fault) => faults.push(fault),
         }
     }
     Ok(OpenedDirectories {
@@ -172,7 +180,11 @@ pub(crate) async fn open(
     })
 }
 
-fn identify(directory: DataDirectory, rng: &mut dyn Rng) -> Result<OpenedDirectory, IdentityError> {
+fn identify(
+    directory: DataDirectory,
+    operations: Arc<Operations>,
+    rng: &mut dyn Rng,
+) -> Result<OpenedDirectory, IdentityError> {
     let disk = &*directory.disk;
     let identity = drystone_identity::load(disk)?;
     let me = match (identity.role, identity.disk) {
@@ -197,22 +209,27 @@ fn identify(directory: DataDirectory, rng: &mut dyn Rng) -> Result<OpenedDirecto
         identity,
         me,
         device,
+        operations,
         boot,
         directory,
     })
 }
 
-/// Counts `boot` on a disk that is behind it.
+fn count_at(disk: &dyn Disk, boot: BootId) -> Result<(), String> {
+    drystone_identity::boot_at(disk, boot)
+        .map_err(|error| format!("boot {} could not be counted: {error}", boot.counter))
+}
+
+/// Counts `boot` on a disk that is behind it and in service.
 ///
 /// # Errors
 /// In words.
 pub(crate) async fn count(env: &Env, disk: &Arc<dyn Disk>, boot: BootId) -> Result<(), String> {
-    let disk = Arc::clone(disk);
-    match blocking(env, "boot", move || drystone_identity::boot_at(&*disk, boot)).await {
-        Some(Ok(())) => Ok(()),
-        Some(Err(error)) => Err(format!("boot {} could not be counted: {error}", boot.counter)),
-        None => Err(format!("counting boot {} failed", boot.counter)),
-    }
+    let (disk, (sender, receiver)) = (Arc::clone(disk), oneshot::channel());
+    let count = async move { drop(sender.send(count_at(&*disk, boot))) };
+    env.spawn.thread("boot", Box::pin(count));
+    let failed = |_| Err(format!("counting boot {} failed", boot.counter));
+    receiver.await.unwrap_or_else(failed)
 }
 
 fn contradiction(before: &[OpenedDirectory], directory: &OpenedDirectory) -> Option<&'static str> {

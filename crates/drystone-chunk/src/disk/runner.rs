@@ -35,7 +35,7 @@ const LEAST_COST: u64 = 16 << 10;
 /// Without a wake-up of the store the thread looks up this often, so that a clock that jumps delays it no longer.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// How long a closing disk waits for work under way: what is acknowledged is durable already.
-const CLOSING: Duration = Duration::from_secs(10);
+pub(crate) const CLOSING: Duration = Duration::from_secs(10);
 
 /// Makes the store's input for the request with this id.
 pub(crate) type MakeInput = Box<dyn FnOnce(RequestId) -> StoreInput + Send>;
@@ -124,7 +124,8 @@ pub(crate) struct DiskRunner {
     shared: Arc<DiskShared>,
     /// By class.
     reads: [ReadBudget; 3],
-    ended: Mutex<Option<oneshot::Receiver<()>>>,
+    /// Whether all disk work was done then.
+    ended: Mutex<Option<oneshot::Receiver<bool>>>,
 }
 
 impl DiskRunner {
@@ -167,9 +168,9 @@ impl DiskRunner {
         };
         let body = async move {
             let guard = CloseAtEnd(Arc::clone(&core.shared));
-            core.run().await;
+            let is_done = core.run().await;
             drop(guard);
-            let _ = ended.send(());
+            let _ = ended.send(is_done);
         };
         env.spawn.thread(&format!("disk-{}", me.disk), Box::pin(body));
         Self {
@@ -237,12 +238,14 @@ impl DiskRunner {
         self.shared.inbox.lock().closed
     }
 
-    /// Takes no more requests, and completes when what was under way is done.
-    pub(crate) async fn close(&self) {
+    /// Takes no more requests, and completes when what was under way is done. False if that did not come to pass within
+    /// [`CLOSING`]: then the disk may still be written to.
+    pub(crate) async fn close(&self) -> bool {
         close_inbox(&self.shared);
         let end = self.ended.lock().take();
-        if let Some(end) = end {
-            let _ = end.await;
+        match end {
+            Some(end) => end.await.unwrap_or(true),
+            None => true,
         }
     }
 }
@@ -288,7 +291,8 @@ struct StoreThread {
 }
 
 impl StoreThread {
-    async fn run(mut self) {
+    /// Until the disk is closed. True if all disk work was done then.
+    async fn run(mut self) -> bool {
         let (mut messages, mut completions, mut out) = (VecDeque::new(), VecDeque::new(), Vec::new());
         let mut give_up = None;
         loop {
@@ -314,7 +318,7 @@ impl StoreThread {
             if closed {
                 let until = *give_up.get_or_insert(now.plus(CLOSING));
                 if self.under_way == 0 || now >= until {
-                    return;
+                    return self.under_way == 0;
                 }
             }
         }

@@ -479,7 +479,7 @@ impl Cluster {
 
     pub async fn stop(&self) {
         for server in &self.servers {
-            server.shutdown().await;
+            server.shutdown().await.unwrap();
         }
     }
 }

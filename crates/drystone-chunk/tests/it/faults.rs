@@ -39,7 +39,7 @@ async fn a_dead_tail_is_blamed_and_the_others_finish_at_what_they_hold() {
             .collect::<Vec<_>>(),
         [(1 << 20, 0); 3]
     );
-    cluster.servers[2].shutdown().await;
+    cluster.servers[2].shutdown().await.unwrap();
     for at in [1, 2] {
         let answer = cluster.send(&hops, frame(at)).await.unwrap().body;
         let blamed: Vec<_> = answer
@@ -280,7 +280,7 @@ async fn a_disk_that_does_not_open_is_left_out() {
     assert!(reports[1].fault.contains("not formatted"), "{}", reports[1].fault);
     // The same directory cannot be started twice, and one that cannot be opened is no server.
     assert!(cluster.start_server(0, |_| ()).await.is_err());
-    server.shutdown().await;
+    server.shutdown().await.unwrap();
     let alone = cluster
         .start_server(0, |config| config.data = vec![unformatted.clone()])
         .await;

@@ -327,3 +327,156 @@ async fn reads_of_a_disk_that_hangs_are_bounded_and_then_refused() {
     assert!(again.await.unwrap().payload == bytes);
     two.stop().await;
 }
+
+/// What a disk does not answer while the server starts.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Hangs {
+    AtOnce,
+    /// Its boot cannot be counted.
+    Boot,
+    /// Its store cannot be opened.
+    Store,
+}
+
+/// A disk that hangs in one step of a start, and answers again when the switch is set back.
+struct HangingStart {
+    disk: Arc<dyn Disk>,
+    hangs: Hangs,
+    switch: Arc<HangSwitch>,
+}
+
+impl HangingStart {
+    fn pass(&self, name: &str) {
+        let hangs = match self.hangs {
+            Hangs::AtOnce => true,
+            Hangs::Boot => name.starts_with("boot"),
+            Hangs::Store => !name.starts_with("boot") && name != "identity",
+        };
+        if hangs {
+            self.switch.pass();
+        }
+    }
+}
+
+impl Disk for HangingStart {
+    fn open(&self, name: &str, options: OpenOptions) -> io::Result<Arc<dyn DiskFile>> {
+        self.pass(name);
+        self.disk.open(name, options)
+    }
+    fn create_dir(&self, name: &str) -> io::Result<()> {
+        self.pass(name);
+        self.disk.create_dir(name)
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn unlink(&self, name: &str) -> io::Result<()> {
+        self.disk.unlink(name)
+    }
+    fn list(&self, directory: &str) -> io::Result<Vec<String>> {
+        self.disk.list(directory)
+    }
+    fn sync_dir(&self, directory: &str) -> io::Result<()> {
+        self.disk.sync_dir(directory)
+    }
+    fn space(&self) -> io::Result<Space> {
+        self.disk.space()
+    }
+}
+
+async fn start_beside_one_that_hangs(hangs: Hangs) {
+    let mut two = TwoDisks::start().await;
+    two.write_second(2, &data(2, 5_000)).await;
+    two.cluster.stop().await;
+    let second_path = two.cluster.root.path().join("second");
+    let switch = Arc::<HangSwitch>::default();
+    let open = || {
+        let first = DataDirectory::open(&two.cluster.path(0)).unwrap();
+        let mut second = DataDirectory::open(&second_path).unwrap();
+        second.disk = Arc::new(HangingStart {
+            disk: second.disk,
+            hangs,
+            switch: Arc::clone(&switch),
+        });
+        // The one that hangs comes first.
+        vec![second, first]
+    };
+    let clock = Arc::clone(&two.cluster.env.clock);
+    switch.set(true);
+    let deadline = clock.now().plus(Duration::from_secs(60));
+    let starting = ChunkServer::start(two.cluster.env.clone(), two.cluster.config(0), open());
+    let started = clock.until(deadline, starting).await;
+    let server = started
+        .unwrap_or_else(|| panic!("{hangs:?}: it holds up the start"))
+        .unwrap();
+    server.registered().await.unwrap();
+    let faults: Vec<_> = server
+        .disks()
+        .into_iter()
+        .filter(|disk| !disk.fault.is_empty())
+        .collect();
+    assert_eq!(faults.len(), 1, "{hangs:?}: {faults:?}");
+    assert!(
+        faults[0].path.ends_with("second") && faults[0].fault.contains("does not answer for 10s"),
+        "{hangs:?}: {faults:?}"
+    );
+    server.shutdown().await.unwrap();
+    // What it was asked may still change it: it is nobody else's before that has ended.
+    assert!(DataDirectory::open(&second_path).is_err(), "{hangs:?}: unlocked");
+    switch.set(false);
+    while DataDirectory::open(&second_path).is_err() {
+        assert!(clock.now() < deadline, "{hangs:?}: it stays locked");
+        clock.sleep(Duration::from_millis(20)).await;
+    }
+    let server = ChunkServer::start(two.cluster.env.clone(), two.cluster.config(0), open()).await;
+    let server = server.unwrap();
+    server.registered().await.unwrap();
+    assert!(
+        server.disks().iter().all(|disk| disk.fault.is_empty()),
+        "{:?}",
+        server.disks()
+    );
+    two.cluster.servers = vec![server];
+    two.stop().await;
+}
+
+/// Each by itself, at the same time: they wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_hangs_while_it_is_opened_does_not_hold_up_the_others() {
+    tokio::join!(
+        start_beside_one_that_hangs(Hangs::AtOnce),
+        start_beside_one_that_hangs(Hangs::Boot),
+        start_beside_one_that_hangs(Hangs::Store),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_hangs_does_not_keep_its_server_from_being_stopped() {
+    let two = TwoDisks::start().await;
+    let cluster = &two.cluster;
+    two.write_second(2, &data(2, 5_000)).await;
+    two.files.set(true);
+    let read = Read {
+        chunk: 2,
+        replica: Some(cluster.replica(SECOND)),
+        offset: 0,
+        length: 4096,
+        grant: Bytes::new(),
+    };
+    let channel = cluster.channels.to(&cluster.servers[0].address().to_string());
+    let hung: CallFuture<ReadReply> = channel.call(Kind::Read, &read, None, cluster.options());
+    cluster.env.clock.sleep(Duration::from_millis(300)).await;
+    let deadline = cluster.env.clock.now().plus(Duration::from_secs(60));
+    let stopped = cluster
+        .env
+        .clock
+        .until(deadline, cluster.servers[0].shutdown())
+        .await;
+    let error = stopped.expect("it waits for ever").unwrap_err();
+    assert!(error.to_string().contains("second did not finish"), "{error}");
+    let second = || DataDirectory::open(&cluster.root.path().join("second"));
+    assert!(second().is_err(), "it may still be written to");
+    assert!(DataDirectory::open(&cluster.path(0)).is_ok());
+    drop(hung);
+    two.files.set(false);
+}

@@ -176,7 +176,7 @@ async fn a_server_stays_with_the_leader_that_another_named() {
         .wait("heartbeats", |told| told.heartbeats.len() >= 5)
         .await;
     assert_eq!(asked.load(Relaxed), 1);
-    server.shutdown().await;
+    server.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -197,7 +197,7 @@ async fn the_sweep_repeats_what_no_leader_has_heard() {
             all.any(|status| status.chunk == 8)
         })
         .await;
-    server.shutdown().await;
+    server.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -308,7 +308,8 @@ async fn an_address_that_is_taken_leaves_the_directory_free() {
         .await
         .unwrap()
         .shutdown()
-        .await;
+        .await
+        .unwrap();
 }
 
 /// A node of two disks that is not running: their directories.
@@ -359,7 +360,7 @@ async fn a_server_whose_disks_missed_different_boots_comes_back() {
     for data in sets {
         let server = start_on(&cluster, &data).await;
         server.registered().await.unwrap();
-        server.shutdown().await;
+        server.shutdown().await.unwrap();
     }
     assert_eq!(boots(&cluster), [1, 2, 3, 3, 4, 5, 6, 4, 7, 8, 9, 9, 10]);
     // An old image of a disk is refused for good.
@@ -369,7 +370,7 @@ async fn a_server_whose_disks_missed_different_boots_comes_back() {
     for _ in 0..2 {
         let server = start_on(&cluster, &[&a]).await;
         server.registered().await.unwrap();
-        server.shutdown().await;
+        server.shutdown().await.unwrap();
     }
     for file in ["boot-a", "boot-b"] {
         std::fs::copy(cluster.root.path().join(file), a.join(file)).unwrap();
@@ -401,7 +402,7 @@ async fn a_server_waits_for_the_recorded_process_to_be_silent_but_not_for_ever()
     let server = start_on(&cluster, &[&data]).await;
     server.registered().await.unwrap();
     assert_eq!(boots(&cluster), [1, 2, 2, 2, 9]);
-    server.shutdown().await;
+    server.shutdown().await.unwrap();
     // It lives.
     cluster.told.lock().unwrap().refusals = vec![missed(99, 1); 20].into();
     let server = start_on(&cluster, &[&data]).await;
@@ -452,7 +453,7 @@ async fn the_boot_counter_of_a_server_grows_whichever_of_its_disks_are_there() {
         let server = start_on(&cluster, &data).await;
         server.registered().await.unwrap();
         assert_eq!(server.disks().len(), data.len());
-        server.shutdown().await;
+        server.shutdown().await.unwrap();
     }
     assert_eq!(boots(&cluster), [1, 2, 3, 4, 5, 6]);
 }

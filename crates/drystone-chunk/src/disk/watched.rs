@@ -1,0 +1,159 @@
+//! A disk of which is known whether it answers: while it is opened, a disk that hangs must not hold up the others.
+//!
+//! Owns the decision that a disk hangs: one operation of it is under way, and none has ended for [`PATIENCE`]. A disk that
+//! answers slowly, and one that is not asked, may take as long as they like: recovery reads what a large journal holds.
+
+use drystone_env::{BoxFuture, Clock, Disk, DiskFile, Monotonic, OpenOptions, Space};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How long a disk may take for one answer: one that wakes up, or a mount that finds its server again.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked whether it does.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Why a disk that hangs is left out, for people.
+pub(crate) fn hangs() -> String {
+    format!(
+        "it does not answer for {PATIENCE:?}: is its disk broken, or is it on a mount whose server is away? Once it answers, \
+         a restart of this chunk server takes it in"
+    )
+}
+
+/// Operations on one disk.
+#[derive(Default)]
+pub(crate) struct Operations {
+    begun: AtomicU64,
+    ended: AtomicU64,
+}
+
+impl Operations {
+    fn during<T>(&self, operation: impl FnOnce() -> T) -> T {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        let outcome = operation();
+        self.ended.fetch_add(1, Ordering::Relaxed);
+        outcome
+    }
+
+    /// What comes of work on the disk; `None` if the disk hangs meanwhile. `Some(Err(_))` if the work was dropped.
+    pub(crate) async fn wait<T>(
+        &self,
+        clock: &dyn Clock,
+        mut done: oneshot::Receiver<T>,
+    ) -> Option<Result<T, oneshot::error::RecvError>> {
+        // How many operations had ended when the one that is under way was seen first, and when that was.
+        let mut stuck: Option<(u64, Monotonic)> = None;
+        loop {
+            if let Some(done) = clock.until(clock.now().plus(LOOK), &mut done).await {
+                return Some(done);
+            }
+            let now = clock.now();
+            let ended = self.ended.load(Ordering::Relaxed);
+            let is_busy = self.begun.load(Ordering::Relaxed) != ended;
+            stuck = match stuck {
+                Some((before, since)) if is_busy && before == ended => {
+                    if now.since(since) >= PATIENCE {
+                        return None;
+                    }
+                    stuck
+                }
+                _ => is_busy.then_some((ended, now)),
+            };
+        }
+    }
+}
+
+/// `disk`, and what is under way on it.
+pub(crate) fn watch(disk: Arc<dyn Disk>) -> (Arc<dyn Disk>, Arc<Operations>) {
+    let operations = Arc::<Operations>::default();
+    let watched = WatchedDisk {
+        disk,
+        operations: Arc::clone(&operations),
+    };
+    (Arc::new(watched), operations)
+}
+
+struct WatchedDisk {
+    disk: Arc<dyn Disk>,
+    operations: Arc<Operations>,
+}
+
+struct WatchedFile {
+    file: Arc<dyn DiskFile>,
+    operations: Arc<Operations>,
+}
+
+impl Disk for WatchedDisk {
+    fn open(&self, name: &str, options: OpenOptions) -> io::Result<Arc<dyn DiskFile>> {
+        let file = self.operations.during(|| self.disk.open(name, options))?;
+        Ok(Arc::new(WatchedFile {
+            file,
+            operations: Arc::clone(&self.operations),
+        }))
+    }
+
+    fn create_dir(&self, name: &str) -> io::Result<()> {
+        self.operations.during(|| self.disk.create_dir(name))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.operations.during(|| self.disk.rename(from, to))
+    }
+
+    fn unlink(&self, name: &str) -> io::Result<()> {
+        self.operations.during(|| self.disk.unlink(name))
+    }
+
+    fn list(&self, directory: &str) -> io::Result<Vec<String>> {
+        self.operations.during(|| self.disk.list(directory))
+    }
+
+    fn sync_dir(&self, directory: &str) -> io::Result<()> {
+        self.operations.during(|| self.disk.sync_dir(directory))
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        self.operations.during(|| self.disk.space())
+    }
+
+    fn delay(&self) -> Option<BoxFuture<()>> {
+        self.disk.delay()
+    }
+}
+
+impl DiskFile for WatchedFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.operations.during(|| self.file.read_at(buffer, offset))
+    }
+
+    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        self.operations.during(|| self.file.write_at(data, offset))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.operations.during(|| self.file.sync_data())
+    }
+
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        self.operations.during(|| self.file.allocate(length))
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.operations.during(|| self.file.len())
+    }
+
+    fn is_empty(&self) -> io::Result<bool> {
+        self.operations.during(|| self.file.is_empty())
+    }
+
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        self.operations.during(|| self.file.truncate(length))
+    }
+
+    fn delay(&self) -> Option<BoxFuture<()>> {
+        self.file.delay()
+    }
+}
