@@ -59,3 +59,18 @@ pub enum StartError {
     #[error("state store: {0}")]
     Store(String),
 }
+
+/// A server that was stopped has not ended: this keeps its directory locked. Nothing that was acknowledged is lost.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "metadata server {node}: {} did not end, and nothing has for {patience:?}: does its disk answer?",
+    threads.join(", ")
+)]
+pub struct StopError {
+    /// Whose they are.
+    pub node: drystone_types::NodeId,
+    /// The names of the threads.
+    pub threads: Vec<&'static str>,
+    /// How long it was waited for the next of them.
+    pub patience: std::time::Duration,
+}

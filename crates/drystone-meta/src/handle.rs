@@ -1,5 +1,6 @@
 //! The handle of a running server, which the process keeps.
 
+use crate::error::StopError;
 use crate::lifecycle::Lifecycle;
 use crate::membership::join::awaits_vote;
 use crate::message::RaftView;
@@ -19,6 +20,10 @@ use std::time::Duration;
 const HAND_OVER: Duration = Duration::from_secs(1);
 /// How long a stop waits for the last tasks to notice it; they hold no more than memory then.
 const LAST_TASKS: Duration = Duration::from_secs(5);
+/// How long a stop waits for the next thread to end: more than a flush takes, less than anybody waits for a process to end.
+const THREAD_PATIENCE: Duration = Duration::from_secs(10);
+/// The thread that closes the state store.
+const CLOSING: &str = "meta-close";
 
 /// What keeps others out of the directory.
 pub(crate) type DirectoryLock = Option<Box<dyn Send + Sync>>;
@@ -128,21 +133,49 @@ impl Handle {
 
     /// Stops: hands leadership over if it can within a second, flushes the state, ends every thread and unlocks
     /// the directory.
-    pub async fn shutdown(self) {
+    ///
+    /// # Errors
+    /// For ten seconds no thread has ended, and some still run: a disk that hangs holds them up. They end with the process,
+    /// or when the disk answers.
+    pub async fn shutdown(self) -> Result<(), StopError> {
         self.hand_over().await;
-        self.end().await;
+        self.end().await
     }
 
     /// Stops without handing leadership over, as if the process had been asked to leave at once.
-    pub async fn abandon(self) {
-        self.end().await;
+    ///
+    /// # Errors
+    /// As [`Handle::shutdown`].
+    pub async fn abandon(self) -> Result<(), StopError> {
+        self.end().await
     }
 
-    /// Returns when nothing of the server is left but this handle, so that the directory can be opened again.
-    async fn end(mut self) {
+    /// Returns when nothing of the server is left, so that the directory can be opened again.
+    async fn end(mut self) -> Result<(), StopError> {
         self.stop();
         self.server = None;
-        self.lifecycle.threads_ended().await;
+        let (node, clock, lifecycle) = (self.node(), Arc::clone(&self.clock), Arc::clone(&self.lifecycle));
+        // On a thread as well: whoever is the last to drop the state closes its store, which may hang too.
+        lifecycle.thread(CLOSING, self.close());
+        let mut threads = lifecycle.threads_ended(&*clock, THREAD_PATIENCE).await;
+        if threads.is_empty() {
+            return Ok(());
+        }
+        if threads.len() > 1 {
+            // It waits for the others.
+            threads.retain(|thread| *thread != CLOSING);
+        }
+        let patience = THREAD_PATIENCE;
+        Err(StopError {
+            node,
+            threads,
+            patience,
+        })
+    }
+
+    /// Drops everything, the store and the directory's lock with it, when nobody else uses them any more.
+    async fn close(self) {
+        self.lifecycle.other_threads_ended().await;
         let clock = &self.clock;
         let patience = clock.now().plus(LAST_TASKS);
         while !self.state.is_last() && clock.now() < patience {

@@ -34,7 +34,7 @@ mod service;
 mod wiring;
 
 pub use config::{Config, ConfigFaults};
-pub use error::StartError;
+pub use error::{StartError, StopError};
 pub use handle::Handle;
 #[cfg(fuzzing)]
 pub use lone::export::fuzzed;

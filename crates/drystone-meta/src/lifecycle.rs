@@ -2,11 +2,12 @@
 
 use crate::locks::FAILURE;
 use drystone_env::sync::Mutex;
-use drystone_env::{BoxFuture, Spawn};
+use drystone_env::{BoxFuture, Clock, Spawn};
 use drystone_types::NodeId;
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// See the module. Everything that runs for a server is started here, and ends when the server does.
@@ -14,8 +15,8 @@ pub(crate) struct Lifecycle {
     node: NodeId,
     spawn: Arc<dyn Spawn>,
     stopped: watch::Sender<bool>,
-    /// Threads that run.
-    threads: watch::Sender<usize>,
+    /// Names of the threads that run.
+    threads: watch::Sender<Vec<&'static str>>,
     failure: Mutex<Option<String>>,
     /// Tells the event loops, which wait for their channels, that they are to end.
     end_loops: Box<dyn Fn() + Send + Sync>,
@@ -32,7 +33,7 @@ impl Lifecycle {
             node,
             spawn,
             stopped: watch::Sender::new(false),
-            threads: watch::Sender::new(0),
+            threads: watch::Sender::new(Vec::new()),
             failure: Mutex::new(FAILURE, None),
             end_loops: Box::new(end_loops),
         }
@@ -114,17 +115,64 @@ impl Lifecycle {
         body: impl Future<Output = ()> + Send + 'static,
     ) -> BoxFuture<()> {
         let lifecycle = Arc::clone(self);
-        lifecycle.threads.send_modify(|count| *count += 1);
+        lifecycle.threads.send_modify(|running| running.push(name));
         Box::pin(async move {
             if AssertUnwindSafe(body).catch_unwind().await.is_err() {
                 lifecycle.fail(format!("thread {name} panicked"));
             }
-            lifecycle.threads.send_modify(|count| *count -= 1);
+            lifecycle.threads.send_modify(|running| {
+                let at = running.iter().position(|other| *other == name);
+                running.swap_remove(at.expect("a thread that ends has run"));
+            });
         })
     }
 
-    /// Completes when no thread runs.
-    pub(crate) async fn threads_ended(&self) {
-        let _ = self.threads.subscribe().wait_for(|count| *count == 0).await;
+    /// Completes when no thread runs but the one that asks.
+    pub(crate) async fn other_threads_ended(&self) {
+        let mut threads = self.threads.subscribe();
+        let _ = threads.wait_for(|running| running.len() <= 1).await;
+    }
+
+    /// Completes when no thread runs, or none has ended for as long as `patience`: those that still run.
+    pub(crate) async fn threads_ended(&self, clock: &dyn Clock, patience: Duration) -> Vec<&'static str> {
+        let mut threads = self.threads.subscribe();
+        loop {
+            let running = threads.borrow_and_update().clone();
+            let deadline = clock.now().plus(patience);
+            if running.is_empty() || clock.until(deadline, threads.changed()).await.is_none() {
+                return running;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use drystone_env::Env;
+    use std::sync::mpsc::channel;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_end_waits_while_threads_end_and_names_those_that_do_not() {
+        let env = Env::os();
+        let lifecycle = Arc::new(Lifecycle::new(NodeId(1), Arc::clone(&env.spawn), || ()));
+        let patience = Duration::from_secs(1);
+        let (release, hangs) = channel::<()>();
+        // Together they need more than the patience.
+        for (name, steps) in [("one", 3), ("two", 6), ("three", 9)] {
+            let clock = Arc::clone(&env.clock);
+            let step = patience / 5;
+            lifecycle.thread(name, async move { clock.sleep(step * steps).await });
+        }
+        lifecycle.thread("stuck", async move {
+            let _ = hangs.recv();
+        });
+        let left = lifecycle.threads_ended(&*env.clock, patience).await;
+        assert_eq!(left, ["stuck"]);
+        release.send(()).unwrap();
+        let left = lifecycle
+            .threads_ended(&*env.clock, Duration::from_secs(60))
+            .await;
+        assert!(left.is_empty(), "{left:?}");
     }
 }

@@ -26,7 +26,7 @@ async fn one_voter_serves_and_remembers_across_restarts() {
         assert_eq!(missing.code(), Code::NotFound);
         if round == 1 {
             let handle = cluster.nodes[0].handle.take().unwrap();
-            handle.shutdown().await;
+            handle.shutdown().await.unwrap();
         } else {
             cluster.stop(0).await;
         }

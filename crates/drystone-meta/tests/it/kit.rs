@@ -173,7 +173,7 @@ impl Cluster {
     }
 
     pub async fn stop(&mut self, at: usize) {
-        self.nodes[at].handle.take().unwrap().abandon().await;
+        self.nodes[at].handle.take().unwrap().abandon().await.unwrap();
     }
 
     /// Waits until somebody leads; gives its place.

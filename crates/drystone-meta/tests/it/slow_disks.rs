@@ -3,6 +3,7 @@
 use crate::kit::{Client, Cluster, target};
 use bytes::Bytes;
 use drystone_env::sim::{Stall, StallingDisk};
+use drystone_meta::MetadataDirectory;
 use drystone_meta::stores::{OpenFailure, States};
 use drystone_namespace::store::Visitor;
 use drystone_namespace::{Batch, Order, OrderedStore, StoreError, View};
@@ -280,4 +281,37 @@ async fn what_is_kept_for_a_voter_that_is_away_goes_when_the_disk_is_nearly_full
         .eventually("it has caught up", || cluster.applied(away) >= applied)
         .await;
     assert_eq!(cluster.metric(away, "snapshots_installed_total"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::disallowed_methods, reason = "the call hangs beside the end")]
+async fn a_disk_that_hangs_keeps_no_server_from_being_stopped() {
+    let mut cluster = Cluster::start(1, |_| {}).await;
+    cluster.stop(0).await;
+    let mut directory = cluster.open(0);
+    let stall = Arc::<Stall>::default();
+    let inner = Arc::clone(&directory.disk);
+    directory.disk = Arc::new(StallingDisk::new(inner, "log", Arc::clone(&stall)));
+    cluster.run_on(0, directory).await;
+    cluster.ready(&cluster.nodes[0]).await;
+    let client = cluster.client().await;
+    client.open().await;
+    stall.begin();
+    let hanging = tokio::spawn(async move { client.mutate(Client::publish("file", b"")).await });
+    cluster.eventually("the log hangs", || stall.waiting() > 0).await;
+    let stopping = cluster.nodes[0].handle.take().unwrap().shutdown();
+    let deadline = cluster.env.clock.now().plus(Duration::from_secs(60));
+    let stopped = cluster.env.clock.until(deadline, stopping).await;
+    let error = stopped.expect("it waits for ever").expect_err("a thread hangs");
+    println!("{error}");
+    assert_eq!(error.threads, ["meta-log"], "{error}");
+    hanging.abort();
+    // Its directory is free when the thread has ended after all.
+    let config = &cluster.nodes[0].config;
+    let open = || MetadataDirectory::open(&config.data, config.store_cache.0);
+    assert!(open().is_err(), "it is locked");
+    stall.end();
+    cluster.eventually("it is unlocked", || open().is_ok()).await;
+    cluster.run(0).await;
+    cluster.ready(&cluster.nodes[0]).await;
 }

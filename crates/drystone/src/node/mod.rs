@@ -41,8 +41,9 @@ pub async fn run(config: &Path) -> anyhow::Result<()> {
         reason = node.failed(&env) => Err(anyhow::anyhow!(reason)),
         () = terminated() => Ok(()),
     };
-    node.stop().await;
-    outcome
+    let stopped = node.stop().await;
+    outcome?;
+    stopped
 }
 
 /// The roles of a running process.
@@ -81,7 +82,8 @@ impl Node {
         match node.start_roles(env, config).await {
             Ok(()) => Ok(node),
             Err(error) => {
-                node.stop().await;
+                // A disk that hangs is told of in the log; this is why it is stopped.
+                let _ = node.stop().await;
                 Err(error)
             }
         }
@@ -150,15 +152,27 @@ impl Node {
     }
 
     /// Stops the roles: doors first, so that nothing new comes in.
-    pub async fn stop(self) {
+    ///
+    /// # Errors
+    /// Disks that hang keep something of it from ending. The process may end all the same.
+    pub async fn stop(self) -> anyhow::Result<()> {
         for door in &self.doors {
             door.shutdown();
         }
+        let mut faults = Vec::new();
         if let Some(chunk) = self.chunk {
-            chunk.shutdown().await;
+            faults.extend(chunk.shutdown().await.err().map(|error| error.to_string()));
         }
         if let Some(metadata) = self.metadata.and_then(Arc::into_inner) {
-            metadata.shutdown().await;
+            faults.extend(metadata.shutdown().await.err().map(|error| error.to_string()));
+        }
+        match faults.as_slice() {
+            [] => Ok(()),
+            faults => Err(anyhow::anyhow!(
+                "{} was stopped: {}",
+                self.name,
+                faults.join("; ")
+            )),
         }
     }
 }

@@ -15,7 +15,7 @@ use drystone_env::os::{lock_directory, random_bytes};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How often the one that runs looks, and the one that asked.
@@ -36,9 +36,14 @@ struct Answer {
 
 /// Removes what an earlier `up` has left.
 pub fn clear(data: &Path) {
-    for file in [REQUEST, ANSWER] {
-        let _ = fs::remove_file(data.join(file));
+    for file in files(data) {
+        let _ = fs::remove_file(file);
     }
+}
+
+/// The files of requests and answers.
+pub fn files(data: &Path) -> Vec<PathBuf> {
+    [REQUEST, ANSWER].map(|file| data.join(file)).to_vec()
 }
 
 /// The request that waits, if there is one.

@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The directories of a cluster that `up` has made.
 pub struct Tree {
@@ -53,6 +54,8 @@ impl Tree {
     }
 }
 
+/// How long the removal of small files may take at the end.
+const REMOVE_PATIENCE: Duration = Duration::from_secs(5);
 /// Name of the cluster file.
 const SECRET: &str = "cluster.secret";
 
@@ -115,7 +118,7 @@ pub async fn run(options: UpOptions) -> anyhow::Result<()> {
         true => processes::run(&env, &data, plan, living, options.replace_lost).await,
         false => single::run(&env, &data, plan, options.replace_lost).await,
     };
-    again::clear(&data);
+    remove_files(&env, &data, again::files(&data)).await;
     outcome
 }
 
@@ -205,6 +208,19 @@ fn publish(data: &Path, cluster: &ClusterJson) {
         note(format_args!(
             "drystone: {error:#}; the cluster runs, but what cluster.json says is not true now"
         ));
+    }
+}
+
+/// Removes files of the data directory when everything has ended. One that hangs does not hold that up: the next `up` knows
+/// better than what they say.
+async fn remove_files(env: &Env, data: &Path, files: Vec<PathBuf>) {
+    let remove = move || {
+        for file in files {
+            let _ = std::fs::remove_file(file);
+        }
+    };
+    if let Err(why) = look::patiently(env, data, REMOVE_PATIENCE, remove).await {
+        tracing::warn!(why, "files of this `up` are left behind");
     }
 }
 

@@ -3,12 +3,12 @@
 
 use super::plan::{Plan, toml};
 use super::prepare::{Prepared, Settled};
-use super::{ClusterJson, Started, again, banner, describe, health, publish, write_atomically};
+use super::{ClusterJson, Started, again, banner, describe, health, publish, remove_files, write_atomically};
 use crate::connect;
 use crate::node::config::NodeConfig;
 use crate::node::terminated;
 use crate::output::note;
-use anyhow::Context;
+use anyhow::{Context, bail};
 use drystone_env::Env;
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
@@ -60,8 +60,9 @@ pub async fn run(
         outcome = fleet.run(env, prepared) => outcome,
         () = terminated() => Ok(()),
     };
-    fleet.stop(env).await;
-    outcome
+    let stopped = fleet.stop(env).await;
+    outcome?;
+    stopped
 }
 
 /// Whether a node can be used.
@@ -168,7 +169,10 @@ impl Fleet {
         let settled = Settled::find(env, &self.plan, &self.data, &running(&self.pids), replace_lost).await?;
         for name in &settled.robbed {
             if let Some(pid) = self.pids.remove(name) {
-                self.end(env, &BTreeMap::from([(name.clone(), pid)])).await;
+                let stopped = self.end(env, &BTreeMap::from([(name.clone(), pid)])).await;
+                if let Err(error) = stopped {
+                    note(format_args!("drystone: {error:#}"));
+                }
             }
         }
         let running = running(&self.pids);
@@ -331,7 +335,10 @@ impl Fleet {
     }
 
     /// Ends nodes: asks them to, and kills those that do not.
-    async fn end(&mut self, env: &Env, pids: &BTreeMap<String, u32>) {
+    ///
+    /// # Errors
+    /// Those that were killed.
+    async fn end(&mut self, env: &Env, pids: &BTreeMap<String, u32>) -> anyhow::Result<()> {
         for (name, pid) in pids {
             signal(&self.data, name, *pid, Signal::TERM);
         }
@@ -343,19 +350,29 @@ impl Fleet {
             }
             env.clock.sleep(Duration::from_millis(50)).await;
         }
+        let mut killed = Vec::new();
         for (name, pid) in pids {
-            signal(&self.data, name, *pid, Signal::KILL);
+            if signal(&self.data, name, *pid, Signal::KILL) {
+                killed.push(name.as_str());
+            }
         }
         self.reap();
+        if killed.is_empty() {
+            return Ok(());
+        }
+        bail!(
+            "{} did not end within {STOP_PATIENCE:?} and was killed: does its disk answer?",
+            killed.join(", ")
+        )
     }
 
-    async fn stop(mut self, env: &Env) {
+    async fn stop(mut self, env: &Env) -> anyhow::Result<()> {
         let pids = std::mem::take(&mut self.pids);
-        self.end(env, &pids).await;
-        for file in ["cluster.json", "pids.json"] {
-            // What they say is no longer true.
-            let _ = fs::remove_file(self.data.join(file));
-        }
+        let ended = self.end(env, &pids).await;
+        // What they say is no longer true.
+        let files = ["cluster.json", "pids.json"].map(|file| self.data.join(file));
+        remove_files(env, &self.data, files.to_vec()).await;
+        ended
     }
 }
 
@@ -391,12 +408,12 @@ fn is_node(data: &Path, name: &str, pid: u32) -> bool {
         .any(|word| word == file.as_os_str().as_encoded_bytes())
 }
 
-fn signal(data: &Path, name: &str, pid: u32, signal: Signal) {
-    if is_node(data, name, pid)
-        && let Some(pid) = Pid::from_raw(pid as i32)
-    {
-        // It may have ended between the two lines.
-        let _ = kill_process(pid, signal);
+/// Sends it to the process of a node. False if there is none.
+fn signal(data: &Path, name: &str, pid: u32, signal: Signal) -> bool {
+    match Pid::from_raw(pid as i32) {
+        // It may end between the two lines.
+        Some(process) if is_node(data, name, pid) => kill_process(process, signal).is_ok(),
+        _ => false,
     }
 }
 

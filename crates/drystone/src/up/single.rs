@@ -2,12 +2,13 @@
 
 use super::plan::Plan;
 use super::prepare::{Prepared, Settled};
-use super::{Started, again, banner, describe, health, publish};
+use super::{Started, again, banner, describe, health, publish, remove_files};
 use crate::node::config::NodeConfig;
 use crate::node::{Node, terminated};
 use crate::output::note;
 use anyhow::bail;
 use drystone_env::{BoxFuture, Env};
+use futures_util::future::join_all;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -38,10 +39,11 @@ pub async fn run(env: &Env, data: &Path, plan: Plan, replace_lost: bool) -> anyh
         outcome = cluster.run(env, prepared) => outcome,
         () = terminated() => Ok(()),
     };
-    cluster.stop().await;
+    let stopped = cluster.stop().await;
     // What the file says is no longer true.
-    let _ = std::fs::remove_file(data.join("cluster.json"));
-    outcome
+    remove_files(env, data, vec![data.join("cluster.json")]).await;
+    outcome?;
+    stopped
 }
 
 type StartNode = fn(Env, NodeConfig) -> BoxFuture<anyhow::Result<Node>>;
@@ -107,9 +109,20 @@ impl Member {
     }
 
     /// Stops it, if it runs.
-    async fn stop(&mut self) {
-        if let State::Running(node) = std::mem::replace(&mut self.state, State::Stopped) {
-            node.stop().await;
+    ///
+    /// # Errors
+    /// As [`Node::stop`].
+    async fn stop(&mut self) -> anyhow::Result<()> {
+        match std::mem::replace(&mut self.state, State::Stopped) {
+            State::Running(node) => node.stop().await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Stops it while others run, and says what of it does not end.
+    async fn stop_alone(&mut self) {
+        if let Err(error) = self.stop().await {
+            note(format_args!("drystone: {error:#}"));
         }
     }
 
@@ -189,7 +202,7 @@ impl Cluster {
         let settled = Settled::find(env, &self.plan, &self.data, &self.running(), replace_lost).await?;
         for member in &mut self.members {
             if settled.robbed.iter().any(|name| name == member.name()) {
-                member.stop().await;
+                member.stop_alone().await;
             }
         }
         let running = self.running();
@@ -295,7 +308,7 @@ impl Cluster {
         let mut failed = Vec::new();
         for member in &mut self.members {
             if let Some(failure) = member.running().and_then(Node::failure) {
-                member.stop().await;
+                member.stop_alone().await;
                 failed.push((member.name().to_owned(), failure));
             }
         }
@@ -316,10 +329,32 @@ impl Cluster {
         Ok(())
     }
 
-    /// Doors first, so that nothing new comes in.
-    async fn stop(&mut self) {
-        while let Some(mut member) = self.members.pop() {
-            member.stop().await;
+    /// Stops all nodes: doors first, so that nothing new comes in, then the others at the same time, so that it takes no
+    /// longer if all their disks hang.
+    ///
+    /// # Errors
+    /// What does not end, as [`Node::stop`].
+    async fn stop(&mut self) -> anyhow::Result<()> {
+        let is_door = |member: &Member| member.config.gateway.is_some();
+        let (doors, others): (Vec<Member>, Vec<Member>) = self.members.drain(..).partition(is_door);
+        let mut faults = Vec::new();
+        for members in [doors, others] {
+            let stopping = members
+                .into_iter()
+                .map(|mut member| async move { member.stop().await });
+            let stopped = join_all(stopping).await;
+            faults.extend(stopped.into_iter().filter_map(Result::err));
+        }
+        match faults.as_slice() {
+            [] => Ok(()),
+            faults => bail!(
+                "not everything has ended: {}",
+                faults
+                    .iter()
+                    .map(|fault| format!("{fault:#}"))
+                    .collect::<Vec<_>>()
+                    .join("; ")
+            ),
         }
     }
 }

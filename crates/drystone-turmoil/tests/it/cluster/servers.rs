@@ -94,7 +94,7 @@ impl Maker<'_> {
                     () = stop.notified() => {}
                 }
                 let handle = out.lock().unwrap().as_mut().and_then(|(handle, _)| handle.take());
-                handle.expect("it runs").shutdown().await;
+                handle.expect("it runs").shutdown().await?;
                 std::future::pending().await
             }
         });
@@ -144,7 +144,7 @@ impl Maker<'_> {
                     reason = handle.stopped() => return Err(format!("{name} stopped by itself: {reason}").into()),
                     () = stop.notified() => {}
                 }
-                handle.shutdown().await;
+                handle.shutdown().await?;
                 drop(handle);
                 if let Some((handle, _)) = out.lock().unwrap().as_mut() {
                     *handle = None;
