@@ -4,7 +4,6 @@
 //! append under an idempotency key can convert first and append then, and the key's answer is that of its append.
 
 use crate::namespace::{Context, Namespace, inode_key};
-use crate::permission::WRITE;
 use crate::refusal::{ReadError, refuse};
 use crate::resolve::check_not_link;
 use crate::store::OrderedStore;
@@ -29,9 +28,7 @@ impl<S: OrderedStore> Namespace<S> {
         if inode.kind() == InodeKind::Directory {
             return refuse(Code::IsADirectory, "files have content");
         }
-        if !cx.caller.owns(&inode) {
-            cx.caller.check(&inode, WRITE)?;
-        }
+        cx.caller.check_convert(&inode)?;
         let inline = inode.inline.clone().filter(|_| inode.version == command.version);
         let Some(inline) = inline else {
             let detail = format!("inode {} is not inline at version {}", inode.id, command.version);

@@ -45,6 +45,14 @@ impl Caller {
         )
     }
 
+    /// Refuses who may not move the file's content out of the metadata: neither its owner nor one who may write to it.
+    pub(crate) fn check_convert(&self, inode: &InodeRecord) -> Result<(), ReadError> {
+        if self.owns(inode) {
+            return Ok(());
+        }
+        self.check(inode, WRITE)
+    }
+
     /// Refuses all but the owner and the superuser.
     pub(crate) fn check_owner(&self, inode: &InodeRecord) -> Result<(), ReadError> {
         if self.owns(inode) {

@@ -34,6 +34,8 @@ pub enum Want {
     Attributes,
     /// Content too: the file must be readable.
     Content,
+    /// Inline content too, to move it into chunks: the caller must own the file or may write to it.
+    ToConvert,
 }
 
 /// A file or directory that was looked up.
@@ -135,8 +137,12 @@ impl<S: OrderedStore> Namespace<S> {
     /// `not_found`, `not_a_directory`, `is_a_link`, `denied`, `invalid`; or the store failed.
     pub fn lookup(&self, target: &Target, caller: &Caller, want: Want) -> Result<Found, ReadError> {
         let inode = self.find(target, caller)?;
-        if want == Want::Content && inode.kind() == InodeKind::File {
-            caller.check(&inode, crate::permission::READ)?;
+        if inode.kind() == InodeKind::File {
+            match want {
+                Want::Attributes => {}
+                Want::Content => caller.check(&inode, crate::permission::READ)?,
+                Want::ToConvert => caller.check_convert(&inode)?,
+            }
         }
         let policy = self.policy_of(&inode)?;
         Ok(Found { inode, policy })

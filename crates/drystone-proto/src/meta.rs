@@ -73,6 +73,10 @@ pub struct LookupRequest {
     /// Its groups.
     #[prost(string, repeated, tag = "9")]
     pub groups: Vec<String>,
+    /// With `content`: only inline content, for a [`crate::command::ConvertInline`], which is a part of writing. The
+    /// caller needs what that command needs, and not the right to read.
+    #[prost(bool, tag = "10")]
+    pub to_convert: bool,
 }
 
 /// An extent and where it is.

@@ -53,10 +53,12 @@ impl Writer {
         Error::new(ErrorKind::Busy, WRITE, "others change it all the time").about(&self.target)
     }
 
-    /// What a file keeps in the metadata, if it does.
+    /// What a file keeps in the metadata, if it does. To move it is a part of writing: the caller need not be able to
+    /// read the file.
     async fn inline_at(&self, place: command::Target) -> Result<Option<Inline>, Failed> {
         let request = LookupRequest {
             content: true,
+            to_convert: true,
             ..LookupRequest::default()
         };
         let requester = &self.context.requester;

@@ -110,6 +110,8 @@ pub(crate) struct World {
     pub(crate) locked: AtomicU64,
     /// Pages of directories that were asked for.
     pub(crate) lists: AtomicU32,
+    /// Nobody may read a file.
+    pub(crate) write_only: AtomicBool,
     leader: AtomicU64,
     members: Mutex<Vec<Member>>,
     pub(crate) chunk_bytes: AtomicU64,
@@ -483,6 +485,9 @@ impl World {
         let file = file
             .ok_or_else(|| refusal(Code::NotFound, "no such file"))?
             .clone();
+        if request.content && !request.to_convert && self.write_only.load(SeqCst) {
+            return Err(refusal(Code::Denied, "it may not be read"));
+        }
         if request.content
             && file.inline.is_some()
             && self

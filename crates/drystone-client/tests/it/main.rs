@@ -829,6 +829,31 @@ async fn an_inline_file_grows_into_chunks() {
     assert!(content(&client, "/g").await == [&b[..1500], &c].concat());
 }
 
+/// The content that is already there is moved by whoever adds to it, though it may not be read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_inline_file_that_may_only_be_written_grows_into_chunks() {
+    let cluster = Cluster::start(1, 3).await;
+    cluster.world.inline_max.store(4096, SeqCst);
+    let client = cluster.client().await;
+    let (a, b) = (bytes(1, 1000), bytes(2, 300_000));
+    for (path, mode) in [("/f", WriteMode::Append), ("/g", WriteMode::Range(1000))] {
+        client
+            .put(path, a.clone(), WriteOptions::default())
+            .await
+            .unwrap();
+        cluster.world.write_only.store(true, SeqCst);
+        let options = WriteOptions {
+            mode,
+            ..WriteOptions::default()
+        };
+        assert_eq!(client.put(path, b.clone(), options).await.unwrap().offset, 1000);
+        let refused = client.open(path, ReadOptions::default()).await.err();
+        assert_eq!(refused.map(|error| error.kind()), Some(ErrorKind::Denied));
+        cluster.world.write_only.store(false, SeqCst);
+        assert!(content(&client, path).await == [&a[..], &b].concat());
+    }
+}
+
 /// A chunk of a slow upload once outlived its grant, and every retry ended the same way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_may_last_longer_than_grants_live() {

@@ -186,10 +186,10 @@ fn look_up_in<S: OrderedStore>(
     let caller = Caller::new(&lookup.user, &lookup.groups);
     let root = Target::default();
     let target = lookup.target.as_ref().unwrap_or(&root);
-    let want = if lookup.content {
-        Want::Content
-    } else {
-        Want::Attributes
+    let want = match (lookup.content, lookup.to_convert) {
+        (false, _) => Want::Attributes,
+        (true, false) => Want::Content,
+        (true, true) => Want::ToConvert,
     };
     let mut found = match (state.lookup(target, &caller, want), lookup.pinned) {
         (Ok(found), _) => found,
@@ -205,7 +205,7 @@ fn look_up_in<S: OrderedStore>(
         return Err(LookupError::Gone);
     }
     let file = found.inode.kind() == InodeKind::File;
-    let page = if lookup.content && file && found.inode.inline.is_none() {
+    let page = if want == Want::Content && file && found.inode.inline.is_none() {
         let page = state.content(InodeId(found.inode.id), lookup.offset, lookup.length, extents);
         page.map_err(ReadError::Store)?
     } else {

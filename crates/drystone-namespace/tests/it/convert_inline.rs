@@ -122,3 +122,28 @@ fn other_bytes_other_versions_and_other_callers_are_refused() {
     );
     invariants::check(&cluster.ns);
 }
+
+/// An append to an inline file that makes it a chunk once needed the right to read it.
+#[test]
+fn who_may_write_may_look_at_inline_content_to_convert_it() {
+    let mut cluster = Cluster::new();
+    put(&mut cluster, "ann", b"some bytes", Some(0o202));
+    let look = |user: &str, want| {
+        let caller = Caller::new(user, &[]);
+        cluster.ns.lookup(&at("f").unwrap(), &caller, want)
+    };
+    for user in ["ann", "bob"] {
+        assert!(look(user, Want::Content).is_err(), "{user} may not read it");
+        let found = look(user, Want::ToConvert).unwrap();
+        assert_eq!(found.inode.inline.as_deref(), Some(&b"some bytes"[..]), "{user}");
+    }
+    let mut cluster = Cluster::new();
+    put(&mut cluster, "ann", b"some bytes", Some(0o444));
+    let look = |user: &str, want| {
+        let caller = Caller::new(user, &[]);
+        cluster.ns.lookup(&at("f").unwrap(), &caller, want)
+    };
+    assert!(look("bob", Want::Content).is_ok());
+    assert!(look("bob", Want::ToConvert).is_err(), "bob may not write to it");
+    assert!(look("ann", Want::ToConvert).is_ok(), "its owner may convert it");
+}
