@@ -50,13 +50,7 @@ impl Client {
         channel_options.software = concat!("drystone-client ", env!("CARGO_PKG_VERSION")).to_owned();
         let channels = Channels::new(env.clone(), channel_options);
         let metrics = Arc::new(Metrics::default());
-        let meta = Meta::new(
-            env.clone(),
-            channels.clone(),
-            &options.metadata,
-            Arc::clone(&metrics),
-            options.session_ttl,
-        );
+        let meta = Meta::new(env.clone(), channels.clone(), Arc::clone(&metrics), &options);
         let info = meta.cluster_info(env.clock.now().plus(options.deadline)).await?;
         let history = HistoryId::from_slice(&info.history)
             .ok_or_else(|| Error::new(ErrorKind::Unavailable, "connect", "the cluster names no history"))?;

@@ -41,6 +41,7 @@ mod read;
 mod requester;
 mod target;
 mod version;
+mod waits;
 mod walk;
 mod write;
 
@@ -55,6 +56,7 @@ pub use options::{Caller, Consistency, Options};
 pub use read::{ReadOptions, ReadStream, Reader};
 pub use target::Target;
 pub use version::{ContentVersion, Precondition};
+pub use waits::{Tried, Wait, Waiting, Waits};
 pub use walk::{Walk, WalkEntry};
 pub use write::{Published, WriteMode, WriteOptions, Writer};
 

@@ -13,3 +13,4 @@ pub(crate) const READ_SUSPECTS: Rank = Rank::new(230, "servers that failed a rea
 pub(crate) const REPORTED: Rank = Rank::new(232, "replicas whose damage was reported");
 pub(crate) const LATENCY: Rank = Rank::new(240, "durations of requests");
 pub(crate) const HEDGES: Rank = Rank::new(242, "the budget of second reads");
+pub(crate) const WAITS: Rank = Rank::new(250, "what is waited for");

@@ -1,5 +1,6 @@
 //! How a client process behaves, on whose behalf it acts, and how fresh its look-ups are.
 
+use crate::waits::Waits;
 use drystone_types::ByteCount;
 use std::time::Duration;
 
@@ -71,6 +72,8 @@ pub struct Options {
     pub hedge: bool,
     /// The cluster forgets the idempotency session after this long without a command; default 1 h.
     pub session_ttl: Duration,
+    /// Where this process says what it is waiting for: keep a clone to show it to people.
+    pub waits: Waits,
 }
 
 impl Options {
@@ -92,6 +95,7 @@ impl Options {
             slow: Duration::from_secs(1),
             hedge: true,
             session_ttl: Duration::from_secs(3600),
+            waits: Waits::default(),
         }
     }
 

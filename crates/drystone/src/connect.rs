@@ -3,7 +3,7 @@
 use crate::args::Arguments;
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use drystone_client::{Caller, Client, Options};
+use drystone_client::{Caller, Client, Options, Tried, Wait, Waits};
 use drystone_env::Env;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::client::legacy::Client as HttpClient;
@@ -48,8 +48,17 @@ pub async fn get_within(env: &Env, url: &str, patience: Duration) -> anyhow::Res
     }
 }
 
-/// The metadata servers of the cluster whose REST door is at `url` (see [`crate::address::parse_url`]).
-pub async fn metadata_servers(env: &Env, url: &str) -> anyhow::Result<Vec<String>> {
+/// The metadata servers of the cluster whose REST door is at `url` (see [`crate::address::parse_url`]). Waiting for the
+/// door stands in `waits`.
+pub async fn metadata_servers(env: &Env, url: &str, waits: &Waits) -> anyhow::Result<Vec<String>> {
+    let (began, mut tried) = (env.clock.now(), Tried::default());
+    tried.note(url, "does not answer");
+    let _waiting = waits.begin(Wait {
+        what: "the REST door of the cluster",
+        began,
+        until: began.plus(PATIENCE),
+        tried,
+    });
     let (status, body) = get_within(env, &format!("{url}/cluster"), PATIENCE)
         .await
         .with_context(|| format!("no cluster answers at {url} (is it up? --cluster names another)"))?;
@@ -65,11 +74,16 @@ pub async fn metadata_servers(env: &Env, url: &str) -> anyhow::Result<Vec<String
 }
 
 /// A client of the cluster that the arguments name, for the user that they name.
-pub async fn client(env: &Env, arguments: &Arguments) -> anyhow::Result<Client> {
-    let metadata = metadata_servers(env, &arguments.cluster)
+/// What it waits for stands in `waits`.
+pub async fn client(env: &Env, arguments: &Arguments, waits: &Waits) -> anyhow::Result<Client> {
+    let metadata = metadata_servers(env, &arguments.cluster, waits)
         .await
         .context(Unreachable)?;
-    let client = Client::connect(env.clone(), Options::new(metadata)).await?;
+    let options = Options {
+        waits: waits.clone(),
+        ..Options::new(metadata)
+    };
+    let client = Client::connect(env.clone(), options).await?;
     Ok(client.as_caller(caller(arguments)))
 }
 

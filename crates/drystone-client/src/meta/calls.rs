@@ -5,6 +5,8 @@ use super::session::CommandSession;
 use crate::error::{Error, ErrorKind};
 use crate::locks;
 use crate::metrics::Metrics;
+use crate::options::Options;
+use crate::waits::{Tried, Wait, Waiting, Waits, outcome};
 use drystone_env::planted::{Bug, planted};
 use drystone_env::sync::Mutex;
 use drystone_env::{Env, Monotonic, Rng, SeededRng};
@@ -44,6 +46,7 @@ pub(crate) struct Meta {
     pub(super) opening: tokio::sync::Mutex<()>,
     pub(super) commands: Semaphore,
     pub(super) session_ttl: Duration,
+    waits: Waits,
     /// Highest log index that any metadata server said was applied.
     seen: AtomicU64,
 }
@@ -101,13 +104,7 @@ enum Next {
 }
 
 impl Meta {
-    pub(crate) fn new(
-        env: Env,
-        channels: Channels,
-        configured: &[String],
-        metrics: Arc<Metrics>,
-        session_ttl: Duration,
-    ) -> Self {
+    pub(crate) fn new(env: Env, channels: Channels, metrics: Arc<Metrics>, options: &Options) -> Self {
         // Two clients of one environment must not share a session: each draws from a generator of its own.
         let mut rng = env.rng(&format!("client {}", env.number()));
         let session = CommandSession::new(draw_client(&mut rng));
@@ -115,7 +112,7 @@ impl Meta {
         Self {
             env,
             channels,
-            servers: Mutex::new(locks::SERVERS, MetaServers::new(configured, first)),
+            servers: Mutex::new(locks::SERVERS, MetaServers::new(&options.metadata, first)),
             info: Mutex::new(locks::CLUSTER_INFO, None),
             budget: RetryBudget::new(),
             metrics,
@@ -123,7 +120,8 @@ impl Meta {
             session: Mutex::new(locks::SESSION, session),
             opening: tokio::sync::Mutex::new(()),
             commands: Semaphore::new(MAX_COMMANDS),
-            session_ttl,
+            session_ttl: options.session_ttl,
+            waits: options.waits.clone(),
             seen: AtomicU64::new(0),
         }
     }
@@ -163,6 +161,7 @@ impl Meta {
         self.budget.earn();
         let mut backoff = Backoff::new(BACKOFF_BASE, BACKOFF_CAP, self.fork_rng());
         let mut patience = ATTEMPT;
+        let mut wait = LeaderWait::new(self.env.clock.now());
         loop {
             let now = self.env.clock.now();
             let target = self.servers.lock().target();
@@ -180,13 +179,14 @@ impl Meta {
                 Ok(answer) => return Ok((answer.body, maybe_done)),
                 Err(error) => error,
             };
+            wait.failed(self, call, &target, &error);
             maybe_done |= matches!(error, CallError::Unknown(_)) || error.code() == Code::Unknown;
             if matches!(error, CallError::Unknown(Uncertain::Deadline)) {
                 patience = (patience * 2).min(ATTEMPT_MOST);
             }
             let retry_after_ms = match self.judge(call, &target, &error, maybe_done) {
                 Next::Again { retry_after_ms } => retry_after_ms,
-                Next::GiveUp(code) => return Err(failed(call, code, error, maybe_done)),
+                Next::GiveUp(code) => return Err(failed(call, code, error, maybe_done, None)),
             };
             Metrics::add(&self.metrics.retries, 1);
             let mut delay = backoff.next_after(retry_after_ms);
@@ -204,7 +204,8 @@ impl Meta {
                 } else {
                     code
                 };
-                return Err(failed(call, code, error, maybe_done));
+                let message = wait.over(call);
+                return Err(failed(call, code, error, maybe_done, Some(message)));
             }
             self.env.clock.sleep(delay).await;
         }
@@ -268,12 +269,52 @@ impl Meta {
     }
 }
 
+/// A call that has not been answered yet, for those who wait and for the error in the end.
+struct LeaderWait {
+    began: Monotonic,
+    tried: Tried,
+    waiting: Option<Waiting>,
+}
+
+impl LeaderWait {
+    fn new(began: Monotonic) -> Self {
+        Self {
+            began,
+            tried: Tried::default(),
+            waiting: None,
+        }
+    }
+
+    /// `target` gave no answer.
+    fn failed(&mut self, meta: &Meta, call: MetaCall, target: &str, error: &CallError) {
+        self.tried.note(target, outcome(error));
+        match &self.waiting {
+            Some(waiting) => waiting.tried(&self.tried),
+            None => {
+                self.waiting = Some(meta.waits.begin(Wait {
+                    what: "a metadata leader",
+                    began: self.began,
+                    until: call.deadline,
+                    tried: self.tried.clone(),
+                }));
+            }
+        }
+    }
+
+    /// It is given up.
+    fn over(self, call: MetaCall) -> String {
+        let seconds = call.deadline.since(self.began).as_secs_f64().round();
+        format!("no metadata leader answered in {seconds} s: {}", self.tried)
+    }
+}
+
 /// The error of a call: what may have happened is unknown, unless it was only a question.
-fn failed(call: MetaCall, code: Code, error: CallError, maybe_done: bool) -> Failed {
-    let (message, wait) = match error.reply() {
+fn failed(call: MetaCall, code: Code, error: CallError, maybe_done: bool, message: Option<String>) -> Failed {
+    let (said, wait) = match error.reply() {
         Some(reply) => (reply.message.clone(), u64::from(reply.retry_after_ms)),
         None => (error.to_string(), 0),
     };
+    let message = message.unwrap_or(said);
     let refused = code;
     let code = match call.repeat {
         Repeat::Read if code == Code::Unknown => Code::Unavailable,

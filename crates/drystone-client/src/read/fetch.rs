@@ -7,6 +7,7 @@ use super::shared::ReadContext;
 use crate::error::{Error, ErrorKind};
 use crate::meta::{Failed, Repeat};
 use crate::metrics::Metrics;
+use crate::waits::{Tried, Wait, Waiting, Waits, outcome};
 use bytes::Bytes;
 use drystone_env::{BoxFuture, Monotonic};
 use drystone_proto::Kind;
@@ -26,6 +27,9 @@ use std::time::Duration;
 const READ_LANE: u8 = 2;
 /// One replica may take this long before the next is asked: far beyond a busy disk, well within a deadline.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// A piece for which nothing has come after this long, and a replica failed, is waited for. Sooner only a piece of which all
+/// have failed: it may lie here, read, because nobody takes the bytes before it.
+const SHOW_AFTER: Duration = Duration::from_millis(1500);
 /// Hedging sooner than this would only race the network.
 const HEDGE_LEAST: Duration = Duration::from_millis(2);
 /// What holes are read as.
@@ -35,7 +39,7 @@ enum FetchEvent {
     Answered {
         request: u32,
         replica: usize,
-        result: Result<Bytes, Code>,
+        result: Result<Bytes, (Code, String)>,
     },
     Located(Result<Arc<ExtentPage>, Error>),
 }
@@ -66,6 +70,8 @@ pub(crate) async fn fetch(
         hedge.map(|p95| p95.max(HEDGE_LEAST)),
         requester.deadline(),
     );
+    let mut wait = ReplicaWait::new(clock.now(), requester.deadline());
+    wait.located(piece, &places);
     let mut events: FuturesUnordered<BoxFuture<FetchEvent>> = FuturesUnordered::new();
     let mut answers: BTreeMap<u32, Bytes> = BTreeMap::new();
     let (mut out, mut input) = (Vec::new(), PieceInput::Tick);
@@ -89,7 +95,7 @@ pub(crate) async fn fetch(
                         events.push(ask(&opened, piece, request, replica, place));
                     } else {
                         // As if it had failed at once; it is asked again in the next round if need be.
-                        let result = Err(Code::Busy);
+                        let result = Err((Code::Busy, "was not asked".to_owned()));
                         events.push(Box::pin(std::future::ready(FetchEvent::Answered {
                             request,
                             replica,
@@ -103,6 +109,8 @@ pub(crate) async fn fetch(
                     }
                 }
                 PieceOutput::Locate => {
+                    // None of the replicas could be read.
+                    wait.show(&requester.options().waits);
                     let opened = Arc::clone(&opened);
                     events.push(Box::pin(async move {
                         FetchEvent::Located(opened.page(piece.offset).await)
@@ -119,7 +127,7 @@ pub(crate) async fn fetch(
                     return Ok(bytes);
                 }
                 PieceOutput::Failed(code) => {
-                    let what = format_args!("chunk {} at {}", piece.chunk, piece.chunk_offset);
+                    let what = wait.over(piece, clock.now());
                     return Err(opened.error(ErrorKind::from_code(code), what));
                 }
             }
@@ -141,8 +149,13 @@ pub(crate) async fn fetch(
                         answers.insert(request, bytes);
                         Ok(())
                     }
-                    Err(code) => {
-                        failed(&opened, places.get(replica), code, clock.now());
+                    Err((code, outcome)) => {
+                        let place = places.get(replica);
+                        failed(&opened, place, code, clock.now());
+                        wait.failed(place, code, outcome);
+                        if clock.now().since(wait.began) >= SHOW_AFTER {
+                            wait.show(&requester.options().waits);
+                        }
                         Err(code)
                     }
                 };
@@ -156,6 +169,7 @@ pub(crate) async fn fetch(
                         return Box::pin(moved_piece(opened, page, piece, moved)).await;
                     }
                     places = self::places(&opened, &page, piece, clock.now());
+                    wait.located(piece, &places);
                     PieceInput::Located {
                         replicas: places.len(),
                     }
@@ -164,6 +178,67 @@ pub(crate) async fn fetch(
                 Err(error) => return Err(error),
             },
         };
+    }
+}
+
+/// A piece that has not been read yet, for those who wait and for the error in the end.
+struct ReplicaWait {
+    began: Monotonic,
+    until: Monotonic,
+    tried: Tried,
+    waiting: Option<Waiting>,
+}
+
+impl ReplicaWait {
+    fn new(began: Monotonic, until: Monotonic) -> Self {
+        Self {
+            began,
+            until,
+            tried: Tried::default(),
+            waiting: None,
+        }
+    }
+
+    /// The replicas of `piece` are at `places`.
+    fn located(&mut self, piece: ReadPiece, places: &[ReplicaPlace]) {
+        if places.is_empty() {
+            let outcome = "has no replica on a server that the leader can name";
+            self.tried.note(&format!("chunk {}", piece.chunk), outcome);
+        }
+    }
+
+    /// The replica at `place` did not give the bytes.
+    fn failed(&mut self, place: Option<&ReplicaPlace>, code: Code, outcome: String) {
+        // A second read for which there was no budget says nothing of its server.
+        if let Some(place) = place.filter(|_| code != Code::Busy) {
+            self.tried.note(&place.address, outcome);
+        }
+    }
+
+    /// It goes on.
+    fn show(&mut self, waits: &Waits) {
+        match &self.waiting {
+            Some(waiting) => waiting.tried(&self.tried),
+            None => {
+                self.waiting = Some(waits.begin(Wait {
+                    what: "a replica that can be read",
+                    began: self.began,
+                    until: self.until,
+                    tried: self.tried.clone(),
+                }));
+            }
+        }
+    }
+
+    /// It is given up `now`.
+    fn over(&self, piece: ReadPiece, now: Monotonic) -> String {
+        let seconds = now.since(self.began).as_secs_f64().round();
+        let (chunk, offset) = (piece.chunk, piece.chunk_offset);
+        let what = format!("no replica of chunk {chunk} gave its bytes at {offset} in {seconds} s");
+        match self.tried.is_empty() {
+            true => what,
+            false => format!("{what}: {}", self.tried),
+        }
     }
 }
 
@@ -240,8 +315,8 @@ fn ask(
                 context.shared.latency.add(context.requester.now().since(began));
                 Ok(answer.payload)
             }
-            Ok(_) => Err(Code::Corrupt),
-            Err(error) => Err(error.code()),
+            Ok(_) => Err((Code::Corrupt, "gave too few bytes".to_owned())),
+            Err(error) => Err((error.code(), outcome(&error))),
         };
         FetchEvent::Answered {
             request,

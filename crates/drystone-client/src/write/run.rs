@@ -8,6 +8,7 @@ use super::chunk::{
 use super::grants::{WantedGrant, replacement};
 use super::shared::WriteContext;
 use super::suspects::SuspectStanding;
+use super::trouble_wait::TroubleWait;
 use crate::metrics::Metrics;
 use drystone_env::{BoxFuture, Monotonic};
 use drystone_proto::data::{
@@ -72,7 +73,7 @@ pub(crate) async fn run(
         held: None,
         sealed: Vec::new(),
     };
-    let (mut out, mut ended) = (Vec::new(), false);
+    let (mut out, mut ended, mut trouble) = (Vec::new(), false, TroubleWait::default());
     loop {
         let mut wake = None;
         let over = runner.perform(&mut out, &mut wake);
@@ -108,6 +109,7 @@ pub(crate) async fn run(
         };
         runner.core.set_slow(runner.slow());
         runner.core.on(clock.now(), input, &mut out);
+        trouble.follow(&runner.core, &options.waits);
     }
 }
 

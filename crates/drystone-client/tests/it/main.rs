@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is the test's failure")]
 
 mod fake;
+mod waits;
 
 use bytes::Bytes;
 use drystone_client::{

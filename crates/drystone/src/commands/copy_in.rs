@@ -3,7 +3,6 @@
 mod source;
 
 use super::names::{is_directory, join, place_for};
-use super::progress::bar;
 use super::tree::{Copied, Parallel, Walk};
 use super::{Context, is_not_found};
 use crate::args::PutOptions;
@@ -138,7 +137,7 @@ async fn put_files(
     found: Found,
     failures: Failures,
 ) -> anyhow::Result<()> {
-    let progress = bar(context, found.expected_bytes, "put");
+    let progress = context.screen.bar(found.expected_bytes, "put");
     let mut parallel = Parallel::new(options.jobs, failures);
     for job in found.jobs {
         let (client, progress, write) = (context.client.clone(), progress.clone(), write_options(options));
@@ -354,7 +353,7 @@ fn about(error: anyhow::Error, path: &Path) -> anyhow::Error {
 }
 
 async fn put_stdin(context: &Context, target: &str, options: &PutOptions) -> anyhow::Result<Published> {
-    let progress = bar(context, 0, target);
+    let progress = context.screen.bar(0, target);
     let published = send(
         &context.client,
         &mut std::io::stdin(),
@@ -454,7 +453,7 @@ pub async fn append(context: &Context, path: &str, source: &str) -> anyhow::Resu
         mode: WriteMode::Append,
         ..WriteOptions::default()
     };
-    let progress = bar(context, 0, path);
+    let progress = context.screen.bar(0, path);
     let published = if source == "-" {
         send(
             &context.client,

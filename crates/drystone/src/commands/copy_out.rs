@@ -3,7 +3,6 @@
 use super::Context;
 use super::local::{Destination, LocalTree, NewFile, Place, Present, times};
 use super::names::{base_name, join};
-use super::progress::bar;
 use super::tree::{Copied, Parallel, Walk};
 use crate::args::GetOptions;
 use crate::exit::{Failures, UsageError};
@@ -54,7 +53,7 @@ pub async fn get(context: &Context, options: &GetOptions) -> anyhow::Result<()> 
         let place = Place::of(&target).with_context(cannot)?;
         return get_link(client, Target::path(&options.source), &place, options.preserve).await;
     }
-    let progress = bar(context, attributes.size, "get");
+    let progress = context.screen.bar(attributes.size, "get");
     let bytes = match Destination::of(&target).with_context(cannot)? {
         Destination::Replace(place) => {
             get_file(
@@ -124,7 +123,7 @@ async fn get_tree(
     }
     let mut walk = Walk::begin(&context.client, &options.source, true).await?;
     let mut tree = LocalTree::open(target).with_context(|| format!("cannot open {}", target.display()))?;
-    let progress = bar(context, 0, "get");
+    let progress = context.screen.bar(0, "get");
     let mut parallel = Parallel::new(options.jobs, Failures::new(context.json));
     while let Some(found) = walk.next(&mut parallel.failures).await? {
         let attributes = &found.entry.attributes;

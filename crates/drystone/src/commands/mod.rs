@@ -8,13 +8,15 @@ mod names;
 mod progress;
 mod show;
 mod tree;
+mod waiting;
 
 use crate::args::{AdminCommand, Arguments, Command};
 use crate::connect;
 use crate::exit::{Failures, UsageError};
 use crate::node::terminated;
-use drystone_client::{Client, DeleteOptions, Error, ErrorKind, MakeDirectoryOptions, RenameOptions};
+use drystone_client::{Client, DeleteOptions, Error, ErrorKind, MakeDirectoryOptions, RenameOptions, Waits};
 use drystone_env::Env;
+use progress::Screen;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -30,12 +32,17 @@ pub struct Context {
     pub json: bool,
     /// `--quiet`.
     pub quiet: bool,
+    /// For progress.
+    pub screen: Screen,
 }
 
 /// Runs one command.
 pub async fn run(arguments: &Arguments, command: Command) -> anyhow::Result<ExitCode> {
+    let (env, waits) = (Env::os(), Waits::default());
+    let screen = Screen::new(arguments.quiet, arguments.json);
+    let _telling = waiting::tell(&env, &waits, &screen);
     match &command {
-        Command::Bench { arguments: words } => return bench(arguments, words).await,
+        Command::Bench { arguments: words } => return bench(env, arguments, words, &waits).await,
         Command::Admin(AdminCommand::Recover { data, dry_run }) => {
             crate::recover::run(data, *dry_run, arguments.json)?;
             return Ok(ExitCode::SUCCESS);
@@ -46,12 +53,12 @@ pub async fn run(arguments: &Arguments, command: Command) -> anyhow::Result<Exit
         }
         _ => {}
     }
-    let env = Env::os();
-    let client = connect::client(&env, arguments).await?;
+    let client = connect::client(&env, arguments, &waits).await?;
     let context = Arc::new(Context {
         client,
         json: arguments.json,
         quiet: arguments.quiet,
+        screen,
     });
     // A task of its own: reading a terminal or writing to a pipe blocks it, and signals are heard here.
     let mut task = JoinSet::new();
@@ -114,21 +121,30 @@ async fn dispatch(context: &Context, command: &Command) -> anyhow::Result<()> {
             recursive,
             force,
         } => remove(context, paths, *recursive, *force).await,
+        Command::Chmod {
+            mode,
+            paths,
+            recursive,
+        } => change::modes(context, mode, paths, *recursive).await,
+        Command::Chown {
+            owners,
+            paths,
+            recursive,
+        } => change::owners(context, owners, paths, *recursive).await,
         Command::Admin(command) => admin::run(context, command).await,
         Command::Bench { .. } => Ok(()),
     }
 }
 
-async fn bench(arguments: &Arguments, words: &[String]) -> anyhow::Result<ExitCode> {
+async fn bench(env: Env, arguments: &Arguments, words: &[String], waits: &Waits) -> anyhow::Result<ExitCode> {
     let mut words: Vec<String> = std::iter::once("drystone bench".to_owned())
         .chain(words.iter().cloned())
         .collect();
     if arguments.json {
         words.push("--json".to_owned());
     }
-    let env = Env::os();
     if drystone_bench::wants_metadata(&words) {
-        let servers = connect::metadata_servers(&env, &arguments.cluster).await?;
+        let servers = connect::metadata_servers(&env, &arguments.cluster, waits).await?;
         words.extend(["--metadata".to_owned(), servers.join(",")]);
     }
     drystone_bench::run(env, words, &arguments.cluster).await

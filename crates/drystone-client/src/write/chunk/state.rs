@@ -137,6 +137,12 @@ impl ChunkWrite {
         self.buffer.base()
     }
 
+    /// Since when no server takes what is to be written, when that is given up, and the last trouble.
+    pub(crate) fn trouble(&self) -> Option<(Monotonic, Monotonic, &Trouble)> {
+        let since = self.trouble_since.filter(|_| !self.is_over())?;
+        Some((since, since.plus(self.limits.patience), &self.last_trouble))
+    }
+
     /// A member that makes no progress for this long is slow.
     pub(crate) fn set_slow(&mut self, slow: Duration) {
         self.slow = slow;
