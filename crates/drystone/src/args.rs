@@ -1,6 +1,7 @@
 //! The command line as clap knows it.
 
 use crate::address;
+use crate::mode::{self, ModeChange};
 use crate::output::{Lines, OutputError};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::net::SocketAddr;
@@ -200,6 +201,30 @@ pub enum Command {
         #[arg(long, short)]
         force: bool,
     },
+    /// Change permission bits
+    Chmod {
+        /// Octal, as 644, or in steps, as u+x,go-w (classes u, g, o, a; bits r, w, x, X, or those of a class: g=u)
+        #[arg(value_parser = mode::parse, allow_hyphen_values = true)]
+        mode: ModeChange,
+        /// Files and directories
+        #[arg(required = true, value_parser = not_empty())]
+        paths: Vec<String>,
+        /// Directories with all that is in them (symbolic links have no bits and are left out)
+        #[arg(long, short = 'R')]
+        recursive: bool,
+    },
+    /// Change owner and group (the owner: as the superuser only)
+    Chown {
+        /// USER, USER:GROUP or :GROUP
+        #[arg(value_parser = owners, value_name = "USER[:GROUP]")]
+        owners: Owners,
+        /// Files, directories and symbolic links
+        #[arg(required = true, value_parser = not_empty())]
+        paths: Vec<String>,
+        /// Directories with all that is in them
+        #[arg(long, short = 'R')]
+        recursive: bool,
+    },
     /// Show attributes, and where the bytes are
     Stat {
         /// File or directory
@@ -248,6 +273,29 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+}
+
+/// Whose a file shall be; at least one of both.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Owners {
+    /// The new owner.
+    pub owner: Option<String>,
+    /// The new group.
+    pub group: Option<String>,
+}
+
+fn owners(text: &str) -> Result<Owners, String> {
+    let (owner, group) = match text.split_once(':') {
+        Some((owner, group)) => (owner, Some(group)),
+        None => (text, None),
+    };
+    if group.map_or(owner, |group| group).is_empty() {
+        return Err("owners are as USER, USER:GROUP or :GROUP".to_owned());
+    }
+    Ok(Owners {
+        owner: (!owner.is_empty()).then(|| owner.to_owned()),
+        group: group.map(str::to_owned),
+    })
 }
 
 /// Options of `put`.
@@ -425,6 +473,42 @@ mod tests {
         for verb in ["scrub", "rebalance", "fsck", "backup", "repair"] {
             assert!(admin.find_subcommand(verb).is_none(), "{verb}");
         }
+    }
+
+    #[test]
+    fn modes_and_owners_are_taken_as_people_type_them() {
+        let parse = |words: &[&str]| Arguments::try_parse_from([&["drystone"], words].concat());
+        for words in [
+            &["chmod", "644", "/a", "/b"][..],
+            &["chmod", "-R", "u+x,go-w", "/a"],
+            &["chmod", "-w", "/a"],
+            &["chmod", "--recursive", "-x", "/a"],
+            &["chmod", "a-x", "/a", "-R"],
+            &["chown", "ann", "/a"],
+            &["chown", "-R", "ann:staff", "/a", "/b"],
+            &["chown", ":staff", "/a"],
+        ] {
+            let parsed = parse(words);
+            assert!(parsed.is_ok(), "{words:?}: {}", parsed.unwrap_err());
+            let recursive = words.iter().any(|word| ["-R", "--recursive"].contains(word));
+            match parsed.unwrap().task {
+                Task::Client(Command::Chmod { recursive: is, .. } | Command::Chown { recursive: is, .. }) => {
+                    assert_eq!(is, recursive, "{words:?}")
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        for words in [
+            ["chmod", "888", "/a"],
+            ["chmod", "644", ""],
+            ["chmod", "u+s", "/a"],
+            ["chown", ":", "/a"],
+            ["chown", "", "/a"],
+            ["chown", "ann:", "/a"],
+        ] {
+            assert!(parse(&words).is_err(), "{words:?}");
+        }
+        assert!(parse(&["chmod", "644"]).is_err());
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod connect;
 mod exit;
 mod format;
 mod lock;
+mod mode;
 mod node;
 mod output;
 mod recover;

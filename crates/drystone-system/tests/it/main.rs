@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "real processes live in real time")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod attributes;
 mod basics;
 mod commands;
 mod crashes;

@@ -1,6 +1,7 @@
 //! Commands that work on files and on the cluster, through the client library.
 
 mod admin;
+mod change;
 mod copy_in;
 mod copy_out;
 mod local;
