@@ -53,9 +53,9 @@ impl NodeConfig {
     /// Reads and checks the text of a file.
     ///
     /// # Errors
-    /// What is wrong and where; every fault of valid TOML at once.
+    /// What is wrong and where; every fault of its keys at once, or else every fault of what they say.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let config: NodeConfig = toml::from_str(text).map_err(|error| error.to_string())?;
+        let config: NodeConfig = super::toml_file::read(text).map_err(|faults| faults.join("\n"))?;
         match config.faults() {
             faults if faults.is_empty() => Ok(config),
             faults => Err(faults.join("; ")),

@@ -6,6 +6,7 @@ pub mod door;
 #[cfg(test)]
 mod fuzzed;
 pub mod gateway;
+mod toml_file;
 
 use crate::lock::wait_until_unlocked;
 use anyhow::Context;
