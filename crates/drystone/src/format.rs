@@ -5,6 +5,7 @@ use crate::exit::UsageError;
 use crate::node::config::{NodeConfig, Voter};
 use crate::output::say;
 use anyhow::{Context, bail};
+use drystone_env::Env;
 use drystone_env::os::{OsDisk, random_bytes};
 use drystone_identity::{Identity, IdentityError, Role};
 use drystone_proto::grant::ClusterKey;
@@ -223,7 +224,7 @@ fn format_directory(path: &Path, identity: &Identity, done: &mut Vec<String>) ->
 }
 
 /// The whole command.
-pub fn run(options: &crate::args::FormatOptions) -> anyhow::Result<()> {
+pub async fn run(env: &Env, options: &crate::args::FormatOptions) -> anyhow::Result<()> {
     let mut config = crate::node::load(&options.config)?;
     if let Some(node) = options.as_node {
         as_another_node(&mut config, node)?;
@@ -243,6 +244,9 @@ pub fn run(options: &crate::args::FormatOptions) -> anyhow::Result<()> {
                 file.voters.len() - 1
             ));
         }
+    }
+    if !is_new {
+        crate::known::refuse_lost(env, &config, &options.config, &file.history).await?;
     }
     let done = format_node(&config, &file)?;
     if done.is_empty() {

@@ -14,6 +14,7 @@ mod commands;
 mod connect;
 mod exit;
 mod format;
+mod known;
 mod lock;
 mod mode;
 mod node;
@@ -83,7 +84,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.task {
         Task::Up(options) => up::run(options).await?,
         Task::Node(options) => node::run(&options.config).await?,
-        Task::Format(options) => format::run(&options)?,
+        Task::Format(options) => format::run(&drystone_env::Env::os(), &options).await?,
         Task::Completions { shell } => args::print_completions(shell)?,
         Task::Client(ref command) => return commands::run(&arguments, command.clone()).await,
     }

@@ -139,11 +139,34 @@ fn a_chunk_server_whose_directory_is_lost_rejoins_under_a_new_id_with_format_as_
         "{}",
         refused.stderr
     );
-    // Formatted as what it was it is refused, and told of the way.
+    // The cluster knows it: it is not formatted as what it was, and told of the way.
+    let way = format!("drystone format --config {} --as-node ID", file.display());
+    start(&["format"]).finish().refused(2, &way);
+    start(&["format", "--as-node", "23"])
+        .finish()
+        .refused(2, "node 23 is known");
+    assert!(!lost.data[0].join("identity").exists());
+    // Formatted so nevertheless, while the cluster could not be asked, it is refused when it starts.
+    let config = fs::read_to_string(&file).unwrap();
+    let alone: String = config
+        .lines()
+        .map(|line| match line.starts_with("metadata = [") {
+            true => "metadata = [\"127.0.0.1:1\"]\n".to_owned(),
+            false => format!("{line}\n"),
+        })
+        .collect();
+    assert_ne!(alone, config, "it names metadata servers");
+    fs::write(&file, &alone).unwrap();
     start(&["format"]).finish().ok();
+    fs::write(&file, &config).unwrap();
     let refused = start(&["node"]).finish();
     assert!(refused.code != Some(0), "{}", refused.stderr);
-    assert!(refused.stderr.contains("format --as-node"), "{}", refused.stderr);
+    for part in [
+        "Move them out of the way",
+        "drystone format --config FILE --as-node ID",
+    ] {
+        assert!(refused.stderr.contains(part), "{}", refused.stderr);
+    }
     fs::remove_dir_all(&lost.data[0]).unwrap();
     // Ids that would be the old mistake again, or somebody else's.
     start(&["format", "--as-node", "22"])

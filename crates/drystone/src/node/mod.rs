@@ -182,8 +182,10 @@ impl Node {
 fn explain(reason: &StopReason) -> String {
     match reason {
         StopReason::Stranger(why) if why.contains("new id") => format!(
-            "{reason} (with `drystone format --as-node ID` its empty directories are formatted under one that the \
-             cluster has never seen)"
+            "{reason}. Its directories were lost, or it was removed. Move them out of the way, take an id that the cluster has \
+             never seen (`drystone admin servers` and `drystone admin raft status` list those that it has), and run `{}` \
+             with the node's configuration",
+            crate::known::repair("FILE")
         ),
         _ => reason.to_string(),
     }
