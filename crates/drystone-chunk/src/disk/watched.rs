@@ -157,3 +157,39 @@ impl DiskFile for WatchedFile {
         self.file.delay()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use drystone_env::WallTime;
+    use drystone_env::sim::SimClock;
+    use futures_util::FutureExt;
+
+    #[test]
+    fn a_disk_hangs_if_one_operation_does_not_end_and_not_if_many_take_long() {
+        let clock = SimClock::new(Monotonic(0), WallTime(0));
+        let operations = Operations::default();
+        let (sender, receiver) = oneshot::channel::<()>();
+        let waiting = operations.wait(&clock, receiver);
+        let mut waiting = std::pin::pin!(waiting);
+        let mut pass = |seconds: u64| {
+            for _ in 0..2 * seconds {
+                if let Some(outcome) = (&mut waiting).now_or_never() {
+                    return Some(outcome);
+                }
+                clock.advance(LOOK);
+            }
+            None
+        };
+        // It is not asked, and then it answers slowly, one answer after the other.
+        assert!(pass(60).is_none());
+        operations.begun.fetch_add(1, Ordering::Relaxed);
+        for _ in 0..10 {
+            assert!(pass(9).is_none());
+            operations.begun.fetch_add(1, Ordering::Relaxed);
+            operations.ended.fetch_add(1, Ordering::Relaxed);
+        }
+        assert!(matches!(pass(12), Some(None)), "it hangs");
+        drop(sender);
+    }
+}

@@ -92,7 +92,10 @@ pub fn live(time: Duration, bytes: u64, idle: usize) {
         });
         drop(crowd);
         let left = settle(&cluster, &volume, &watch);
-        say(&format!("it is gone; left: {} MiB of slots, {left:?}", left.slots >> 20));
+        say(&format!(
+            "it is gone; left: {} MiB of slots, {left:?}",
+            left.slots >> 20
+        ));
         compare(&rests, &left);
         rests.push(left);
     }
