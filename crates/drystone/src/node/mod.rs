@@ -6,13 +6,13 @@ pub mod door;
 #[cfg(test)]
 mod fuzzed;
 pub mod gateway;
+mod stopped;
 mod toml_file;
 
 use crate::lock::wait_until_unlocked;
 use anyhow::Context;
 use config::NodeConfig;
 use door::Door;
-use drystone_chunk::StopReason;
 use drystone_client::Client;
 use drystone_env::Env;
 use futures_util::FutureExt;
@@ -138,8 +138,9 @@ impl Node {
     /// Why a role has failed, if one has.
     pub fn failure(&self) -> Option<String> {
         let metadata = self.metadata.as_ref().and_then(|handle| handle.failure());
+        let metadata = metadata.map(stopped::metadata_server);
         let chunk = || self.chunk.as_ref()?.stopped().now_or_never();
-        metadata.or_else(|| chunk().map(|reason| explain(&reason)))
+        metadata.or_else(|| chunk().map(|reason| stopped::chunk_server(&reason)))
     }
 
     /// Completes with a reason when a role has failed.
@@ -175,19 +176,6 @@ impl Node {
                 faults.join("; ")
             )),
         }
-    }
-}
-
-/// Why a chunk server has stopped, and what brings it back if its directories were lost.
-fn explain(reason: &StopReason) -> String {
-    match reason {
-        StopReason::Stranger(why) if why.contains("new id") => format!(
-            "{reason}. Its directories were lost, or it was removed. Move them out of the way, take an id that the cluster has \
-             never seen (`drystone admin servers` and `drystone admin raft status` list those that it has), and run `{}` \
-             with the node's configuration",
-            crate::known::repair("FILE")
-        ),
-        _ => reason.to_string(),
     }
 }
 
