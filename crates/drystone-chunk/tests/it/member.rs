@@ -297,9 +297,10 @@ async fn before_the_first_registration_no_grant_is_accepted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_address_that_is_taken_leaves_the_directory_free() {
     let cluster = Cluster::start_with(1, |_| ()).await;
-    let taken = cluster.servers[0].address();
     cluster.stop().await;
-    let other = cluster.env.net.bind(taken).await.unwrap();
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let other = cluster.env.net.bind(any).await.unwrap();
+    let taken = other.address();
     let refused = cluster.start_server(0, |config| config.listen = taken).await;
     assert!(matches!(refused, Err(drystone_chunk::StartError::Listen { .. })));
     drop(other);
