@@ -12,7 +12,7 @@ const BACKGROUND_NICE: i32 = 10;
 const BUSY_PART: u64 = 4;
 /// On a busy machine background work rests so many times as long as it ran. Niceness alone is not enough: where two
 /// threads share a core, work of the lowest weight in the gaps of one still slows the other down.
-const REST: u64 = 3;
+const REST: u64 = 1;
 const MOST_REST: Duration = Duration::from_millis(200);
 
 /// Nanoseconds that a thread ran, and that it was ready to run but waited for a processor.
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(rest_after(step(10 * millis, 2 * millis)), Duration::ZERO);
         assert_eq!(
             rest_after(step(10 * millis, 3 * millis)),
-            Duration::from_millis(30)
+            Duration::from_millis(10)
         );
         assert_eq!(rest_after(step(u64::MAX, u64::MAX)), MOST_REST);
     }

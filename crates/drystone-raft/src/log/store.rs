@@ -227,7 +227,13 @@ impl LogStore {
         self.confs.push_back((index, conf_to_proto(conf)));
     }
 
+    /// A snapshot was made, or the one that was made is of no use. What was asked for while it was made it answers, too.
     pub(crate) fn set_made(&mut self, meta: Option<SnapshotMeta>) {
+        if let Some(made) = &meta
+            && self.wanted.get().is_some_and(|at_least| at_least <= made.index.0)
+        {
+            self.wanted.set(None);
+        }
         self.made = meta;
     }
 
@@ -331,5 +337,38 @@ impl Storage for LogStore {
             Some(meta) => Ok(snapshot_from_meta(meta)),
             None => Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use drystone_types::{LogIndex, Term};
+
+    /// A member that lags asks again and again while its snapshot is made.
+    #[test]
+    fn what_was_asked_for_while_a_snapshot_was_made_is_answered_by_it() {
+        let conf = RaftConfState {
+            voters: vec![1, 2],
+            ..RaftConfState::default()
+        };
+        let mut store = LogStore::new((10, 1), conf.clone(), HardState::default());
+        let made = |index| SnapshotMeta {
+            index: LogIndex(index),
+            term: Term(1),
+            conf: conf.clone(),
+            data: Bytes::from_static(b"id"),
+        };
+        assert!(store.snapshot_for(0, NodeId(2)).is_none());
+        assert_eq!(store.take_wanted(), Some(10));
+        assert!(store.snapshot_for(0, NodeId(2)).is_none());
+        store.set_made(Some(made(12)));
+        assert_eq!(store.take_wanted(), None, "it is there");
+        assert!(store.snapshot_for(12, NodeId(2)).is_some());
+        // A newer one than there is.
+        assert!(store.snapshot_for(20, NodeId(2)).is_none());
+        store.set_made(Some(made(15)));
+        assert_eq!(store.take_wanted(), Some(20));
     }
 }

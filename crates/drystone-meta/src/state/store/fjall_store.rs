@@ -2,15 +2,22 @@
 
 use super::check::{CheckError, CheckReport, check_tables, is_loss};
 use bytes::Bytes;
+use fjall::compaction::Leveled;
 use fjall::config::PartitioningPolicy;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const KEYSPACE: &str = "namespace";
+/// Threads of fjall. With two or more its first one leaves merges to the others, and as long as they are busy it passes what
+/// waits to itself without a pause: each voter lost a processor for as long as a merge took (3.1.13, `worker_pool.rs`).
+const WORKERS: usize = 1;
+/// Tables are cut at this. The one thread writes memory to tables between merges, so a merge must be short: the first
+/// level holds four tables' worth, and a merge into it rewrites no more than about twice that.
+const TABLE_BYTES: u64 = 16 << 20;
 
 /// How to open a store.
 #[derive(Clone, Copy, Debug)]
@@ -146,13 +153,14 @@ impl FjallStore {
         caught(|| {
             let database = Database::builder(directory)
                 .cache_size(options.cache_bytes)
-                .worker_threads(2)
+                .worker_threads(WORKERS)
                 .manual_journal_persist(true)
                 .open()?;
             let keyspace = database.keyspace(KEYSPACE, || {
                 KeyspaceCreateOptions::default()
                     .manual_journal_persist(true)
                     .max_memtable_size(options.memtable_bytes)
+                    .compaction_strategy(Arc::new(Leveled::default().with_table_target_size(TABLE_BYTES)))
                     .filter_block_partitioning_policy(partitioned())
                     .index_block_partitioning_policy(partitioned())
             })?;
