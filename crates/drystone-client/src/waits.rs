@@ -133,7 +133,10 @@ pub(crate) fn outcome(error: &CallError) -> String {
         }
         CallError::Unknown(Uncertain::Lost { reason, .. }) => format!("broke the connection off ({reason})"),
         CallError::Refused(_) if error.code() == Code::NotLeader => "does not lead".to_owned(),
-        CallError::Refused(_) if error.code() == Code::Busy => "is busy".to_owned(),
+        CallError::Refused(reply) if error.code() == Code::Busy && reply.message.is_empty() => {
+            "is busy".to_owned()
+        }
+        CallError::Refused(reply) if error.code() == Code::Busy => format!("is busy ({})", reply.message),
         CallError::Refused(reply) if reply.message.is_empty() => format!("says {}", error.code().name()),
         CallError::Refused(reply) => format!("says {} ({})", error.code().name(), reply.message),
         CallError::NotSent(_) | CallError::Unknown(_) => format!("was not asked ({error})"),

@@ -204,7 +204,7 @@ impl Meta {
                 } else {
                     code
                 };
-                let message = wait.over(call);
+                let message = wait.over(call, &error);
                 return Err(failed(call, code, error, maybe_done, Some(message)));
             }
             self.env.clock.sleep(delay).await;
@@ -301,10 +301,15 @@ impl LeaderWait {
         }
     }
 
-    /// It is given up.
-    fn over(self, call: MetaCall) -> String {
+    /// It is given up after `last`: nobody answered, or somebody did and refused.
+    fn over(self, call: MetaCall, last: &CallError) -> String {
         let seconds = call.deadline.since(self.began).as_secs_f64().round();
-        format!("no metadata leader answered in {seconds} s: {}", self.tried)
+        let is_refused = matches!(last, CallError::Refused(_))
+            && !matches!(last.code(), Code::NotLeader | Code::Unavailable);
+        match is_refused {
+            true => format!("given up after {seconds} s: {}", self.tried),
+            false => format!("no metadata leader answered in {seconds} s: {}", self.tried),
+        }
     }
 }
 

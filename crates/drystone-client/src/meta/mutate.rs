@@ -63,7 +63,8 @@ impl Meta {
         while forgotten < MAX_SESSIONS {
             self.open_session(caller, deadline).await?;
             let Some(mut begun) = self.begin() else {
-                self.pause(call, deadline).await?;
+                self.pause(call, deadline, "too many answers are outstanding")
+                    .await?;
                 continue;
             };
             request.origin = Some(origin(&begun.ticket, caller, key));
@@ -110,7 +111,7 @@ impl Meta {
                 // Nothing was done, and such an answer is not kept: once more, under a new number.
                 Some(Code::Busy) if !maybe_done => {
                     drop(begun);
-                    self.pause(call, deadline).await?;
+                    self.pause(call, deadline, &outcome.message).await?;
                 }
                 code => {
                     // Such an answer is not kept: it says nothing of an earlier attempt that may still be on its way.
@@ -176,14 +177,10 @@ impl Meta {
         self.session.lock().forgotten(generation, fresh);
     }
 
-    /// Waits a little for room in the session.
-    async fn pause(&self, call: MetaCall, deadline: Monotonic) -> Result<(), Failed> {
+    /// Waits a little because of `why`.
+    async fn pause(&self, call: MetaCall, deadline: Monotonic, why: &str) -> Result<(), Failed> {
         if self.env.clock.now().plus(BACKOFF_BASE) >= deadline {
-            let error = Error::new(
-                ErrorKind::Busy,
-                call.operation,
-                "too many answers are outstanding",
-            );
+            let error = Error::new(ErrorKind::Busy, call.operation, why);
             return Err(Failed {
                 code: Code::Busy,
                 error,

@@ -112,6 +112,8 @@ pub(crate) struct World {
     pub(crate) lists: AtomicU32,
     /// Nobody may read a file.
     pub(crate) write_only: AtomicBool,
+    /// Look-ups are refused as `busy`, and it is said why.
+    pub(crate) overloaded: AtomicBool,
     leader: AtomicU64,
     members: Mutex<Vec<Member>>,
     pub(crate) chunk_bytes: AtomicU64,
@@ -461,6 +463,9 @@ impl World {
 
     fn look_up(&self, request: &LookupRequest) -> Result<LookupReply, ErrorReply> {
         self.look_ups.fetch_add(1, SeqCst);
+        if self.overloaded.load(SeqCst) {
+            return Err(refusal(Code::Busy, "the log is full"));
+        }
         let mut ns = self.namespace.lock().unwrap();
         let target = request.target.clone().unwrap();
         let policy = Some(self.policy());

@@ -5,6 +5,7 @@ use crate::fake::Cluster;
 use drystone_client::{Client, Error, ErrorKind, Options, ReadOptions, Wait, Waits, WriteOptions};
 use drystone_env::Env;
 use std::future::Future;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 /// Runs `operation`, which fails; the last that `waits` said meanwhile, and the error.
@@ -69,6 +70,23 @@ async fn every_metadata_server_that_was_tried_is_named() {
         assert!(tried.contains(&address), "{tried}");
         assert!(error.to_string().contains(&address), "{error}");
     }
+}
+
+/// A leader that refused again and again was said not to have answered, and why it refused was lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_busy_is_told_with_its_reason() {
+    let (cluster, waits) = (Cluster::start(1, 0).await, Waits::default());
+    let client = cluster.client_with(|options| patience(options, &waits)).await;
+    cluster.world.overloaded.store(true, SeqCst);
+    let (seen, error) = watch(&cluster.env, &waits, client.stat("/f")).await;
+    let said = format!("{} is busy (the log is full)", cluster.metas[0].address());
+    assert_eq!(seen.unwrap().tried.to_string(), said);
+    assert_eq!(error.kind(), ErrorKind::Busy);
+    let error = error.to_string();
+    assert!(
+        error.contains(&format!("given up after 2 s: {said}")) && !error.contains("answered"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
