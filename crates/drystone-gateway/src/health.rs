@@ -115,6 +115,7 @@ pub fn status(status: &ClusterStatus) -> Value {
         "damage_reports": status.damage_reports,
         "grant_floor": status.grant_floor,
         "applied": status.applied,
+        "highest_node": status.highest_node,
         "writes_refused": (!status.writes_refused.is_empty()).then_some(&status.writes_refused),
         "warnings": status.warnings,
     })

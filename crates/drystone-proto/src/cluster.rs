@@ -502,6 +502,12 @@ pub struct ClusterStatus {
     /// Why a chunk of the default policy would be refused now; empty: it would be granted.
     #[prost(string, tag = "24")]
     pub writes_refused: String,
+    /// The highest id that a node of the cluster has or had. 0: the leader is too old to say it.
+    #[prost(uint64, tag = "25")]
+    pub highest_node: u64,
+    /// Ids of nodes that were removed or replaced: no node can have them again. The highest of them, a thousand at most.
+    #[prost(uint64, repeated, tag = "26")]
+    pub used_up: Vec<u64>,
 }
 
 /// Answer.

@@ -273,8 +273,8 @@ fn as_another_node(config: &mut NodeConfig, node: u64) -> anyhow::Result<()> {
     }
     if node == 0 || Some(node) == config.metadata_node || Some(node) == config.chunk_node {
         bail!(UsageError(format!(
-            "--as-node {node}: take an id above 0 that the cluster has never seen (`drystone admin servers` and \
-             `drystone admin raft status` list those that it has)"
+            "--as-node {node}: take an id above 0 that the cluster has never seen (`drystone admin status` says \
+             which is the highest that it has)"
         )));
     }
     (config.chunk_node, config.metadata) = (Some(node), None);

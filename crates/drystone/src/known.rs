@@ -46,16 +46,28 @@ fn refusal(status: &ClusterStatus, node: u64, file: &Path) -> Option<String> {
         .map(|node| node.id);
     let members = status.members.iter().map(|member| member.node);
     let known: Vec<u64> = servers.chain(members).collect();
-    known.contains(&node).then(|| {
+    let why = if status.used_up.contains(&node) {
+        format!(
+            "node {node} was removed from the cluster or replaced, and its id is never used again. Nothing was formatted: \
+             it would be refused. Take"
+        )
+    } else if known.contains(&node) {
         format!(
             "node {node} is known to the cluster, and the directories that {} names for it are empty. Nothing was \
              formatted: under its old id it would be refused. If a disk is not mounted, mount it. If what it held is lost, \
-             take an id that the cluster has never seen (it has ids up to {} now) and run\n  {}",
-            file.display(),
-            known.iter().max().copied().unwrap_or(node),
-            repair(&file.display().to_string())
+             take",
+            file.display()
         )
-    })
+    } else {
+        return None;
+    };
+    // Leaders of older versions do not say which id was the highest.
+    let all = known.iter().chain(&status.used_up).chain([&status.highest_node]);
+    Some(format!(
+        "{why} an id that the cluster has never seen (it has seen ids up to {}) and run\n  {}",
+        all.max().copied().unwrap_or(node),
+        repair(&file.display().to_string())
+    ))
 }
 
 /// The command that formats lost directories anew.
@@ -116,5 +128,16 @@ mod tests {
             assert!(why.contains(part), "{why}");
         }
         assert_eq!(refusal(&status, 24, file), None);
+        // Ids of nodes that were removed are used up too.
+        let status = ClusterStatus {
+            highest_node: 40,
+            used_up: vec![24, 40],
+            ..status
+        };
+        let why = refusal(&status, 24, file).unwrap();
+        for part in ["node 24 was removed", "ids up to 40", "--as-node ID"] {
+            assert!(why.contains(part), "{why}");
+        }
+        assert_eq!(refusal(&status, 25, file), None);
     }
 }

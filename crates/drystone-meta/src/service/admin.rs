@@ -6,6 +6,7 @@ use super::mutate::{DISK_FULL, LOG_FULL};
 use super::refused::Refused;
 use super::remove_server::Removals;
 use super::router::{Route, Router, came_from_metadata};
+use super::used_up::used_up;
 use crate::config::Config;
 use crate::leader::office::Leader;
 use crate::lifecycle::Lifecycle;
@@ -21,7 +22,7 @@ use drystone_proto::cluster::{
     AdminOp, AdminReply, AdminRequest, ClusterInfo, ClusterInfoRequest, ClusterStatus, Member, ServerStatus,
 };
 use drystone_proto::command::{Op, ReleaseDeletion};
-use drystone_proto::record::role;
+use drystone_proto::record::{NodeRecord, role};
 use drystone_raft::{DropReason, Input};
 use drystone_rpc::{Reply, Request, refusal};
 use drystone_types::{ByteCount, ChunkId, Code, NodeId};
@@ -240,6 +241,9 @@ impl Admin {
             .filter(|node| node.roles & role::CHUNK != 0 && !node.removed)
             .cloned()
             .collect();
+        let ids = view.member_ids();
+        let highest_node = state.nodes().map(|node| node.id).chain(ids.iter().copied()).max();
+        let used_up = used_up(state.nodes(), &ids);
         let (floor, applied) = (state.grant_floor().0, state.applied().0);
         let held = state.deletion_held();
         drop(state);
@@ -308,13 +312,15 @@ impl Admin {
                     chunks_doomed: counters.doomed,
                     warnings,
                     writes_refused,
+                    highest_node: highest_node.unwrap_or_default(),
+                    used_up,
                 }
             })
             .ok_or(Refused::NotLeader)
     }
 }
 
-fn warnings(nodes: &[drystone_proto::record::NodeRecord], voters: &[u64]) -> Vec<String> {
+fn warnings(nodes: &[NodeRecord], voters: &[u64]) -> Vec<String> {
     let mut warnings = Vec::new();
     if voters.len().is_multiple_of(2) {
         warnings.push(format!(

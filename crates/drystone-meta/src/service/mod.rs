@@ -15,3 +15,4 @@ pub(crate) mod mutate;
 pub(crate) mod refused;
 pub(crate) mod remove_server;
 pub(crate) mod router;
+mod used_up;

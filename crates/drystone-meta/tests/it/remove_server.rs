@@ -198,6 +198,11 @@ async fn a_lost_server_is_removed_with_its_loss_named_and_its_doomed_chunks_end(
         lost_bytes: 5000,
     };
     assert_eq!(loss, expected);
+    // Its id is used up.
+    let status = admin(&client, AdminOp::Status(Empty {})).await.unwrap().status;
+    let status = status.unwrap();
+    assert_eq!(status.used_up, [lost]);
+    assert!(status.highest_node >= 2, "{}", status.highest_node);
     // It is not waited for any more.
     let page = admin(&client, AdminOp::Lost(0)).await.unwrap().lost.unwrap();
     assert!(!page.unheard.contains(&server(lost).name), "{:?}", page.unheard);

@@ -205,6 +205,23 @@ fn a_chunk_server_whose_directory_is_lost_rejoins_under_a_new_id_with_format_as_
     assert!(line("22").is_some_and(|line| !line.contains("alive")), "{listed}");
     cluster.cli(&["admin", "servers", "--remove", "22"]).ok();
     assert!(!is_alive(22));
+    // The id that was removed is used up.
+    let config = fs::read_to_string(&file).unwrap();
+    let elsewhere = cluster.home().join("elsewhere");
+    let moved = config.replace(
+        &lost.data[0].display().to_string(),
+        &elsewhere.display().to_string(),
+    );
+    assert_ne!(moved, config, "it names the directory");
+    fs::write(&file, moved).unwrap();
+    start(&["format", "--as-node", "22"])
+        .finish()
+        .refused(2, "node 22 was removed");
+    assert!(!elsewhere.join("identity").exists());
+    let status = cluster.cli(&["--json", "admin", "status"]).json();
+    assert_eq!(status["highest_node"], 30);
+    let text = cluster.cli(&["admin", "status"]).text();
+    assert!(text.contains("up to 30"), "{text}");
     assert!(cluster.cli(&["cat", "/file"]).ok() == bytes);
     // It takes data: without three others no file has three replicas.
     for name in ["chunk-4", "chunk-5"] {

@@ -10,8 +10,7 @@ pub fn chunk_server(reason: &StopReason) -> String {
     match reason {
         StopReason::Stranger(why) if why.contains(NEW_ID) => format!(
             "{reason}. Its directories were lost, or it was removed. Move them out of the way, take an id that the cluster has \
-             never seen (`drystone admin servers` and `drystone admin raft status` list those that it has), and run `{}` \
-             with the node's configuration",
+             never seen (`drystone admin status` says which is the highest that it has), and run `{}` with the node's configuration",
             crate::known::repair("FILE")
         ),
         _ => reason.to_string(),

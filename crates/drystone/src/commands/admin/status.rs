@@ -84,6 +84,10 @@ fn print(status: &ClusterStatus) -> Result<(), OutputError> {
         "metadata    {alive} of {} servers alive",
         status.members.len()
     ))?;
+    out.line(format_args!(
+        "ids         up to {}: a new node takes a higher one",
+        status.highest_node
+    ))?;
     if status.damage_reports > 0 {
         out.line(format_args!(
             "damage      {} reports from readers since this leader took office",
