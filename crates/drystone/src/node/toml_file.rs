@@ -5,10 +5,13 @@
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use std::ops::Range;
-use toml::de::{DeTable, DeValue, Deserializer, Error};
+use toml::de::{DeArray, DeTable, DeValue, Deserializer, Error};
 
 /// Faults that are named at most.
 const MAX_FAULTS: usize = 50;
+
+/// Where something is in a file: the keys that lead to it, and of tables in a row where they begin in the text.
+type Place = Vec<String>;
 
 /// What `text` says.
 ///
@@ -27,13 +30,18 @@ pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, Vec<String>> {
     let mut next = Some(first);
     while let Some(error) = next {
         let span = error.span().filter(|span| !span.is_empty());
-        // A key that was taken out is missing now.
-        if !missing(&error).is_some_and(|key| taken.contains(key)) {
+        let place = span.and_then(|span| take_out(rest.get_mut(), &span));
+        // A key that was taken out of a table is missing there now.
+        let is_taken = missing(&error).is_some_and(|key| {
+            let mut absent = place.clone().unwrap_or_default();
+            absent.push(key.to_owned());
+            taken.contains(&absent)
+        });
+        if !is_taken {
             faults.push(error);
         }
-        let span = span.filter(|_| faults.len() < MAX_FAULTS);
-        match span.and_then(|span| take_out(rest.get_mut(), &span)) {
-            Some(key) => taken.insert(key),
+        match place.filter(|_| faults.len() < MAX_FAULTS) {
+            Some(place) => taken.insert(place),
             // It is about the whole file: nothing is left to be read without it.
             None => break,
         };
@@ -74,23 +82,19 @@ fn told(text: &str, faults: &[Error]) -> Vec<String> {
     faults.iter().map(tell).collect()
 }
 
-/// Takes out the innermost key that the span is of, or of whose value it is; the key.
-fn take_out(table: &mut DeTable<'_>, span: &Range<usize>) -> Option<String> {
-    let is_of = |part: Range<usize>| part.start <= span.start && span.end <= part.end;
+/// Takes out the innermost key that the span is of, or of whose value it is, or the innermost table in a row; its place.
+fn take_out(table: &mut DeTable<'_>, span: &Range<usize>) -> Option<Place> {
     let mut found = None;
     for (key, value) in table.iter_mut() {
-        let is_here = is_of(key.span()) || is_of(value.span());
+        let is_here = is_within(span, &key.span()) || is_within(span, &value.span());
         let inside = match value.get_mut() {
             DeValue::Table(inner) => take_out(inner, span),
-            // Tables in a row, as [[voters]].
-            DeValue::Array(items) => items.iter_mut().find_map(|item| match item.get_mut() {
-                DeValue::Table(inner) => take_out(inner, span),
-                _ => None,
-            }),
+            DeValue::Array(row) => take_out_of_row(row, span),
             _ => None,
         };
-        if inside.is_some() {
-            return inside;
+        if let Some(mut place) = inside {
+            place.insert(0, key.get_ref().to_string());
+            return Some(place);
         }
         if is_here {
             found = Some(key.get_ref().to_string());
@@ -98,7 +102,38 @@ fn take_out(table: &mut DeTable<'_>, span: &Range<usize>) -> Option<String> {
     }
     let key = found?;
     table.remove(key.as_str());
-    Some(key)
+    Some(vec![key])
+}
+
+/// The same in tables in a row, as [[voters]].
+fn take_out_of_row(row: &mut DeArray<'_>, span: &Range<usize>) -> Option<Place> {
+    let mut found = None;
+    for (at, item) in row.iter_mut().enumerate() {
+        let part = item.span();
+        let DeValue::Table(inner) = item.get_mut() else {
+            continue;
+        };
+        if let Some(mut place) = take_out(inner, span) {
+            place.insert(0, part.start.to_string());
+            return Some(place);
+        }
+        if is_within(span, &part) {
+            found = Some((at, part.start.to_string()));
+        }
+    }
+    let (gone, place) = found?;
+    let mut kept = DeArray::new();
+    for (at, item) in row.iter().enumerate() {
+        if at != gone {
+            kept.push(item.clone());
+        }
+    }
+    *row = kept;
+    Some(vec![place])
+}
+
+fn is_within(span: &Range<usize>, part: &Range<usize>) -> bool {
+    part.start <= span.start && span.end <= part.end
 }
 
 #[cfg(test)]
@@ -181,6 +216,28 @@ mod tests {
             "{found:#?}"
         );
         assert_eq!(found.len(), 4, "{found:#?}");
+    }
+
+    /// A key of the wrong type in one table once swallowed the same key that another one lacked.
+    #[test]
+    fn a_wrong_value_in_one_table_hides_no_missing_key_in_another() {
+        let found = faults(
+            "name = \"a\"\ncluster-file = \"c\"\n[chunk]\ndata = [\"/d\"]\nmetadata = 1\n[gateway]\nrest = \"127.0.0.1:1\"\n",
+        );
+        let named = |line: &str, part: &str| {
+            let fits = |fault: &String| fault.starts_with(line) && fault.contains(part);
+            found.iter().filter(|fault| fits(fault)).count()
+        };
+        assert_eq!(named("line 5: ", "invalid type"), 1, "{found:#?}");
+        assert_eq!(named("line 6: ", "missing key `metadata`"), 1, "{found:#?}");
+        assert_eq!(found.len(), 2, "{found:#?}");
+        // So in rows of tables.
+        let found = faults(
+            "name = \"a\"\ncluster-file = \"c\"\n[[voters]]\nnode = \"one\"\naddress = \"a:1\"\n\
+             [[voters]]\naddress = \"b:1\"\n[[voters]]\nnode = 3\n",
+        );
+        let lines: Vec<_> = found.iter().filter_map(|fault| fault.split(':').next()).collect();
+        assert_eq!(lines, ["line 4", "line 6", "line 8"], "{found:#?}");
     }
 
     #[test]
