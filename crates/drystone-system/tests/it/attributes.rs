@@ -2,6 +2,8 @@
 
 use drystone_system::files::bytes;
 use drystone_system::{Cluster, Options};
+use std::fs;
+use std::os::unix::fs::symlink;
 
 fn attributes(cluster: &Cluster, path: &str) -> (String, String, String) {
     let found = cluster
@@ -56,6 +58,24 @@ fn modes_and_owners_are_changed() {
     assert_eq!((owner.as_str(), group.as_str()), ("bob", "wheel"));
 }
 
+/// A link that was named failed, and one in a tree was left out.
+#[test]
+fn chmod_of_trees_leaves_links_out() {
+    let cluster = Cluster::start(Options::single());
+    let at = |name: &str| cluster.home().join(name);
+    fs::create_dir(at("tree")).unwrap();
+    fs::write(at("tree/file"), "content").unwrap();
+    symlink("file", at("tree/link")).unwrap();
+    let as_root = |words: &[&str]| cluster.cli(&[&["--user", "drystone"], words].concat());
+    as_root(&["put", "-r", "tree", "/tree"]).ok();
+    as_root(&["chmod", "-R", "700", "/tree/link", "/tree"]).ok();
+    assert_eq!(mode(&cluster, "/tree/file"), "0700");
+    as_root(&["chown", "-R", "ann", "/tree/link"]).ok();
+    assert_eq!(attributes(&cluster, "/tree/link").1, "ann");
+    // Alone it is told that nothing was done.
+    as_root(&["chmod", "600", "/tree/link"]).refused(2, "no permission bits");
+}
+
 /// To become a chunk an inline file is read by whoever appends to it, who need not be able to read it.
 #[test]
 fn who_may_only_write_appends_to_an_inline_file() {
@@ -67,14 +87,17 @@ fn who_may_only_write_appends_to_an_inline_file() {
     let layout = cluster.cli(&["--json", "stat", "--extents", "/log"]).json();
     assert_eq!(layout["inline"], true);
     cluster
-        .cli(&[&superuser[..], &["chmod", "0200", "/log"]].concat())
+        .cli(&[&superuser[..], &["chmod", "0202", "/log"]].concat())
         .ok();
+    // Its owner may convert it anyway: who appends is somebody else.
     cluster
-        .cli(&[&superuser[..], &["chown", "ann", "/log"]].concat())
+        .cli(&[&superuser[..], &["chown", "ann:staff", "/log"]].concat())
         .ok();
     let more = bytes(1, 300_000);
-    cluster.cli_with(&["--user", "ann", "append", "/log"], &more).ok();
-    cluster.cli(&["--user", "ann", "cat", "/log"]).refused(5, "/log");
+    cluster.cli_with(&["--user", "bob", "append", "/log"], &more).ok();
+    for user in ["ann", "bob"] {
+        cluster.cli(&["--user", user, "cat", "/log"]).refused(5, "/log");
+    }
     let all = cluster.cli(&[&superuser[..], &["cat", "/log"]].concat()).ok();
     assert!(all == [&b"first"[..], &more].concat());
 }

@@ -137,14 +137,23 @@ impl Parallel {
         Ok(())
     }
 
+    /// Waits for all that were started.
+    ///
+    /// # Errors
+    /// As [`Parallel::start`].
+    pub async fn settle(&mut self) -> anyhow::Result<()> {
+        while !self.tasks.is_empty() {
+            self.reap().await?;
+        }
+        Ok(())
+    }
+
     /// Waits for all; what they copied, and what failed.
     ///
     /// # Errors
     /// As [`Parallel::start`].
     pub async fn finish(mut self) -> anyhow::Result<(Copied, Failures)> {
-        while !self.tasks.is_empty() {
-            self.reap().await?;
-        }
+        self.settle().await?;
         Ok((self.copied, self.failures))
     }
 
