@@ -345,7 +345,8 @@ impl<'a> Reader<'a> {
                 if key != local(STATE).as_slice() {
                     return Err(self.damaged("the first record is not the state"));
                 }
-                self.state = Some(self.check_state(decode_slice(key, value)?)?);
+                let state = decode_slice(key, value).map_err(|error| self.damaged(error.to_string()))?;
+                self.state = Some(self.check_state(state)?);
                 continue;
             }
             if !key

@@ -310,9 +310,13 @@ fn import_file<S: OrderedStore>(
     pool: &BufferPool,
     goes_on: &dyn Fn() -> bool,
 ) -> Result<Export, ExportError> {
-    let content = |source| ExportError::Content {
-        name: name.to_owned(),
-        source,
+    let content = |source| match source {
+        // Says nothing about the file.
+        ImportError::Store(error) => ExportError::Store(error),
+        source => ExportError::Content {
+            name: name.to_owned(),
+            source,
+        },
     };
     let damaged = |what, expected: String, found: String| ExportError::Damaged {
         name: name.to_owned(),

@@ -153,3 +153,52 @@ fn others_are_removed_and_remains_are_no_exports() {
     let stopped = write(&disk, &*state.store().view().unwrap(), &settings(), &|| false);
     assert!(matches!(stopped, Err(ExportError::Stopped)));
 }
+
+/// A store that has no room for what is loaded into it.
+struct FullStore(MemoryStore);
+
+impl View for FullStore {
+    fn get(&self, key: &[u8]) -> Result<Option<bytes::Bytes>, StoreError> {
+        self.0.get(key)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], order: Order, visit: Visitor<'_>) -> Result<(), StoreError> {
+        self.0.scan(from, to, order, visit)
+    }
+}
+
+impl OrderedStore for FullStore {
+    fn write(&self, batch: &Batch) -> Result<(), StoreError> {
+        self.0.write(batch)
+    }
+
+    fn load(
+        &self,
+        fill: &mut dyn FnMut(drystone_namespace::store::Insert<'_>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        fill(&mut |_, _| {
+            Err(StoreError::Io {
+                what: "loading a record",
+                reason: "no space left on the device".to_owned(),
+            })
+        })
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.0.sync()
+    }
+
+    fn view(&self) -> Result<Box<dyn View>, StoreError> {
+        self.0.view()
+    }
+}
+
+#[test]
+fn a_store_that_fails_while_an_export_is_loaded_says_nothing_about_the_export() {
+    let (disk, mut state) = (SimDisk::new(5), state());
+    grow(&mut state, 5);
+    let export = exported(&disk, &state).unwrap();
+    let full = Arc::new(FullStore(MemoryStore::default()));
+    let loaded = import(&disk, export.applied, full, &settings());
+    assert!(matches!(loaded, Err(ExportError::Store(_))), "{loaded:?}");
+}
