@@ -1,7 +1,7 @@
 //! Snapshots on their way: made from a view of the store, streamed beside Raft, received into a file, installed.
 //!
 //! At most one that was made is kept, and one per sender that is arriving. A snapshot is believed only after its
-//! whole checksum matched here and the importer has checked every record; a crash at any point leaves the state
+//! whole checksum matched here and importing it has checked every record; a crash at any point leaves the state
 //! that was there before, or the new one.
 //!
 //! Making, sending and importing run on threads of their own that get what processor time the others leave, and rest
@@ -92,6 +92,8 @@ enum MakeError {
     Io(#[from] std::io::Error),
     #[error("the store holds no batch yet")]
     Empty,
+    #[error("this server is stopping")]
+    Stopped,
 }
 
 fn hex(id: &[u8]) -> String {
@@ -136,28 +138,23 @@ impl Snapshots {
         rng.fill(&mut id);
         let id = Bytes::from(id);
         let path = layout::snapshot_file(&format!("out-{}", hex(&id)));
-        let file = create(&*parts.disk, &path)?;
-        let (mut bytes, mut checksum) = (0, 0);
-        let mut write = |part: Bytes| {
-            append(&*file, &part, bytes)?;
-            bytes += part.len() as u64;
-            checksum = crc32c::crc32c_append(checksum, &part);
-            parts.lifecycle.rest();
-            Ok(())
-        };
-        let summary = export::<MakeError>(view, &mut write)?.ok_or(MakeError::Empty)?;
+        let written = write_out(&*parts.disk, &parts.lifecycle, view, &path);
+        if written.is_err() {
+            let _ = parts.disk.unlink(&path);
+        }
+        let written = written?;
         let made = Made {
             id: id.clone(),
             path,
-            bytes,
-            checksum,
+            bytes: written.bytes,
+            checksum: written.checksum,
         };
         let old = self.made.lock().replace(made);
         if let Some(old) = old {
             // Whoever still streams it has it open; the name is not needed any more.
             let _ = parts.disk.unlink(&old.path);
         }
-        Ok((summary.applied.0, id))
+        Ok((written.applied, id))
     }
 
     /// Raft has no use for this one: its sender may send another at once.
@@ -212,6 +209,40 @@ impl Snapshots {
     }
 }
 
+/// What a snapshot's file holds.
+struct Written {
+    applied: u64,
+    bytes: u64,
+    checksum: u32,
+}
+
+/// From the view into a new file.
+fn write_out(
+    disk: &dyn Disk,
+    lifecycle: &Lifecycle,
+    view: &dyn View,
+    path: &str,
+) -> Result<Written, MakeError> {
+    let file = create(disk, path)?;
+    let (mut bytes, mut checksum) = (0, 0);
+    let mut write = |part: Bytes| {
+        if lifecycle.is_stopped() {
+            return Err(MakeError::Stopped);
+        }
+        append(&*file, &part, bytes)?;
+        bytes += part.len() as u64;
+        checksum = crc32c::crc32c_append(checksum, &part);
+        lifecycle.rest();
+        Ok(())
+    };
+    let summary = export::<MakeError>(view, &mut write)?.ok_or(MakeError::Empty)?;
+    Ok(Written {
+        applied: summary.applied.0,
+        bytes,
+        checksum,
+    })
+}
+
 /// From the file into the store that does not count yet.
 fn import(parts: &SnapshotParts, meta: &SnapshotMeta, path: &str) -> Result<(), NotInstalled> {
     let file = (parts.disk.open(path, OpenOptions::default())).map_err(NotInstalled::unusable)?;
@@ -240,4 +271,25 @@ fn import(parts: &SnapshotParts, meta: &SnapshotMeta, path: &str) -> Result<(), 
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::leader::rig::Rig;
+    use drystone_env::sim::SimDisk;
+    use drystone_namespace::OrderedStore;
+
+    #[tokio::test]
+    async fn a_stop_ends_the_making_of_a_snapshot() {
+        let (rig, disk) = (Rig::new(), SimDisk::new(1));
+        let batch = rig.state.write().freeze().unwrap();
+        let store = Arc::clone(rig.state.read().store());
+        let _ = batch.write_to(&*store).unwrap();
+        let view = store.view().unwrap();
+        let write = || write_out(&disk, &rig.lifecycle, &*view, "out");
+        assert!(write().unwrap().bytes > 0);
+        rig.lifecycle.stop();
+        assert!(matches!(write(), Err(MakeError::Stopped)));
+    }
 }
