@@ -122,6 +122,8 @@ pub(crate) enum ToFlush {
     Purge(u64),
     /// Make a snapshot that holds at least this index.
     Snapshot(u64),
+    /// The state was replaced: answer when the store of the old one is closed.
+    Replaced(oneshot::Sender<()>),
     /// The state of a lone voter was exported, or it was not.
     Exported(ExportOutcome),
     /// Write and sync everything, then end.

@@ -21,6 +21,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::oneshot;
 
 /// Entries decoded at once.
 const ROUND: usize = 256;
@@ -173,7 +174,12 @@ impl Applier {
     async fn install(&self, meta: SnapshotMeta) -> Result<(), String> {
         let index = meta.index;
         match self.snapshots.import(meta).await {
-            Ok(()) => self.replace(index),
+            Ok(()) => {
+                if self.replace(index)? {
+                    self.remove_old().await?;
+                }
+                Ok(())
+            }
             Err(NotInstalled::Store(reason)) => Err(format!("snapshot: {reason}")),
             Err(NotInstalled::Unusable(reason)) => {
                 tracing::warn!(node = %self.me, index = index.0, reason, "snapshot not installed");
@@ -183,8 +189,8 @@ impl Applier {
         }
     }
 
-    /// Replaces the state by the imported one, of index `installed`.
-    fn replace(&self, installed: LogIndex) -> Result<(), String> {
+    /// Replaces the state by the imported one, of index `installed`. False if this server ends by what is in it.
+    fn replace(&self, installed: LogIndex) -> Result<bool, String> {
         let _no_flush = self.state.flushing();
         let state = self.snapshots.adopt().map_err(|error| match error {
             NotInstalled::Store(reason) | NotInstalled::Unusable(reason) => format!("snapshot: {reason}"),
@@ -202,17 +208,27 @@ impl Applier {
         );
         // Before the membership that comes with it is in force.
         if !self.members.take_records(state.nodes()) {
-            return Ok(());
+            return Ok(false);
         }
         self.state.replace(state);
-        self.stores.remove_old().map_err(|error| error.to_string())?;
         self.state.applied().publish(index);
         self.metrics.snapshots_installed.inc();
         self.metrics.applied_index.set(index as i64);
         tracing::info!(node = %self.me, index, "snapshot installed");
         self.to_raft(ToRaft::Input(Input::SnapshotInstalled { index: installed }));
         self.to_raft(ToRaft::Applied(applied));
-        Ok(())
+        Ok(true)
+    }
+
+    /// Removes the stores that do not count any more, when the flusher has left the one that counted last: what works in
+    /// a store must not lose its directory. One that it does not leave any more is removed by the next start.
+    async fn remove_old(&self) -> Result<(), String> {
+        let (closed, is_closed) = oneshot::channel();
+        let _ = self.flush.send(ToFlush::Replaced(closed));
+        match is_closed.await {
+            Ok(()) => self.stores.remove_old().map_err(|error| error.to_string()),
+            Err(_) => Ok(()),
+        }
     }
 }
 

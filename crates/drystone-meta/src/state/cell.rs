@@ -125,10 +125,10 @@ impl StateWriter {
         self.0.0.flushing.lock()
     }
 
-    /// Puts `state` in the place of the namespace.
+    /// Puts `state` in the place of the namespace. The flusher has the store of the old one open until its next step.
     pub(crate) fn replace(&self, state: StateMachine) {
         let old = std::mem::replace(&mut *self.write(), state);
-        // Without the lock: it may be large, and its store closes.
+        // Without the lock: it may be large.
         drop(old);
     }
 

@@ -101,10 +101,17 @@ pub(crate) async fn run(parts: FlushParts, mut inbox: UnboundedReceiver<ToFlush>
 
 impl Flusher {
     fn step(&mut self, message: Option<ToFlush>) -> Result<(), String> {
-        // Keeps the state from being replaced.
         let state = self.parts.state.clone();
-        let flushing = state.flushing();
-        self.follow();
+        // Keeps the state from being replaced.
+        let flushing = loop {
+            let flushing = state.flushing();
+            let Some(old) = self.follow() else {
+                break flushing;
+            };
+            drop(flushing);
+            // Without a lock: it closes, which takes as long as what is under way in it.
+            drop(old);
+        };
         self.flush()?;
         match message {
             Some(ToFlush::Purge(below)) => {
@@ -116,6 +123,9 @@ impl Flusher {
                 let last = self.written;
                 self.exports.done(&self.parts.exports, made, last);
                 self.keep_up()?;
+            }
+            Some(ToFlush::Replaced(closed)) => {
+                let _ = closed.send(());
             }
             Some(ToFlush::Snapshot(at_least)) => self.snapshot(at_least)?,
             Some(ToFlush::Stop) => self.checkpoint()?,
@@ -133,15 +143,17 @@ impl Flusher {
         Ok(())
     }
 
-    /// The state may have been replaced by a snapshot since the last step.
-    fn follow(&mut self) {
+    /// The state may have been replaced by a snapshot since the last step: gives the store that was left then, which
+    /// nobody else has.
+    fn follow(&mut self) -> Option<Arc<StateStore>> {
         let state = self.parts.state.read();
-        if !Arc::ptr_eq(state.store(), &self.store) {
-            self.store = Arc::clone(state.store());
-            self.written = state.synced_index().0;
-            self.checked = self.written;
-            self.records = 0;
+        if Arc::ptr_eq(state.store(), &self.store) {
+            return None;
         }
+        self.written = state.synced_index().0;
+        self.checked = self.written;
+        self.records = 0;
+        Some(std::mem::replace(&mut self.store, Arc::clone(state.store())))
     }
 
     fn flush(&mut self) -> Result<(), String> {

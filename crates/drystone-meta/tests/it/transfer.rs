@@ -3,7 +3,12 @@
 use crate::kit::{Cluster, HISTORY, KEY, free_port, identity};
 use bytes::Bytes;
 use drystone_env::BufferPool;
-use drystone_namespace::{MemoryStore, Namespace, OrderedStore, Settings, StoreError, export};
+use drystone_env::sync::Rank;
+use drystone_meta::stores::{OpenFailure, States};
+use drystone_namespace::store::Visitor;
+use drystone_namespace::{
+    Batch, MemoryStore, Namespace, Order, OrderedStore, Settings, StoreError, View, export,
+};
 use drystone_proto::Kind;
 use drystone_proto::cluster::Empty;
 use drystone_proto::command::{Command, Entry, Initialize, Op};
@@ -12,7 +17,8 @@ use drystone_proto::raft::{RaftConfState, RaftSnapshotMeta, SnapshotPart};
 use drystone_proto::record::PolicyRecord;
 use drystone_rpc::{CallError, CallOptions, ChannelOptions, Channels, Payload};
 use drystone_types::{ClientId, Code, LogIndex, NodeId, ShardId};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const INDEX: u64 = 100;
@@ -107,11 +113,16 @@ async fn send_part(
 
 /// One running voter of three, and the second one's connections to it.
 async fn voter_and_second() -> (Cluster, Channels) {
+    let (mut cluster, channels) = stopped_voter_and_second();
+    cluster.run(0).await;
+    (cluster, channels)
+}
+
+fn stopped_voter_and_second() -> (Cluster, Channels) {
     // The others are not there: this test speaks for the second one.
     let voters: Vec<(u64, String)> = (1..=3).map(|id| (id, free_port())).collect();
     let mut cluster = Cluster::empty(|_| {});
     cluster.format(1, &voters, false);
-    cluster.run(0).await;
     let second = identity(2, &voters, false);
     let channels = Channels::new(
         cluster.env.clone(),
@@ -193,4 +204,106 @@ async fn a_bad_snapshot_is_dropped_and_one_of_no_use_frees_its_sender() {
     }
     assert_eq!(failure(&cluster), None);
     assert_eq!(cluster.applied(0), INDEX);
+}
+
+/// Stores of which is known how many are open.
+struct CountedStates {
+    inner: Arc<dyn States>,
+    open: Arc<AtomicUsize>,
+    /// How many were open when old ones were removed, each time.
+    seen: Arc<Mutex<Vec<usize>>>,
+}
+
+type Opened = Result<Arc<dyn OrderedStore>, OpenFailure>;
+
+impl CountedStates {
+    fn counted(&self, store: Opened) -> Opened {
+        let (inner, open) = (store?, Arc::clone(&self.open));
+        open.fetch_add(1, Ordering::SeqCst);
+        Ok(Arc::new(CountedStore { inner, open }))
+    }
+}
+
+impl States for CountedStates {
+    fn open(&self) -> Opened {
+        self.counted(self.inner.open())
+    }
+
+    fn abandon(&self) -> Opened {
+        self.counted(self.inner.abandon())
+    }
+
+    fn begin(&self) -> Opened {
+        self.counted(self.inner.begin())
+    }
+
+    fn adopt(&self) -> Opened {
+        self.counted(self.inner.adopt())
+    }
+
+    fn remove_old(&self) -> std::io::Result<()> {
+        self.seen.lock().unwrap().push(self.open.load(Ordering::SeqCst));
+        self.inner.remove_old()
+    }
+}
+
+struct CountedStore {
+    inner: Arc<dyn OrderedStore>,
+    open: Arc<AtomicUsize>,
+}
+
+impl Drop for CountedStore {
+    fn drop(&mut self) {
+        // Panics if a lock of the server is held, as closing takes long.
+        drop(drystone_env::sync::Mutex::new(Rank::new(1, "closing"), ()).lock());
+        self.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl View for CountedStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.inner.get(key)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], order: Order, visit: Visitor<'_>) -> Result<(), StoreError> {
+        self.inner.scan(from, to, order, visit)
+    }
+}
+
+impl OrderedStore for CountedStore {
+    fn write(&self, batch: &Batch) -> Result<(), StoreError> {
+        self.inner.write(batch)
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.inner.sync()
+    }
+
+    fn view(&self) -> Result<Box<dyn View>, StoreError> {
+        self.inner.view()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_replaced_closes_without_a_lock_and_before_its_directory_is_removed() {
+    let (mut cluster, channels) = stopped_voter_and_second();
+    let mut directory = cluster.open(0);
+    let seen = Arc::<Mutex<Vec<usize>>>::default();
+    directory.states = Arc::new(CountedStates {
+        inner: Arc::clone(&directory.states),
+        open: Arc::default(),
+        seen: Arc::clone(&seen),
+    });
+    cluster.run_on(0, directory).await;
+    send(&channels, &cluster, "good", exported()).await.unwrap();
+    let failure = |cluster: &Cluster| cluster.nodes[0].handle.as_ref().unwrap().failure();
+    cluster
+        .eventually("it is installed, and the old store removed", || {
+            assert_eq!(failure(&cluster), None);
+            cluster.applied(0) == INDEX && seen.lock().unwrap().len() == 2
+        })
+        .await;
+    // At the start, and after that.
+    assert_eq!(*seen.lock().unwrap(), [1, 1]);
+    cluster.stop(0).await;
 }
