@@ -32,6 +32,8 @@ pub(crate) struct Servers {
     unreachable: BTreeSet<u64>,
     /// Servers of which nothing came back in time when they were asked: they may only be slow.
     silent: BTreeSet<u64>,
+    /// Servers that wait while their removal is decided, and when they asked last.
+    waiting: BTreeMap<u64, Monotonic>,
     views: Option<Views>,
 }
 
@@ -48,6 +50,12 @@ impl Servers {
         self.views = None;
         self.unreachable.remove(&node);
         self.silent.remove(&node);
+        self.waiting.remove(&node);
+    }
+
+    /// The server asked whether its removal is decided.
+    pub(crate) fn note_waiting(&mut self, node: u64, now: Monotonic) {
+        self.waiting.insert(node, now);
     }
 
     /// The server was asked to report and did not answer: nobody has to wait for it.
@@ -93,6 +101,7 @@ impl Servers {
         self.servers.remove(&node);
         self.unreachable.remove(&node);
         self.silent.remove(&node);
+        self.waiting.remove(&node);
         self.views = None;
     }
 
@@ -125,6 +134,24 @@ impl Servers {
         match self.silence(node, now) {
             Some(silence) => config.suspect_after.saturating_sub(silence),
             None => (config.suspect_after + config.heartbeat * 2).saturating_sub(now.since(begun)),
+        }
+    }
+
+    /// True if its process was heard a moment ago, or may only not have found this leader yet. One that waits for its
+    /// removal to be decided lives; one that is fenced for another reason counts for nothing.
+    pub(crate) fn may_be_alive(
+        &self,
+        node: &NodeRecord,
+        now: Monotonic,
+        begun: Monotonic,
+        config: &Config,
+    ) -> bool {
+        let waiting = self.waiting.get(&node.id).map(|asked| now.since(*asked));
+        let heard = [self.silence(node.id, now), waiting].into_iter().flatten().min();
+        match heard {
+            _ if node.fenced && !node.removing => false,
+            Some(silence) => silence < config.suspect_after,
+            None => now.since(begun) < config.suspect_after && !self.is_unreachable(node.id),
         }
     }
 

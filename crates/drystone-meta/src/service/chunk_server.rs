@@ -49,7 +49,7 @@ impl ChunkServers {
             // These are the cluster's to say, not the node's.
             (node.since, node.draining) = (known.since, known.draining);
             (node.fenced, node.removing) = (known.fenced, known.removing);
-            self.check_undecided(known)?;
+            self.check_undecided(known, node.incarnation)?;
         }
         if known.as_ref() != Some(&node) || node.fenced {
             let propose = self.raft.propose(
@@ -116,9 +116,14 @@ impl ChunkServers {
 
     /// Lets a server wait while its removal is being decided: it goes on if that is refused. It may ask often, and for as
     /// long as an operator takes, so nothing of it is logged.
-    fn check_undecided(&self, known: &NodeRecord) -> Result<(), Refused> {
+    fn check_undecided(&self, known: &NodeRecord, incarnation: u64) -> Result<(), Refused> {
         if !known.removing {
             return Ok(());
+        }
+        if incarnation == known.incarnation {
+            let now = self.clock.now();
+            self.leader
+                .with(|office| office.servers.note_waiting(known.id, now));
         }
         let heartbeat = self.config.heartbeat.as_millis();
         Err(Refused::Error(ErrorReply {
@@ -162,7 +167,7 @@ impl ChunkServers {
                 beat.boot_counter, beat.node
             )));
         }
-        self.check_undecided(&known)?;
+        self.check_undecided(&known, beat.incarnation)?;
         if known.fenced {
             return Err(stranger(format!(
                 "node {} is fenced until an operator decides",

@@ -7,7 +7,8 @@
 //! it is a removal's fence: the server's process, if it comes back meanwhile, waits for the decision and does not end.
 //!
 //! The fence is a record like any other, so it stays if the leader fails in between: the server is shown as `fenced`, and
-//! an operator removes it again, or lets it work again with `admin servers --release`. A fence that was there before
+//! an operator removes it again, or lets it work again with `admin servers --release`. The second removal takes that fence
+//! for its own: it asks for no less than the first one, and lifts it if it refuses. Any other fence that was there before
 //! (of a cloned server) stays in any case.
 
 use super::refused::{Refused, unknown};
@@ -49,12 +50,17 @@ impl Removals {
     /// Removes a chunk server. Must not be given up in the middle: only at its end the fence is lifted, if it is refused.
     pub(super) async fn remove(&self, remove: RemoveServer) -> Result<RemovedServer, Refused> {
         let _one = self.one.lock().await;
-        let node = self.removable(remove)?;
-        // Not fenced for nothing: a server that comes back while it is waits.
-        check_loss(&node, &self.loss(&node, LogIndex(0)).await?, remove.force)?;
-        let fenced_at = self.fence(&node).await?;
-        let decided = self.decide(&node, fenced_at, remove.force).await;
-        match decided {
+        let node = self.removable(remove.node)?;
+        // By a removal whose leader has failed.
+        let was_removing = node.fenced && node.removing;
+        let fenced_at = match self.begin(&node, remove.force).await {
+            Ok(fenced_at) => fenced_at,
+            Err(Refused::Error(error)) if was_removing => {
+                return Err(self.lift_fence(&node, node.since, error).await.into());
+            }
+            Err(refused) => return Err(refused),
+        };
+        match self.decide(&node, fenced_at, remove.force).await {
             Ok(loss) => {
                 self.leader.with(|office| office.servers.forget(node.id));
                 tracing::warn!(
@@ -67,23 +73,16 @@ impl Removals {
                 );
                 Ok(loss)
             }
-            Err(refused) if node.fenced => Err(final_error(refused).into()),
+            Err(refused) if node.fenced && !was_removing => Err(final_error(refused).into()),
             Err(refused) => {
-                let mut error = final_error(refused);
-                if !self.lift_fence(&node, fenced_at).await {
-                    error.message = format!(
-                        "{}; node {} stays fenced until it is removed, or let work again with `admin servers --release {}`",
-                        error.message, node.id, node.id
-                    );
-                }
-                Err(error.into())
+                let error = final_error(refused);
+                Err(self.lift_fence(&node, fenced_at.0, error).await.into())
             }
         }
     }
 
-    /// The server, if it may be removed apart from what it holds.
-    fn removable(&self, remove: RemoveServer) -> Result<NodeRecord, Refused> {
-        let id = remove.node;
+    /// The server, if there is one that can be removed.
+    fn removable(&self, id: u64) -> Result<NodeRecord, Refused> {
         let node = self.state.node(NodeId(id)).filter(|node| !node.removed);
         let Some(node) = node else {
             return refuse(Code::NotFound, format!("there is no server {id}"));
@@ -93,23 +92,27 @@ impl Removals {
                 format!("node {id} is no chunk server: voters are replaced with `admin raft replace`");
             return refuse(Code::Invalid, message);
         }
+        Ok(node)
+    }
+
+    /// Fences the server, unless what is known before that refuses it; gives what its record is known by then.
+    async fn begin(&self, node: &NodeRecord, force: bool) -> Result<Since, Refused> {
         let now = self.clock.now();
         let alive = self.leader.with(|office| {
-            // Who was not heard yet may only not have found this leader.
-            let is_young = now.since(office.begun) < self.config.suspect_after
-                && !office.servers.is_unreachable(node.id);
-            let state = office.servers.state(&node, now, &self.config);
-            matches!(state, "alive" | "draining") || (state == "unknown" && is_young)
+            let (servers, begun) = (&office.servers, office.begun);
+            servers.may_be_alive(node, now, begun, &self.config)
         });
         let is_alive = alive.ok_or(Refused::NotLeader)?;
-        if is_alive && !remove.force {
+        if is_alive && !force {
             let message = format!(
-                "node {id} ({}) is alive, or was not heard yet: stop its process first, or repeat it with --force",
-                node.name
+                "node {} ({}) is alive, or was not heard yet: stop its process first, or repeat it with --force",
+                node.id, node.name
             );
             return refuse(Code::Conflict, message);
         }
-        Ok(node)
+        // Not fenced for nothing: a server that comes back while it is waits.
+        check_loss(node, &self.loss(node, LogIndex(0)).await?, force)?;
+        self.fence(node).await
     }
 
     /// Keeps new replicas away from the server; gives what its record is known by then.
@@ -145,18 +148,24 @@ impl Removals {
         Ok(loss)
     }
 
-    /// A refusal lets the server work again, unless somebody has decided otherwise meanwhile. False if it is not known
-    /// to work again.
-    async fn lift_fence(&self, node: &NodeRecord, fenced_at: Since) -> bool {
+    /// A refusal lets the server work again, unless somebody has written its record after the command `since`. Gives the
+    /// refusal, which says so if it is not known to work again.
+    async fn lift_fence(&self, node: &NodeRecord, since: u64, mut refusal: ErrorReply) -> ErrorReply {
         let lift = UpdateNode {
             node: node.id,
             fenced: Some(false),
-            if_since: Some(fenced_at.0),
+            if_since: Some(since),
             ..UpdateNode::default()
         };
         let lifted = self.membership.update_node(lift).await;
         let works = |known: NodeRecord| known.removed || !known.fenced;
-        lifted.is_ok() || self.state.node(NodeId(node.id)).is_none_or(works)
+        if lifted.is_err() && !self.state.node(NodeId(node.id)).is_none_or(works) {
+            refusal.message = format!(
+                "{}; node {} stays fenced until it is removed, or let work again with `admin servers --release {}`",
+                refusal.message, node.id, node.id
+            );
+        }
+        refusal
     }
 
     /// What would go with this server, in a state that has applied `fenced_at`.
@@ -214,7 +223,7 @@ fn check_loss(node: &NodeRecord, loss: &RemovedServer, force: bool) -> Result<()
     refuse(Code::NotEmpty, message)
 }
 
-/// Behind the fence the request is not handed on to another leader: that one would take the fence for somebody else's.
+/// Behind the fence something was done: the request is not handed on to another leader.
 fn final_error(refused: Refused) -> ErrorReply {
     match refused {
         Refused::Error(error) => error,

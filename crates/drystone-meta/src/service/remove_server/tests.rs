@@ -81,6 +81,25 @@ impl Case {
             let _ = reply.send(answer);
         }
     }
+
+    /// A removal whose leader fails behind the fence.
+    async fn remove_halfway(&mut self) {
+        let mut fenced = false;
+        let fail = |_: &mut Case, _: &Op| match std::mem::replace(&mut fenced, true) {
+            false => Fate::Applied,
+            true => Fate::Dropped,
+        };
+        let (code, message) = self.remove(true, fail).await.unwrap_err();
+        assert_eq!(code, Code::Unknown);
+        assert!(message.contains("admin servers --release 3"), "{message}");
+        let server = self.server();
+        assert!(server.fenced && server.removing && !server.removed);
+    }
+
+    fn works(&self) -> bool {
+        let server = self.server();
+        !server.fenced && !server.removing && !server.removed
+    }
 }
 
 #[tokio::test]
@@ -150,19 +169,55 @@ async fn a_fence_that_was_there_before_stays() {
 async fn a_removal_whose_leader_fails_says_what_is_left_and_can_be_repeated() {
     let mut case = Case::new();
     assert_eq!(case.publish(), None);
-    let mut fenced = false;
-    let fail = |_: &mut Case, _: &Op| match std::mem::replace(&mut fenced, true) {
-        false => Fate::Applied,
-        true => Fate::Dropped,
-    };
-    let (code, message) = case.remove(true, fail).await.unwrap_err();
-    assert_eq!(code, Code::Unknown);
-    assert!(message.contains("admin servers --release 3"), "{message}");
-    let server = case.server();
-    assert!(server.fenced && !server.removed);
+    case.remove_halfway().await;
     assert_eq!(
         case.remove(true, |_, _| Fate::Applied).await.unwrap().lost_chunks,
         1
     );
+    case.rig.lifecycle.stop();
+}
+
+#[tokio::test]
+async fn a_refusal_lifts_the_fence_of_a_removal_whose_leader_has_failed() {
+    let mut case = Case::new();
+    assert_eq!(case.publish(), None);
+    // Before it fences the server itself.
+    case.remove_halfway().await;
+    let (code, message) = case.remove(false, |_, _| Fate::Applied).await.unwrap_err();
+    assert!(
+        code == Code::NotEmpty && !message.contains("stays fenced"),
+        "{message}"
+    );
+    assert!(case.works());
+    // And behind that.
+    case.remove_halfway().await;
+    let fail = |_: &mut Case, op: &Op| match op {
+        Op::UpdateNode(update) if update.remove => Fate::Dropped,
+        _ => Fate::Applied,
+    };
+    let (code, message) = case.remove(true, fail).await.unwrap_err();
+    assert!(
+        code == Code::Unknown && !message.contains("stays fenced"),
+        "{message}"
+    );
+    assert!(case.works());
+    case.rig.lifecycle.stop();
+}
+
+#[tokio::test]
+async fn a_server_that_waits_for_its_removal_is_alive() {
+    let mut case = Case::new();
+    case.remove_halfway().await;
+    let now = case.rig.parts.clock.now();
+    let waits = |office: &mut crate::leader::office::Office| office.servers.note_waiting(SERVER, now);
+    case.rig.parts.leader.with(waits);
+    let (code, message) = case.remove(false, |_, _| Fate::Applied).await.unwrap_err();
+    assert!(
+        code == Code::Conflict && message.contains("is alive"),
+        "{message}"
+    );
+    assert!(case.works());
+    case.remove_halfway().await;
+    case.remove(true, |_, _| Fate::Applied).await.unwrap();
     case.rig.lifecycle.stop();
 }
