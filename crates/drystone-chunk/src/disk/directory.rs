@@ -3,7 +3,7 @@
 //! A boot is counted on every disk that is used: one that cannot count it is left out. Otherwise it would stand in
 //! the cluster's record of that boot, and could be taken for a copy of itself at a later start without the others.
 
-use super::watched::{Operations, PATIENCE, hangs, watch};
+use super::watched::{Operations, hangs, watch};
 use crate::error::{DiskFault, StartError};
 use drystone_env::os::{OsDisk, lock_directory};
 use drystone_env::{Disk, Env, Rng};
@@ -47,8 +47,7 @@ impl DataDirectory {
 
 /// Locks the directories, all at the same time, and reads from each, so that what is opened next is known to answer.
 pub(crate) async fn lock_all(env: &Env, paths: &[PathBuf]) -> (Vec<DataDirectory>, Vec<DiskFault>) {
-    let deadline = env.clock.now().plus(PATIENCE);
-    let begin = |path: &PathBuf| {
+    let locking = paths.iter().map(|path| {
         let (inner, (sender, receiver)) = (path.clone(), oneshot::channel());
         let lock = move || -> Result<DataDirectory, DiskFault> {
             let directory = DataDirectory::open(&inner)?;
@@ -56,14 +55,16 @@ pub(crate) async fn lock_all(env: &Env, paths: &[PathBuf]) -> (Vec<DataDirectory
             let _ = drystone_identity::load(&*directory.disk);
             Ok(directory)
         };
-        env.spawn
-            .thread("lock", Box::pin(async move { drop(sender.send(lock())) }));
-        (path.display().to_string(), receiver)
-    };
-    let locking: Vec<_> = paths.iter().map(begin).collect();
+        let operations = Arc::<Operations>::default();
+        let watched = Arc::clone(&operations);
+        let body = async move { drop(sender.send(watched.during(lock))) };
+        env.spawn.thread("lock", Box::pin(body));
+        let path = path.display().to_string();
+        async move { (path, operations.wait(&*env.clock, receiver).await) }
+    });
     let (mut directories, mut faults) = (Vec::new(), Vec::new());
-    for (path, locked) in locking {
-        let reason = match env.clock.until(deadline, locked).await {
+    for (path, locked) in join_all(locking).await {
+        let reason = match locked {
             Some(Ok(Ok(directory))) => {
                 directories.push(directory);
                 continue;

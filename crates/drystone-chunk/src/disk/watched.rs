@@ -1,9 +1,10 @@
 //! A disk of which is known whether it answers: while it is opened, a disk that hangs must not hold up the others.
 //!
 //! Owns the decision that a disk hangs: one operation of it is under way, and none has ended for [`PATIENCE`]. A disk that
-//! answers slowly, and one that is not asked, may take as long as they like: recovery reads what a large journal holds.
+//! answers slowly, and one that is not asked, may take as long as they like: recovery reads what a large journal holds. Time
+//! in which this process did not run (it was stopped, or its machine was moved) is not the disk's.
 
-use drystone_env::{BoxFuture, Clock, Disk, DiskFile, Monotonic, OpenOptions, Space};
+use drystone_env::{BoxFuture, Clock, Disk, DiskFile, OpenOptions, Space};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,9 +12,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// How long a disk may take for one answer: one that wakes up, or a mount that finds its server again.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is looked whether it does.
 const LOOK: Duration = Duration::from_millis(500);
+/// A disk hangs after so many looks in a row: a process that does not run does not look.
+const LOOKS: u128 = PATIENCE.as_millis() / LOOK.as_millis();
 
 /// Why a disk that hangs is left out, for people.
 pub(crate) fn hangs() -> String {
@@ -31,7 +34,7 @@ pub(crate) struct Operations {
 }
 
 impl Operations {
-    fn during<T>(&self, operation: impl FnOnce() -> T) -> T {
+    pub(crate) fn during<T>(&self, operation: impl FnOnce() -> T) -> T {
         self.begun.fetch_add(1, Ordering::Relaxed);
         let outcome = operation();
         self.ended.fetch_add(1, Ordering::Relaxed);
@@ -44,23 +47,22 @@ impl Operations {
         clock: &dyn Clock,
         mut done: oneshot::Receiver<T>,
     ) -> Option<Result<T, oneshot::error::RecvError>> {
-        // How many operations had ended when the one that is under way was seen first, and when that was.
-        let mut stuck: Option<(u64, Monotonic)> = None;
+        // How many operations had ended when the one that is under way was seen first, and how often it was looked since.
+        let mut stuck: Option<(u64, u128)> = None;
         loop {
             if let Some(done) = clock.until(clock.now().plus(LOOK), &mut done).await {
                 return Some(done);
             }
-            let now = clock.now();
             let ended = self.ended.load(Ordering::Relaxed);
             let is_busy = self.begun.load(Ordering::Relaxed) != ended;
             stuck = match stuck {
-                Some((before, since)) if is_busy && before == ended => {
-                    if now.since(since) >= PATIENCE {
+                Some((before, looks)) if is_busy && before == ended => {
+                    if looks + 1 >= LOOKS {
                         return None;
                     }
-                    stuck
+                    Some((before, looks + 1))
                 }
-                _ => is_busy.then_some((ended, now)),
+                _ => is_busy.then_some((ended, 0)),
             };
         }
     }
@@ -161,8 +163,8 @@ impl DiskFile for WatchedFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use drystone_env::WallTime;
     use drystone_env::sim::SimClock;
+    use drystone_env::{Monotonic, WallTime};
     use futures_util::FutureExt;
 
     #[test]
@@ -191,5 +193,23 @@ mod tests {
         }
         assert!(matches!(pass(12), Some(None)), "it hangs");
         drop(sender);
+    }
+
+    #[test]
+    fn a_disk_does_not_hang_while_its_process_does_not_run() {
+        let clock = SimClock::new(Monotonic(0), WallTime(0));
+        let operations = Operations::default();
+        let (sender, receiver) = oneshot::channel::<()>();
+        let waiting = operations.wait(&clock, receiver);
+        let mut waiting = std::pin::pin!(waiting);
+        operations.begun.fetch_add(1, Ordering::Relaxed);
+        // The process was stopped three times, each time for longer than a disk may take.
+        for pause in [1, 30, 1, 3_600, 1, 30, 1] {
+            assert!((&mut waiting).now_or_never().is_none());
+            clock.advance(Duration::from_secs(pause));
+        }
+        assert!((&mut waiting).now_or_never().is_none());
+        sender.send(()).unwrap();
+        assert!(matches!((&mut waiting).now_or_never(), Some(Some(Ok(())))));
     }
 }
