@@ -61,8 +61,8 @@ pub enum StopReason {
     Stranger(String),
 }
 
-/// A server that was stopped has disks that hang: work on them goes on, and their directories stay locked, until the process
-/// ends. Nothing that was acknowledged is lost.
+/// A server that was stopped has disks that hang: work on them goes on, and their directories stay locked, until they answer
+/// or the process ends. Nothing that was acknowledged is lost.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("chunk server {node}: {} did not finish its work within {patience:?}: does the disk answer?", disks.join(", "))]
 pub struct StopError {

@@ -6,7 +6,7 @@ use crate::changes::ChangeLog;
 use crate::config::Config;
 use crate::disk::directory::{self, DataDirectory};
 use crate::disk::disks::Disks;
-use crate::disk::open::{Locks, open_disks};
+use crate::disk::open::open_disks;
 use crate::disk::runner::CLOSING;
 use crate::error::{StartError, StopError, StopReason};
 use crate::grants::GrantFloor;
@@ -65,7 +65,7 @@ impl ChunkServer {
             address: config.listen,
             source,
         })?;
-        let (disks, faults, locks) = open_disks(&env, &config, opened, &pool).await?;
+        let (disks, faults) = open_disks(&env, &config, opened, &pool).await?;
         for fault in &faults {
             tracing::error!(path = %fault.path, reason = %fault.reason, "a disk is left out");
         }
@@ -87,7 +87,7 @@ impl ChunkServer {
             metrics: Arc::clone(&parts.metrics),
         };
         let member = parts.member(&config, &identity, boot, &told);
-        supervise(&env, identity.node, parts, member, (rpc, locks));
+        supervise(&env, identity.node, parts, member, rpc);
         Ok(handle)
     }
 
@@ -250,7 +250,7 @@ fn channel_options(env: &Env, identity: &Identity, pool: &BufferPool) -> Channel
 }
 
 /// Keeps up membership, and takes the server apart when it is to stop.
-fn supervise(env: &Env, node: NodeId, parts: Parts, member: Member, (rpc, mut locks): (ServerHandle, Locks)) {
+fn supervise(env: &Env, node: NodeId, parts: Parts, member: Member, rpc: ServerHandle) {
     let task = async move {
         let standing = &parts.standing;
         let stranger = tokio::select! {
@@ -264,17 +264,18 @@ fn supervise(env: &Env, node: NodeId, parts: Parts, member: Member, (rpc, mut lo
         }
         rpc.shutdown();
         parts.channels.close();
-        let closing = (parts.disks.served().iter())
-            .map(|(id, disk)| async move { (id, disk, disk.runner.close().await) });
+        let closing = (parts.disks.served().values())
+            .map(|disk| async move { (&disk.runner.path, disk.runner.close().await) });
         let closed = join_all(closing).await;
         let mut hanging = Vec::new();
-        for (id, disk, _) in closed.into_iter().filter(|(_, _, is_done)| !is_done) {
-            tracing::error!(node = node.0, path = %disk.runner.path, "a disk does not finish its work");
-            hanging.push(disk.runner.path.clone());
-            // Whoever opened the directory now would meet writes that are under way: only the end of this process unlocks it.
-            std::mem::forget(locks.remove(id));
+        for (path, _) in closed.into_iter().filter(|(_, is_done)| !is_done) {
+            tracing::error!(
+                node = node.0,
+                path,
+                "a disk does not finish its work: it stays locked until it has"
+            );
+            hanging.push(path.clone());
         }
-        drop(locks);
         standing.ended(hanging);
         tracing::info!(node = node.0, "chunk server stopped");
     };

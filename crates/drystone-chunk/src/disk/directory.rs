@@ -3,6 +3,7 @@
 //! A boot is counted on every disk that is used: one that cannot count it is left out. Otherwise it would stand in
 //! the cluster's record of that boot, and could be taken for a copy of itself at a later start without the others.
 
+use super::disks::ServedDisk;
 use super::watched::{Operations, hangs, watch};
 use crate::error::{DiskFault, StartError};
 use drystone_env::os::{OsDisk, lock_directory};
@@ -221,13 +222,18 @@ fn count_at(disk: &dyn Disk, boot: BootId) -> Result<(), String> {
         .map_err(|error| format!("boot {} could not be counted: {error}", boot.counter))
 }
 
-/// Counts `boot` on a disk that is behind it and in service.
+/// Counts `boot` on a disk that is behind it and in service. It stays locked as long as that lasts.
 ///
 /// # Errors
 /// In words.
-pub(crate) async fn count(env: &Env, disk: &Arc<dyn Disk>, boot: BootId) -> Result<(), String> {
-    let (disk, (sender, receiver)) = (Arc::clone(disk), oneshot::channel());
-    let count = async move { drop(sender.send(count_at(&*disk, boot))) };
+pub(crate) async fn count(env: &Env, disk: &ServedDisk, boot: BootId) -> Result<(), String> {
+    let (files, (sender, receiver)) = (Arc::clone(&disk.files), oneshot::channel());
+    let lock = disk.runner.lock();
+    let count = async move {
+        let counted = count_at(&*files, boot);
+        drop(lock);
+        let _ = sender.send(counted);
+    };
     env.spawn.thread("boot", Box::pin(count));
     let failed = |_| Err(format!("counting boot {} failed", boot.counter));
     receiver.await.unwrap_or_else(failed)

@@ -14,11 +14,8 @@ use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What keeps others out of the directory of each disk.
-pub(crate) type Locks = BTreeMap<u64, Box<dyn Send + Sync>>;
-
-/// Disks in service, the faults of the others, and the locks of those in service.
-pub(crate) type OpenedDisks = (BTreeMap<u64, ServedDisk>, Vec<DiskFault>, Locks);
+/// Disks in service, and the faults of the others.
+pub(crate) type OpenedDisks = (BTreeMap<u64, ServedDisk>, Vec<DiskFault>);
 
 /// Recovers all disks at the same time and starts their threads.
 ///
@@ -30,7 +27,7 @@ pub(crate) async fn open_disks(
     opened: OpenedDirectories,
     pool: &BufferPool,
 ) -> Result<OpenedDisks, StartError> {
-    let (mut disks, mut faults, mut locks) = (BTreeMap::new(), opened.faults, Locks::new());
+    let (mut disks, mut faults) = (BTreeMap::new(), opened.faults);
     // Shared out, so that answers that a hung disk owes hold nothing of the others'; one whole answer at least.
     let share = config.in_flight.0 / 2 / opened.directories.len().max(1) as u64;
     let reads = share.max(MAX_PAYLOAD_BYTES as u64);
@@ -54,6 +51,7 @@ pub(crate) async fn open_disks(
             Some(Ok((member, Ok((store, report))))) => {
                 tracing::info!(disk = %member.me, %path, ?report, "disk recovered");
                 let limits = (config.io_threads, config.in_flight.0 / 2, reads);
+                let store = (store, member.directory.lock);
                 let runner = DiskRunner::start(env, path, member.me, store, pool.clone(), limits);
                 let id = member.me.disk.0;
                 let served = ServedDisk {
@@ -62,7 +60,6 @@ pub(crate) async fn open_disks(
                     files: member.directory.disk,
                 };
                 disks.insert(id, served);
-                locks.extend(member.directory.lock.map(|lock| (id, lock)));
                 continue;
             }
             Some(Ok((_, Err(error)))) => with_causes(&error),
@@ -74,6 +71,6 @@ pub(crate) async fn open_disks(
     if disks.is_empty() {
         Err(StartError::NoDisk(faults))
     } else {
-        Ok((disks, faults, locks))
+        Ok((disks, faults))
     }
 }

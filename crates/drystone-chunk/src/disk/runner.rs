@@ -17,8 +17,8 @@ use drystone_env::{BufferPool, Clock, Env, IoCompletion, IoOp, IoRequest, Monoto
 use drystone_store::{IoClass, RequestId, Store, StoreError, StoreInput, StoreOutput, StoreReply};
 use drystone_types::{DiskRef, MAX_PAYLOAD_BYTES};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
@@ -117,6 +117,14 @@ struct DiskShared {
     backlog: [Budget; 3],
 }
 
+/// Keeps others out of the directory of a disk. Each thread that works on the disk holds it, so that it ends with the last
+/// of them, however long that hangs: whoever opened the directory earlier would meet writes that are under way.
+pub(crate) struct DirectoryLock {
+    // In this order: who learns that all have ended finds it unlocked.
+    _lock: Option<Box<dyn Send + Sync>>,
+    _ended: oneshot::Sender<()>,
+}
+
 /// A disk in service. Dropping it closes it.
 pub(crate) struct DiskRunner {
     pub(crate) me: DiskRef,
@@ -124,22 +132,28 @@ pub(crate) struct DiskRunner {
     shared: Arc<DiskShared>,
     /// By class.
     reads: [ReadBudget; 3],
-    /// Whether all disk work was done then.
-    ended: Mutex<Option<oneshot::Receiver<bool>>>,
+    lock: Weak<DirectoryLock>,
+    /// Its sender is dropped when every thread of the disk has ended.
+    ended: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
 impl DiskRunner {
-    /// Starts the threads of an opened store. `backlog` is how many bytes may wait to be written before those
+    /// Starts the threads of an opened store; they hold `lock`. `backlog` is how many bytes may wait to be written before those
     /// who send more wait too, `reads` how many the answers to reads may hold: of clients. Repair and scrub have a
     /// quarter of it each, beside it, and one whole answer at least.
     pub(crate) fn start(
         env: &Env,
         path: String,
         me: DiskRef,
-        store: Store,
+        (store, lock): (Store, Option<Box<dyn Send + Sync>>),
         pool: BufferPool,
         (io_threads, backlog, reads): (usize, u64, u64),
     ) -> Self {
+        let (sender, ended) = oneshot::channel();
+        let lock = Arc::new(DirectoryLock {
+            _lock: lock,
+            _ended: sender,
+        });
         let shared = Arc::new(DiskShared {
             clock: Arc::clone(&env.clock),
             pool,
@@ -151,13 +165,15 @@ impl DiskRunner {
             backlog: limits(backlog).map(Budget::new),
         });
         for number in 0..io_threads {
-            let shared = Arc::clone(&shared);
-            env.spawn.thread(
-                &format!("io-{}-{number}", me.disk),
-                Box::pin(async move { run_io(&shared).await }),
-            );
+            let (shared, lock) = (Arc::clone(&shared), Arc::clone(&lock));
+            let body = async move {
+                run_io(&shared).await;
+                drop(lock);
+            };
+            env.spawn
+                .thread(&format!("io-{}-{number}", me.disk), Box::pin(body));
         }
-        let (ended, end) = oneshot::channel();
+        let weak = Arc::downgrade(&lock);
         let core = StoreThread {
             shared: Arc::clone(&shared),
             store,
@@ -168,9 +184,9 @@ impl DiskRunner {
         };
         let body = async move {
             let guard = CloseAtEnd(Arc::clone(&core.shared));
-            let is_done = core.run().await;
+            core.run().await;
             drop(guard);
-            let _ = ended.send(is_done);
+            drop(lock);
         };
         env.spawn.thread(&format!("disk-{}", me.disk), Box::pin(body));
         Self {
@@ -178,8 +194,14 @@ impl DiskRunner {
             path,
             shared,
             reads: limits(reads).map(ReadBudget::new),
-            ended: Mutex::new(locks::DISK_END, Some(end)),
+            lock: weak,
+            ended: Mutex::new(locks::DISK_END, Some(ended)),
         }
+    }
+
+    /// To be held by other work on the disk's files than the store's; none when its threads have ended.
+    pub(crate) fn lock(&self) -> Option<Arc<DirectoryLock>> {
+        self.lock.upgrade()
     }
 
     /// Queues a request, in the order of its class. Never blocks. `permit` is held until it is answered.
@@ -238,13 +260,16 @@ impl DiskRunner {
         self.shared.inbox.lock().closed
     }
 
-    /// Takes no more requests, and completes when what was under way is done. False if that did not come to pass within
-    /// [`CLOSING`]: then the disk may still be written to.
+    /// Takes no more requests, and completes when what was under way is done and the directory is unlocked. False if that did
+    /// not come to pass within [`CLOSING`]: then the disk may still be written to, and it is unlocked after that.
     pub(crate) async fn close(&self) -> bool {
         close_inbox(&self.shared);
-        let end = self.ended.lock().take();
-        match end {
-            Some(end) => end.await.unwrap_or(true),
+        let ended = self.ended.lock().take();
+        let clock = &self.shared.clock;
+        // The store's thread gives up first, and wakes to do so.
+        let deadline = clock.now().plus(CLOSING + LONGEST_SLEEP);
+        match ended {
+            Some(ended) => clock.until(deadline, ended).await.is_some(),
             None => true,
         }
     }
@@ -291,8 +316,8 @@ struct StoreThread {
 }
 
 impl StoreThread {
-    /// Until the disk is closed. True if all disk work was done then.
-    async fn run(mut self) -> bool {
+    /// Until the disk is closed, and all disk work is done or hangs.
+    async fn run(mut self) {
         let (mut messages, mut completions, mut out) = (VecDeque::new(), VecDeque::new(), Vec::new());
         let mut give_up = None;
         loop {
@@ -318,7 +343,7 @@ impl StoreThread {
             if closed {
                 let until = *give_up.get_or_insert(now.plus(CLOSING));
                 if self.under_way == 0 || now >= until {
-                    return self.under_way == 0;
+                    return;
                 }
             }
         }
@@ -466,32 +491,4 @@ async fn run_io(shared: &DiskShared) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn message() -> DiskMessage {
-        DiskMessage::Usage(oneshot::channel().0)
-    }
-
-    #[test]
-    fn a_flood_of_one_class_leaves_the_others_their_places() {
-        let mut inbox = DiskInbox::default();
-        assert_eq!(inbox.push(IoClass::Repair, message()), Ok(true));
-        let taken = (0..10_000).filter(|_| inbox.push(IoClass::Repair, message()).is_ok());
-        assert_eq!(taken.count() + 1, MOST_REQUESTS[1]);
-        assert_eq!(inbox.push(IoClass::Repair, message()), Err(NotTaken::Full));
-        assert_eq!(inbox.push(IoClass::Foreground, message()), Ok(false));
-        assert_eq!(inbox.push(IoClass::Scrub, message()), Ok(false));
-        let (mut messages, mut completions) = (VecDeque::new(), VecDeque::new());
-        inbox.take(&mut messages, &mut completions);
-        assert_eq!(messages.len(), MOST_REQUESTS[1] + 2);
-        assert_eq!(inbox.push(IoClass::Repair, message()), Ok(true));
-    }
-
-    #[test]
-    fn background_has_a_quarter_and_one_answer_at_least() {
-        let whole = MAX_PAYLOAD_BYTES as u64;
-        assert_eq!(limits(64 << 20), [64 << 20, 16 << 20, 16 << 20]);
-        assert_eq!(limits(whole), [whole; 3]);
-    }
-}
+mod tests;

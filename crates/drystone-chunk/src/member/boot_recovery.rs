@@ -98,10 +98,7 @@ impl BootRecovery {
         );
         let deadline = clock.now().plus(COUNT_PATIENCE);
         for entry in disks.served().values() {
-            let fault = match clock
-                .until(deadline, directory::count(env, &entry.files, later))
-                .await
-            {
+            let fault = match clock.until(deadline, directory::count(env, entry, later)).await {
                 Some(Ok(())) => continue,
                 Some(Err(fault)) => fault,
                 None => format!("boot {} is not counted after {COUNT_PATIENCE:?}", later.counter),
