@@ -20,7 +20,7 @@ use std::time::Duration;
 const HAND_OVER: Duration = Duration::from_secs(1);
 /// How long a stop waits for the last tasks to notice it; they hold no more than memory then.
 const LAST_TASKS: Duration = Duration::from_secs(5);
-/// How long a stop waits for the next thread to end: more than a flush takes, less than anybody waits for a process to end.
+/// How long a stop waits for the next thread to end: more than a flush takes.
 const THREAD_PATIENCE: Duration = Duration::from_secs(10);
 /// The thread that closes the state store.
 const CLOSING: &str = "meta-close";

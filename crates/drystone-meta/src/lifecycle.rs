@@ -5,6 +5,7 @@ use drystone_env::sync::Mutex;
 use drystone_env::{BoxFuture, Clock, Spawn};
 use drystone_types::NodeId;
 use futures_util::FutureExt;
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,13 +134,16 @@ impl Lifecycle {
         let _ = threads.wait_for(|running| running.len() <= 1).await;
     }
 
-    /// Completes when no thread runs, or none has ended for as long as `patience`: those that still run.
+    /// Completes when no thread runs, or none has ended for as long as `patience`: the names of those that still run.
     pub(crate) async fn threads_ended(&self, clock: &dyn Clock, patience: Duration) -> Vec<&'static str> {
         let mut threads = self.threads.subscribe();
         loop {
-            let running = threads.borrow_and_update().clone();
+            let mut running = threads.borrow_and_update().clone();
             let deadline = clock.now().plus(patience);
             if running.is_empty() || clock.until(deadline, threads.changed()).await.is_none() {
+                // Several have one name.
+                let mut named = BTreeSet::new();
+                running.retain(|thread| named.insert(*thread));
                 return running;
             }
         }
@@ -157,19 +161,23 @@ mod tests {
         let env = Env::os();
         let lifecycle = Arc::new(Lifecycle::new(NodeId(1), Arc::clone(&env.spawn), || ()));
         let patience = Duration::from_secs(1);
-        let (release, hangs) = channel::<()>();
         // Together they need more than the patience.
         for (name, steps) in [("one", 3), ("two", 6), ("three", 9)] {
             let clock = Arc::clone(&env.clock);
             let step = patience / 5;
             lifecycle.thread(name, async move { clock.sleep(step * steps).await });
         }
-        lifecycle.thread("stuck", async move {
-            let _ = hangs.recv();
-        });
+        let mut release = Vec::new();
+        for _ in 0..2 {
+            let (sender, hangs) = channel::<()>();
+            lifecycle.thread("stuck", async move {
+                let _ = hangs.recv();
+            });
+            release.push(sender);
+        }
         let left = lifecycle.threads_ended(&*env.clock, patience).await;
         assert_eq!(left, ["stuck"]);
-        release.send(()).unwrap();
+        drop(release);
         let left = lifecycle
             .threads_ended(&*env.clock, Duration::from_secs(60))
             .await;

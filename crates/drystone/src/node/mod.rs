@@ -16,6 +16,7 @@ use door::Door;
 use drystone_client::Client;
 use drystone_env::Env;
 use futures_util::FutureExt;
+use futures_util::future::join;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -161,13 +162,18 @@ impl Node {
         for door in &self.doors {
             door.shutdown();
         }
-        let mut faults = Vec::new();
-        if let Some(chunk) = self.chunk {
-            faults.extend(chunk.shutdown().await.err().map(|error| error.to_string()));
-        }
-        if let Some(metadata) = self.metadata.and_then(Arc::into_inner) {
-            faults.extend(metadata.shutdown().await.err().map(|error| error.to_string()));
-        }
+        let (chunk, metadata) = (self.chunk, self.metadata.and_then(Arc::into_inner));
+        let chunk = async {
+            let error = chunk?.shutdown().await.err()?;
+            Some(error.to_string())
+        };
+        let metadata = async {
+            let error = metadata?.shutdown().await.err()?;
+            Some(error.to_string())
+        };
+        // At the same time: each may wait for a disk that hangs.
+        let (chunk, metadata) = join(chunk, metadata).await;
+        let faults: Vec<String> = chunk.into_iter().chain(metadata).collect();
         match faults.as_slice() {
             [] => Ok(()),
             faults => Err(anyhow::anyhow!(
