@@ -52,7 +52,7 @@ fn a_value_that_was_written_after_a_restart_is_the_one_that_counts() {
     }
 }
 
-/// Keys of four bytes: what is local, and `RECORDS` behind it.
+/// Keys of five bytes, above that of what is local.
 fn record(number: u32) -> (Vec<u8>, Vec<u8>) {
     let value = [b"value ".as_slice(), &number.to_le_bytes(), &[7; 90]].concat();
     ([&[1], &number.to_be_bytes()[..]].concat(), value)

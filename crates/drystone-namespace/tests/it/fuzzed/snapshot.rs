@@ -31,7 +31,7 @@ fn digest<'a>(records: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> u64 {
     sum
 }
 
-/// A stream of these records that the importer takes for whole.
+/// A stream of these records that an import takes for whole.
 fn stream(records: &[Pair]) -> Vec<u8> {
     let mut body = Vec::new();
     for (key, value) in records {
