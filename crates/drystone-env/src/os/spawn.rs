@@ -23,7 +23,7 @@ struct Scheduled {
 }
 
 thread_local! {
-    /// Of this thread, at the end of its last rest.
+    /// Of this thread, when its last step had ended and it had rested, if it had to.
     static RESTED: Cell<Option<Scheduled>> = const { Cell::new(None) };
 }
 
