@@ -22,7 +22,7 @@ pub(super) struct ReplayedPart {
 
 impl ReplayedPart {
     /// Takes bytes at `offset`; what is here already stays.
-    fn add(&mut self, offset: u64, data: &Bytes, slot_len: u64, lsn: Option<Lsn>) {
+    fn add(&mut self, offset: u64, data: &Bytes, slot_len: u64, lsn: Lsn) {
         let end = offset + data.len() as u64;
         if self.data.is_empty() {
             // Earlier bytes than those in the slot are not needed; whole blocks are kept.
@@ -34,7 +34,7 @@ impl ReplayedPart {
             self.data
                 .push(Bytes::copy_from_slice(&data[(self.end - offset) as usize..]));
             self.end = end;
-            self.from = self.from.or(lsn);
+            self.from = self.from.or(Some(lsn));
         }
     }
 }
@@ -59,7 +59,9 @@ impl JournalReplay {
                 ..ReplayedPart::default()
             };
             if !open.data.is_empty() {
-                part.add(slot_len, &open.data, slot_len, None);
+                // These bytes are in no record: whoever asks how far back the journal is needed for them is told
+                // further than it goes, so that the next checkpoint waits until they are moved.
+                part.add(slot_len, &open.data, slot_len, Lsn(0));
             }
             parts.insert(chunk, part);
         }
@@ -154,7 +156,7 @@ impl JournalReplay {
             if offset > part.end && offset <= slot_len {
                 part.data.clear();
             }
-            part.add(offset, piece, slot_len, Some(lsn));
+            part.add(offset, piece, slot_len, lsn);
         }
     }
 }
