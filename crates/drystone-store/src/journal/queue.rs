@@ -6,7 +6,7 @@ use crate::index::IndexEntry;
 use crate::input::RequestId;
 use bytes::Bytes;
 use drystone_env::{IoCompletion, IoRequest, Monotonic};
-use drystone_types::ChunkId;
+use drystone_types::{ChunkId, Epoch};
 use drystone_wal::{AppendError, Lsn, Wal};
 use std::collections::VecDeque;
 
@@ -23,6 +23,8 @@ pub(crate) enum AfterRecord {
     FenceSealed {
         request: RequestId,
         chunk: ChunkId,
+        /// Of the record: a later one may be known, and not durable yet.
+        epoch: Epoch,
     },
     /// A fence of an absent chunk: the index knows it already.
     Marker {

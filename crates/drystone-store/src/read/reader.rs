@@ -14,7 +14,7 @@ use bytes::Bytes;
 use drystone_env::BufferPool;
 use drystone_env::planted::{Bug, planted};
 use drystone_proto::checksum::Checksums;
-use drystone_types::{ChunkId, DiskRef, MAX_PAYLOAD_BYTES, PlacementIndex};
+use drystone_types::{ChunkId, DiskRef, Epoch, MAX_PAYLOAD_BYTES, PlacementIndex};
 
 /// The parts of a store that reading needs, borrowed for one step. A function that may end a seal's read of the block
 /// that it cuts returns that block.
@@ -79,7 +79,7 @@ impl ChunkReader<'_> {
     }
 
     /// Reads all that is durable, piece by piece, and then answers the fence.
-    pub(crate) fn begin_verify(&mut self, request: RequestId, chunk: ChunkId) {
+    pub(crate) fn begin_verify(&mut self, request: RequestId, chunk: ChunkId, epoch: Epoch) {
         let Some(entry) = self
             .index
             .get(chunk)
@@ -89,11 +89,8 @@ impl ChunkReader<'_> {
             self.replies.send(request, Err(StoreError::NotFound { chunk }));
             return;
         };
-        let target = ReadTarget::Verify {
-            request,
-            epoch: entry.epoch,
-        };
-        self.verify_from(target, chunk, 0, entry.length);
+        let length = entry.length;
+        self.verify_from(ReadTarget::Verify { request, epoch }, chunk, 0, length);
     }
 
     fn verify_from(&mut self, target: ReadTarget, chunk: ChunkId, at: u64, length: u64) {
@@ -349,6 +346,10 @@ impl ChunkReader<'_> {
         self.wait_or_finish(id, job)
     }
 
+    fn placement_of(&self, chunk: ChunkId) -> Option<PlacementIndex> {
+        self.index.get(chunk).map(|entry| entry.placement)
+    }
+
     fn finish_read(&mut self, mut job: ReadJob) -> Option<CutBlock> {
         let verified = match job.error.take() {
             Some(error) => Err(error),
@@ -379,6 +380,11 @@ impl ChunkReader<'_> {
                 self.replies.send(compare.request, verified.and(answer));
             }
             ReadTarget::Verify { request, epoch } => match verified {
+                // Deleted, and placed here again, while it was read: what is here now was not fenced.
+                Ok(_) if self.placement_of(job.chunk) != Some(job.placement) => {
+                    let chunk = job.chunk;
+                    self.replies.send(request, Err(StoreError::NotFound { chunk }));
+                }
                 Ok(_) => {
                     let target = ReadTarget::Verify { request, epoch };
                     self.verify_from(target, job.chunk, job.end, job.readable);

@@ -17,6 +17,8 @@ pub(super) struct ReplayedPart {
     pub(super) data: Vec<Bytes>,
     pub(super) start: u64,
     pub(super) end: u64,
+    /// Bytes that are known to be durable in the slot, also beyond what the record at hand says of the length.
+    stored: u64,
     pub(super) from: Option<Lsn>,
 }
 
@@ -116,7 +118,10 @@ impl JournalReplay {
             // A record from before what the checkpoint knows: the chunk was deleted and placed again.
             Some(old) if old.placement > entry.placement => return Ok(()),
             Some(old) if old.placement == entry.placement => {
-                entry.slot_len = entry.slot_len.max(old.slot_len.min(entry.length));
+                // The checkpoint may know more than this record, whose length must not take that back.
+                let part = self.parts.entry(chunk).or_default();
+                part.stored = part.stored.max(old.slot_len);
+                entry.slot_len = entry.slot_len.max(part.stored.min(entry.length));
                 entry.epoch = entry.epoch.max(old.epoch);
                 // The checkpoint may be newer than this record; no record takes a seal back.
                 if old.state == EntryState::Sealed && entry.state != EntryState::Sealed {

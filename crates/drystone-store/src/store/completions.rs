@@ -79,7 +79,11 @@ impl Store {
                     .on_replica_durable(lsn, chunk, live, entry, has_data);
                 self.drive_if(goes_on, chunk);
             }
-            AfterRecord::FenceSealed { request, chunk } => self.reader().begin_verify(request, chunk),
+            AfterRecord::FenceSealed {
+                request,
+                chunk,
+                epoch,
+            } => self.reader().begin_verify(request, chunk, epoch),
             AfterRecord::Marker { request, entry } => {
                 let reply = StoreReply::Fenced {
                     epoch: entry.epoch,

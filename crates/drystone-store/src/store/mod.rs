@@ -252,7 +252,7 @@ impl Store {
         loop {
             match self.writer().drive(chunk) {
                 Driven::Waits => return,
-                Driven::Verify(request) => self.reader().begin_verify(request, chunk),
+                Driven::Verify(request, epoch) => self.reader().begin_verify(request, chunk, epoch),
                 Driven::Cut(length) => {
                     let cut = self.reader().begin_cut(chunk, length);
                     return self.on_cut(cut);

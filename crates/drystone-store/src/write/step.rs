@@ -22,8 +22,8 @@ use drystone_wal::Lsn;
 pub(crate) enum Driven {
     /// Something must happen first.
     Waits,
-    /// A fence is durable: verify what is here for its answer, and go on.
-    Verify(RequestId),
+    /// A fence of this epoch is durable: verify what is here for its answer, and go on.
+    Verify(RequestId, Epoch),
     /// Read the block that this length cuts.
     Cut(u64),
     /// The chunk is not active any more: look again at the reads that waited for it.
@@ -36,8 +36,8 @@ enum OpStep {
     Again,
     /// Something must happen first.
     Wait,
-    /// A fence is durable: verify what is here for its answer.
-    Verify(RequestId),
+    /// A fence of this epoch is durable: verify what is here for its answer.
+    Verify(RequestId, Epoch),
     /// Read the block that this length cuts.
     Cut(u64),
     /// The chunk is not in memory any more.
@@ -59,7 +59,7 @@ impl ChunkWriter<'_> {
             match step {
                 OpStep::Again => {}
                 OpStep::Wait => break Driven::Waits,
-                OpStep::Verify(request) => break Driven::Verify(request),
+                OpStep::Verify(request, epoch) => break Driven::Verify(request, epoch),
                 OpStep::Cut(length) => break Driven::Cut(length),
                 OpStep::Gone => {
                     self.active.forget(&live);
@@ -438,7 +438,7 @@ impl ChunkWriter<'_> {
                 live.fenced = true;
                 live.stopped = true;
                 debug_assert!(live.epoch >= epoch, "the record named it");
-                OpStep::Verify(op.request)
+                OpStep::Verify(op.request, epoch)
             }
             ChunkOpKind::Seal { as_append, .. } => {
                 let entry = self.index.get(chunk).copied();

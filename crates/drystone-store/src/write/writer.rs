@@ -185,9 +185,14 @@ impl ChunkWriter<'_> {
             live.epoch = entry.epoch;
             live.sealed = entry.sealed();
         }
+        let epoch = entry.epoch;
         let record = entry_record(chunk, entry);
-        self.journal
-            .log(&record, AfterRecord::FenceSealed { request, chunk });
+        let after = AfterRecord::FenceSealed {
+            request,
+            chunk,
+            epoch,
+        };
+        self.journal.log(&record, after);
     }
 
     /// A fence of a chunk that is not here.

@@ -33,6 +33,7 @@ enum Asked {
     },
     Fence {
         chunk: u64,
+        placement: u64,
     },
     Delete {
         chunk: u64,
@@ -171,7 +172,8 @@ impl Run {
         let epoch = 2 + self.pick(4);
         let known = self.known.entry(chunk).or_default();
         known.maybe_epoch = known.maybe_epoch.max(epoch);
-        self.ask(Asked::Fence { chunk }, |request| StoreInput::Fence {
+        let placement = known.placement;
+        self.ask(Asked::Fence { chunk, placement }, |request| StoreInput::Fence {
             request,
             chunk: ChunkId(chunk),
             epoch: Epoch(epoch),
@@ -275,8 +277,12 @@ impl Run {
                     known.sent = sealed.length;
                 }
             }
-            (Asked::Fence { chunk }, Ok(StoreReply::Fenced { epoch, length })) => {
+            (Asked::Fence { chunk, placement }, Ok(StoreReply::Fenced { epoch, length })) => {
                 let known = self.known.get_mut(&chunk).unwrap();
+                // It verifies what it fenced, and may answer after a deletion that came later.
+                if known.placement != placement || known.deleted {
+                    return;
+                }
                 known.epoch = known.epoch.max(epoch.0);
                 if let Some(length) = length {
                     let most = known.sealed.map_or(known.durable, |(length, _)| length);
@@ -285,7 +291,10 @@ impl Run {
                         length >= most || cut,
                         "seed {seed}: fence answers {length}, {most} were acknowledged"
                     );
-                    known.durable = known.durable.max(length);
+                    // A seal that came later may have been answered before.
+                    if known.sealed.is_none() {
+                        known.durable = known.durable.max(length);
+                    }
                 }
             }
             (Asked::Delete { chunk }, Ok(_)) => {
