@@ -1,4 +1,4 @@
-//! `cargo xtask soak`, `failover`, `learner` and `bench`: long runs of real processes; builds what is needed and runs a program
+//! `cargo xtask soak`, `failover`, `learner`, `disk-use` and `bench`: long runs of real processes; builds what is needed and runs a program
 //! of drystone-system on the release binary.
 
 use crate::{output, root, target};

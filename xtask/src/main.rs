@@ -34,6 +34,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   failover [--rounds N] [--files N] [--writers N]
                                       kills metadata leaders beside other misfortune and measures how long clients wait
   learner [--files N] [--clients N]   what a metadata server that joins beside N files costs clients that create
+  disk-use [--largest-mib N]          what files of awkward sizes take on disks
   bench [--processes] [WORDS]         drystone bench WORDS on a cluster of its own
   page NAME COMMAND...                runs the command and writes docs/benchmarks/NAME.md from what it printed
   install                             install what the tests need, by package name";
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         ["soak", rest @ ..] => long::run("soak", rest),
         ["failover", rest @ ..] => long::run("failover", rest),
         ["learner", rest @ ..] => long::run("learner", rest),
+        ["disk-use", rest @ ..] => long::run("disk-use", rest),
         ["bench", rest @ ..] => long::run("measure", rest),
         ["page", rest @ ..] => page::run(rest),
         ["install"] => steps::install().map(|_| ()),

@@ -50,6 +50,10 @@ pub struct Config {
     /// Bytes of one segment of each disk's journal; default 16 MiB, 256 KiB (tests) to 1 GiB. A few are kept.
     #[serde(deserialize_with = "bytes")]
     pub journal_segment: ByteCount,
+    /// Bytes of one of the files in which each disk keeps chunks, 64 KiB (tests) to 16 GiB; default by the size of the
+    /// file system, at least 16 MiB. They are made and removed whole.
+    #[serde(deserialize_with = "optional_bytes")]
+    pub arena: Option<ByteCount>,
     /// How often the metadata leader hears from this server until it says otherwise; default 3 s, 100 ms to 30 s.
     #[serde(deserialize_with = "duration")]
     pub heartbeat: Duration,
@@ -74,6 +78,7 @@ impl Default for Config {
             in_flight: ByteCount(64 << 20),
             io_threads: 4,
             journal_segment: ByteCount(16 << 20),
+            arena: None,
             heartbeat: Duration::from_secs(3),
             heartbeat_timeout: Duration::from_secs(2),
         }
@@ -146,6 +151,12 @@ impl Config {
                 self.journal_segment
             ),
         );
+        if let Some(arena) = self.arena {
+            check(
+                (64 << 10..=16 << 30).contains(&arena.0) && arena.0.is_multiple_of(64 << 10),
+                format!("arena is {arena}, must be 64KiB to 16GiB and a multiple of 64KiB"),
+            );
+        }
         let durations = [
             ("heartbeat", self.heartbeat),
             ("heartbeat-timeout", self.heartbeat_timeout),

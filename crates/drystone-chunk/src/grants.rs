@@ -7,7 +7,7 @@ use drystone_proto::data::Hop;
 use drystone_proto::grant::{ClusterKey, WriteGrant, verify_grant};
 use drystone_proto::record::ReplicaRecord;
 use drystone_rpc::refusal;
-use drystone_types::{Code, HistoryId, SizeClass};
+use drystone_types::{Code, HistoryId, MAX_CHUNK_BYTES};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// Members of a chain; a policy asks for 8 replicas at most.
@@ -19,7 +19,6 @@ pub(crate) struct Permit {
     /// As it came, to recognise it again and to send it on.
     pub(crate) token: Bytes,
     pub(crate) grant: WriteGrant,
-    pub(crate) class: SizeClass,
 }
 
 /// The grant floor as the cluster last told it; it never falls.
@@ -63,16 +62,16 @@ impl Permit {
                 "the grant was not signed by this cluster in this history",
             )
         })?;
-        let class = SizeClass::from_number(grant.class).ok_or_else(|| {
-            refusal(
-                Code::Invalid,
-                format!("the grant names size class {}", grant.class),
-            )
-        })?;
+        if !(1..=MAX_CHUNK_BYTES).contains(&grant.max_bytes) {
+            let message = format!(
+                "the grant is for {} bytes, a chunk holds 1 to {MAX_CHUNK_BYTES}",
+                grant.max_bytes
+            );
+            return Err(refusal(Code::Invalid, message));
+        }
         Ok(Self {
             token: token.clone(),
             grant,
-            class,
         })
     }
 
@@ -156,7 +155,7 @@ mod tests {
             chunk: 70,
             epoch: 1,
             replicas: vec![MINE, NEXT],
-            class: 3,
+            max_bytes: MAX_CHUNK_BYTES,
             ..WriteGrant::default()
         };
         change(&mut grant);
@@ -190,7 +189,12 @@ mod tests {
             &[],
             Some(Code::Denied),
         );
-        check(|grant| grant.class = 9, NOW, &[], Some(Code::Invalid));
+        check(
+            |grant| grant.max_bytes = MAX_CHUNK_BYTES + 1,
+            NOW,
+            &[],
+            Some(Code::Invalid),
+        );
         check(|grant| grant.expires = 999, NOW, &[], Some(Code::GrantExpired));
         check(|grant| grant.expires = 1_001, NOW, &[], None);
     }

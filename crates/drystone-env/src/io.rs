@@ -67,6 +67,13 @@ pub enum IoOp {
         /// system's own records (measured: 0.17 ms instead of 0.42 ms).
         prewrite: bool,
     },
+    /// Remove a file, durably. It may be open.
+    Remove {
+        /// The disk.
+        disk: Arc<dyn Disk>,
+        /// `directory/name`, or `name`.
+        name: String,
+    },
 }
 
 /// What a piece of work brought.
@@ -102,6 +109,7 @@ impl fmt::Debug for IoOp {
             IoOp::Sync { .. } => f.write_str("sync"),
             IoOp::Read { offset, length, .. } => write!(f, "read {length} bytes at {offset}"),
             IoOp::Create { name, length, .. } => write!(f, "create {name} of {length} bytes"),
+            IoOp::Remove { name, .. } => write!(f, "remove {name}"),
         }
     }
 }
@@ -160,7 +168,7 @@ impl IoOp {
             IoOp::Write { file, .. } | IoOp::Sync { file } | IoOp::Read { file, .. } => {
                 Device::File(Arc::clone(file))
             }
-            IoOp::Create { disk, .. } => Device::Disk(Arc::clone(disk)),
+            IoOp::Create { disk, .. } | IoOp::Remove { disk, .. } => Device::Disk(Arc::clone(disk)),
         }
     }
 
@@ -193,8 +201,17 @@ impl IoOp {
                 let file = create(&*disk, &name, length, options, prewrite, pool)?;
                 Ok(IoOutput::File(file))
             }
+            IoOp::Remove { disk, name } => {
+                disk.unlink(&name)?;
+                disk.sync_dir(directory_of(&name))?;
+                Ok(IoOutput::Done)
+            }
         }
     }
+}
+
+fn directory_of(name: &str) -> &str {
+    name.rsplit_once('/').map_or("", |(directory, _)| directory)
 }
 
 /// Creates a file as [`IoOp::Create`] does, blocking.
@@ -230,7 +247,7 @@ pub fn create(
             }
         }
         file.sync_data()?;
-        disk.sync_dir(name.rsplit_once('/').map_or("", |(directory, _)| directory))?;
+        disk.sync_dir(directory_of(name))?;
         Ok(file)
     };
     fill().inspect_err(|_| {

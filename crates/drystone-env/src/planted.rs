@@ -26,14 +26,21 @@ bugs! {
     JournalBeforeSync = "journal-before-sync";
     /// The same in the log of a metadata server: entries, terms and votes. Breaks S3 and S10.
     LogBeforeSync = "log-before-sync";
-    /// A chunk store writes the record of a chunk's end before the bytes in its slot are synced. Breaks S3.
-    SlotBeforeSync = "slot-before-sync";
+    /// A chunk store writes the record of a chunk's end before the bytes in its arena are synced. Breaks S3.
+    RecordBeforeSync = "record-before-sync";
+    /// A chunk store gives the units of a chunk to others when its deletion is asked for, not when it is durable. Breaks S3: a
+    /// power cut brings the chunk back with other bytes.
+    UnitsBeforeDurable = "units-before-durable";
+    /// A chunk store gives units to others while a write of the chunk that had them is under way. Breaks S8.
+    UnitsWhileWritten = "units-while-written";
+    /// A chunk store gives back the last unit of a chunk that it seals. Breaks S8.
+    LastUnitGivenBack = "last-unit-given-back";
     /// A chunk server gives its receipt for a last frame when it has the bytes, not when they are durable. Breaks S3.
     ReceiptBeforeDurable = "receipt-before-durable";
     /// Writer and apply are content with one receipt whatever the policy says. Planted on both sides, because each
     /// masks the other. Breaks S3.
     FewerReceipts = "fewer-receipts";
-    /// A chunk store does not verify what it reads from its slots and computes checksums for it anew. Breaks S8 (and
+    /// A chunk store does not verify what it reads from its arenas and computes checksums for it anew. Breaks S8 (and
     /// S9: copies come from such reads).
     UnverifiedRead = "unverified-read";
     /// Opening a log cuts it at a damaged batch although intact ones follow. Breaks S3 and S4; seen with one voter,

@@ -84,10 +84,11 @@ pub struct Config {
     /// Memory for cached blocks of the store; default `"256MiB"`.
     #[serde(default = "default_cache", deserialize_with = "bytes")]
     pub store_cache: ByteCount,
-    /// Free space of the data directory's file system below which only commands that free space are accepted;
-    /// default `"512MiB"`.
-    #[serde(default = "default_reserve", deserialize_with = "bytes")]
-    pub disk_reserve: ByteCount,
+    /// Free space of the data directory's file system below which only commands that free space are accepted; default
+    /// `"512MiB"`, but no more than a fortieth of the file system. Chunk servers on the same file system leave twice as
+    /// much.
+    #[serde(default, deserialize_with = "optional_bytes")]
+    pub disk_reserve: Option<ByteCount>,
     /// How often chunk servers send heartbeats, 100 ms to 30 s; default `"3s"`.
     #[serde(default = "default_heartbeat", deserialize_with = "duration")]
     pub heartbeat: Duration,
@@ -186,7 +187,7 @@ impl Config {
             log_limit: default_log_limit(),
             overlay: default_overlay(),
             store_cache: default_cache(),
-            disk_reserve: default_reserve(),
+            disk_reserve: None,
             heartbeat: default_heartbeat(),
             suspect_after: default_suspect(),
             dead_after: default_dead(),
@@ -257,7 +258,7 @@ impl Config {
         );
         sized("overlay", self.overlay, 1 << 20, 64 << 30);
         sized("store-cache", self.store_cache, 1 << 20, 1 << 40);
-        sized("disk-reserve", self.disk_reserve, 0, 1 << 40);
+        sized("disk-reserve", self.disk_reserve.unwrap_or_default(), 0, 1 << 40);
         sized("inline-max", self.inline_max, 0, 64 << 10);
         if !self.log_segment.0.is_multiple_of(4096) {
             faults.push(format!(
@@ -309,6 +310,10 @@ fn bytes<'de, D: serde::Deserializer<'de>>(source: D) -> Result<ByteCount, D::Er
         .map_err(serde::de::Error::custom)
 }
 
+fn optional_bytes<'de, D: serde::Deserializer<'de>>(source: D) -> Result<Option<ByteCount>, D::Error> {
+    bytes(source).map(Some)
+}
+
 fn ack<'de, D: serde::Deserializer<'de>>(source: D) -> Result<AckPolicy, D::Error> {
     String::deserialize(source)?
         .parse()
@@ -353,9 +358,6 @@ fn default_overlay() -> ByteCount {
 }
 fn default_cache() -> ByteCount {
     ByteCount(256 << 20)
-}
-fn default_reserve() -> ByteCount {
-    ByteCount(512 << 20)
 }
 fn default_heartbeat() -> Duration {
     Duration::from_secs(3)

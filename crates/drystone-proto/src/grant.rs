@@ -32,9 +32,9 @@ pub struct WriteGrant {
     /// Every replica that may take it.
     #[prost(message, repeated, tag = "3")]
     pub replicas: Vec<ReplicaRecord>,
-    /// `SizeClass` number.
-    #[prost(uint32, tag = "4")]
-    pub class: u32,
+    /// How long it can become, in bytes.
+    #[prost(uint64, tag = "8")]
+    pub max_bytes: u64,
     /// Policy.
     #[prost(message, optional, tag = "5")]
     pub policy: Option<PolicyRecord>,

@@ -205,7 +205,7 @@ pub struct GrantRequest {
     /// How many, 1 to 64.
     #[prost(uint32, tag = "1")]
     pub count: u32,
-    /// Most bytes that each will hold; fixes the slot class. 0: the chunk size of the policy.
+    /// Most bytes that each will hold; each server keeps space for it. 0: the chunk size of the policy.
     #[prost(uint64, tag = "2")]
     pub max_bytes: u64,
     /// Redundancy, if `target` is absent.
@@ -256,7 +256,7 @@ pub struct ChunkGrant {
     /// Epoch to write with.
     #[prost(uint64, tag = "4")]
     pub epoch: u64,
-    /// Most bytes that the slot class holds.
+    /// Most bytes that it may hold.
     #[prost(uint64, tag = "5")]
     pub capacity: u64,
     /// The policy it is granted under: the one in force at the target, if one was named. The commit repeats it.

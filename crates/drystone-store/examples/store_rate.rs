@@ -10,7 +10,7 @@ use drystone_proto::checksum::Checksums;
 use drystone_store::{
     AppendFrame, IoClass, LastFrame, RequestId, Store, StoreConfig, StoreInput, StoreOutput,
 };
-use drystone_types::{ChunkId, DiskId, DiskRef, Epoch, Incarnation, PlacementIndex, SizeClass};
+use drystone_types::{ChunkId, DiskId, DiskRef, Epoch, Incarnation, PlacementIndex};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -74,7 +74,7 @@ fn cpu_seconds() -> f64 {
 fn append(
     request: u64,
     chunk: u64,
-    class: SizeClass,
+    max_bytes: u64,
     offset: u64,
     data: (Bytes, Checksums),
     last: bool,
@@ -83,7 +83,7 @@ fn append(
         chunk: ChunkId(chunk),
         epoch: Epoch::FIRST,
         placement: PlacementIndex(1),
-        class,
+        max_bytes,
         offset,
         data: data.0,
         checksums: data.1,
@@ -107,7 +107,7 @@ fn stream(shell: &mut Shell, first: u64, frame: &(Bytes, Checksums)) {
             shell.input(append(
                 request,
                 first + chunk,
-                SizeClass::M64,
+                64 << 20,
                 at << 20,
                 frame.clone(),
                 at == 63,
@@ -138,7 +138,7 @@ fn small(shell: &mut Shell, first: u64, in_flight: usize, count: u64, frame: &(B
         while begun.len() < in_flight && sent < count {
             let id = first + sent;
             begun.insert(id, Instant::now());
-            shell.input(append(id, id, SizeClass::K64, 0, frame.clone(), true));
+            shell.input(append(id, id, 64 << 10, 0, frame.clone(), true));
             sent += 1;
         }
         shell.turn();

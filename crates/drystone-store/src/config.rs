@@ -1,13 +1,13 @@
 //! What a store may be told.
 
-use drystone_types::SizeClass;
+use crate::format::UNIT;
 use std::time::Duration;
 
-/// Settings of one disk. The defaults suit anything from a laptop to a server: about 150 MiB at first, growing by
-/// use.
+/// Settings of one disk. The defaults suit anything from a laptop to a server: an arena and the journal at first,
+/// growing and shrinking by use.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
-    /// Bytes that slot files may take in all; `None`: what the file system gives. Default `None`.
+    /// Bytes that arenas may take in all; `None`: what the file system gives. Default `None`.
     pub capacity: Option<u64>,
     /// Bytes of the file system that are left to others and to the journal. Default 1 GiB, but no more than a
     /// twentieth of the file system.
@@ -21,21 +21,23 @@ pub struct StoreConfig {
     /// Appends that leave at most this many bytes to be made durable go through the journal, with one sync; a
     /// multiple of 4 KiB. Default 64 KiB: beyond it writing twice costs more than a second sync.
     pub small_bytes: u64,
-    /// Bytes that wait in memory to be moved from the journal to their slots before moving begins at once.
+    /// Bytes that wait in memory to be moved from the journal to their runs before moving begins at once.
     /// Default 4 MiB.
     pub move_bytes: u64,
     /// Bytes begin to move at the latest this long after they became durable in the journal. Default 1 s.
     pub move_after: Duration,
-    /// Bytes of appends that may be in memory (being written, or waiting for a slot or to be moved); beyond it
+    /// Bytes of appends that may be in memory (being written, or waiting for space or to be moved); beyond it
     /// appends are refused as busy. Default 256 MiB.
     pub memory_bytes: u64,
     /// Checksums of sealed chunks kept in memory. Default 16 MiB, which is 16 GiB of data.
     pub checksum_cache_bytes: u64,
-    /// Slots per slot file, by class from the smallest. Default 64, 8, 1, 1.
-    pub slots_per_file: [u32; 4],
-    /// Free slots kept ready, by class from the smallest. Default 32, 4, 1, 1; as many again as chunks are being
-    /// written are kept for a while, at most 8.
-    pub spare_slots: [u32; 4],
+    /// Length of an arena, a multiple of 64 KiB; `None`: a power of two, between a 512th and a 1,024th of the file
+    /// system, 16 MiB to 16 GiB. Default `None`.
+    pub arena_bytes: Option<u64>,
+    /// Free space that is made ahead of need, but no more than one arena. Default 128 MiB.
+    pub spare_bytes: u64,
+    /// Arenas that are wholly free, beyond twice the spare space, are removed after this time. Default 20 s.
+    pub remove_after: Duration,
     /// Bypass the page cache. Default true.
     pub direct: bool,
 }
@@ -53,19 +55,33 @@ impl Default for StoreConfig {
             move_after: Duration::from_secs(1),
             memory_bytes: 256 << 20,
             checksum_cache_bytes: 16 << 20,
-            slots_per_file: [64, 8, 1, 1],
-            spare_slots: [32, 4, 1, 1],
+            arena_bytes: None,
+            spare_bytes: 128 << 20,
+            remove_after: Duration::from_secs(20),
             direct: true,
         }
     }
 }
 
+/// Arenas of a disk, twice as many at most: few enough to keep each open, small enough to be given back.
+const ARENAS: u64 = 512;
+const LEAST_ARENA_BYTES: u64 = 16 << 20;
+const MOST_ARENA_BYTES: u64 = 16 << 30;
+
 impl StoreConfig {
-    pub(crate) fn slots_per_file(&self, class: SizeClass) -> u32 {
-        self.slots_per_file[class.number() as usize].clamp(1, 4096)
+    /// The length of an arena on a file system of `total` bytes.
+    pub(crate) fn arena_bytes(&self, total: u64) -> u64 {
+        let total = self.capacity.map_or(total, |capacity| capacity.min(total));
+        let chosen = (total / ARENAS).max(1);
+        let power = 1 << chosen.ilog2();
+        let bytes = self
+            .arena_bytes
+            .unwrap_or_else(|| power.clamp(LEAST_ARENA_BYTES, MOST_ARENA_BYTES));
+        (bytes / UNIT).max(1) * UNIT
     }
 
-    pub(crate) fn spare_slots(&self, class: SizeClass) -> usize {
-        self.spare_slots[class.number() as usize] as usize
+    /// Free space that is made ahead of need, of arenas of this length.
+    pub(crate) fn spare_bytes(&self, arena_bytes: u64) -> u64 {
+        self.spare_bytes.min(arena_bytes)
     }
 }

@@ -83,7 +83,7 @@ pub enum StoreError {
     /// No room for another chunk.
     #[error("disk is full: {needed} bytes needed, {free} free")]
     NoSpace {
-        /// Bytes of a slot.
+        /// Bytes of it, with its tail.
         needed: u64,
         /// Bytes that can be taken.
         free: u64,

@@ -6,7 +6,7 @@ use crate::held::{HeldReplica, Sealed};
 use bytes::Bytes;
 use drystone_env::{IoCompletion, IoRequest, Monotonic};
 use drystone_proto::checksum::Checksums;
-use drystone_types::{ChunkId, Epoch, Incarnation, PlacementIndex, SizeClass};
+use drystone_types::{ChunkId, Epoch, Incarnation, PlacementIndex};
 
 /// Names a request; returned with its one reply. The caller chooses it, unique among unanswered requests.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -28,8 +28,9 @@ pub struct AppendFrame {
     pub epoch: Epoch,
     /// Which placement of the chunk on this disk.
     pub placement: PlacementIndex,
-    /// How long the chunk can become.
-    pub class: SizeClass,
+    /// How long the chunk can become, in bytes; space for it is taken with the first frame, and what is not needed is
+    /// given back when it is sealed.
+    pub max_bytes: u64,
     /// Where: the length so far.
     pub offset: u64,
     /// What; may be empty with `sync` or `last`. Best aligned to 4 KiB in memory.
@@ -227,12 +228,15 @@ pub enum StoreReply {
 /// The disk at a glance, for heartbeats.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Status {
-    /// Bytes that slot files can take in all.
+    /// Bytes that chunks can take in all, but for what is kept for repair.
     pub capacity_bytes: u64,
-    /// Bytes that can still be taken: not yet made or free slots.
+    /// Bytes that can still be taken by anything but repair: free units, and arenas that are not made yet.
     pub free_bytes: u64,
-    /// Bytes of content held, durable.
+    /// Bytes of the units that are not free: with what can still be taken, the capacity, but for what repair took of
+    /// what is kept for it.
     pub used_bytes: u64,
+    /// Bytes of content held, durable.
+    pub content_bytes: u64,
     /// Replicas held.
     pub chunks: u64,
     /// Replicas that are not sealed.
@@ -266,6 +270,6 @@ pub struct RecoveryReport {
     pub chunks: u64,
     /// Of these, not sealed.
     pub open_chunks: u64,
-    /// Slots, used and free.
-    pub slots: u64,
+    /// Arenas.
+    pub arenas: u64,
 }

@@ -1,4 +1,4 @@
-//! One disk of a chunk server: journal, slots, checksums, recovery.
+//! One disk of a chunk server: journal, arenas, checksums, recovery.
 //!
 //! Owns the bytes of replicas on one disk and the promise that what it called durable is there, verified, after any
 //! crash. It is a synchronous core: requests, completions and time go in ([`StoreInput`]), disk work and answers come out
@@ -7,9 +7,9 @@
 //! never from a file's size or a scan; no block that holds acknowledged bytes is written with other bytes; no byte
 //! leaves that its checksum does not confirm.
 //!
-//! Words: a *slot* is a place for one chunk in a slot file ([`format`](mod@format)); a chunk's *durable* bytes are
-//! those that a journal record which is synced speaks of; bytes are *moved* when they were acknowledged from the
-//! journal and are written to the slot afterwards.
+//! Words: an *arena* is a file of units of 64 KiB, a *run* is units in a row, and a chunk lies in runs
+//! ([`format`](mod@format)); a chunk's *durable* bytes are those that a journal record which is synced speaks of; bytes
+//! are *moved* when they were acknowledged from the journal and are written to the runs afterwards.
 //!
 //! [`Store`] owns the parts and carries what one of them has to say to another; no part knows it. `journal/` is the
 //! log of what is durable, `index/` what it amounts to for each chunk, `space/` where chunks lie, `active/` the chunks

@@ -2,37 +2,40 @@
 
 use crate::class::IoClass;
 use crate::error::StoreError;
-use crate::format::SlotRef;
 use crate::input::{RequestId, StoreReply};
+use crate::space::Owner;
 use drystone_env::{IoOp, IoRequest, IoToken};
-use drystone_types::{ChunkId, SizeClass};
+use drystone_types::ChunkId;
 use std::collections::BTreeMap;
-
-/// Names a slot file.
-pub(crate) type FileKey = (SizeClass, u32);
 
 /// What a piece of disk work is for.
 pub(crate) enum DiskTask {
-    SlotWrite {
+    Write {
         chunk: ChunkId,
         live: u64,
-        slot: SlotRef,
+        owner: Owner,
         bytes: u64,
     },
-    FileSync {
-        file: FileKey,
+    Sync {
+        arena: u32,
     },
+    /// Bytes of a chunk from `at` on.
     ReadData {
         job: u64,
-        slot: SlotRef,
+        owner: Owner,
+        at: u64,
     },
-    ReadHead {
+    /// Bytes of a chunk's tail; `at` is where they begin in its runs.
+    ReadTail {
         job: u64,
-        slot: SlotRef,
+        owner: Owner,
+        at: u64,
     },
-    Create {
-        file: FileKey,
-        length: u64,
+    Make {
+        arena: u32,
+    },
+    Remove {
+        arena: u32,
     },
     Checkpoint,
 }

@@ -20,7 +20,7 @@ pub use id::{
     NodeId, PlacementIndex, ShardId, Since, Term,
 };
 pub use path::{Name, PathError};
-pub use policy::{AckPolicy, Policy, SizeClass};
+pub use policy::{AckPolicy, Policy};
 pub use size::{ByteCount, parse_duration};
 
 /// Checksums cover this many bytes, on the wire, on disk and on every read: 4 KiB.

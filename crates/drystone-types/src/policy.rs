@@ -139,60 +139,6 @@ impl Policy {
     }
 }
 
-/// The sizes in which a disk keeps slots; a grant names the class.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum SizeClass {
-    /// 64 KiB.
-    K64,
-    /// 1 MiB.
-    M1,
-    /// 8 MiB.
-    M8,
-    /// 64 MiB.
-    M64,
-}
-
-impl SizeClass {
-    /// Every class, smallest first.
-    pub const ALL: [SizeClass; 4] = [SizeClass::K64, SizeClass::M1, SizeClass::M8, SizeClass::M64];
-
-    /// Bytes of data that a slot of this class holds.
-    pub const fn bytes(self) -> u64 {
-        match self {
-            SizeClass::K64 => 64 << 10,
-            SizeClass::M1 => 1 << 20,
-            SizeClass::M8 => 8 << 20,
-            SizeClass::M64 => 64 << 20,
-        }
-    }
-
-    /// The number on the wire and on disk.
-    pub const fn number(self) -> u32 {
-        match self {
-            SizeClass::K64 => 0,
-            SizeClass::M1 => 1,
-            SizeClass::M8 => 2,
-            SizeClass::M64 => 3,
-        }
-    }
-
-    /// The class with this number.
-    pub const fn from_number(number: u32) -> Option<Self> {
-        match number {
-            0 => Some(SizeClass::K64),
-            1 => Some(SizeClass::M1),
-            2 => Some(SizeClass::M8),
-            3 => Some(SizeClass::M64),
-            _ => None,
-        }
-    }
-
-    /// The smallest class that holds `bytes`, or `None` above 64 MiB.
-    pub fn for_bytes(bytes: u64) -> Option<Self> {
-        Self::ALL.into_iter().find(|class| class.bytes() >= bytes)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,17 +149,6 @@ mod tests {
         assert_eq!(AckPolicy::Quorum.required(3), 2);
         assert_eq!(AckPolicy::Quorum.required(4), 3);
         assert_eq!(AckPolicy::One.required(3), 1);
-    }
-
-    #[test]
-    fn the_smallest_class_that_holds_it() {
-        assert_eq!(SizeClass::for_bytes(0), Some(SizeClass::K64));
-        assert_eq!(SizeClass::for_bytes(64 << 10), Some(SizeClass::K64));
-        assert_eq!(SizeClass::for_bytes((64 << 10) + 1), Some(SizeClass::M1));
-        assert_eq!(SizeClass::for_bytes(MAX_CHUNK_BYTES + 1), None);
-        for class in SizeClass::ALL {
-            assert_eq!(SizeClass::from_number(class.number()), Some(class));
-        }
     }
 
     #[test]

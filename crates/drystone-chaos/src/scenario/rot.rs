@@ -60,13 +60,13 @@ fn play(stage: &mut Stage, seed: &mut Seed) -> anyhow::Result<Round> {
     Ok(round)
 }
 
-/// Flips a byte in one of 16 blocks of clients' content that lies in a slot file.
+/// Flips a byte in one of 16 blocks of clients' content that lies in an arena.
 fn flip(data: &Path, seed: &mut Seed) -> anyhow::Result<u64> {
     let mut flipped = 0;
     for name in files_below(data) {
         let path = data.join(&name);
         // Rot in a log is another matter: the start refuses it.
-        if !name.to_string_lossy().contains("slot") {
+        if !name.to_string_lossy().contains("arena") {
             continue;
         }
         let file = File::options().read(true).write(true).open(&path)?;

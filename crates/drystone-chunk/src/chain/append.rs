@@ -103,11 +103,11 @@ impl AppendCall {
         let append: Append = request.decode()?;
         let end = append.offset.checked_add(request.payload.len() as u64);
         let entry = appends.enter(&append)?;
-        let most = entry.permit.class.bytes();
+        let most = entry.permit.grant.max_bytes;
         let end = end.filter(|end| *end <= most).ok_or_else(|| {
             refusal(
                 Code::TooLarge,
-                format!("the grant's slots hold {most} bytes, the append goes beyond"),
+                format!("the grant is for {most} bytes, the append goes beyond"),
             )
         })?;
         if request.payload.is_empty() && !append.sync && !append.last {
@@ -280,7 +280,7 @@ impl FrameSource {
             chunk: ChunkId(append.chunk),
             epoch: Epoch(append.epoch),
             placement: PlacementIndex(entry.me.placement),
-            class: entry.permit.class,
+            max_bytes: entry.permit.grant.max_bytes,
             offset: append.offset,
             data: self.request.payload.clone(),
             checksums: self.request.checksums.clone(),
@@ -290,10 +290,10 @@ impl FrameSource {
             }),
             io_class: io_class(self.request.priority),
         };
-        // What was refused otherwise when the call began: a slot is never written beyond its end.
+        // What was refused otherwise when the call began: a chunk is never longer than its grant.
         assert!(
-            frame.offset + frame.data.len() as u64 <= frame.class.bytes(),
-            "{:?}: the append ends at {} + {}, beyond its slot",
+            frame.offset + frame.data.len() as u64 <= frame.max_bytes,
+            "{:?}: the append ends at {} + {}, beyond its grant",
             frame.chunk,
             frame.offset,
             frame.data.len()

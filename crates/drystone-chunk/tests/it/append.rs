@@ -6,7 +6,7 @@ use drystone_proto::Kind;
 use drystone_proto::data::*;
 use drystone_proto::grant::{WriteGrant, sign_grant, verify_receipt};
 use drystone_proto::record::ReplicaRecord;
-use drystone_types::{ByteCount, Code, SizeClass};
+use drystone_types::{ByteCount, Code};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_chunk_travels_down_the_chain_and_is_read_back_from_each() {
@@ -182,7 +182,7 @@ async fn grants_that_are_forged_expired_or_about_something_else_are_refused() {
         .unwrap_err();
     assert_eq!(error.code(), Code::Denied);
     let error = cluster
-        .send(&hops, frame(data(1, 10), SizeClass::M8.bytes() - 5))
+        .send(&hops, frame(data(1, 10), GRANTED - 5))
         .await
         .unwrap_err();
     assert_eq!(error.code(), Code::TooLarge);

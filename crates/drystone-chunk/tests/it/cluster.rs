@@ -24,6 +24,8 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+/// How long a granted chunk can become.
+pub const GRANTED: u64 = 8 << 20;
 pub const KEY: ClusterKey = ClusterKey([7; 32]);
 pub const CLUSTER: ClusterId = ClusterId([1; 16]);
 pub const HISTORY: HistoryId = HistoryId([2; 16]);
@@ -307,7 +309,7 @@ impl Cluster {
             chunk,
             epoch: 1,
             replicas,
-            class: SizeClass::M8.number(),
+            max_bytes: GRANTED,
             ..WriteGrant::default()
         }
     }

@@ -11,7 +11,7 @@ use drystone_proto::Kind;
 use drystone_proto::command::Target;
 use drystone_proto::meta::{ChunkGrant, GrantReply, GrantRequest};
 use drystone_proto::record::{PolicyRecord, ReplicaRecord};
-use drystone_types::{Code, NodeId, Policy, SizeClass};
+use drystone_types::{Code, MAX_CHUNK_BYTES, NodeId, Policy};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -23,6 +23,8 @@ const GRANT_AGE: Duration = Duration::from_secs(10);
 const LIFE_UNKNOWN: Duration = Duration::from_secs(300);
 /// Only chunks of this size or less are granted ahead: ids are cheap, but so is one call per large chunk.
 const AHEAD_BYTES: u64 = 8 << 20;
+/// Grants are for this much at least.
+const LEAST_GRANTED_BYTES: u64 = 64 << 10;
 /// Kinds of grants kept at one time (class, policy, user); beyond it the oldest knowledge is dropped.
 const MAX_KINDS: usize = 64;
 /// Grants that were fetched ahead, shared by all writers of a process.
@@ -75,7 +77,7 @@ impl GrantCache {
 
     fn of_kind(&self, requester: &Requester, wanted: &WantedGrant) -> Arc<tokio::sync::Mutex<GrantsOfKind>> {
         let policy = wanted.policy;
-        let class = SizeClass::for_bytes(wanted.max_bytes).map_or(wanted.max_bytes, SizeClass::bytes);
+        let bytes = granted_bytes(wanted.max_bytes);
         let numbers = [
             policy.replicas.into(),
             policy.ack.into(),
@@ -88,7 +90,7 @@ impl GrantCache {
         }
         Arc::clone(
             kinds
-                .entry((class, numbers, requester.caller().user.clone()))
+                .entry((bytes, numbers, requester.caller().user.clone()))
                 .or_default(),
         )
     }
@@ -133,7 +135,7 @@ impl GrantCache {
         kind.avoid.clone_from(&wanted.avoid);
         let request = GrantRequest {
             count: kind.count,
-            max_bytes: wanted.max_bytes,
+            max_bytes: granted_bytes(wanted.max_bytes),
             policy: Some(wanted.policy),
             avoid: numbers(&wanted.avoid),
             ..GrantRequest::default()
@@ -214,6 +216,13 @@ async fn ask(
             .collect()),
         Err(failed) => Err(Trouble::new(failed.code, failed.error.context())),
     }
+}
+
+/// What is asked for where `wanted` bytes are to be written: a power of two, so that grants which were fetched ahead suit
+/// contents that differ a little. Servers keep space for as much until the chunk is sealed.
+fn granted_bytes(wanted: u64) -> u64 {
+    let least = wanted.clamp(LEAST_GRANTED_BYTES, MAX_CHUNK_BYTES);
+    least.next_power_of_two().max(wanted)
 }
 
 /// Node ids as the wire has them.

@@ -33,7 +33,7 @@ pub struct WriteOptions {
     pub attributes: SetAttributes,
     /// See [`Idempotency`].
     pub idempotency: Option<Idempotency>,
-    /// How many bytes will come, if it is known: chooses slots that fit. More or fewer may come.
+    /// How many bytes will come, if it is known: servers keep so much space ready. More or fewer may come.
     pub size_hint: Option<u64>,
     /// Zeros, by whole blocks of 64 KiB of what is handed over at once, become holes: they cost nothing and are read as
     /// zeros. For [`WriteMode::Replace`]; default no.

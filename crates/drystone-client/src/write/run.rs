@@ -217,7 +217,7 @@ impl Runner {
             fresh: always,
             ..
         } = self.stretch;
-        // The last chunk of a slow stretch takes no slot for what the others hold.
+        // The last chunk of a slow stretch takes no space for what the others hold.
         let max_bytes = max_bytes.saturating_sub(self.core.sealed()).max(1);
         self.calls.push(Box::pin(async move {
             let wanted = WantedGrant {

@@ -22,7 +22,7 @@ use drystone_proto::record::{
 };
 use drystone_proto::{Kind, Message, checksum};
 use drystone_rpc::{Reply, Request, ServerHandle, ServerIdentity, ServerOptions, Service, refusal, serve};
-use drystone_types::{ClusterId, Code, HistoryId, Incarnation, NodeId, SizeClass};
+use drystone_types::{ClusterId, Code, HistoryId, Incarnation, NodeId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -598,7 +598,7 @@ impl World {
                 },
                 replicas: free.iter().map(member).collect(),
                 epoch: 1,
-                capacity: SizeClass::for_bytes(request.max_bytes.max(1)).unwrap().bytes(),
+                capacity: request.max_bytes.max(1),
                 policy: request.policy.or(Some(self.policy())),
                 life_ms: self.life_ms.load(SeqCst),
                 ..ChunkGrant::default()

@@ -17,7 +17,7 @@ use drystone_proto::meta::{ChunkGrant, DiskLocation, GrantReply, GrantRequest, G
 use drystone_proto::record::{PolicyRecord, ReplicaRecord};
 use drystone_rpc::{Request, refusal};
 use drystone_types::{
-    ByteCount, ChunkId, Code, DiskId, DiskRef, Epoch, Incarnation, NodeId, Policy, SizeClass,
+    ByteCount, ChunkId, Code, DiskId, DiskRef, Epoch, Incarnation, MAX_CHUNK_BYTES, NodeId, Policy,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -51,8 +51,8 @@ pub(super) fn writes_refused(leader: &Leader, state: &StateReader) -> Option<Str
     }
     let policy = policy_of(&state.read().default_policy()).ok()?;
     let views = leader.disk_views()?;
-    let class = SizeClass::for_bytes(policy.chunk_bytes.0)?;
-    let refused = plan_disks(leader, &GrantRequest::default(), &policy, class, &views).err()?;
+    let bytes = policy.chunk_bytes.0;
+    let refused = plan_disks(leader, &GrantRequest::default(), &policy, bytes, &views).err()?;
     Some(refused.message)
 }
 
@@ -61,7 +61,7 @@ fn plan_disks(
     leader: &Leader,
     ask: &GrantRequest,
     policy: &Policy,
-    class: SizeClass,
+    bytes: u64,
     views: &[DiskView],
 ) -> Result<Vec<DiskRef>, ErrorReply> {
     let have: Vec<DiskRef> = ask.have.iter().map(disk_of).collect();
@@ -73,7 +73,7 @@ fn plan_disks(
             policy.replicas
         },
         minimum: if replacing { 0 } else { policy.minimum() },
-        bytes: ByteCount(class.bytes()),
+        bytes: ByteCount(bytes),
         near_host: ask.host.clone(),
         avoid: ask.avoid.iter().map(|node| NodeId(*node)).collect(),
         have: if replacing { have } else { Vec::new() },
@@ -122,7 +122,9 @@ impl Grants {
         } else {
             ask.max_bytes
         };
-        let class = SizeClass::for_bytes(bytes).ok_or_else(|| invalid("a chunk holds at most 64 MiB"))?;
+        if bytes > MAX_CHUNK_BYTES {
+            return Err(invalid("a chunk holds at most 64 MiB").into());
+        }
         if ask.avoid.len() > MAX_LIST || ask.have.len() > 8 {
             return Err(invalid("a list is too long").into());
         }
@@ -138,11 +140,11 @@ impl Grants {
         } else {
             vec![(ask.replace_in, self.replaceable(&ask)?)]
         };
-        let views = self.settled_views(&ask, &policy, class).await?;
+        let views = self.settled_views(&ask, &policy, bytes).await?;
         let mut grants = Vec::with_capacity(chunks.len());
         for (chunk, placement) in chunks {
-            let disks = plan_disks(&self.leader, &ask, &policy, class, &views)?;
-            grants.push(self.grant_on(chunk, placement, &disks, class, record, ask.replace_in != 0)?);
+            let disks = plan_disks(&self.leader, &ask, &policy, bytes, &views)?;
+            grants.push(self.grant_on(chunk, placement, &disks, bytes, record, ask.replace_in != 0)?);
         }
         self.metrics.grants.inc_by(grants.len() as u64);
         Ok(GrantReply { grants })
@@ -169,7 +171,7 @@ impl Grants {
         &self,
         ask: &GrantRequest,
         policy: &Policy,
-        class: SizeClass,
+        bytes: u64,
     ) -> Result<Arc<[DiskView]>, Refused> {
         let wanted = if ask.replace_in == 0 {
             policy.replicas as usize
@@ -182,7 +184,7 @@ impl Grants {
             let Some(lasted) = settling else {
                 return Ok(views);
             };
-            let plan = plan_disks(&self.leader, ask, policy, class, &views);
+            let plan = plan_disks(&self.leader, ask, policy, bytes, &views);
             let found = plan.map_or(0, |disks| disks.len());
             if found >= wanted || (found > 0 && lasted >= FULL_REDUNDANCY_WAIT) {
                 return Ok(views);
@@ -228,7 +230,7 @@ impl Grants {
         chunk: u64,
         placement: u64,
         disks: &[DiskRef],
-        class: SizeClass,
+        bytes: u64,
         policy: PolicyRecord,
         replacement: bool,
     ) -> Result<ChunkGrant, ErrorReply> {
@@ -254,7 +256,7 @@ impl Grants {
             chunk,
             epoch: Epoch::FIRST.0,
             replicas: records.clone(),
-            class: class.number(),
+            max_bytes: bytes,
             policy: Some(policy),
             expires: 0,
             replacement,
@@ -293,7 +295,7 @@ impl Grants {
             token: sign_grant(&identity.key, identity.history, grant),
             replicas,
             epoch: Epoch::FIRST.0,
-            capacity: class.bytes(),
+            capacity: bytes,
             policy: Some(policy),
             life_ms: if replacement {
                 0

@@ -25,6 +25,10 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 /// Records written since the last checkpoint that ask for one earlier: about 50 MB of log and a second of replay.
 const CHECKPOINT_RECORDS: usize = 250_000;
+/// Free space that is kept unless the configuration says otherwise, but at most one of so many parts of the file system:
+/// chunk servers on it leave twice as much.
+const RESERVE_BYTES: u64 = 512 << 20;
+const RESERVE_PART: u64 = 40;
 /// How often free space is looked at.
 const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -301,7 +305,9 @@ impl Flusher {
         }
         self.looked = Some(now);
         if let Ok(space) = self.parts.disk.space() {
-            let full = space.free < self.parts.config.disk_reserve.0;
+            let usual = RESERVE_BYTES.min(space.total / RESERVE_PART);
+            let reserve = self.parts.config.disk_reserve.map_or(usual, |bytes| bytes.0);
+            let full = space.free < reserve;
             if self.parts.disk_full.swap(full, Ordering::Relaxed) != full {
                 tracing::warn!(node = %self.parts.me, free = space.free, full, "disk reserve");
                 self.parts.raft.input(Input::DiskFull(full));

@@ -343,7 +343,7 @@ async fn a_full_disk_refuses_what_is_new_and_answers_what_was_done() {
     let wait = Duration::from_secs(30);
     let first: MutateReply = client.call(0, Kind::Mutate, &request, wait).await.unwrap();
     cluster.stop(0).await;
-    cluster.nodes[0].config.disk_reserve = ByteCount(1 << 40);
+    cluster.nodes[0].config.disk_reserve = Some(ByteCount(1 << 40));
     cluster.run(0).await;
     cluster.ready(&cluster.nodes[0]).await;
     // What one client asks anew acknowledges what it asked before.

@@ -127,7 +127,7 @@ impl Cluster {
         config.host = format!("host-{id}");
         config.log_segment = ByteCount(1 << 20);
         config.store_cache = ByteCount(8 << 20);
-        config.disk_reserve = ByteCount(0);
+        config.disk_reserve = Some(ByteCount(0));
         config.heartbeat = Duration::from_millis(200);
         config.suspect_after = Duration::from_millis(600);
         config.dead_after = Duration::from_secs(2);

@@ -238,7 +238,7 @@ async fn what_is_kept_for_a_voter_that_is_away_goes_when_the_disk_is_nearly_full
     let mut cluster = Cluster::start(3, |config| {
         config.log_keep_entries = 0;
         config.checkpoint_interval = Duration::from_millis(50);
-        config.disk_reserve = ByteCount(1 << 20);
+        config.disk_reserve = Some(ByteCount(1 << 20));
     })
     .await;
     for at in 0..3 {

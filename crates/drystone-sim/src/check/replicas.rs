@@ -116,7 +116,8 @@ impl Offline {
 /// Opening makes room for what is to come: as little as a store can do with.
 fn small() -> StoreConfig {
     StoreConfig {
-        spare_slots: [0; 4],
+        arena_bytes: Some(4 << 20),
+        spare_bytes: 0,
         segment_bytes: 64 << 10,
         batch_bytes: 16 << 10,
         small_bytes: 4 << 10,

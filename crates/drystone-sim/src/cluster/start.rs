@@ -39,7 +39,7 @@ impl Cluster {
             log_keep_entries: shape.log_keep,
             checkpoint_interval: shape.checkpoint,
             overlay: ByteCount(16 << 20),
-            disk_reserve: ByteCount(64 << 20),
+            disk_reserve: Some(ByteCount(64 << 20)),
             heartbeat: Duration::from_secs(1),
             suspect_after: Duration::from_secs(3),
             dead_after: Duration::from_secs(20),
@@ -106,6 +106,7 @@ impl Cluster {
             io_threads: 2,
             heartbeat: Duration::from_secs(1),
             journal_segment: ByteCount(256 << 10),
+            arena: Some(ByteCount(4 << 20)),
             ..drystone_chunk::Config::default()
         };
         let directories = node.disks.iter().enumerate().map(|(index, disk)| DataDirectory {

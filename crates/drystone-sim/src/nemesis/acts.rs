@@ -286,7 +286,7 @@ impl Nemesis {
                     return;
                 }
                 let (length, name) = &files[self.rng.below(files.len() as u64) as usize];
-                // Slot files begin with what is used first.
+                // Arenas begin with what is used first.
                 let offset = self.rng.below((*length).min(1 << 20));
                 disk.flip(name, offset, self.rng.below(8) as u8);
                 sometimes("bit flipped");

@@ -1,12 +1,12 @@
-//! What is in memory of a chunk that is not sealed, or sealed but not moved to its slot.
+//! What is in memory of a chunk that is not sealed, or sealed but not moved to its runs.
 
 use super::buffer::ChunkBuffer;
 use crate::class::IoClass;
-use crate::format::{BLOCK, SlotRef};
+use crate::format::{BLOCK, Runs};
 use crate::held::Sealed;
 use crate::input::RequestId;
 use bytes::Bytes;
-use drystone_types::{Epoch, PlacementIndex, SizeClass};
+use drystone_types::{Epoch, PlacementIndex};
 use drystone_wal::Lsn;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -14,12 +14,12 @@ use std::collections::{BTreeMap, VecDeque};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum OpStage {
     Start,
-    /// A block in the slot is read to cut it.
+    /// A block in the runs is read to cut it.
     Cut,
-    /// Waits for writes to the slot.
+    /// Waits for writes to the runs.
     Writes,
-    /// Waits for the slot file's sync of this number.
-    Syncing(u64),
+    /// Waits for the syncs of its arenas.
+    Syncing,
     /// Waits for the journal.
     Journal,
     /// The record is durable.
@@ -58,10 +58,12 @@ pub(crate) struct ActiveChunk {
     pub(crate) id: u64,
     pub(crate) placement: PlacementIndex,
     pub(crate) epoch: Epoch,
-    pub(crate) class: SizeClass,
+    /// How long it can become.
+    pub(crate) max_bytes: u64,
     /// Of its writes.
     pub(crate) io_class: IoClass,
-    pub(crate) slot: Option<SlotRef>,
+    /// Until it is sealed, space for all that it can become.
+    pub(crate) runs: Option<Runs>,
     /// Takes no appends: fenced, or being sealed.
     pub(crate) stopped: bool,
     pub(crate) fenced: bool,
@@ -71,23 +73,27 @@ pub(crate) struct ActiveChunk {
     pub(crate) sums: Vec<u32>,
     /// Of the partial block at the end of a chunk of this length, when it is not in memory.
     pub(crate) cut_sum: Option<(u64, u32)>,
-    /// What is not on its way to the slot. Begins at a block, holds the partial block at the end.
+    /// What is not on its way to the runs. Begins at a block, holds the partial block at the end.
     pub(crate) buffer: ChunkBuffer,
-    /// Below this everything is durable in the slot.
-    pub(crate) slot_synced: u64,
-    /// Below this everything is durable, in the slot or the journal.
+    /// Below this everything is durable in the runs.
+    pub(crate) stored: u64,
+    /// Below this everything is durable, in the runs or the journal.
     pub(crate) durable: u64,
     /// How many of `sums` the journal knows.
     pub(crate) sums_logged: usize,
-    /// Slot writes under way: token to (start, end) in the chunk.
+    /// Writes to the runs under way: token to (start, end) in the chunk.
     pub(crate) writes: BTreeMap<u64, (u64, u64)>,
     pub(crate) writing_bytes: u64,
+    /// Where the tail is, or will be, in the runs.
+    pub(crate) tail_at: u64,
+    /// The syncs that its first operation waits for: arena and number.
+    pub(crate) syncs: Vec<(u32, u64)>,
     pub(crate) ops: VecDeque<ChunkOp>,
     /// A journal record speaks of it, durable or on its way.
     pub(crate) recorded: bool,
-    /// The first record that holds bytes of it which are not durable in the slot.
+    /// The first record that holds bytes of it which are not durable in the runs.
     pub(crate) journal_from: Option<Lsn>,
-    /// The durable bytes behind the last whole block of `durable`: the block may go to the slot before its end is
+    /// The durable bytes behind the last whole block of `durable`: the block may go to the runs before its end is
     /// known to the journal, and a checkpoint must tell them all the same.
     pub(crate) durable_tail: Bytes,
     /// Of the length that is on its way to being durable.
@@ -99,14 +105,14 @@ pub(crate) struct ActiveChunk {
 }
 
 impl ActiveChunk {
-    pub(crate) fn new(id: u64, placement: PlacementIndex, epoch: Epoch, class: SizeClass) -> Self {
+    pub(crate) fn new(id: u64, placement: PlacementIndex, epoch: Epoch, max_bytes: u64) -> Self {
         Self {
             id,
             placement,
             epoch,
-            class,
+            max_bytes,
             io_class: IoClass::Foreground,
-            slot: None,
+            runs: None,
             stopped: false,
             fenced: false,
             sealed: None,
@@ -114,11 +120,13 @@ impl ActiveChunk {
             sums: Vec::new(),
             cut_sum: None,
             buffer: ChunkBuffer::default(),
-            slot_synced: 0,
+            stored: 0,
             durable: 0,
             sums_logged: 0,
             writes: BTreeMap::new(),
             writing_bytes: 0,
+            tail_at: 0,
+            syncs: Vec::new(),
             ops: VecDeque::new(),
             recorded: false,
             journal_from: None,
@@ -186,7 +194,7 @@ impl ActiveChunk {
         self.sums_at(self.received)
     }
 
-    /// True if slot writes below `end` are under way.
+    /// True if writes to the runs below `end` are under way.
     pub(crate) fn is_writing_below(&self, end: u64) -> bool {
         self.writes.values().any(|(start, _)| *start < end)
     }
@@ -222,7 +230,7 @@ mod tests {
         let data: Vec<u8> = (0..20_000u32).map(|i| ((i * 31) >> 2) as u8).collect();
         let whole = drystone_proto::checksum::block_checksums(&data);
         for step in [1, 100, 4095, 4096, 4097, 9000] {
-            let mut live = ActiveChunk::new(1, PlacementIndex(1), Epoch::FIRST, SizeClass::K64);
+            let mut live = ActiveChunk::new(1, PlacementIndex(1), Epoch::FIRST, 65_536);
             for part in data.chunks(step) {
                 let sums = drystone_proto::checksum::block_checksums(part);
                 live.push(Bytes::copy_from_slice(part), &sums);

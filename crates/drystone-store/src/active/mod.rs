@@ -1,4 +1,4 @@
-//! Active chunks: those of which something is in memory, because they are not sealed or not moved to their slots.
+//! Active chunks: those of which something is in memory, because they are not sealed or not moved to their runs.
 
 mod buffer;
 mod chunk;

@@ -3,7 +3,7 @@
 use super::chunk::ActiveChunk;
 use crate::class::IoClass;
 use crate::input::RequestId;
-use drystone_types::{ChunkId, Epoch, PlacementIndex, SizeClass};
+use drystone_types::{ChunkId, Epoch, PlacementIndex};
 use std::collections::BTreeMap;
 
 /// See the module. Whoever works on a chunk takes it out and puts it back with [`ActiveChunks::put_back`], which
@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 pub(crate) struct ActiveChunks {
     chunks: BTreeMap<ChunkId, ActiveChunk>,
     next_id: u64,
-    by_class: [usize; 4],
     memory_bytes: [u64; 3],
 }
 
@@ -20,7 +19,6 @@ impl Default for ActiveChunks {
         Self {
             chunks: BTreeMap::new(),
             next_id: 1,
-            by_class: [0; 4],
             memory_bytes: [0; 3],
         }
     }
@@ -28,15 +26,10 @@ impl Default for ActiveChunks {
 
 impl ActiveChunks {
     /// A chunk that nothing is known of, to be entered with [`ActiveChunks::add`].
-    pub(crate) fn create(
-        &mut self,
-        placement: PlacementIndex,
-        epoch: Epoch,
-        class: SizeClass,
-    ) -> ActiveChunk {
+    pub(crate) fn create(&mut self, placement: PlacementIndex, epoch: Epoch, max_bytes: u64) -> ActiveChunk {
         let id = self.next_id;
         self.next_id += 1;
-        ActiveChunk::new(id, placement, epoch, class)
+        ActiveChunk::new(id, placement, epoch, max_bytes)
     }
 
     pub(crate) fn get(&self, chunk: ChunkId) -> Option<&ActiveChunk> {
@@ -66,13 +59,11 @@ impl ActiveChunks {
 
     /// Enters a chunk that was not active.
     pub(crate) fn add(&mut self, chunk: ChunkId, live: ActiveChunk) {
-        self.by_class[live.class.number() as usize] += 1;
         self.put_back(chunk, live);
     }
 
     /// Settles the account of a chunk that was taken out and does not come back.
     pub(crate) fn forget(&mut self, live: &ActiveChunk) {
-        self.by_class[live.class.number() as usize] -= 1;
         self.memory_bytes[live.io_class.number()] -= live.accounted;
     }
 
@@ -88,10 +79,6 @@ impl ActiveChunks {
     pub(crate) fn after(&self, chunk: ChunkId) -> impl Iterator<Item = (&ChunkId, &ActiveChunk)> {
         let range = (std::ops::Bound::Excluded(chunk), std::ops::Bound::Unbounded);
         self.chunks.range(range)
-    }
-
-    pub(crate) fn count(&self, class: SizeClass) -> usize {
-        self.by_class[class.number() as usize]
     }
 
     /// Bytes of appends of a class in memory.

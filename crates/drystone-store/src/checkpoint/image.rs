@@ -4,13 +4,13 @@
 //! head, one 4 KiB block:
 //!   0 magic "DSCP"  4 version u32  8 generation u64  16 disk u64  24 incarnation u64
 //!  32 journal record from which replay begins u64  40 grant floor u64  48 bytes of body u64
-//!  56 CRC32C of the body u32  60 CRC32C of bytes 0..60
+//!  56 number of the next arena u64  64 CRC32C of the body u32  68 CRC32C of bytes 0..68
 //! body:
 //!   entries u64, then for each: entry (see codec), and unless it is sealed or a marker:
-//!     count u32, count checksums u32, length u32, bytes that are durable but not in the slot
+//!     count u32, count checksums u32, length u32, bytes that are durable but not in the runs
 //! ```
 //! Padded with zeros to whole blocks; what an earlier, longer one left behind it is not read. The bytes of sealed
-//! chunks that are not in their slots yet are in the journal from that record on.
+//! chunks that are not in their runs yet are in the journal from that record on.
 
 use crate::format::BLOCK;
 use crate::index::{ENTRY_BYTES, EntryState, FieldReader, IndexEntry, put_entry, put_sums};
@@ -20,14 +20,15 @@ use drystone_wal::Lsn;
 use std::collections::BTreeMap;
 
 const MAGIC: [u8; 4] = *b"DSCP";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+const HEAD: usize = 72;
 
 /// What is in memory of a chunk that is not sealed.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct OpenChunkPart {
     /// Of whole blocks of durable bytes.
     pub(crate) sums: Vec<u32>,
-    /// Durable bytes from the entry's `slot_len` on.
+    /// Durable bytes from the entry's `stored` on.
     pub(crate) data: Bytes,
 }
 
@@ -37,6 +38,8 @@ pub(crate) struct CheckpointImage {
     pub(crate) me: DiskRef,
     pub(crate) replay_from: Lsn,
     pub(crate) floor: ChunkId,
+    /// Above every number that an arena was given.
+    pub(crate) next_arena: u32,
     pub(crate) entries: BTreeMap<ChunkId, IndexEntry>,
     pub(crate) open: BTreeMap<ChunkId, OpenChunkPart>,
 }
@@ -65,11 +68,18 @@ impl CheckpointEncoder {
         }
     }
 
-    pub(crate) fn finish(mut self, generation: u64, me: DiskRef, replay_from: Lsn, floor: ChunkId) -> Bytes {
+    pub(crate) fn finish(
+        mut self,
+        generation: u64,
+        me: DiskRef,
+        replay_from: Lsn,
+        floor: ChunkId,
+        next_arena: u32,
+    ) -> Bytes {
         let head_bytes = BLOCK as usize;
         let length = self.body.len() - head_bytes;
         let body_crc = crc32c::crc32c(&self.body[head_bytes..]);
-        let mut head = Vec::with_capacity(64);
+        let mut head = Vec::with_capacity(HEAD);
         head.extend_from_slice(&MAGIC);
         head.extend_from_slice(&VERSION.to_le_bytes());
         for number in [
@@ -79,6 +89,7 @@ impl CheckpointEncoder {
             replay_from.0,
             floor.0,
             length as u64,
+            u64::from(next_arena),
         ] {
             head.extend_from_slice(&number.to_le_bytes());
         }
@@ -93,24 +104,32 @@ impl CheckpointEncoder {
 
 /// Reads a checkpoint file; the words say why there is none.
 pub(crate) fn decode(bytes: &[u8]) -> Result<CheckpointImage, &'static str> {
-    let head = bytes.get(..64).ok_or("no head")?;
+    let head = bytes.get(..HEAD).ok_or("no head")?;
     let mut reader = FieldReader(head);
     if reader.take(4) != Some(&MAGIC) {
         return Err("no checkpoint");
     }
     let version = reader.u32().ok_or("head is short")?;
-    let mut numbers = [0; 6];
+    if version != VERSION {
+        return Err("of a version that this program does not know");
+    }
+    let mut numbers = [0; 7];
     for number in &mut numbers {
         *number = reader.u64().ok_or("head is short")?;
     }
     let body_crc = reader.u32().ok_or("head is short")?;
-    if reader.u32() != Some(crc32c::crc32c(&head[..60])) {
+    if reader.u32() != Some(crc32c::crc32c(&head[..HEAD - 4])) {
         return Err("head does not match its checksum");
     }
-    if version != VERSION {
-        return Err("a version that this program does not know");
-    }
-    let [generation, disk, incarnation, replay_from, floor, length] = numbers;
+    let [
+        generation,
+        disk,
+        incarnation,
+        replay_from,
+        floor,
+        length,
+        next_arena,
+    ] = numbers;
     let end = usize::try_from(length)
         .ok()
         .and_then(|l| l.checked_add(BLOCK as usize))
@@ -129,6 +148,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<CheckpointImage, &'static str> {
         me,
         replay_from: Lsn(replay_from),
         floor: ChunkId(floor),
+        next_arena: u32::try_from(next_arena).map_err(|_| "the number of the next arena")?,
         entries,
         open,
     })
@@ -146,8 +166,7 @@ fn decode_body(body: &[u8]) -> Option<Body> {
             let sums = reader.sums(count)?;
             let length = reader.u32()?;
             let data = reader.take(length as usize)?;
-            if u64::from(length) != entry.length - entry.slot_len || u64::from(count) != entry.length / BLOCK
-            {
+            if u64::from(length) != entry.length - entry.stored || u64::from(count) != entry.length / BLOCK {
                 return None;
             }
             open.insert(

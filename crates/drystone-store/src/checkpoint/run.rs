@@ -85,6 +85,7 @@ impl Checkpoint {
         me: DiskRef,
         index: &Index,
         active: &ActiveChunks,
+        next_arena: u32,
         work: &mut DiskWork,
     ) -> Option<bool> {
         let CheckpointPhase::Draining { cut } = self.phase else {
@@ -94,7 +95,7 @@ impl Checkpoint {
             return Some(true);
         }
         self.generation += 1;
-        let bytes = encode(self.generation, me, index, active, cut);
+        let bytes = encode((self.generation, me, cut, next_arena), index, active);
         self.phase = CheckpointPhase::Writing {
             cut,
             bytes,
@@ -166,7 +167,7 @@ fn is_complete(index: &Index, active: &ActiveChunks, cut: Lsn) -> bool {
             .deleting()
             .filter_map(|chunk| index.get(chunk))
             .all(|entry| match entry.state {
-                EntryState::Sealed => entry.slot_len == entry.length,
+                EntryState::Sealed => entry.stored == entry.length,
                 EntryState::Marker => true,
                 EntryState::Open | EntryState::Fenced => false,
             })
@@ -176,38 +177,36 @@ fn is_complete(index: &Index, active: &ActiveChunks, cut: Lsn) -> bool {
 fn is_ready(live: &ActiveChunk, entry: &IndexEntry, cut: Lsn) -> bool {
     match entry.state {
         EntryState::Sealed => {
-            entry.slot_len == entry.length || live.journal_from.is_some_and(|from| from >= cut)
+            entry.stored == entry.length || live.journal_from.is_some_and(|from| from >= cut)
         }
         EntryState::Marker => true,
         EntryState::Open | EntryState::Fenced => {
-            let in_slot = entry
-                .slot_len
-                .max(live.slot_synced.min(whole_blocks(entry.length)));
+            let stored = entry.stored.max(live.stored.min(whole_blocks(entry.length)));
             let sums = live.sums.len() as u64 >= entry.length / BLOCK;
-            sums && live.durable_from(in_slot, entry.length).is_some()
+            sums && live.durable_from(stored, entry.length).is_some()
         }
     }
 }
 
-fn encode(generation: u64, me: DiskRef, index: &Index, active: &ActiveChunks, cut: Lsn) -> Bytes {
+fn encode(
+    (generation, me, cut, next_arena): (u64, DiskRef, Lsn, u32),
+    index: &Index,
+    active: &ActiveChunks,
+) -> Bytes {
     let mut encoder = CheckpointEncoder::new(index.len());
     for (chunk, entry) in index.iter() {
         match active.get(*chunk) {
             Some(live) if matches!(entry.state, EntryState::Open | EntryState::Fenced) => {
-                let mut entry = *entry;
-                entry.slot_len = entry
-                    .slot_len
-                    .max(live.slot_synced.min(whole_blocks(entry.length)));
+                let mut entry = entry.clone();
+                entry.stored = entry.stored.max(live.stored.min(whole_blocks(entry.length)));
                 let whole = (entry.length / BLOCK) as usize;
-                let data = live
-                    .durable_from(entry.slot_len, entry.length)
-                    .unwrap_or_default();
+                let data = live.durable_from(entry.stored, entry.length).unwrap_or_default();
                 encoder.entry(*chunk, &entry, &live.sums[..whole], &data);
             }
             _ => encoder.entry(*chunk, entry, &[], &[]),
         }
     }
-    encoder.finish(generation, me, cut, index.floor())
+    encoder.finish(generation, me, cut, index.floor(), next_arena)
 }
 
 fn whole_blocks(length: u64) -> u64 {

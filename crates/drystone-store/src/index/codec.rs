@@ -1,9 +1,7 @@
 //! Little-endian numbers out of bytes that may be anything.
 
-use drystone_types::SizeClass;
-
 use super::entry::{EntryState, IndexEntry};
-use crate::format::SlotRef;
+use crate::format::{BLOCK, Run, Runs};
 use drystone_types::{ChunkId, Epoch, PlacementIndex};
 
 /// Takes numbers off the front; `None` when the bytes end.
@@ -38,62 +36,63 @@ impl<'a> FieldReader<'a> {
         )
     }
 
-    /// An entry, [`ENTRY_BYTES`] long.
+    pub(crate) fn u16(&mut self) -> Option<u16> {
+        self.take(2)?.try_into().ok().map(u16::from_le_bytes)
+    }
+
+    /// An entry, [`ENTRY_BYTES`] long if it has one run.
     pub(crate) fn entry(&mut self) -> Option<(ChunkId, IndexEntry)> {
         let chunk = ChunkId(self.u64()?);
         let placement = PlacementIndex(self.u64()?);
         let epoch = Epoch(self.u64()?);
         let state = EntryState::from_number(self.u8()?)?;
-        let place = self.u8()?;
-        let (file, index) = (self.u32()?, self.u32()?);
         let length = self.u64()?;
-        let slot_len = self.u64()?;
+        let stored = self.u64()?;
         let checksum = self.u32()?;
-        let slot = match place {
-            NO_SLOT => None,
-            class => Some(SlotRef {
-                class: SizeClass::from_number(u32::from(class))?,
-                file,
-                index,
-            }),
+        let tail_at = u64::from(self.u32()?) * BLOCK;
+        let runs = Runs::of(self.runs()?);
+        let entry = IndexEntry {
+            placement,
+            epoch,
+            state,
+            runs,
+            length,
+            stored,
+            checksum,
+            tail_at,
         };
-        let most = slot.map_or(0, |s| s.class.bytes());
-        let fits = length <= most && slot_len <= length && (slot.is_some() || state == EntryState::Marker);
-        fits.then_some((
-            chunk,
-            IndexEntry {
-                placement,
-                epoch,
-                state,
-                slot,
-                length,
-                slot_len,
-                checksum,
-            },
-        ))
+        let is_sound =
+            stored <= length && entry.fits() && (entry.runs.is_some() || state == EntryState::Marker);
+        is_sound.then_some((chunk, entry))
+    }
+
+    fn runs(&mut self) -> Option<Vec<Run>> {
+        let count = self.u16()?;
+        (0..count).map(|_| Run::unpacked(self.u64()?)).collect()
     }
 }
 
-/// Bytes of an encoded entry.
-pub(crate) const ENTRY_BYTES: usize = 54;
-const NO_SLOT: u8 = 255;
+/// Bytes of an encoded entry of one run.
+pub(crate) const ENTRY_BYTES: usize = 59;
 
 /// Appends chunk and entry:
 /// ```text
-/// chunk u64  placement u64  epoch u64  state u8  class u8 (255: no slot)  file u32  index u32
-/// length u64  length in the slot u64  checksum u32
+/// chunk u64  placement u64  epoch u64  state u8  length u64  length in the runs u64  checksum u32  block of the tail u32
+/// count of runs u16, then for each: 26 bits of arena, 19 of first unit, 19 of units, in a u64
 /// ```
 pub(crate) fn put_entry(out: &mut Vec<u8>, chunk: ChunkId, entry: &IndexEntry) {
     out.extend_from_slice(&chunk.0.to_le_bytes());
     out.extend_from_slice(&entry.placement.0.to_le_bytes());
     out.extend_from_slice(&entry.epoch.0.to_le_bytes());
     out.push(entry.state.number());
-    out.push(entry.slot.map_or(NO_SLOT, |s| s.class.number() as u8));
-    out.extend_from_slice(&entry.slot.map_or(0, |s| s.file).to_le_bytes());
-    out.extend_from_slice(&entry.slot.map_or(0, |s| s.index).to_le_bytes());
     out.extend_from_slice(&entry.length.to_le_bytes());
-    out.extend_from_slice(&entry.slot_len.to_le_bytes());
+    out.extend_from_slice(&entry.stored.to_le_bytes());
     out.extend_from_slice(&entry.checksum.to_le_bytes());
+    out.extend_from_slice(&((entry.tail_at / BLOCK) as u32).to_le_bytes());
+    let runs = entry.runs.as_ref().map_or(&[][..], Runs::as_slice);
+    out.extend_from_slice(&(runs.len() as u16).to_le_bytes());
+    runs.iter()
+        .for_each(|run| out.extend_from_slice(&run.packed().to_le_bytes()));
 }
 
 pub(crate) fn put_sums(out: &mut Vec<u8>, sums: &[u32]) {

@@ -1,6 +1,6 @@
 //! One entry of the index.
 
-use crate::format::SlotRef;
+use crate::format::{Runs, tail_bytes, tail_offset};
 use crate::held::Sealed;
 use drystone_types::{ChunkId, Epoch, PlacementIndex};
 
@@ -39,28 +39,30 @@ impl EntryState {
 }
 
 /// What the journal and the checkpoints say of a chunk.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct IndexEntry {
     pub(crate) placement: PlacementIndex,
     pub(crate) epoch: Epoch,
     pub(crate) state: EntryState,
     /// Always, but for markers.
-    pub(crate) slot: Option<SlotRef>,
+    pub(crate) runs: Option<Runs>,
     /// Durable bytes.
     pub(crate) length: u64,
-    /// Of these, durable in the slot, with the head if sealed; the rest is in the journal and in memory.
-    pub(crate) slot_len: u64,
+    /// Of these, durable in the runs, with the tail if sealed; the rest is in the journal and in memory.
+    pub(crate) stored: u64,
     /// When sealed: of the content.
     pub(crate) checksum: u32,
+    /// When sealed: where the tail begins in the runs, behind the content and behind everything that was ever written
+    /// there of a chunk that was sealed shorter.
+    pub(crate) tail_at: u64,
 }
 
 impl IndexEntry {
     /// Panics if this cannot be what is durable of the chunk after `old`.
     pub(super) fn check(&self, chunk: ChunkId, old: Option<&IndexEntry>) {
-        let most = self.slot.map_or(0, |slot| slot.class.bytes());
         assert!(
-            self.slot_len <= self.length && self.length <= most,
-            "chunk {chunk}: {self:?} is longer than its slot, or holds less than its slot does"
+            self.stored <= self.length && self.fits(),
+            "chunk {chunk}: {self:?} is longer than its runs, or shorter than what they hold"
         );
         if let Some(old) =
             old.filter(|old| old.state == EntryState::Sealed && old.placement == self.placement)
@@ -71,6 +73,17 @@ impl IndexEntry {
                 "chunk {chunk} is sealed for ever: {old:?} becomes {self:?}"
             );
         }
+    }
+
+    /// True if its bytes, and the tail of a sealed chunk, fit into its runs.
+    pub(crate) fn fits(&self) -> bool {
+        let room = self.runs.as_ref().map_or(0, Runs::bytes);
+        let need = match self.state {
+            EntryState::Sealed => self.tail_at + tail_bytes(self.length),
+            EntryState::Open | EntryState::Fenced | EntryState::Marker => self.length,
+        };
+        let follows = self.state != EntryState::Sealed || self.tail_at >= tail_offset(self.length);
+        need <= room && follows
     }
 
     pub(crate) fn sealed(&self) -> Option<Sealed> {

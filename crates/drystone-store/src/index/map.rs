@@ -12,7 +12,7 @@ pub(crate) struct IndexCounts {
     /// Of these, not sealed.
     pub(crate) open_chunks: u64,
     /// Bytes of content, durable.
-    pub(crate) used_bytes: u64,
+    pub(crate) content_bytes: u64,
 }
 
 /// See the module. Counts are kept as entries change.
@@ -23,7 +23,7 @@ pub(crate) struct Index {
     deleting: BTreeMap<ChunkId, u32>,
     /// Highest grant floor that is durable.
     floor: ChunkId,
-    used_bytes: u64,
+    content_bytes: u64,
     chunks: u64,
     open_chunks: u64,
 }
@@ -53,16 +53,23 @@ impl Index {
         if let Some(entry) = &entry {
             entry.check(chunk, self.entries.get(&chunk));
         }
+        let counts = |entry: Option<&IndexEntry>| {
+            let counted = |what: fn(&IndexEntry) -> bool| u64::from(entry.is_some_and(what));
+            (
+                entry.map_or(0, |e| e.length),
+                counted(is_replica),
+                counted(is_open),
+            )
+        };
+        let (content, chunks, open) = counts(entry.as_ref());
         let old = match entry {
             Some(entry) => self.entries.insert(chunk, entry),
             None => self.entries.remove(&chunk),
         };
-        self.used_bytes = self.used_bytes + entry.map_or(0, |e| e.length) - old.map_or(0, |e| e.length);
-        let counted = |entry: &Option<IndexEntry>, what: fn(&IndexEntry) -> bool| {
-            u64::from(entry.as_ref().is_some_and(what))
-        };
-        self.chunks = self.chunks + counted(&entry, is_replica) - counted(&old, is_replica);
-        self.open_chunks = self.open_chunks + counted(&entry, is_open) - counted(&old, is_open);
+        let (old_content, old_chunks, old_open) = counts(old.as_ref());
+        self.content_bytes = self.content_bytes + content - old_content;
+        self.chunks = self.chunks + chunks - old_chunks;
+        self.open_chunks = self.open_chunks + open - old_open;
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&ChunkId, &IndexEntry)> {
@@ -116,7 +123,7 @@ impl Index {
         let counts = IndexCounts {
             chunks: self.chunks,
             open_chunks: self.open_chunks,
-            used_bytes: self.used_bytes,
+            content_bytes: self.content_bytes,
         };
         debug_assert_eq!(counts, self.recount(), "the counts follow the entries");
         counts
@@ -127,7 +134,7 @@ impl Index {
         IndexCounts {
             chunks: count(is_replica),
             open_chunks: count(is_open),
-            used_bytes: self.entries.values().map(|e| e.length).sum(),
+            content_bytes: self.entries.values().map(|e| e.length).sum(),
         }
     }
 }

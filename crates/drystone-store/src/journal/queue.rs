@@ -1,7 +1,7 @@
 //! Records on their way into the journal, and what happens when they are durable.
 
 use super::record::JournalRecord;
-use crate::format::SlotRef;
+use crate::format::Runs;
 use crate::index::IndexEntry;
 use crate::input::RequestId;
 use bytes::Bytes;
@@ -34,7 +34,7 @@ pub(crate) enum AfterRecord {
     Delete {
         request: RequestId,
         chunk: ChunkId,
-        slot: Option<SlotRef>,
+        runs: Option<Runs>,
     },
     Floor {
         request: RequestId,

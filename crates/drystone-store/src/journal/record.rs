@@ -1,7 +1,7 @@
 //! What the journal says.
 //!
 //! ```text
-//! version u8 = 1   kind u8
+//! version u8 = 2   kind u8
 //! kind 1 (replica): entry (see codec)  first u32  count u32  offset u64  data u32
 //!                   count checksums u32 of the blocks from `first`, data bytes at `offset` of the chunk
 //! kind 2 (delete):  chunk u64  placement u64
@@ -14,7 +14,7 @@ use crate::index::{ENTRY_BYTES, FieldReader, IndexEntry, put_entry, put_sums};
 use bytes::Bytes;
 use drystone_types::{ChunkId, MAX_CHUNK_BYTES, PlacementIndex};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const REPLICA: u8 = 1;
 const DELETE: u8 = 2;
 const FLOOR: u8 = 3;
@@ -126,24 +126,25 @@ impl JournalRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::SlotRef;
+    use crate::format::{Run, Runs};
     use crate::index::EntryState;
-    use drystone_types::{Epoch, SizeClass};
+    use drystone_types::Epoch;
 
     fn example() -> JournalRecord {
-        let slot = SlotRef {
-            class: SizeClass::M1,
-            file: 3,
-            index: 2,
+        let run = Run {
+            arena: 3,
+            first: 2,
+            units: 17,
         };
         let entry = IndexEntry {
             placement: PlacementIndex(5),
             epoch: Epoch(1),
             state: EntryState::Open,
-            slot: Some(slot),
+            runs: Some(Runs::One(run)),
             length: 4100,
-            slot_len: 4096,
+            stored: 4096,
             checksum: 0,
+            tail_at: 0,
         };
         let data = vec![Bytes::from_static(b"tail")];
         JournalRecord::Replica {
@@ -201,11 +202,11 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_of_version_1_do_not_change() {
+    fn the_bytes_of_version_2_do_not_change() {
         let text: String = joined(&example()).iter().map(|b| format!("{b:02x}")).collect();
-        let golden = "0101090000000000000005000000000000000100000000000000010103000000020000000410000000000000\
-                      001000000000000000000000000000000100000000100000000000000400000\
-                      04d0000007461696c";
+        let golden = "02010900000000000000050000000000000001000000000000000104100000000000\
+                      0000100000000000000000000000000000010011001000c00000000000000001\
+                      0000000010000000000000040000004d0000007461696c";
         assert_eq!(text, golden);
     }
 }

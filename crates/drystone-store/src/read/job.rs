@@ -2,7 +2,7 @@
 
 use crate::class::IoClass;
 use crate::error::StoreError;
-use crate::format::{Head, SlotRef};
+use crate::format::{Runs, Tail};
 use crate::input::{AppendFrame, RequestId, StoreReply};
 use bytes::Bytes;
 use drystone_proto::checksum::Checksums;
@@ -55,17 +55,19 @@ pub(crate) struct ReadJob {
     /// Whole blocks are read until here, or to the end of the chunk.
     pub(super) high: u64,
     pub(super) sealed: bool,
-    /// Checksums of the blocks from the one that holds `offset`; `None`: the head is being read.
+    /// Checksums of the blocks from the one that holds `offset`; `None`: the tail is being read.
     pub(super) sums: Option<Checksums>,
-    /// From the slot.
-    pub(super) data: Option<Bytes>,
+    /// From the runs, in pieces: where each begins in the chunk.
+    pub(super) data: Vec<(u64, Bytes)>,
     /// From memory, behind it.
     pub(super) memory: Vec<Bytes>,
-    pub(super) slot: Option<SlotRef>,
-    /// Bytes of the chunk that come from the slot end here.
-    pub(super) slot_end: u64,
-    /// To check the head with.
-    pub(super) head: Option<Head>,
+    pub(super) runs: Option<Runs>,
+    /// Bytes of the chunk that come from the runs end here.
+    pub(super) stored_end: u64,
+    /// The tail as it must be, and where it begins in the runs.
+    pub(super) tail: Option<(Tail, u64)>,
+    /// The tail, in pieces: where each begins in the runs.
+    pub(super) tail_data: Vec<(u64, Bytes)>,
     pub(super) left: u32,
     pub(super) error: Option<StoreError>,
 }

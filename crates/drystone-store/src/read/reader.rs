@@ -1,10 +1,10 @@
-//! Reads: from memory, from slots, always verified.
+//! Reads: from memory, from runs, always verified.
 
 use super::job::{CompareFrame, CutBlock, ReadJob, ReadTarget, ReadsUnderWay};
 use crate::active::ActiveChunks;
 use crate::class::IoClass;
 use crate::error::StoreError;
-use crate::format::{BLOCK, Head, head_bytes};
+use crate::format::{BLOCK, Tail, tail_bytes};
 use crate::index::{EntryState, Index};
 use crate::input::{RequestId, StoreReply};
 use crate::space::ChunkSpace;
@@ -41,7 +41,7 @@ impl ChunkReader<'_> {
         io_class: IoClass,
     ) {
         let found = self.index.get(chunk).filter(|e| e.state != EntryState::Marker);
-        let Some(entry) = found.filter(|_| !self.index.is_deleting(chunk)).copied() else {
+        let Some(entry) = found.filter(|_| !self.index.is_deleting(chunk)) else {
             self.replies.send(request, Err(StoreError::NotFound { chunk }));
             return;
         };
@@ -83,7 +83,7 @@ impl ChunkReader<'_> {
         let Some(entry) = self
             .index
             .get(chunk)
-            .copied()
+            .cloned()
             .filter(|_| !self.index.is_deleting(chunk))
         else {
             self.replies.send(request, Err(StoreError::NotFound { chunk }));
@@ -119,11 +119,11 @@ impl ChunkReader<'_> {
         self.add_job(ReadTarget::Compare(compare), io_class, chunk, range, readable);
     }
 
-    /// Reads the block of an open chunk in which `length` lies; it is in the slot, written.
+    /// Reads the block of an open chunk in which `length` lies; it is in the runs, written.
     pub(crate) fn begin_cut(&mut self, chunk: ChunkId, length: u64) -> Option<CutBlock> {
         let start = length / BLOCK * BLOCK;
         let live = self.active.get(chunk)?;
-        let slot = live.slot?;
+        let runs = live.runs.clone()?;
         let job = ReadJob {
             target: ReadTarget::Cut {
                 live: live.id,
@@ -141,16 +141,17 @@ impl ChunkReader<'_> {
                 .sums
                 .get((start / BLOCK) as usize)
                 .map(|sum| Checksums::from(&[*sum][..])),
-            data: None,
+            data: Vec::new(),
             memory: Vec::new(),
-            slot: Some(slot),
-            slot_end: start + BLOCK,
-            head: None,
+            runs: Some(runs),
+            stored_end: start + BLOCK,
+            tail: None,
+            tail_data: Vec::new(),
             left: 0,
             error: None,
         };
         let id = self.reads.next_id();
-        self.read_slot(id, job)
+        self.read_runs(id, job)
     }
 
     fn add_job(
@@ -175,11 +176,12 @@ impl ChunkReader<'_> {
             high: 0,
             sealed: false,
             sums: None,
-            data: None,
+            data: Vec::new(),
             memory: Vec::new(),
-            slot: None,
-            slot_end: 0,
-            head: None,
+            runs: None,
+            stored_end: 0,
+            tail: None,
+            tail_data: Vec::new(),
             left: 0,
             error: None,
         };
@@ -197,13 +199,13 @@ impl ChunkReader<'_> {
             .index
             .get(chunk)
             .filter(|e| e.placement == job.placement)
-            .copied();
+            .cloned();
         let Some(entry) = entry.filter(|e| e.length >= job.end && !self.index.is_deleting(chunk)) else {
             job.error = Some(StoreError::NotFound { chunk });
             return self.finish_read(job);
         };
         job.sealed = entry.state == EntryState::Sealed;
-        job.slot = entry.slot;
+        job.runs = entry.runs;
         let low = job.offset / BLOCK * BLOCK;
         let limit = self.active.get(chunk).map_or(entry.length, |live| live.received);
         let high = job.end.next_multiple_of(BLOCK).min(limit);
@@ -222,8 +224,8 @@ impl ChunkReader<'_> {
                 self.reads.insert(id, job);
                 return None;
             }
-            job.slot_end = high.min(live.buffer.start).max(low);
-            let from = job.slot_end.max(live.buffer.start);
+            job.stored_end = high.min(live.buffer.start).max(low);
+            let from = job.stored_end.max(live.buffer.start);
             job.memory = if from < high {
                 live.buffer.slice(from, high)
             } else {
@@ -231,47 +233,45 @@ impl ChunkReader<'_> {
             };
             let sums = live.sums.iter().copied().chain(live.tail_sum());
             job.sums = Some(sums.skip(blocks.start).take(blocks.len()).collect());
-            return self.read_slot(id, job);
+            return self.read_runs(id, job);
         }
-        job.slot_end = high;
+        job.stored_end = high;
         match self.sums.get(chunk) {
             Some(sums) => job.sums = Some(sums.get(blocks).unwrap_or_default().into()),
             None => {
-                job.head = Some(Head {
+                let tail = Tail {
                     chunk,
                     placement: entry.placement,
                     incarnation: self.me.incarnation,
                     length: entry.length,
                     checksum: entry.checksum,
-                });
+                };
+                job.tail = Some((tail, entry.tail_at));
             }
         }
-        self.read_slot(id, job)
+        self.read_runs(id, job)
     }
 
-    fn read_slot(&mut self, id: u64, mut job: ReadJob) -> Option<CutBlock> {
+    fn read_runs(&mut self, id: u64, mut job: ReadJob) -> Option<CutBlock> {
         let low = job.offset / BLOCK * BLOCK;
-        let wants_data = job.slot_end > low;
-        let Some(slot) = job.slot.filter(|slot| self.space.exists(*slot)) else {
-            let reason = "its slot file is missing".to_owned();
+        let Some(runs) = job.runs.clone().filter(|runs| self.space.exist(runs)) else {
+            let reason = "its arena is missing".to_owned();
             job.error = Some(StoreError::Io {
                 chunk: job.chunk,
                 reason,
             });
             return self.finish_read(job);
         };
-        if let Some(head) = &job.head {
-            let length = head_bytes(slot.class, head.length) as u32;
-            let task = (job.io_class, DiskTask::ReadHead { job: id, slot });
-            self.space.read(slot, slot.head_offset(), length, task, self.work);
-            job.left += 1;
+        let class = job.io_class;
+        if let Some((tail, start)) = job.tail {
+            let task = |owner, at| DiskTask::ReadTail { job: id, owner, at };
+            let range = (start, start + tail_bytes(tail.length));
+            job.left += self.space.read(&runs, range, class, task, self.work);
         }
-        if wants_data {
-            let length = (job.slot_end.next_multiple_of(BLOCK) - low) as u32;
-            let task = (job.io_class, DiskTask::ReadData { job: id, slot });
-            self.space
-                .read(slot, slot.data_offset() + low, length, task, self.work);
-            job.left += 1;
+        if job.stored_end > low {
+            let task = |owner, at| DiskTask::ReadData { job: id, owner, at };
+            let range = (low, job.stored_end.next_multiple_of(BLOCK));
+            job.left += self.space.read(&runs, range, class, task, self.work);
         }
         self.wait_or_finish(id, job)
     }
@@ -284,16 +284,16 @@ impl ChunkReader<'_> {
         None
     }
 
-    pub(crate) fn on_read_data(&mut self, id: u64, result: Result<Bytes, String>) -> Option<CutBlock> {
+    /// A piece of the data from `at` on has come.
+    pub(crate) fn on_read_data(
+        &mut self,
+        id: u64,
+        at: u64,
+        result: Result<Bytes, String>,
+    ) -> Option<CutBlock> {
         let mut job = self.reads.take(id)?;
-        let expected = (job.slot_end.next_multiple_of(BLOCK) - job.offset / BLOCK * BLOCK) as usize;
-        let result = result.and_then(|bytes| {
-            let length = bytes.len();
-            let whole = (length == expected).then_some(bytes);
-            whole.ok_or_else(|| format!("{length} bytes came back, {expected} were asked for"))
-        });
         match result {
-            Ok(bytes) => job.data = Some(bytes),
+            Ok(bytes) => job.data.push((at, bytes)),
             Err(reason) => {
                 job.error = Some(StoreError::Io {
                     chunk: job.chunk,
@@ -305,31 +305,39 @@ impl ChunkReader<'_> {
         self.wait_or_finish(id, job)
     }
 
-    pub(crate) fn on_read_head(&mut self, id: u64, result: Result<Bytes, String>) -> Option<CutBlock> {
+    /// A piece of the tail has come.
+    pub(crate) fn on_read_tail(
+        &mut self,
+        id: u64,
+        at: u64,
+        result: Result<Bytes, String>,
+    ) -> Option<CutBlock> {
         let mut job = self.reads.take(id)?;
-        let decoded = result
-            .map_err(|reason| StoreError::Io {
-                chunk: job.chunk,
-                reason,
+        let chunk = job.chunk;
+        let (tail, start) = job.tail.expect("a tail was asked for");
+        let read = match result {
+            Ok(bytes) => {
+                job.tail_data.push((at, bytes));
+                let range = (start, start + tail_bytes(tail.length));
+                whole(&mut job.tail_data, range, self.pool).map(Ok)
+            }
+            Err(reason) => Some(Err(StoreError::Io { chunk, reason })),
+        };
+        let decoded = read.map(|read| {
+            let bytes = read?;
+            tail.decode_sums(&bytes).map_err(|(expected, found)| {
+                self.health.checksum_errors += 1;
+                StoreError::Corrupt {
+                    chunk,
+                    offset: u64::MAX,
+                    expected,
+                    found,
+                }
             })
-            .and_then(|bytes| {
-                let class = job
-                    .slot
-                    .map(|slot| slot.class)
-                    .expect("the head was read from a slot");
-                let head = job.head.expect("a head was asked for");
-                head.decode_sums(class, &bytes).map_err(|(expected, found)| {
-                    self.health.checksum_errors += 1;
-                    StoreError::Corrupt {
-                        chunk: job.chunk,
-                        offset: u64::MAX,
-                        expected,
-                        found,
-                    }
-                })
-            });
+        });
         match decoded {
-            Ok(sums) => {
+            None => {}
+            Some(Ok(sums)) => {
                 let blocks = (job.offset / BLOCK) as usize..job.end.div_ceil(BLOCK) as usize;
                 job.sums = Some(sums.get(blocks).unwrap_or_default().into());
                 let current = self
@@ -340,7 +348,7 @@ impl ChunkReader<'_> {
                     self.sums.put(job.chunk, sums.into());
                 }
             }
-            Err(error) => job.error = Some(error),
+            Some(Err(error)) => job.error = Some(error),
         }
         job.left -= 1;
         self.wait_or_finish(id, job)
@@ -412,18 +420,17 @@ impl ChunkReader<'_> {
     fn verified(&mut self, job: &mut ReadJob) -> Result<Bytes, StoreError> {
         let low = job.offset / BLOCK * BLOCK;
         let high = job.high;
-        let from_slot = job.slot_end.saturating_sub(low) as usize;
-        let slot_part = match &job.data {
-            Some(data) if data.len() >= from_slot => data.slice(..from_slot),
-            _ => Bytes::new(),
-        };
-        let bytes = match (&job.memory[..], slot_part.is_empty()) {
-            ([], _) => slot_part,
+        let stored = job.stored_end.saturating_sub(low) as usize;
+        let range = (low, job.stored_end.next_multiple_of(BLOCK));
+        let read = whole(&mut job.data, range, self.pool).filter(|data| data.len() >= stored);
+        let stored_part = read.map_or_else(Bytes::new, |data| data.slice(..stored));
+        let bytes = match (&job.memory[..], stored_part.is_empty()) {
+            ([], _) => stored_part,
             ([one], true) => one.clone(),
             (many, _) => {
                 let mut whole = self.pool.take((high - low) as usize);
                 let mut at = 0;
-                for part in std::iter::once(&slot_part).chain(many) {
+                for part in std::iter::once(&stored_part).chain(many) {
                     whole[at..at + part.len()].copy_from_slice(part);
                     at += part.len();
                 }
@@ -466,4 +473,27 @@ impl ChunkReader<'_> {
         }
         Ok(bytes)
     }
+}
+
+/// The pieces of `start..end` in one, if they are all there.
+fn whole(pieces: &mut [(u64, Bytes)], (start, end): (u64, u64), pool: &BufferPool) -> Option<Bytes> {
+    let came: u64 = pieces.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+    if came != end - start {
+        return None;
+    }
+    if let [(at, bytes)] = pieces {
+        return (*at == start).then(|| bytes.clone());
+    }
+    pieces.sort_by_key(|(at, _)| *at);
+    let mut joined = pool.take(came as usize);
+    let mut next = start;
+    for (at, bytes) in pieces.iter() {
+        if *at != next {
+            return None;
+        }
+        let place = (next - start) as usize;
+        joined[place..place + bytes.len()].copy_from_slice(bytes);
+        next += bytes.len() as u64;
+    }
+    Some(joined.freeze())
 }

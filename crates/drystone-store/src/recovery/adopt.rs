@@ -5,19 +5,19 @@ use super::replay::ReplayedPart;
 use crate::active::{ActiveChunk, ActiveChunks, ChunkBuffer};
 use crate::config::StoreConfig;
 use crate::error::OpenError;
-use crate::format::BLOCK;
+use crate::format::{BLOCK, tail_bytes, tail_offset};
 use crate::index::{EntryState, Index, IndexEntry};
-use crate::space::Slots;
+use crate::space::{Arenas, Claim};
 use crate::write::Mover;
 use drystone_env::Monotonic;
 use drystone_proto::checksum;
-use drystone_types::{ChunkId, DiskRef};
+use drystone_types::{ChunkId, DiskRef, MAX_CHUNK_BYTES};
 
 /// The parts of a store that chunks are entered in.
 pub(super) struct Adopted<'a> {
     pub(super) config: &'a StoreConfig,
     pub(super) me: DiskRef,
-    pub(super) slots: Slots,
+    pub(super) arenas: Arenas,
     pub(super) index: Index,
     pub(super) active: ActiveChunks,
     pub(super) mover: Mover,
@@ -30,22 +30,36 @@ pub(super) fn adopt(
     entry: IndexEntry,
     part: ReplayedPart,
 ) -> Result<(), OpenError> {
-    parts.index.set(chunk, Some(entry));
-    let Some(slot) = entry.slot else { return Ok(()) };
-    if !parts.slots.claim(slot) {
-        if parts.slots.exists(slot) {
-            let place = format!("chunk {chunk} in {slot:?}");
-            return Err(damaged(place, "a slot of its own", "another chunk's slot"));
+    parts.index.set(chunk, Some(entry.clone()));
+    let Some(runs) = entry.runs.clone() else {
+        return Ok(());
+    };
+    let mut is_missing = false;
+    for run in runs.as_slice() {
+        match parts.arenas.claim(*run) {
+            Claim::Taken => {}
+            Claim::Missing => is_missing = true,
+            Claim::Owned => {
+                let place = format!("chunk {chunk} in {run:?}");
+                return Err(damaged(place, "units of its own", "another chunk's units"));
+            }
         }
-        // The file is gone: these chunks are lost, not the disk.
-        parts.slots.avoid(slot);
-        tracing::error!(disk = %parts.me, %chunk, ?slot, "slot file is missing or cut off");
     }
-    if entry.state == EntryState::Sealed && entry.slot_len == entry.length {
+    if is_missing {
+        // These chunks are lost, not the disk.
+        tracing::error!(disk = %parts.me, %chunk, ?runs, "arena is missing or cut off");
+    }
+    if entry.state == EntryState::Sealed && entry.stored == entry.length {
         return Ok(());
     }
-    let mut live = parts.active.create(entry.placement, entry.epoch, slot.class);
-    live.slot = Some(slot);
+    let most = match entry.state {
+        EntryState::Sealed => entry.length,
+        // What it was granted is not known any more: as much as it has space for.
+        _ => longest_in(runs.bytes()),
+    };
+    let mut live = parts.active.create(entry.placement, entry.epoch, most);
+    live.runs = Some(runs);
+    live.tail_at = entry.tail_at;
     live.recorded = true;
     live.durable = entry.length;
     live.received = entry.length;
@@ -53,9 +67,9 @@ pub(super) fn adopt(
     let start = if entry.state == EntryState::Sealed {
         0
     } else {
-        entry.slot_len / BLOCK * BLOCK
+        entry.stored / BLOCK * BLOCK
     };
-    live.slot_synced = start;
+    live.stored = start;
     live.buffer = ChunkBuffer::starting_at(start);
     let mut at = part.start;
     for piece in part.data {
@@ -102,7 +116,7 @@ pub(super) fn adopt(
     }
     let unmoved = match entry.state {
         EntryState::Sealed => entry.length,
-        _ if entry.length / BLOCK * BLOCK > live.slot_synced => entry.length - live.slot_synced,
+        _ if entry.length / BLOCK * BLOCK > live.stored => entry.length - live.stored,
         _ => 0,
     };
     if unmoved > 0 || entry.state == EntryState::Sealed {
@@ -112,7 +126,16 @@ pub(super) fn adopt(
     Ok(())
 }
 
-/// The checksums of whole blocks: those known of the slot's part, computed of what is in memory.
+/// The longest chunk that fits into `bytes` with its tail.
+fn longest_in(bytes: u64) -> u64 {
+    let mut longest = bytes.min(MAX_CHUNK_BYTES) / BLOCK * BLOCK;
+    while longest > 0 && tail_offset(longest) + tail_bytes(longest) > bytes {
+        longest -= BLOCK;
+    }
+    longest
+}
+
+/// The checksums of whole blocks: those known of the runs' part, computed of what is in memory.
 fn complete_sums(live: &mut ActiveChunk, known: Vec<u32>, start: u64) {
     live.sums = known;
     live.sums.truncate((start / BLOCK) as usize);

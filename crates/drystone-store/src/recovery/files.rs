@@ -4,15 +4,17 @@ use super::fault::{damaged, during};
 use crate::checkpoint::{self, CheckpointEncoder, CheckpointImage};
 use crate::config::StoreConfig;
 use crate::error::OpenError;
-use crate::format::{CHECKPOINT_FILES, JOURNAL_DIRECTORY, SLOT_DIRECTORY};
+use crate::format::{ARENA_DIRECTORY, CHECKPOINT_FILES, JOURNAL_DIRECTORY};
 use crate::input::RecoveryReport;
-use crate::space::Slots;
+use crate::space::{Arenas, is_full};
 use drystone_env::{BufferPool, Disk, DiskFile, IoOp, OpenOptions};
-use drystone_types::{ChunkId, DiskRef, SizeClass};
+use drystone_types::{ChunkId, DiskRef};
 use drystone_wal::Lsn;
 use std::io;
 use std::sync::Arc;
 
+/// Where versions before arenas kept chunks.
+const OLD_DIRECTORY: &str = "slots";
 /// A checkpoint file longer than this is damaged: 50 million chunks.
 const MOST_CHECKPOINT_BYTES: u64 = 4 << 30;
 /// Read at once: whoever watches whether the disk answers sees that it does.
@@ -58,7 +60,7 @@ pub(super) fn first_checkpoint(
     me: DiskRef,
     damage: Option<String>,
 ) -> Result<CheckpointImage, OpenError> {
-    for directory in [JOURNAL_DIRECTORY, SLOT_DIRECTORY] {
+    for directory in [JOURNAL_DIRECTORY, ARENA_DIRECTORY, OLD_DIRECTORY] {
         let files = match disk.list(directory) {
             Ok(files) => files,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -72,7 +74,7 @@ pub(super) fn first_checkpoint(
             return Err(damaged("checkpoints", "one", found));
         }
     }
-    let bytes = CheckpointEncoder::new(0).finish(1, me, Lsn(1), ChunkId(0));
+    let bytes = CheckpointEncoder::new(0).finish(1, me, Lsn(1), ChunkId(0), 0);
     write_checkpoints(disk, &bytes)?;
     checkpoint::decode(&bytes).map_err(|fault| damaged("checkpoint", "what was written", fault))
 }
@@ -100,42 +102,29 @@ pub(super) fn write_checkpoints(disk: &Arc<dyn Disk>, bytes: &[u8]) -> Result<()
     Ok(())
 }
 
-/// The spare slots of a new store, so that the first chunks need not wait.
-pub(super) fn first_slots(
+/// The first arena of a new store, so that the first chunks need not wait.
+pub(super) fn first_arena(
     disk: &Arc<dyn Disk>,
     config: &StoreConfig,
     pool: &BufferPool,
 ) -> Result<(), OpenError> {
-    disk.create_dir(SLOT_DIRECTORY)
+    disk.create_dir(ARENA_DIRECTORY)
         .and_then(|()| disk.sync_dir(""))
-        .map_err(during("making the slot directory"))?;
-    let mut slots = Slots::open(disk, config).map_err(during("opening slot files"))?;
-    for class in SizeClass::ALL {
-        if slots.any(class) {
-            continue;
-        }
-        let Some(count) = slots.plan_file(config, class, config.spare_slots(class)) else {
-            continue;
-        };
-        let (key, length, op) = slots.create(disk, config, class, count);
-        let IoOp::Create {
-            name,
-            options,
-            prewrite,
-            ..
-        } = op
-        else {
-            continue;
-        };
-        match drystone_env::io::create(&**disk, &name, length, options, prewrite, pool) {
-            Ok(file) => slots.add(key, file).map_err(during(name))?,
-            // A small disk begins with less.
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
-            Err(error) => return Err(during(format!("making {name}"))(error)),
-        }
-        slots.created(disk, class, length);
+        .map_err(during("making the directory of arenas"))?;
+    let mut arenas = Arenas::open(disk, config, 0).map_err(during("opening arenas"))?;
+    let Some(bytes) = arenas.plan(config, 1) else {
+        return Ok(());
+    };
+    let (_, op) = arenas.make(disk, config, bytes);
+    let IoOp::Create { name, options, .. } = op else {
+        return Ok(());
+    };
+    match drystone_env::io::create(&**disk, &name, bytes, options, false, pool) {
+        Ok(_) => Ok(()),
+        // A small disk begins with less.
+        Err(error) if is_full(&error) => Ok(()),
+        Err(error) => Err(during(format!("making {name}"))(error)),
     }
-    Ok(())
 }
 
 #[cfg(test)]

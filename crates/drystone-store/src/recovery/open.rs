@@ -1,22 +1,22 @@
 //! Opening: the newest checkpoint, then the journal behind it.
 //!
 //! A new store is made in this order: directories, both checkpoints (generation 1), journal, both checkpoints
-//! (generation 2), first slot files. So a journal without a checkpoint, or a new journal under a later checkpoint,
+//! (generation 2), first arena. So a journal without a checkpoint, or a new journal under a later checkpoint,
 //! is a loss and refused.
 
 use super::adopt::{Adopted, adopt};
 use super::fault::{damaged, during};
-use super::files::{checkpoint_files, first_checkpoint, first_slots, read_checkpoints, write_checkpoints};
+use super::files::{checkpoint_files, first_arena, first_checkpoint, read_checkpoints, write_checkpoints};
 use super::replay::JournalReplay;
 use crate::active::ActiveChunks;
 use crate::checkpoint::{Checkpoint, CheckpointEncoder};
 use crate::config::StoreConfig;
 use crate::error::OpenError;
-use crate::format::{JOURNAL_DIRECTORY, SLOT_DIRECTORY};
+use crate::format::{ARENA_DIRECTORY, JOURNAL_DIRECTORY};
 use crate::index::Index;
 use crate::input::RecoveryReport;
 use crate::journal::Journal;
-use crate::space::{ChunkSpace, Slots};
+use crate::space::{Arenas, ChunkSpace};
 use crate::write::Mover;
 use drystone_env::{BufferPool, Disk};
 use drystone_types::{ChunkId, DiskRef};
@@ -83,14 +83,14 @@ pub(crate) fn open(
     }
     if generation == 1 {
         generation = 2;
-        let bytes = CheckpointEncoder::new(0).finish(generation, me, Lsn(1), ChunkId(0));
+        let bytes = CheckpointEncoder::new(0).finish(generation, me, Lsn(1), ChunkId(0), 0);
         write_checkpoints(disk, &bytes)?;
-        first_slots(disk, config, pool)?;
+        first_arena(disk, config, pool)?;
         report.fresh = recovered.fresh;
     }
-    disk.create_dir(SLOT_DIRECTORY)
-        .map_err(during("making the slot directory"))?;
-    let slots = Slots::open(disk, config).map_err(during("opening slot files"))?;
+    disk.create_dir(ARENA_DIRECTORY)
+        .map_err(during("making the directory of arenas"))?;
+    let arenas = Arenas::open(disk, config, replay.next_arena).map_err(during("opening arenas"))?;
     let mut files = checkpoint_files(disk)?;
     if newest == 0 {
         // The other copy may be torn: it is overwritten first.
@@ -111,7 +111,7 @@ pub(crate) fn open(
     let mut adopted = Adopted {
         config,
         me,
-        slots,
+        arenas,
         index: Index::default(),
         active: ActiveChunks::default(),
         mover: Mover::default(),
@@ -127,12 +127,12 @@ pub(crate) fn open(
     }
     let counts = adopted.index.counts();
     (report.chunks, report.open_chunks) = (counts.chunks, counts.open_chunks);
-    report.slots = adopted.slots.count();
+    report.arenas = adopted.arenas.count();
     Ok(RecoveredParts {
         journal: Journal::new(wal),
         index: adopted.index,
         active: adopted.active,
-        space: ChunkSpace::new(Arc::clone(disk), adopted.slots),
+        space: ChunkSpace::new(Arc::clone(disk), adopted.arenas),
         mover: adopted.mover,
         checkpoint,
         report,

@@ -1,7 +1,7 @@
 //! What the journal says on top of the checkpoint.
 
 use crate::checkpoint::CheckpointImage;
-use crate::format::BLOCK;
+use crate::format::{BLOCK, Runs};
 use crate::index::{EntryState, IndexEntry};
 use crate::journal::JournalRecord;
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use drystone_types::ChunkId;
 use drystone_wal::Lsn;
 use std::collections::BTreeMap;
 
-/// What replay knows of a chunk that is not (wholly) in its slot.
+/// What replay knows of a chunk that is not (wholly) in its runs.
 #[derive(Default)]
 pub(super) struct ReplayedPart {
     pub(super) sums: Vec<u32>,
@@ -17,18 +17,18 @@ pub(super) struct ReplayedPart {
     pub(super) data: Vec<Bytes>,
     pub(super) start: u64,
     pub(super) end: u64,
-    /// Bytes that are known to be durable in the slot, also beyond what the record at hand says of the length.
+    /// Bytes that are known to be durable in the runs, also beyond what the record at hand says of the length.
     stored: u64,
     pub(super) from: Option<Lsn>,
 }
 
 impl ReplayedPart {
     /// Takes bytes at `offset`; what is here already stays.
-    fn add(&mut self, offset: u64, data: &Bytes, slot_len: u64, lsn: Lsn) {
+    fn add(&mut self, offset: u64, data: &Bytes, stored: u64, lsn: Lsn) {
         let end = offset + data.len() as u64;
         if self.data.is_empty() {
-            // Earlier bytes than those in the slot are not needed; whole blocks are kept.
-            let start = offset.max((slot_len / BLOCK * BLOCK).min(end));
+            // Earlier bytes than those in the runs are not needed; whole blocks are kept.
+            let start = offset.max((stored / BLOCK * BLOCK).min(end));
             (self.start, self.end) = (start, start);
         }
         if offset <= self.end && end > self.end {
@@ -45,6 +45,8 @@ pub(super) struct JournalReplay {
     pub(super) entries: BTreeMap<ChunkId, IndexEntry>,
     pub(super) parts: BTreeMap<ChunkId, ReplayedPart>,
     pub(super) floor: ChunkId,
+    /// Above every number that an arena was given.
+    pub(super) next_arena: u32,
     from: Lsn,
     pub(super) records: u64,
 }
@@ -53,17 +55,17 @@ impl JournalReplay {
     pub(super) fn new(snapshot: CheckpointImage) -> Self {
         let mut parts = BTreeMap::new();
         for (chunk, open) in snapshot.open {
-            let slot_len = snapshot.entries.get(&chunk).map_or(0, |e| e.slot_len);
+            let stored = snapshot.entries.get(&chunk).map_or(0, |e| e.stored);
             let mut part = ReplayedPart {
                 sums: open.sums,
-                start: slot_len,
-                end: slot_len,
+                start: stored,
+                end: stored,
                 ..ReplayedPart::default()
             };
             if !open.data.is_empty() {
                 // These bytes are in no record: whoever asks how far back the journal is needed for them is told
                 // further than it goes, so that the next checkpoint waits until they are moved.
-                part.add(slot_len, &open.data, slot_len, Lsn(0));
+                part.add(stored, &open.data, stored, Lsn(0));
             }
             parts.insert(chunk, part);
         }
@@ -71,6 +73,7 @@ impl JournalReplay {
             entries: snapshot.entries,
             parts,
             floor: snapshot.floor,
+            next_arena: snapshot.next_arena,
             from: snapshot.replay_from,
             records: 0,
         }
@@ -114,22 +117,26 @@ impl JournalReplay {
         offset: u64,
         data: &[Bytes],
     ) -> Result<(), String> {
+        // An arena may have come and gone since the checkpoint: its number is not given again.
+        for run in entry.runs.iter().flat_map(Runs::as_slice) {
+            self.next_arena = self.next_arena.max(run.arena + 1);
+        }
         match self.entries.get(&chunk) {
             // A record from before what the checkpoint knows: the chunk was deleted and placed again.
             Some(old) if old.placement > entry.placement => return Ok(()),
             Some(old) if old.placement == entry.placement => {
                 // The checkpoint may know more than this record, whose length must not take that back.
                 let part = self.parts.entry(chunk).or_default();
-                part.stored = part.stored.max(old.slot_len);
-                entry.slot_len = entry.slot_len.max(part.stored.min(entry.length));
+                part.stored = part.stored.max(old.stored);
+                entry.stored = entry.stored.max(part.stored.min(entry.length));
                 entry.epoch = entry.epoch.max(old.epoch);
                 // The checkpoint may be newer than this record; no record takes a seal back.
                 if old.state == EntryState::Sealed && entry.state != EntryState::Sealed {
                     let kept = IndexEntry {
                         epoch: entry.epoch,
-                        ..*old
+                        ..old.clone()
                     };
-                    self.harvest(lsn, chunk, offset, data, kept.slot_len);
+                    self.harvest(lsn, chunk, offset, data, kept.stored);
                     self.entries.insert(chunk, kept);
                     return Ok(());
                 }
@@ -149,19 +156,19 @@ impl JournalReplay {
                 }
             }
         }
-        self.harvest(lsn, chunk, offset, data, entry.slot_len);
+        self.harvest(lsn, chunk, offset, data, entry.stored);
         self.entries.insert(chunk, entry);
         Ok(())
     }
 
-    fn harvest(&mut self, lsn: Lsn, chunk: ChunkId, offset: u64, data: &[Bytes], slot_len: u64) {
+    fn harvest(&mut self, lsn: Lsn, chunk: ChunkId, offset: u64, data: &[Bytes], stored: u64) {
         let part = self.parts.entry(chunk).or_default();
         for piece in data {
-            // Everything until here is in the slot: what was gathered before it is not needed.
-            if offset > part.end && offset <= slot_len {
+            // Everything until here is in the runs: what was gathered before it is not needed.
+            if offset > part.end && offset <= stored {
                 part.data.clear();
             }
-            part.add(offset, piece, slot_len, lsn);
+            part.add(offset, piece, stored, lsn);
         }
     }
 }

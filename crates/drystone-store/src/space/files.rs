@@ -1,21 +1,20 @@
-//! Slots with the disk work on them: writes, reads, syncs, new files, and the chunks that wait for a slot.
+//! Arenas with the disk work on them: writes, reads, syncs, new and removed files, and the chunks that wait for space.
 
-use super::slots::Slots;
+use super::arenas::Arenas;
+use super::owner::Owner;
 use crate::class::IoClass;
 use crate::config::StoreConfig;
-use crate::format::{BLOCK, SlotRef, slot_bytes};
-use crate::work::{DiskTask, DiskWork, FileKey};
+use crate::format::{BLOCK, Piece, Run, Runs, arena_name};
+use crate::work::{DiskTask, DiskWork};
 use bytes::Bytes;
-use drystone_env::{Disk, DiskFile, IoOp, IoOutput};
-use drystone_types::{ChunkId, SizeClass};
+use drystone_env::planted::{Bug, planted};
+use drystone_env::{Disk, DiskFile, IoOp, IoOutput, Monotonic};
+use drystone_types::ChunkId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 
-/// Free slots kept beyond the configured spare ones, at most, because chunks are being written.
-const MOST_EXTRA_SPARES: usize = 8;
-
-/// The syncs of a slot file. A sync covers the writes that completed before it began.
+/// The syncs of an arena's file. A sync covers the writes that completed before it began.
 #[derive(Default)]
 struct FileSyncs {
     /// Number of the last sync that completed.
@@ -26,261 +25,429 @@ struct FileSyncs {
     waiters: BTreeSet<ChunkId>,
 }
 
+/// Units that were given back while disk work of their owner was under way, and what of it has not come back.
+struct Held {
+    runs: Vec<Run>,
+    work: BTreeSet<u64>,
+}
+
+/// A write that was asked for.
+pub(crate) struct Written {
+    pub(crate) token: u64,
+    /// Of the chunk.
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+}
+
 /// See the module.
 pub(crate) struct ChunkSpace {
     disk: Arc<dyn Disk>,
-    slots: Slots,
-    syncs: BTreeMap<FileKey, FileSyncs>,
-    /// Chunks that wait for a slot, by class, each with the id that tells it from a later one of the same name.
-    queue: [VecDeque<(ChunkId, u64)>; 4],
-}
-
-fn key(slot: SlotRef) -> FileKey {
-    (slot.class, slot.file)
+    arenas: Arenas,
+    syncs: BTreeMap<u32, FileSyncs>,
+    /// Reads and writes under way, by whose units they touch.
+    under_way: BTreeMap<Owner, BTreeSet<u64>>,
+    held: Vec<Held>,
+    /// Chunks that wait for space, each with the id that tells it from a later one of the same name, and how many units.
+    queue: VecDeque<(ChunkId, u64, u64)>,
+    /// Since when there has been more free space than is kept.
+    idle_since: Option<Monotonic>,
 }
 
 impl ChunkSpace {
-    pub(crate) fn new(disk: Arc<dyn Disk>, slots: Slots) -> Self {
+    pub(crate) fn new(disk: Arc<dyn Disk>, arenas: Arenas) -> Self {
         Self {
             disk,
-            slots,
+            arenas,
             syncs: BTreeMap::new(),
-            queue: Default::default(),
+            under_way: BTreeMap::new(),
+            held: Vec::new(),
+            queue: VecDeque::new(),
+            idle_since: None,
         }
     }
 
     /// Asks again how much room the file system has.
     pub(crate) fn refresh(&mut self) {
-        self.slots.refresh(&self.disk);
+        self.arenas.refresh(&self.disk);
     }
 
-    /// A free slot.
-    pub(crate) fn take(&mut self, class: SizeClass) -> Option<SlotRef> {
-        self.slots.take(class)
+    /// Bytes that may still be taken for `class`, in free units and in arenas that can be made.
+    pub(crate) fn free_bytes(&self, config: &StoreConfig, class: IoClass) -> u64 {
+        let free = self.arenas.free_bytes() + self.arenas.room(config);
+        match class {
+            IoClass::Repair => free,
+            IoClass::Foreground | IoClass::Scrub => free.saturating_sub(self.arenas.repair_bytes(config)),
+        }
     }
 
-    /// The slot belongs to no chunk any more; it is free when nothing reads or writes it.
-    pub(crate) fn release(&mut self, slot: SlotRef) {
-        self.slots.release(slot);
+    /// So many free units, if there are and `class` may take them.
+    pub(crate) fn take(&mut self, config: &StoreConfig, units: u64, class: IoClass) -> Option<Runs> {
+        let bytes = units * crate::format::UNIT;
+        if bytes > self.free_bytes(config, class) {
+            return None;
+        }
+        self.arenas.take(units)
     }
 
-    /// True if a slot of the class can be made, or is being made.
-    pub(crate) fn can_grow(&mut self, config: &StoreConfig, class: SizeClass) -> bool {
-        let fits = |slots: &Slots| slots.plan_file(config, class, usize::MAX).is_some();
-        if self.slots.is_creating(class) || fits(&self.slots) {
+    /// The units belong to no chunk any more; each is free when no read or write of its owner that was under way
+    /// can touch it.
+    pub(crate) fn release(&mut self, owner: Owner, runs: Vec<Run>) {
+        match self.under_way.get(&owner) {
+            Some(work) if !runs.is_empty() && !planted(Bug::UnitsWhileWritten) => {
+                let work = work.clone();
+                self.held.push(Held { runs, work });
+            }
+            _ => self.give_back(&runs),
+        }
+    }
+
+    fn give_back(&mut self, runs: &[Run]) {
+        runs.iter().for_each(|run| self.arenas.give_back(*run));
+    }
+
+    fn begin(&mut self, owner: Owner, token: u64) {
+        self.under_way.entry(owner).or_default().insert(token);
+    }
+
+    /// A read or write of the owner's units has ended.
+    pub(crate) fn end(&mut self, owner: Owner, token: u64) {
+        if let Some(work) = self.under_way.get_mut(&owner) {
+            work.remove(&token);
+            if work.is_empty() {
+                self.under_way.remove(&owner);
+            }
+        }
+        for held in &mut self.held {
+            held.work.remove(&token);
+        }
+        for held in self
+            .held
+            .extract_if(.., |held| held.work.is_empty())
+            .collect::<Vec<_>>()
+        {
+            self.give_back(&held.runs);
+        }
+    }
+
+    /// True if so many units can become free by making arenas, or are being made.
+    pub(crate) fn can_grow(&mut self, config: &StoreConfig, units: u64, class: IoClass) -> bool {
+        let bytes = units * crate::format::UNIT;
+        let fits = |space: &Self| {
+            let grows = space.arenas.is_making() || space.arenas.plan(config, u64::MAX).is_some();
+            grows && bytes <= space.free_bytes(config, class) + space.arenas.making_bytes()
+        };
+        if fits(self) {
             return true;
         }
         self.refresh();
-        fits(&self.slots)
+        fits(self)
     }
 
-    /// The chunk gets a slot when there is one.
-    pub(crate) fn wait_for_slot(&mut self, class: SizeClass, chunk: ChunkId, id: u64) {
-        self.queue[class.number() as usize].push_back((chunk, id));
+    /// The chunk gets its units when there are so many.
+    pub(crate) fn wait_for_space(&mut self, chunk: ChunkId, id: u64, units: u64) {
+        self.queue.push_back((chunk, id, units));
     }
 
-    /// The chunk that has waited longest.
-    pub(crate) fn first_waiting(&self, class: SizeClass) -> Option<(ChunkId, u64)> {
-        self.queue[class.number() as usize].front().copied()
+    /// The chunk that has waited longest, its id, and how many units it wants.
+    pub(crate) fn first_waiting(&self) -> Option<(ChunkId, u64, u64)> {
+        self.queue.front().copied()
     }
 
     /// The chunk that has waited longest waits no more.
-    pub(crate) fn pop_waiting(&mut self, class: SizeClass) {
-        self.queue[class.number() as usize].pop_front();
+    pub(crate) fn pop_waiting(&mut self) {
+        self.queue.pop_front();
     }
 
-    /// Nobody will get a slot: all that wait.
-    pub(crate) fn take_waiting(&mut self, class: SizeClass) -> VecDeque<(ChunkId, u64)> {
-        std::mem::take(&mut self.queue[class.number() as usize])
+    pub(crate) fn is_making(&self) -> bool {
+        self.arenas.is_making()
     }
 
-    pub(crate) fn is_creating(&self, class: SizeClass) -> bool {
-        self.slots.is_creating(class)
-    }
-
-    /// Asks for slot files ahead of need. `busy` chunks of the class are being written.
-    pub(crate) fn make_files(
-        &mut self,
-        config: &StoreConfig,
-        class: SizeClass,
-        busy: usize,
-        work: &mut DiskWork,
-    ) {
-        let busy = busy.min(MOST_EXTRA_SPARES);
-        let extra = if class == SizeClass::K64 { 0 } else { busy };
-        let wanted = config.spare_slots(class) + extra + self.queue[class.number() as usize].len();
-        while let Some(count) = self.slots.plan_file(config, class, wanted) {
-            let (file, length, op) = self.slots.create(&self.disk, config, class, count);
-            work.request(IoClass::Foreground, op, DiskTask::Create { file, length });
+    /// Asks for arenas ahead of need.
+    pub(crate) fn make_arenas(&mut self, config: &StoreConfig, work: &mut DiskWork) {
+        let waiting: u64 = self
+            .queue
+            .iter()
+            .map(|(_, _, units)| units * crate::format::UNIT)
+            .sum();
+        let wanted = waiting + config.spare_bytes(self.arenas.arena_bytes());
+        while self.arenas.plan(config, wanted).is_some() {
+            // Others may have taken what there was.
+            self.refresh();
+            let Some(bytes) = self.arenas.plan(config, wanted) else {
+                return;
+            };
+            let (arena, op) = self.arenas.make(&self.disk, config, bytes);
+            work.request(IoClass::Foreground, op, DiskTask::Make { arena });
         }
     }
 
-    /// The making of a file has ended.
+    /// The making of an arena has ended.
     ///
     /// # Errors
     /// The disk's; for want of room it is noted that there is none.
-    pub(crate) fn on_created(
-        &mut self,
-        file: FileKey,
-        length: u64,
-        result: io::Result<IoOutput>,
-    ) -> io::Result<()> {
-        self.slots.created(&self.disk, file.0, length);
+    pub(crate) fn on_made(&mut self, arena: u32, result: io::Result<IoOutput>) -> io::Result<()> {
+        self.arenas.made(&self.disk, arena);
         let added = match result {
-            Ok(IoOutput::File(handle)) => self.slots.add(file, handle),
+            Ok(IoOutput::File(handle)) => self.arenas.add(arena, handle),
             Ok(_) => Err(io::Error::other("no file came back")),
             Err(error) => Err(error),
         };
         if added.as_ref().is_err_and(is_full) {
-            self.slots.no_room();
+            self.arenas.no_room();
         }
         added
     }
 
-    /// Writes `parts`, whole blocks, at `at` in the slot's file, for a chunk: token and bytes. `None` if the file is
-    /// gone.
+    /// Asks for the removal of an arena if more has been free than is kept, for a while. One at a time, behind everything
+    /// else that the disk has to do: what is free serves until then.
+    pub(crate) fn remove_arenas(&mut self, config: &StoreConfig, now: Monotonic, work: &mut DiskWork) {
+        // Twice what is made ahead, so that what was removed is not made again at once.
+        let spare = 2 * config.spare_bytes(self.arenas.arena_bytes());
+        if self.arenas.free_bytes() <= spare + self.arenas.arena_bytes() || self.is_making() {
+            self.idle_since = None;
+            return;
+        }
+        let since = *self.idle_since.get_or_insert(now);
+        if now < since.plus(config.remove_after) || self.arenas.is_removing() {
+            return;
+        }
+        let Some(arena) = self.arenas.retire(spare) else {
+            // All are in use, if only a little: it is looked at again after as long.
+            self.idle_since = None;
+            return;
+        };
+        self.syncs.remove(&arena);
+        let op = IoOp::Remove {
+            disk: Arc::clone(&self.disk),
+            name: arena_name(arena),
+        };
+        work.request(IoClass::Scrub, op, DiskTask::Remove { arena });
+    }
+
+    /// The removal of an arena's file has ended.
+    pub(crate) fn on_removed(&mut self, arena: u32) {
+        self.arenas.removed(&self.disk, arena);
+    }
+
+    /// When arenas are looked at for removal.
+    pub(crate) fn next_wakeup(&self, config: &StoreConfig) -> Option<Monotonic> {
+        let since = self.idle_since.filter(|_| !self.arenas.is_removing());
+        since.map(|since| since.plus(config.remove_after))
+    }
+
+    /// Writes `parts`, whole blocks, from `start` of a chunk on, for its bytes from `start` to `end`; what lies behind
+    /// them is padding and tail. `None` if an arena is gone.
     pub(crate) fn write(
         &mut self,
-        slot: SlotRef,
-        at: u64,
+        runs: &Runs,
+        (start, end): (u64, u64),
         parts: Vec<Bytes>,
         (chunk, live): (ChunkId, u64),
         class: IoClass,
         work: &mut DiskWork,
-    ) -> Option<(u64, u64)> {
-        let file = Arc::clone(self.slots.file(slot)?);
-        let bytes = parts.iter().map(|p| p.len() as u64).sum();
+    ) -> Option<Vec<Written>> {
         assert!(
-            at.is_multiple_of(BLOCK) && parts.iter().all(|p| (p.len() as u64).is_multiple_of(BLOCK)),
+            start.is_multiple_of(BLOCK) && parts.iter().all(|p| (p.len() as u64).is_multiple_of(BLOCK)),
             "direct writes are whole blocks"
         );
-        assert_inside(slot, at, bytes);
-        self.slots.pin(slot);
-        let op = IoOp::Write {
-            file,
-            offset: at,
-            parts,
-        };
-        let task = DiskTask::SlotWrite {
-            chunk,
-            live,
-            slot,
-            bytes,
-        };
-        Some((work.request(class, op, task), bytes))
+        if !self.exist(runs) {
+            return None;
+        }
+        let bytes: u64 = parts.iter().map(|p| p.len() as u64).sum();
+        let owner = Owner::of(runs);
+        let mut parts = VecDeque::from(parts);
+        let (mut at, mut written) = (start, Vec::with_capacity(1));
+        for Piece {
+            arena,
+            offset,
+            length,
+        } in runs.pieces(start, start + bytes)
+        {
+            let Some(file) = self.arenas.file(arena).cloned() else {
+                continue;
+            };
+            let op = IoOp::Write {
+                file,
+                offset,
+                parts: take_parts(&mut parts, length),
+            };
+            let (low, high) = (at.min(end), (at + length).min(end));
+            // Whoever waits for any byte of the chunk waits for its tail, too.
+            let (low, high) = if low < high { (low, high) } else { (0, 0) };
+            at += length;
+            let task = DiskTask::Write {
+                chunk,
+                live,
+                owner,
+                bytes: length,
+            };
+            let token = work.request(class, op, task);
+            self.begin(owner, token);
+            written.push(Written {
+                token,
+                start: low,
+                end: high,
+            });
+        }
+        Some(written)
     }
 
-    /// True if the slot lies in a file that is there.
-    pub(crate) fn exists(&self, slot: SlotRef) -> bool {
-        self.slots.exists(slot)
+    /// True if all of the runs lie in arenas that are there.
+    pub(crate) fn exist(&self, runs: &Runs) -> bool {
+        self.arenas.exist(runs)
     }
 
-    /// Reads whole blocks at `at` in the slot's file; false if the file is gone.
+    /// Reads whole blocks from `start` to `end` of what lies in the runs: how many pieces will come, each of which
+    /// `task` names by its beginning. 0 if an arena is gone.
     pub(crate) fn read(
         &mut self,
-        slot: SlotRef,
-        at: u64,
-        length: u32,
-        (class, task): (IoClass, DiskTask),
+        runs: &Runs,
+        (start, end): (u64, u64),
+        class: IoClass,
+        task: impl Fn(Owner, u64) -> DiskTask,
         work: &mut DiskWork,
-    ) -> bool {
-        let Some(file) = self.slots.file(slot).cloned() else {
-            return false;
-        };
-        assert_inside(slot, at, u64::from(length));
-        self.slots.pin(slot);
-        let op = IoOp::Read {
-            file,
-            offset: at,
+    ) -> u32 {
+        if !self.exist(runs) {
+            return 0;
+        }
+        let owner = Owner::of(runs);
+        let (mut at, mut pieces) = (start, 0);
+        for Piece {
+            arena,
+            offset,
             length,
+        } in runs.pieces(start, end)
+        {
+            let Some(file) = self.arenas.file(arena).cloned() else {
+                continue;
+            };
+            let op = IoOp::Read {
+                file,
+                offset,
+                length: length as u32,
+            };
+            let token = work.request(class, op, task(owner, at));
+            self.begin(owner, token);
+            at += length;
+            pieces += 1;
+        }
+        pieces
+    }
+
+    /// For each arena in which the bytes from `start` to `end` of the runs lie a sync that covers every write completed so
+    /// far: its number. The chunk is looked at when they have completed.
+    pub(crate) fn sync(
+        &mut self,
+        runs: &Runs,
+        (start, end): (u64, u64),
+        chunk: Option<ChunkId>,
+        work: &mut DiskWork,
+    ) -> Vec<(u32, u64)> {
+        let end = end.min(runs.bytes());
+        let pieces = if start < end {
+            runs.pieces(start, end)
+        } else {
+            Vec::new()
         };
-        work.request(class, op, task);
-        true
+        let arenas: BTreeSet<u32> = pieces.iter().map(|piece| piece.arena).collect();
+        let sync = |arena| (arena, self.sync_arena(arena, chunk, work));
+        arenas.into_iter().map(sync).collect()
     }
 
-    /// A read or write of the slot has ended.
-    pub(crate) fn unpin(&mut self, slot: SlotRef) {
-        self.slots.unpin(slot);
-    }
-
-    /// A sync of the slot's file that covers every write completed so far: its number. The chunk is looked at when
-    /// it has completed.
-    pub(crate) fn sync(&mut self, slot: SlotRef, chunk: Option<ChunkId>, work: &mut DiskWork) -> u64 {
-        let Some(handle) = self.slots.file(slot).cloned() else {
+    fn sync_arena(&mut self, arena: u32, chunk: Option<ChunkId>, work: &mut DiskWork) -> u64 {
+        let Some(handle) = self.arenas.file(arena).cloned() else {
             return 0;
         };
-        let syncs = self.syncs.entry(key(slot)).or_default();
+        let syncs = self.syncs.entry(arena).or_default();
         syncs.waiters.extend(chunk);
         if syncs.under_way {
             syncs.another_wanted = true;
             return syncs.done + 2;
         }
         syncs.under_way = true;
-        request_sync(handle, key(slot), work);
+        request_sync(handle, arena, work);
         syncs.done + 1
     }
 
-    /// The chunk is looked at when the next sync of the slot's file has completed.
-    pub(crate) fn wait_for_sync(&mut self, slot: SlotRef, chunk: ChunkId) {
-        if let Some(syncs) = self.syncs.get_mut(&key(slot)) {
-            syncs.waiters.insert(chunk);
+    /// The chunk is looked at when the next sync of each of these arenas has completed.
+    pub(crate) fn wait_for_syncs(&mut self, syncs: &[(u32, u64)], chunk: ChunkId) {
+        for (arena, _) in syncs {
+            if let Some(syncs) = self.syncs.get_mut(arena) {
+                syncs.waiters.insert(chunk);
+            }
         }
     }
 
-    /// True if the sync of this number has completed.
-    pub(crate) fn is_synced(&self, slot: SlotRef, number: u64) -> bool {
-        self.syncs
-            .get(&key(slot))
-            .is_some_and(|syncs| syncs.done >= number)
+    /// True if the syncs of these numbers have completed.
+    pub(crate) fn are_synced(&self, syncs: &[(u32, u64)]) -> bool {
+        // An arena that is gone held nothing of anybody when it went.
+        let is_done =
+            |(arena, number): &(u32, u64)| self.syncs.get(arena).is_none_or(|syncs| syncs.done >= *number);
+        syncs.iter().all(is_done)
     }
 
     /// A sync has completed: the chunks to look at.
-    pub(crate) fn on_synced(&mut self, file: FileKey, work: &mut DiskWork) -> BTreeSet<ChunkId> {
-        let Some(syncs) = self.syncs.get_mut(&file) else {
+    pub(crate) fn on_synced(&mut self, arena: u32, work: &mut DiskWork) -> BTreeSet<ChunkId> {
+        let Some(syncs) = self.syncs.get_mut(&arena) else {
             return BTreeSet::new();
         };
-        assert!(syncs.under_way, "a sync of {file:?} ended that was not begun");
+        assert!(
+            syncs.under_way,
+            "a sync of arena {arena} ended that was not begun"
+        );
         syncs.done += 1;
         syncs.under_way = false;
         let waiters = std::mem::take(&mut syncs.waiters);
         if std::mem::take(&mut syncs.another_wanted)
-            && let Some(handle) = self.slots.handle(file).cloned()
+            && let Some(handle) = self.arenas.file(arena).cloned()
         {
             syncs.under_way = true;
             syncs.waiters = waiters.clone();
-            request_sync(handle, file, work);
+            request_sync(handle, arena, work);
         }
         waiters
     }
 
-    /// Bytes that new slot files may still take.
-    pub(crate) fn room(&self, config: &StoreConfig) -> u64 {
-        self.slots.room(config)
+    /// Above every number that an arena was given.
+    pub(crate) fn next_arena(&self) -> u32 {
+        self.arenas.next_number()
     }
 
-    /// Bytes of slot files, and of these in free slots.
-    pub(crate) fn bytes(&self) -> (u64, u64) {
-        (self.slots.file_bytes(), self.slots.free_bytes())
+    /// Bytes of the disk that chunks may take in all, but for what is kept for repair.
+    pub(crate) fn capacity_bytes(&self, config: &StoreConfig) -> u64 {
+        let all = self.arenas.bytes() + self.arenas.room(config);
+        all - self.arenas.repair_bytes(config)
     }
 
-    /// True if no chunk waits for a slot.
+    /// Bytes of units that are not free.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        self.arenas.bytes() - self.arenas.free_bytes()
+    }
+
+    /// True if no chunk waits for space.
     pub(crate) fn is_idle(&self) -> bool {
-        self.queue.iter().all(VecDeque::is_empty)
+        self.queue.is_empty()
     }
 }
 
-/// Panics if `bytes` at `at` in the slot's file belong to another slot, too.
-fn assert_inside(slot: SlotRef, at: u64, bytes: u64) {
-    let (start, end) = (slot.head_offset(), slot.head_offset() + slot_bytes(slot.class));
-    assert!(
-        start <= at && bytes > 0 && at + bytes <= end,
-        "{bytes} bytes at {at} are not inside {slot:?}, {start} to {end}"
-    );
+/// Takes `length` bytes off the front.
+fn take_parts(parts: &mut VecDeque<Bytes>, length: u64) -> Vec<Bytes> {
+    let (mut left, mut taken) = (length as usize, Vec::with_capacity(parts.len()));
+    while left > 0
+        && let Some(part) = parts.front_mut()
+    {
+        if part.len() > left {
+            taken.push(part.split_to(left));
+            break;
+        }
+        left -= part.len();
+        taken.extend(parts.pop_front());
+    }
+    taken
 }
 
-fn request_sync(file: Arc<dyn DiskFile>, key: FileKey, work: &mut DiskWork) {
-    let task = DiskTask::FileSync { file: key };
-    work.request(IoClass::Foreground, IoOp::Sync { file }, task);
+fn request_sync(file: Arc<dyn DiskFile>, arena: u32, work: &mut DiskWork) {
+    work.request(IoClass::Foreground, IoOp::Sync { file }, DiskTask::Sync { arena });
 }
 
 /// True if a file could not be made for want of room.

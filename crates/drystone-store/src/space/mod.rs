@@ -1,7 +1,10 @@
-//! Where chunks lie on the disk: slot files, which slots are free, and the disk work that they need.
+//! Where chunks lie: arenas, what is free in them, and the disk work on them.
 
+mod arenas;
 mod files;
-mod slots;
+mod owner;
+mod units;
 
+pub(crate) use arenas::{Arenas, Claim};
 pub(crate) use files::{ChunkSpace, is_full};
-pub(crate) use slots::Slots;
+pub(crate) use owner::Owner;

@@ -4,7 +4,7 @@ use super::Store;
 use crate::input::{RequestId, StoreReply};
 use crate::journal::AfterRecord;
 use crate::space::is_full;
-use crate::work::{DiskTask, FileKey};
+use crate::work::DiskTask;
 use bytes::Bytes;
 use drystone_env::{IoCompletion, IoOutput};
 use drystone_types::ChunkId;
@@ -25,27 +25,28 @@ impl Store {
             return;
         };
         match task {
-            DiskTask::SlotWrite {
+            DiskTask::Write {
                 chunk,
                 live,
-                slot,
+                owner,
                 bytes,
             } => {
-                self.space.unpin(slot);
-                self.on_slot_write(token, (chunk, live), bytes, completion.result);
+                self.space.end(owner, token);
+                self.on_write(token, (chunk, live), bytes, completion.result);
             }
-            DiskTask::FileSync { file } => self.on_file_sync(file, completion.result),
-            DiskTask::ReadData { job, slot } => {
-                self.space.unpin(slot);
-                let cut = self.reader().on_read_data(job, bytes_of(completion.result));
+            DiskTask::Sync { arena } => self.on_sync(arena, completion.result),
+            DiskTask::ReadData { job, owner, at } => {
+                self.space.end(owner, token);
+                let cut = self.reader().on_read_data(job, at, bytes_of(completion.result));
                 self.on_cut(cut);
             }
-            DiskTask::ReadHead { job, slot } => {
-                self.space.unpin(slot);
-                let cut = self.reader().on_read_head(job, bytes_of(completion.result));
+            DiskTask::ReadTail { job, owner, at } => {
+                self.space.end(owner, token);
+                let cut = self.reader().on_read_tail(job, at, bytes_of(completion.result));
                 self.on_cut(cut);
             }
-            DiskTask::Create { file, length } => self.on_created(file, length, completion.result),
+            DiskTask::Make { arena } => self.on_made(arena, completion.result),
+            DiskTask::Remove { arena } => self.on_removed(arena, completion.result),
             DiskTask::Checkpoint => self.on_checkpoint_io(completion.result),
         }
     }
@@ -91,13 +92,10 @@ impl Store {
                 };
                 self.replies.send(request, Ok(reply));
             }
-            AfterRecord::Delete { request, chunk, slot } => {
+            AfterRecord::Delete { request, chunk, runs } => {
                 self.index.end_delete(chunk);
                 self.sums.remove(chunk);
-                if let Some(slot) = slot {
-                    self.space.release(slot);
-                    self.hand_out_slots(slot.class);
-                }
+                self.release(runs);
                 self.replies.send(request, Ok(StoreReply::Deleted));
             }
             AfterRecord::Floor { request, floor } => self.on_floor(request, floor),
@@ -110,7 +108,7 @@ impl Store {
         self.replies.send(request, Ok(StoreReply::Floor(floor)));
     }
 
-    fn on_slot_write(
+    fn on_write(
         &mut self,
         token: u64,
         (chunk, id): (ChunkId, u64),
@@ -118,7 +116,7 @@ impl Store {
         result: io::Result<IoOutput>,
     ) {
         if let Err(error) = result {
-            self.writer().fail(format!("slot write: {error}"));
+            self.writer().fail(format!("write to an arena: {error}"));
         }
         self.mover.written(token);
         let Some(mut live) = self.active.take(chunk) else {
@@ -135,29 +133,33 @@ impl Store {
         self.look_again(waiting);
     }
 
-    fn on_file_sync(&mut self, file: FileKey, result: io::Result<IoOutput>) {
+    fn on_sync(&mut self, arena: u32, result: io::Result<IoOutput>) {
         if let Err(error) = result {
-            self.writer().fail(format!("slot file sync: {error}"));
+            self.writer().fail(format!("sync of an arena: {error}"));
             return;
         }
         if self.health.failed.is_some() {
             return;
         }
-        for chunk in self.space.on_synced(file, &mut self.work) {
+        for chunk in self.space.on_synced(arena, &mut self.work) {
             self.drive(chunk);
         }
     }
 
-    fn on_created(&mut self, file: FileKey, length: u64, result: io::Result<IoOutput>) {
-        let class = file.0;
-        match self.space.on_created(file, length, result) {
-            Ok(()) => self.hand_out_slots(class),
-            Err(error) if is_full(&error) => {
-                // The file system has less room than it said; nothing was written over anything.
-                tracing::warn!(disk = %self.me, "no room for another slot file");
-                self.writer().refuse_waiting(class);
-            }
-            Err(error) => self.writer().fail(format!("making a slot file: {error}")),
+    fn on_made(&mut self, arena: u32, result: io::Result<IoOutput>) {
+        match self.space.on_made(arena, result) {
+            Ok(()) => {}
+            // The file system has less room than it said; nothing was written over anything.
+            Err(error) if is_full(&error) => tracing::warn!(disk = %self.me, "no room for another arena"),
+            Err(error) => self.writer().fail(format!("making an arena: {error}")),
+        }
+    }
+
+    fn on_removed(&mut self, arena: u32, result: io::Result<IoOutput>) {
+        self.space.on_removed(arena);
+        if let Err(error) = result {
+            // It takes space until the next start, which finds it and takes it into use.
+            tracing::warn!(disk = %self.me, arena, %error, "an arena was not removed");
         }
     }
 

@@ -7,18 +7,19 @@ use crate::checkpoint::Checkpoint;
 use crate::class::IoClass;
 use crate::config::StoreConfig;
 use crate::error::OpenError;
+use crate::format::Runs;
 use crate::index::Index;
 use crate::input::{RecoveryReport, Status, StoreInput, StoreOutput, StoreReply};
 use crate::journal::Journal;
 use crate::query;
 use crate::read::{ChunkReader, CutBlock, ReadsUnderWay};
 use crate::recovery::{self, RecoveredParts};
-use crate::space::ChunkSpace;
+use crate::space::{ChunkSpace, Owner};
 use crate::sums::SumCache;
 use crate::work::{DiskHealth, DiskWork, Replies};
 use crate::write::{AfterAppend, ChunkWriter, Driven, Moved, Mover};
 use drystone_env::{BufferPool, Disk, Monotonic};
-use drystone_types::{ChunkId, DiskRef, SizeClass};
+use drystone_types::{ChunkId, DiskRef};
 use std::sync::Arc;
 
 /// One disk in service. See the crate's page for what it promises.
@@ -100,7 +101,7 @@ impl Store {
             other => self.on_request(other),
         }
         if self.health.failed.is_none() {
-            self.make_slots();
+            self.give_space();
             self.run_mover();
             self.run_checkpoint();
             self.journal.flush(self.now, &mut self.work.requests);
@@ -121,10 +122,14 @@ impl Store {
         if self.health.failed.is_some() {
             return;
         }
-        let due = [self.journal.next_wakeup(), self.mover.next_wakeup()]
-            .into_iter()
-            .flatten()
-            .min();
+        let due = [
+            self.journal.next_wakeup(),
+            self.mover.next_wakeup(),
+            self.space.next_wakeup(&self.config),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         if let Some(due) = due
             && self.wake.is_none_or(|wake| due < wake)
         {
@@ -190,11 +195,8 @@ impl Store {
                 incarnation,
             } => {
                 let deleted = self.writer().on_delete(request, chunk, placement, incarnation);
-                if let Some((request, slot)) = deleted.unrecorded {
-                    if let Some(slot) = slot {
-                        self.space.release(slot);
-                        self.hand_out_slots(slot.class);
-                    }
+                if let Some((request, runs)) = deleted.unrecorded {
+                    self.release(runs);
                     self.replies.send(request, Ok(StoreReply::Deleted));
                 }
                 self.look_again(deleted.waiting_reads);
@@ -307,41 +309,55 @@ impl Store {
     fn run_checkpoint(&mut self) {
         self.checkpoint
             .begin_if_due(&self.journal, self.config.checkpoint_bytes);
-        let urged = self
-            .checkpoint
-            .run(self.me, &self.index, &self.active, &mut self.work);
+        let urged = self.checkpoint.run(
+            self.me,
+            &self.index,
+            &self.active,
+            self.space.next_arena(),
+            &mut self.work,
+        );
         if let Some(urged) = urged {
             self.mover.urge(urged);
         }
     }
 
-    /// Asks for slots ahead of need, and hands out those that there are.
-    fn make_slots(&mut self) {
-        for class in SizeClass::ALL {
-            let busy = self.active.count(class);
-            self.space.make_files(&self.config, class, busy, &mut self.work);
-            if self.space.first_waiting(class).is_some() {
-                self.hand_out_slots(class);
-                if !self.space.is_creating(class) {
-                    self.writer().refuse_waiting(class);
-                }
+    /// Makes arenas ahead of need, gives chunks that wait what there is, and removes arenas that nobody needs.
+    fn give_space(&mut self) {
+        self.hand_out();
+        self.space.make_arenas(&self.config, &mut self.work);
+        while let Some((chunk, id, units)) = self.space.first_waiting() {
+            if self.space.is_making() {
+                break;
             }
+            // No arena can be made: it is the disk that is full.
+            self.space.pop_waiting();
+            self.writer().refuse_waiting(chunk, id, units);
+            self.hand_out();
+        }
+        self.space.remove_arenas(&self.config, self.now, &mut self.work);
+    }
+
+    fn hand_out(&mut self) {
+        while let Some((chunk, id, units)) = self.space.first_waiting() {
+            let found = self.active.get_mut(chunk);
+            let waits = found.filter(|live| live.id == id && live.runs.is_none());
+            let drive = waits.is_some();
+            if let Some(live) = waits {
+                let Some(runs) = self.space.take(&self.config, units, live.io_class) else {
+                    return;
+                };
+                live.runs = Some(runs);
+            }
+            self.space.pop_waiting();
+            self.drive_if(drive, chunk);
         }
     }
 
-    fn hand_out_slots(&mut self, class: SizeClass) {
-        while let Some((chunk, id)) = self.space.first_waiting(class) {
-            let found = self.active.get_mut(chunk);
-            let waits = found.filter(|live| live.id == id && live.slot.is_none());
-            let drive = waits.is_some();
-            if let Some(live) = waits {
-                let Some(slot) = self.space.take(class) else {
-                    return;
-                };
-                live.slot = Some(slot);
-            }
-            self.space.pop_waiting(class);
-            self.drive_if(drive, chunk);
+    /// The runs belong to no chunk any more.
+    fn release(&mut self, runs: Option<Runs>) {
+        if let Some(runs) = runs {
+            self.space.release(Owner::of(&runs), runs.as_slice().to_vec());
+            self.hand_out();
         }
     }
 
@@ -361,13 +377,12 @@ impl Store {
 
     /// The disk at a glance.
     pub fn status(&self) -> Status {
-        let room = self.space.room(&self.config);
-        let (file_bytes, free_bytes) = self.space.bytes();
         let counts = self.index.counts();
         Status {
-            capacity_bytes: file_bytes + room,
-            free_bytes: free_bytes + room,
-            used_bytes: counts.used_bytes,
+            capacity_bytes: self.space.capacity_bytes(&self.config),
+            free_bytes: self.space.free_bytes(&self.config, IoClass::Foreground),
+            used_bytes: self.space.used_bytes(),
+            content_bytes: counts.content_bytes,
             chunks: counts.chunks,
             open_chunks: counts.open_chunks,
             queue: self.work.count() as u32,

@@ -3,13 +3,13 @@
 use super::writer::ChunkWriter;
 use crate::active::{ActiveChunk, ChunkOpKind};
 use crate::error::StoreError;
-use crate::format::BLOCK;
+use crate::format::{BLOCK, units_for};
 use crate::held::Sealed;
 use crate::index::EntryState;
 use crate::input::{AppendFrame, RequestId, StoreReply};
 use crate::read::CompareFrame;
 use drystone_env::planted::{Bug, planted};
-use drystone_types::{ChunkId, Epoch, SizeClass};
+use drystone_types::{ChunkId, Epoch, MAX_CHUNK_BYTES};
 
 /// What is still to be done for an append.
 pub(crate) enum AfterAppend {
@@ -17,7 +17,7 @@ pub(crate) enum AfterAppend {
     Done,
     /// The chunk's operations can go on.
     Drive(ChunkId),
-    /// The chunk is sealed and in its slot: compare the frame with what is there.
+    /// The chunk is sealed and in its runs: compare the frame with what is there.
     Compare(Box<CompareFrame>),
 }
 
@@ -90,9 +90,9 @@ impl ChunkWriter<'_> {
                 held,
             });
         }
-        let class = live.map_or(frame.class, |l| l.class);
-        if frame.end() > class.bytes() {
-            return invalid("the chunk would be longer than its slot");
+        let most = live.map_or(frame.max_bytes.min(MAX_CHUNK_BYTES), |l| l.max_bytes);
+        if frame.end() > most {
+            return invalid("the chunk would be longer than its grant");
         }
         Ok(())
     }
@@ -107,38 +107,44 @@ impl ChunkWriter<'_> {
                 reason,
             });
         }
-        let class = frame.class;
-        let slot = self.space.take(class);
-        if slot.is_none() && !self.space.can_grow(self.config, class) {
-            return Err(self.no_space(class));
+        if self.active.all_memory_bytes() + frame.data.len() as u64 > self.config.memory_bytes {
+            return Err(StoreError::Busy);
         }
-        let mut live = self.active.create(frame.placement, frame.epoch, class);
-        live.io_class = frame.io_class;
-        live.slot = slot;
-        if slot.is_none() {
-            self.space.wait_for_slot(class, frame.chunk, live.id);
+        // A frame that is all of its chunk takes what it needs, others what their chunk may become.
+        let most = match frame.last {
+            Some(_) => frame.end(),
+            None => frame.max_bytes.min(MAX_CHUNK_BYTES),
+        };
+        let (units, class) = (units_for(most), frame.io_class);
+        let runs = self.space.take(self.config, units, class);
+        if runs.is_none() && !self.space.can_grow(self.config, units, class) {
+            return Err(self.no_space(units, class));
         }
+        let mut live = self.active.create(frame.placement, frame.epoch, most);
+        live.io_class = class;
+        if runs.is_none() {
+            self.space.wait_for_space(frame.chunk, live.id, units);
+        }
+        live.runs = runs;
         self.active.add(frame.chunk, live);
         Ok(())
     }
 
-    /// Nobody will get a slot: what waits for one has nothing durable and goes.
-    pub(crate) fn refuse_waiting(&mut self, class: SizeClass) {
-        for (chunk, id) in self.space.take_waiting(class) {
-            let found = self.active.get(chunk);
-            if found.is_none_or(|live| live.id != id || live.slot.is_some()) {
-                continue;
-            }
-            let Some(mut live) = self.active.take(chunk) else {
-                continue;
-            };
-            self.active.forget(&live);
-            let error = self.no_space(class);
-            for op in live.ops.drain(..) {
-                match op.kind {
-                    ChunkOpKind::Fence { epoch } => self.leave_marker(op.request, chunk, epoch),
-                    _ => self.reply(op.request, Err(error.clone())),
-                }
+    /// The chunk will get no space: if it still waits for some, it has nothing durable and goes.
+    pub(crate) fn refuse_waiting(&mut self, chunk: ChunkId, id: u64, units: u64) {
+        let found = self.active.get(chunk);
+        if found.is_none_or(|live| live.id != id || live.runs.is_some()) {
+            return;
+        }
+        let Some(mut live) = self.active.take(chunk) else {
+            return;
+        };
+        self.active.forget(&live);
+        let error = self.no_space(units, live.io_class);
+        for op in live.ops.drain(..) {
+            match op.kind {
+                ChunkOpKind::Fence { epoch } => self.leave_marker(op.request, chunk, epoch),
+                _ => self.reply(op.request, Err(error.clone())),
             }
         }
     }
@@ -209,7 +215,7 @@ impl ChunkWriter<'_> {
         if frame.sync {
             self.push_op(live, request, ChunkOpKind::Sync { end });
         }
-        if live.slot.is_some() && live.buffer.len() > self.config.small_bytes {
+        if live.runs.is_some() && live.buffer.len() > self.config.small_bytes {
             self.issue(chunk, live, live.received / BLOCK * BLOCK);
         }
         let reply = StoreReply::Appended {
@@ -220,10 +226,10 @@ impl ChunkWriter<'_> {
         Ok((!frame.sync).then_some(reply))
     }
 
-    /// An append to a chunk that is sealed and in its slot: a retry of a last or an earlier frame.
+    /// An append to a chunk that is sealed and in its runs: a retry of a last or an earlier frame.
     fn retry_sealed(&mut self, request: RequestId, frame: AppendFrame) -> AfterAppend {
         let chunk = frame.chunk;
-        let Some(entry) = self.index.get(chunk).copied() else {
+        let Some(entry) = self.index.get(chunk) else {
             return AfterAppend::Done;
         };
         let other = StoreError::Conflict {

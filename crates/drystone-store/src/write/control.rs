@@ -3,19 +3,21 @@
 use super::writer::{ChunkWriter, conflict};
 use crate::active::ChunkOpKind;
 use crate::error::StoreError;
-use crate::format::SlotRef;
+use crate::format::Runs;
 use crate::held::{HeldReplica, HeldState};
 use crate::index::EntryState;
 use crate::input::{RequestId, StoreReply};
 use crate::journal::{AfterRecord, JournalRecord};
 use crate::query;
+use crate::space::Owner;
+use drystone_env::planted::{Bug, planted};
 use drystone_types::{ChunkId, Epoch, Incarnation, PlacementIndex};
 
 /// What is still to be done for a delete.
 #[derive(Default)]
 pub(crate) struct Deleted {
-    /// Nothing of the chunk was ever recorded: it is gone, and this is to be answered when its slot was given back.
-    pub(crate) unrecorded: Option<(RequestId, Option<SlotRef>)>,
+    /// Nothing of the chunk was ever recorded: it is gone, and this is to be answered when its runs were given back.
+    pub(crate) unrecorded: Option<(RequestId, Option<Runs>)>,
     /// Reads that waited for the chunk: they find that it is going.
     pub(crate) waiting_reads: Vec<u64>,
 }
@@ -165,7 +167,7 @@ impl ChunkWriter<'_> {
             self.reply(request, Err(StoreError::Busy));
             return false;
         }
-        let entry = self.index.get(chunk).copied();
+        let entry = self.index.get(chunk).cloned();
         let waits = self
             .active
             .get(chunk)
@@ -177,7 +179,7 @@ impl ChunkWriter<'_> {
             });
         let current = waits
             .chain(self.active.get(chunk).map(|l| l.epoch))
-            .chain(entry.map(|e| e.epoch))
+            .chain(entry.as_ref().map(|e| e.epoch))
             .max();
         if let Some(current) = current.filter(|current| *current > epoch) {
             self.reply(
@@ -224,7 +226,7 @@ impl ChunkWriter<'_> {
             );
             return Deleted::default();
         }
-        let entry = self.index.get(chunk).copied();
+        let entry = self.index.get(chunk);
         let held = entry
             .map(|e| e.placement)
             .into_iter()
@@ -241,14 +243,16 @@ impl ChunkWriter<'_> {
             );
             return Deleted::default();
         }
+        let mut runs = entry.and_then(|e| e.runs.clone());
+        let is_entered = entry.is_some();
         let live = self.active.take(chunk);
-        let mut slot = entry.and_then(|e| e.slot);
         let again = self.index.is_deleting(chunk);
-        let mut recorded = entry.is_some() || again;
+        let mut recorded = is_entered || again;
         let mut deleted = Deleted::default();
         if let Some(mut live) = live {
             self.active.forget(&live);
-            slot = slot.or(live.slot);
+            // A seal that is on its way to the journal has not given back what it does not need.
+            runs = live.runs.or(runs);
             recorded |= live.recorded;
             for op in live.ops.drain(..) {
                 self.reply(op.request, Err(StoreError::NotFound { chunk }));
@@ -257,13 +261,18 @@ impl ChunkWriter<'_> {
         }
         if recorded {
             self.index.begin_delete(chunk);
-            // The first order gives the slot back.
-            let slot = slot.filter(|_| !again);
+            // The first order gives the runs back.
+            let mut runs = runs.filter(|_| !again);
+            if planted(Bug::UnitsBeforeDurable)
+                && let Some(runs) = runs.take()
+            {
+                self.space.release(Owner::of(&runs), runs.as_slice().to_vec());
+            }
             let record = JournalRecord::Delete { chunk, placement };
             self.journal
-                .log(&record, AfterRecord::Delete { request, chunk, slot });
+                .log(&record, AfterRecord::Delete { request, chunk, runs });
         } else {
-            deleted.unrecorded = Some((request, slot));
+            deleted.unrecorded = Some((request, runs));
         }
         deleted
     }

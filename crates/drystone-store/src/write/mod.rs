@@ -1,4 +1,4 @@
-//! What changes a chunk: appends, seals, fences, deletes, and the moving of bytes from the journal to slots.
+//! What changes a chunk: appends, seals, fences, deletes, and the moving of bytes from the journal to runs.
 
 mod append;
 mod control;

@@ -1,7 +1,7 @@
-//! Which chunks are to be moved from the journal to their slots, and the batch under way.
+//! Which chunks are to be moved from the journal to their runs, and the batch under way.
 
 use crate::config::StoreConfig;
-use crate::format::SlotRef;
+use crate::format::Runs;
 use drystone_env::Monotonic;
 use drystone_types::ChunkId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,8 +15,8 @@ pub(crate) struct Mover {
     pub(super) batch: Vec<MovedChunk>,
     /// Tokens of the batch's writes under way.
     pub(super) writes: BTreeSet<u64>,
-    /// The batch's syncs, once its writes are done: a slot in each file, and the number of the sync.
-    pub(super) syncs: Option<BTreeMap<SlotRef, u64>>,
+    /// The batch's syncs, once its writes are done: arena and number of each.
+    pub(super) syncs: Option<Vec<(u32, u64)>>,
     /// A checkpoint waits.
     urged: bool,
 }
@@ -25,8 +25,10 @@ pub(crate) struct Mover {
 pub(crate) struct MovedChunk {
     pub(crate) chunk: ChunkId,
     pub(super) live: u64,
-    pub(super) slot: SlotRef,
-    /// Durable in the slot when the batch is done.
+    pub(super) runs: Runs,
+    /// What of them is written.
+    pub(super) written: (u64, u64),
+    /// Durable in the runs when the batch is done.
     pub(super) end: u64,
     pub(super) sealed: bool,
 }
@@ -60,7 +62,7 @@ impl Mover {
         self.syncs = None;
     }
 
-    /// A write to a slot has ended.
+    /// A write to runs has ended.
     pub(crate) fn written(&mut self, token: u64) {
         self.writes.remove(&token);
     }

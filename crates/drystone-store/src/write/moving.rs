@@ -1,16 +1,16 @@
-//! Moves bytes that were acknowledged from the journal to their slots, in batches with one sync for each file.
+//! Moves bytes that were acknowledged from the journal to their runs, in batches with one sync for each arena.
 
 use super::mover::MovedChunk;
 use super::writer::ChunkWriter;
 use crate::active::{ActiveChunk, ChunkOpKind, OpStage, whole_blocks};
-use crate::format::{BLOCK, head_bytes};
+use crate::format::{BLOCK, tail_bytes, tail_offset};
 use drystone_types::ChunkId;
 use std::collections::BTreeMap;
 
 /// Chunks in one batch: enough to share a sync, few enough not to hold up other work for long.
 const MOST_CHUNKS: usize = 256;
 
-/// What follows when a chunk's bytes are in its slot.
+/// What follows when a chunk's bytes are in its runs.
 pub(crate) enum Moved {
     /// Nothing: the chunk was deleted meanwhile.
     Nothing,
@@ -31,23 +31,21 @@ impl ChunkWriter<'_> {
             self.start_batch();
         }
         if self.mover.writes.is_empty() && self.mover.syncs.is_none() {
-            let slots: BTreeMap<_, _> = self
-                .mover
-                .batch
-                .iter()
-                .map(|i| ((i.slot.class, i.slot.file), i.slot))
-                .collect();
-            let syncs = slots
-                .into_values()
-                .map(|slot| (slot, self.space.sync(slot, None, self.work)))
-                .collect();
-            self.mover.syncs = Some(syncs);
+            let mut syncs = BTreeMap::new();
+            for item in &self.mover.batch {
+                // One sync an arena: what follows another at once would be a second one.
+                let pieces = item.runs.pieces(item.written.0, item.written.1);
+                if pieces.iter().any(|piece| !syncs.contains_key(&piece.arena)) {
+                    syncs.extend(self.space.sync(&item.runs, item.written, None, self.work));
+                }
+            }
+            self.mover.syncs = Some(syncs.into_iter().collect());
         }
         let done = self
             .mover
             .syncs
             .as_ref()
-            .is_some_and(|syncs| syncs.iter().all(|(s, n)| self.space.is_synced(*s, *n)));
+            .is_some_and(|syncs| self.space.are_synced(syncs));
         if !done {
             return Vec::new();
         }
@@ -71,34 +69,34 @@ impl ChunkWriter<'_> {
     }
 
     fn start_item(&mut self, chunk: ChunkId, live: &mut ActiveChunk) -> Option<MovedChunk> {
-        let slot = live.slot?;
+        let runs = live.runs.clone()?;
+        let written;
         let end = match live.sealed {
             Some(sealed) => {
                 let sums = live.all_sums();
-                let head = self
-                    .head(chunk, live, sealed.checksum)
-                    .encode(slot.class, &sums, self.pool);
-                let data = whole_blocks(live.buffer.slice(0, sealed.length), self.pool);
-                let full_head = head_bytes(slot.class, slot.class.bytes());
-                if head.len() as u64 == full_head {
-                    // Head and data lie side by side: one write.
-                    let parts = whole_blocks(std::iter::once(head).chain(data).collect(), self.pool);
-                    let token = self.write_slot(chunk, live, slot.head_offset(), parts, (0, sealed.length));
-                    self.mover.writes.extend(token);
-                } else {
-                    let first = self.write_slot(chunk, live, slot.head_offset(), vec![head], (0, 0));
-                    let second = self.write_slot(chunk, live, slot.data_offset(), data, (0, sealed.length));
-                    self.mover.writes.extend(first.into_iter().chain(second));
-                }
+                let tail = self.tail(chunk, live, sealed.checksum).encode(&sums, self.pool);
+                let mut parts = whole_blocks(live.buffer.slice(0, sealed.length), self.pool);
+                parts.push(tail);
+                // It is little: one piece is written faster than two.
+                let parts = whole_blocks(parts, self.pool);
+                assert_eq!(
+                    self.index.get(chunk).map(|entry| entry.tail_at),
+                    Some(tail_offset(sealed.length)),
+                    "chunk {chunk}: what is sealed from memory was never written to its runs"
+                );
+                let tokens = self.write_runs(chunk, live, parts, (0, sealed.length));
+                self.mover.writes.extend(tokens);
+                written = (0, tail_offset(sealed.length) + tail_bytes(sealed.length));
                 sealed.length
             }
             // Its record is on its way with all that is in memory: it is moved as a whole, later.
             None if is_sealing(live) => return None,
             None => {
                 let end = live.durable / BLOCK * BLOCK;
-                if end <= live.slot_synced {
+                if end <= live.stored {
                     return None;
                 }
+                written = (live.stored, end);
                 self.issue(chunk, live, end);
                 self.mover.writes.extend(live.writes.keys().copied());
                 end
@@ -107,7 +105,8 @@ impl ChunkWriter<'_> {
         Some(MovedChunk {
             chunk,
             live: live.id,
-            slot,
+            runs,
+            written,
             end,
             sealed: live.sealed.is_some(),
         })
@@ -123,18 +122,18 @@ impl ChunkWriter<'_> {
             self.active.put_back(chunk, live);
             return Moved::Nothing;
         }
-        if let Some(mut entry) = self.index.get(chunk).copied() {
-            entry.slot_len = match (item.sealed, live.sealed.is_some()) {
+        if let Some(mut entry) = self.index.get(chunk).cloned() {
+            entry.stored = match (item.sealed, live.sealed.is_some()) {
                 (true, _) => entry.length,
                 // Sealed from memory since: it is moved as a whole.
-                (false, true) => entry.slot_len,
-                (false, false) => entry.slot_len.max(item.end.min(entry.length)),
+                (false, true) => entry.stored,
+                (false, false) => entry.stored.max(item.end.min(entry.length)),
             };
             self.index.set(chunk, Some(entry));
         }
         if !item.sealed {
-            live.slot_synced = live.slot_synced.max(item.end.min(live.received / BLOCK * BLOCK));
-            if live.durable <= live.slot_synced {
+            live.stored = live.stored.max(item.end.min(live.received / BLOCK * BLOCK));
+            if live.durable <= live.stored {
                 live.journal_from = None;
             }
             self.active.put_back(chunk, live);

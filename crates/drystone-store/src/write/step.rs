@@ -1,17 +1,18 @@
 //! How bytes become durable: each chunk's operations, one after another.
 //!
-//! *Journal path*: what is not durable yet is little and still in memory: it goes into the record; one sync. *Slot
-//! path*: whole blocks are in the slot or on their way; when they are written the slot file is synced, and then the
+//! *Journal path*: what is not durable yet is little and still in memory: it goes into the record; one sync. *Direct
+//! path*: whole blocks are in the runs or on their way; when they are written the arenas are synced, and then the
 //! record says how long the chunk is, with the checksums that it does not know yet and the partial block.
 
 use super::writer::{ChunkWriter, conflict, seal_reply};
 use crate::active::{ActiveChunk, ChunkOp, ChunkOpKind, OpStage, whole_blocks};
 use crate::error::StoreError;
-use crate::format::BLOCK;
+use crate::format::{BLOCK, Runs, tail_bytes, tail_offset, units_to};
 use crate::index::{EntryState, IndexEntry};
 use crate::input::{RequestId, StoreReply};
 use crate::journal::{AfterRecord, JournalRecord};
 use crate::read::CutBlock;
+use crate::space::Owner;
 use bytes::Bytes;
 use drystone_env::planted::{Bug, planted};
 use drystone_proto::checksum;
@@ -72,11 +73,11 @@ impl ChunkWriter<'_> {
     }
 
     fn step(&mut self, chunk: ChunkId, live: &mut ActiveChunk) -> OpStep {
-        if live.slot.is_none() {
+        if live.runs.is_none() {
             return OpStep::Wait;
         }
         let Some(op) = live.ops.front().copied() else {
-            // Frames came before there was a slot.
+            // Frames came before there was space.
             if !live.stopped && live.buffer.len() > self.config.small_bytes {
                 self.issue(chunk, live, live.received / BLOCK * BLOCK);
             }
@@ -115,26 +116,29 @@ impl ChunkWriter<'_> {
                 if live.is_writing_below(op.target.max(1)) {
                     return OpStep::Wait;
                 }
-                let Some(slot) = live.slot else {
+                let Some(runs) = &live.runs else {
                     return OpStep::Wait;
                 };
-                if planted(Bug::SlotBeforeSync) {
-                    self.slot_is_synced(chunk, live, op.kind, op.target);
+                if planted(Bug::RecordBeforeSync) {
+                    self.runs_are_synced(chunk, live, op.kind, op.target);
                     return OpStep::Wait;
                 }
-                let number = self.space.sync(slot, Some(chunk), self.work);
-                set_stage(live, OpStage::Syncing(number));
-                OpStep::Wait
+                let end = match op.kind {
+                    ChunkOpKind::Seal { .. } => live.tail_at + tail_bytes(op.target),
+                    ChunkOpKind::Sync { .. } | ChunkOpKind::Fence { .. } => op.target,
+                };
+                // What lies before is durable.
+                let range = (live.stored, end);
+                live.syncs = self.space.sync(runs, range, Some(chunk), self.work);
+                set_stage(live, OpStage::Syncing);
+                OpStep::Again
             }
-            (kind, OpStage::Syncing(number)) => {
-                let Some(slot) = live.slot else {
-                    return OpStep::Wait;
-                };
-                if !self.space.is_synced(slot, number) {
-                    self.space.wait_for_sync(slot, chunk);
+            (kind, OpStage::Syncing) => {
+                if !self.space.are_synced(&live.syncs) {
+                    self.space.wait_for_syncs(&live.syncs, chunk);
                     return OpStep::Wait;
                 }
-                self.slot_is_synced(chunk, live, kind, op.target);
+                self.runs_are_synced(chunk, live, kind, op.target);
                 OpStep::Wait
             }
             (_, OpStage::Durable) => self.finish_op(chunk, live, op),
@@ -174,17 +178,28 @@ impl ChunkWriter<'_> {
             placement: live.placement,
             epoch: live.epoch,
             state,
-            slot: live.slot,
+            runs: live.runs.clone(),
             length,
-            slot_len: live.slot_synced.min(length / BLOCK * BLOCK),
+            stored: live.stored.min(length / BLOCK * BLOCK),
             checksum: 0,
+            tail_at: 0,
+        }
+    }
+
+    /// As it will be sealed at `length`: with no more space than that needs.
+    fn sealed_entry(&self, live: &ActiveChunk, length: u64) -> IndexEntry {
+        let units = units_to(live.tail_at, length);
+        IndexEntry {
+            runs: live.runs.as_ref().and_then(|runs| Runs::of(runs.split(units).0)),
+            tail_at: live.tail_at,
+            ..self.entry(live, EntryState::Sealed, length)
         }
     }
 
     /// True if what lies between what is durable and `target` fits into a record.
     fn goes_to_journal(&self, live: &ActiveChunk, target: u64) -> bool {
         let durable = live.durable.min(target);
-        live.buffer.start <= live.slot_synced.max(durable)
+        live.buffer.start <= live.stored.max(durable)
             && live.buffer.start <= durable
             && target - durable <= self.config.small_bytes
     }
@@ -224,7 +239,7 @@ impl ChunkWriter<'_> {
         }
         let sums = live.sums_at(length);
         if (sums.len() as u64) < length.div_ceil(BLOCK) {
-            // The block that is cut is in the slot, perhaps still on its way.
+            // The block that is cut is in the runs, perhaps still on its way.
             if !live.writes.is_empty() {
                 return OpStep::Wait;
             }
@@ -249,6 +264,8 @@ impl ChunkWriter<'_> {
             .last()
             .filter(|_| length % BLOCK != 0)
             .map(|sum| (length, *sum));
+        // Nothing is written where acknowledged bytes may be, also if it is sealed before them.
+        live.tail_at = tail_offset(length.max(live.buffer.start));
         if length < live.received {
             cut(live, length);
         }
@@ -258,8 +275,8 @@ impl ChunkWriter<'_> {
             let from = live.durable.min(length);
             let entry = IndexEntry {
                 checksum,
-                slot_len: 0,
-                ..self.entry(live, EntryState::Sealed, length)
+                stored: 0,
+                ..self.sealed_entry(live, length)
             };
             let data = live.buffer.slice(from, length);
             self.log_replica(chunk, live, entry, from, data);
@@ -271,35 +288,35 @@ impl ChunkWriter<'_> {
         OpStep::Again
     }
 
-    /// Writes what is left of the content, padded, and the head.
+    /// Writes what is left of the content, padded, and the tail.
     fn write_end(&mut self, chunk: ChunkId, live: &mut ActiveChunk, checksum: u32, sums: &[u32]) {
-        let Some(slot) = live.slot else { return };
         let (start, end) = (live.buffer.start, live.buffer.end());
+        let mut parts = whole_blocks(live.buffer.take(end), self.pool);
+        parts.push(self.tail(chunk, live, checksum).encode(sums, self.pool));
         if start < end {
-            let parts = whole_blocks(live.buffer.take(end), self.pool);
-            self.write_slot(chunk, live, slot.data_offset() + start, parts, (start, end));
+            // The tail follows at once.
+            self.write_runs(chunk, live, parts, (start, end));
+        } else {
+            // All of the content is written, and perhaps more.
+            self.write_runs(chunk, live, parts, (live.tail_at, live.tail_at));
         }
-        let head = self
-            .head(chunk, live, checksum)
-            .encode(slot.class, sums, self.pool);
-        self.write_slot(chunk, live, slot.head_offset(), vec![head], (0, 0));
     }
 
-    fn slot_is_synced(&mut self, chunk: ChunkId, live: &mut ActiveChunk, kind: ChunkOpKind, target: u64) {
+    fn runs_are_synced(&mut self, chunk: ChunkId, live: &mut ActiveChunk, kind: ChunkOpKind, target: u64) {
         match kind {
             ChunkOpKind::Seal { .. } => {
-                live.slot_synced = live.slot_synced.max(target / BLOCK * BLOCK);
+                live.stored = live.stored.max(target / BLOCK * BLOCK);
                 let checksum = checksum::combine(&live.all_sums(), target);
                 let entry = IndexEntry {
                     checksum,
-                    slot_len: target,
-                    ..self.entry(live, EntryState::Sealed, target)
+                    stored: target,
+                    ..self.sealed_entry(live, target)
                 };
                 self.log_replica(chunk, live, entry, 0, Vec::new());
             }
             _ => {
                 let whole = target / BLOCK * BLOCK;
-                live.slot_synced = live.slot_synced.max(whole);
+                live.stored = live.stored.max(whole);
                 let entry = self.entry(live, EntryState::Open, target);
                 let data = Some(live.next_tail.clone())
                     .filter(|tail| !tail.is_empty())
@@ -332,7 +349,7 @@ impl ChunkWriter<'_> {
         let after = AfterRecord::Replica {
             chunk,
             live: live.id,
-            entry,
+            entry: entry.clone(),
             has_data,
         };
         let record = JournalRecord::Replica {
@@ -360,17 +377,30 @@ impl ChunkWriter<'_> {
             .get(chunk)
             .filter(|old| old.placement == entry.placement)
         {
-            entry.slot_len = entry.slot_len.max(old.slot_len.min(entry.length));
-            if entry.state == EntryState::Sealed && entry.slot_len < entry.length {
-                entry.slot_len = 0;
+            entry.stored = entry.stored.max(old.stored.min(entry.length));
+            if entry.state == EntryState::Sealed && entry.stored < entry.length {
+                entry.stored = 0;
             }
         }
+        let (length, state) = (entry.length, entry.state);
         self.index.set(chunk, Some(entry));
         let Some(live) = self.active.get_mut(chunk).filter(|live| live.id == id) else {
             return false;
         };
-        live.durable = entry.length;
-        if entry.state == EntryState::Open {
+        if state == EntryState::Sealed
+            && let Some(runs) = &live.runs
+        {
+            let units = units_to(live.tail_at, length);
+            let (kept, rest) = runs.split(units);
+            if planted(Bug::LastUnitGivenBack) {
+                self.space.release(Owner::of(runs), runs.split(units - 1).1);
+            } else {
+                self.space.release(Owner::of(runs), rest);
+            }
+            live.runs = Runs::of(kept);
+        }
+        live.durable = length;
+        if state == EntryState::Open {
             live.durable_tail = std::mem::take(&mut live.next_tail);
         }
         if has_data {
@@ -429,8 +459,8 @@ impl ChunkWriter<'_> {
                     sealed: None,
                 };
                 self.reply(op.request, Ok(reply));
-                if live.durable / BLOCK * BLOCK > live.slot_synced {
-                    self.must_move(chunk, live.durable - live.slot_synced);
+                if live.durable / BLOCK * BLOCK > live.stored {
+                    self.must_move(chunk, live.durable - live.stored);
                 }
                 OpStep::Again
             }
@@ -441,14 +471,15 @@ impl ChunkWriter<'_> {
                 OpStep::Verify(op.request, epoch)
             }
             ChunkOpKind::Seal { as_append, .. } => {
-                let entry = self.index.get(chunk).copied();
-                let Some(sealed) = entry.and_then(|e| e.sealed()) else {
+                let entry = self.index.get(chunk);
+                let is_stored = entry.is_some_and(|e| e.stored == e.length);
+                let Some(sealed) = entry.and_then(IndexEntry::sealed) else {
                     return OpStep::Again;
                 };
                 live.sealed = Some(sealed);
                 self.assert_durable(chunk, sealed.length);
                 self.reply(op.request, Ok(seal_reply(sealed, as_append)));
-                if entry.is_some_and(|e| e.slot_len == e.length) {
+                if is_stored {
                     // Whoever still waits asks about what is sealed now.
                     self.answer_sealed(chunk, live, sealed);
                     self.sums.put(chunk, live.all_sums().into());
@@ -478,6 +509,6 @@ fn cut(live: &mut ActiveChunk, length: u64) {
     live.buffer.truncate(length);
     live.sums.truncate(whole);
     live.sums_logged = live.sums_logged.min(whole);
-    live.slot_synced = live.slot_synced.min(length / BLOCK * BLOCK);
+    live.stored = live.stored.min(length / BLOCK * BLOCK);
     live.received = length;
 }

@@ -2,9 +2,10 @@
 
 use super::mover::Mover;
 use crate::active::{ActiveChunk, ActiveChunks, ChunkOp, ChunkOpKind, OpStage, whole_blocks};
+use crate::class::IoClass;
 use crate::config::StoreConfig;
 use crate::error::StoreError;
-use crate::format::Head;
+use crate::format::{Tail, UNIT};
 use crate::held::Sealed;
 use crate::index::{EntryState, Index, IndexEntry};
 use crate::input::{RequestId, StoreReply};
@@ -14,7 +15,7 @@ use crate::sums::SumCache;
 use crate::work::{DiskHealth, DiskWork, Replies};
 use bytes::Bytes;
 use drystone_env::{BufferPool, Monotonic};
-use drystone_types::{ChunkId, DiskRef, Epoch, SizeClass};
+use drystone_types::{ChunkId, DiskRef, Epoch};
 
 /// Borrowed for one step. What it cannot do itself (reads, work on other chunks) its functions return.
 pub(crate) struct ChunkWriter<'a> {
@@ -70,10 +71,10 @@ impl ChunkWriter<'_> {
         true
     }
 
-    pub(super) fn no_space(&self, class: SizeClass) -> StoreError {
+    pub(super) fn no_space(&self, units: u64, class: IoClass) -> StoreError {
         StoreError::NoSpace {
-            needed: class.bytes(),
-            free: self.space.room(self.config),
+            needed: units * UNIT,
+            free: self.space.free_bytes(self.config, class),
         }
     }
 
@@ -93,52 +94,58 @@ impl ChunkWriter<'_> {
         });
     }
 
-    /// Writes the whole blocks below `to` that are in the buffer to the slot.
+    /// Writes the whole blocks below `to` that are in the buffer to the runs.
     pub(super) fn issue(&mut self, chunk: ChunkId, live: &mut ActiveChunk, to: u64) {
         let start = live.buffer.start;
         if to <= start {
             return;
         }
-        let slot = live.slot.expect("the caller has seen the slot");
         let parts = whole_blocks(live.buffer.take(to), self.pool);
-        self.write_slot(chunk, live, slot.data_offset() + start, parts, (start, to));
+        self.write_runs(chunk, live, parts, (start, to));
     }
 
-    /// Writes `parts`, whole blocks, to the chunk's slot at `at` in the file, for its bytes from `start` to `end`.
-    pub(super) fn write_slot(
+    /// Writes `parts`, whole blocks, to the chunk's runs from `start` on, for its bytes from `start` to `end`; what is
+    /// behind them is padding and tail. The tokens of the writes.
+    pub(super) fn write_runs(
         &mut self,
         chunk: ChunkId,
         live: &mut ActiveChunk,
-        at: u64,
         parts: Vec<Bytes>,
         (start, end): (u64, u64),
-    ) -> Option<u64> {
-        let slot = live.slot.expect("writes only begin with a slot");
+    ) -> Vec<u64> {
+        let runs = live.runs.as_ref().expect("writes only begin with runs");
         assert!(
-            start == end || start >= live.slot_synced,
+            start == end || start >= live.stored,
             "chunk {chunk}: bytes {start} to {end} go where those below {} are durable",
-            live.slot_synced
+            live.stored
         );
         debug_assert!(
             (live.writes.values())
                 .all(|(low, high)| low == high || start == end || end <= *low || *high <= start),
             "chunk {chunk}: bytes {start} to {end} are being written"
         );
-        let Some((token, bytes)) =
-            self.space
-                .write(slot, at, parts, (chunk, live.id), live.io_class, self.work)
+        let bytes: u64 = parts.iter().map(|part| part.len() as u64).sum();
+        let owner = (chunk, live.id);
+        let Some(written) = self
+            .space
+            .write(runs, (start, end), parts, owner, live.io_class, self.work)
         else {
-            self.fail(format!("slot file of {slot:?} is gone"));
-            return None;
+            self.fail(format!("an arena of {runs:?} is gone"));
+            return Vec::new();
         };
-        live.writes.insert(token, (start, end));
         live.writing_bytes += bytes;
-        Some(token)
+        let tokens = written.iter().map(|write| write.token).collect();
+        live.writes.extend(
+            written
+                .iter()
+                .map(|write| (write.token, (write.start, write.end))),
+        );
+        tokens
     }
 
-    pub(super) fn head(&self, chunk: ChunkId, live: &ActiveChunk, checksum: u32) -> Head {
+    pub(super) fn tail(&self, chunk: ChunkId, live: &ActiveChunk, checksum: u32) -> Tail {
         let (placement, length) = (live.placement, live.received);
-        Head {
+        Tail {
             chunk,
             placement,
             incarnation: self.me.incarnation,
@@ -175,12 +182,12 @@ impl ChunkWriter<'_> {
 
     /// A fence of a chunk that is sealed: raises the epoch and nothing else.
     pub(super) fn fence_sealed(&mut self, request: RequestId, chunk: ChunkId, epoch: Epoch) {
-        let Some(mut entry) = self.index.get(chunk).copied() else {
+        let Some(mut entry) = self.index.get(chunk).cloned() else {
             self.leave_marker(request, chunk, epoch);
             return;
         };
         entry.epoch = entry.epoch.max(epoch);
-        self.index.set(chunk, Some(entry));
+        self.index.set(chunk, Some(entry.clone()));
         if let Some(live) = self.active.get_mut(chunk) {
             live.epoch = entry.epoch;
             live.sealed = entry.sealed();
@@ -201,13 +208,14 @@ impl ChunkWriter<'_> {
             placement: Default::default(),
             epoch,
             state: EntryState::Marker,
-            slot: None,
+            runs: None,
             length: 0,
-            slot_len: 0,
+            stored: 0,
             checksum: 0,
+            tail_at: 0,
         };
-        self.index.set(chunk, Some(entry));
-        let record = entry_record(chunk, entry);
+        self.index.set(chunk, Some(entry.clone()));
+        let record = entry_record(chunk, entry.clone());
         self.journal.log(&record, AfterRecord::Marker { request, entry });
     }
 }

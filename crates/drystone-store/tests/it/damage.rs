@@ -1,11 +1,11 @@
 //! Damaged images: whatever is flipped, nothing wrong is read, and opening never panics.
 
-use crate::harness::{ME, Sim, open};
+use crate::harness::{K64, ME, Sim, open};
 use crate::image::{CHUNKS, bytes_of, image};
 use drystone_env::sim::SimDisk;
 use drystone_env::{Rng, SeededRng};
 use drystone_store::{HeldState, StoreError, StoreInput, StoreReply};
-use drystone_types::{ChunkId, PlacementIndex, SizeClass};
+use drystone_types::{ChunkId, PlacementIndex};
 
 #[derive(Default, Debug)]
 struct Outcomes {
@@ -101,23 +101,23 @@ fn a_missing_file_is_never_taken_for_an_empty_store() {
     assert!(open(&copy, crate::harness::tiny()).is_err());
 }
 
-/// Found by a fuzzer: the next slot file got the lost one's name, so that a chunk of the lost file and a new one had
-/// the same slot. Deleting the first freed the bytes of the second, and the disk did not open again.
+/// Found by a fuzzer: the next file got the lost one's name, so that a chunk of the lost file and a new one had the same
+/// place. Deleting the first freed the bytes of the second, and the disk did not open again.
 #[test]
-fn a_lost_slot_file_is_never_made_anew_under_its_name() {
+fn a_lost_arena_is_never_made_anew_under_its_number() {
     let disk = image(3);
     let lost: Vec<String> = disk
         .files()
         .into_iter()
-        .filter(|name| name.starts_with("slots/"))
+        .filter(|name| name.starts_with("arenas/"))
         .collect();
     for name in &lost {
         let copy = disk.fork(1);
         drystone_env::Disk::unlink(&copy, name).unwrap();
-        drystone_env::Disk::sync_dir(&copy, "slots").unwrap();
+        drystone_env::Disk::sync_dir(&copy, "arenas").unwrap();
         let mut sim = Sim::on(copy, 1, crate::harness::tiny()).unwrap();
         for chunk in 100..112 {
-            sim.write(chunk, SizeClass::K64, &bytes_of(chunk % 9)).unwrap();
+            sim.write(chunk, K64, &bytes_of(chunk % 9)).unwrap();
         }
         sim.settle();
         for chunk in 1..=CHUNKS {
@@ -130,7 +130,7 @@ fn a_lost_slot_file_is_never_made_anew_under_its_name() {
             .unwrap();
         }
         for chunk in 112..120 {
-            sim.write(chunk, SizeClass::K64, &bytes_of(chunk % 9)).unwrap();
+            sim.write(chunk, K64, &bytes_of(chunk % 9)).unwrap();
         }
         sim.settle();
         let mut sim = sim
@@ -184,7 +184,7 @@ fn opening_a_mutated_image_never_panics() {
                 assert!(bytes == expected, "seed {seed}: chunk {chunk} reads wrong bytes");
             }
         }
-        sim.write(100, SizeClass::K64, b"still").ok();
+        sim.write(100, K64, b"still").ok();
         sim.settle();
     }
 }

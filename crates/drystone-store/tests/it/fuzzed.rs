@@ -1,10 +1,9 @@
 //! What holds for every image of a store, however it was changed: the body of the fuzz target `store`.
 
-use crate::harness::{Sim, tiny};
+use crate::harness::{K64, Sim, tiny};
 use crate::image::{CHUNKS, bytes_of, image};
 use drystone_env::sim::SimDisk;
 use drystone_store::StoreError;
-use drystone_types::SizeClass;
 use drystone_wal::tools;
 use std::sync::LazyLock;
 
@@ -31,7 +30,7 @@ pub fn store(script: &[u8]) {
             Err(other) => assert!(damage.forged || damage.changes > 1, "chunk {chunk}: {other}"),
         }
     }
-    let written = sim.write(100, SizeClass::K64, b"still").is_ok();
+    let written = sim.write(100, K64, b"still").is_ok();
     sim.settle();
     if damage.forged {
         // A forgery may promise bytes that are not there; only panics count.
@@ -51,7 +50,7 @@ fn reseal(name: &str, bytes: &mut [u8], at: usize) {
     } else if name.starts_with("checkpoint") {
         reseal_checkpoint(bytes);
     } else if let Some(head) = bytes.get_mut(at / 4096 * 4096..) {
-        reseal_slot(head);
+        reseal_tail(head);
     }
 }
 
@@ -61,18 +60,18 @@ fn reseal_checkpoint(bytes: &mut [u8]) {
     };
     let length = head[48..56].try_into().map_or(0, u64::from_le_bytes);
     if let Some(body) = usize::try_from(length).ok().and_then(|length| body.get(..length)) {
-        head[56..60].copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
+        head[64..68].copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
     }
-    let crc = crc32c::crc32c(&head[..60]);
-    head[60..64].copy_from_slice(&crc.to_le_bytes());
+    let crc = crc32c::crc32c(&head[..68]);
+    head[68..72].copy_from_slice(&crc.to_le_bytes());
 }
 
-fn reseal_slot(head: &mut [u8]) {
+fn reseal_tail(head: &mut [u8]) {
     let Some(count) = head.get(44..48).and_then(|count| count.try_into().ok()) else {
         return;
     };
     let end = 64 + (u32::from_le_bytes(count) as usize).saturating_mul(4);
-    if head.starts_with(b"DSLT")
+    if head.starts_with(b"DTAI")
         && let Some(sums) = head.get(64..end)
     {
         let crc = crc32c::crc32c_append(crc32c::crc32c(&head[..60]), sums);

@@ -8,10 +8,14 @@ use drystone_store::{
     AppendFrame, IoClass, LastFrame, OpenError, RecoveryReport, RequestId, Store, StoreConfig, StoreError,
     StoreInput, StoreOutput, StoreReply,
 };
-use drystone_types::{ChunkId, DiskId, DiskRef, Epoch, Incarnation, PlacementIndex, SizeClass};
+use drystone_types::{ChunkId, DiskId, DiskRef, Epoch, Incarnation, PlacementIndex};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Lengths that grants name.
+pub const K64: u64 = 64 << 10;
+pub const M1: u64 = 1 << 20;
 
 pub const ME: DiskRef = DiskRef {
     disk: DiskId(7),
@@ -27,8 +31,9 @@ pub fn tiny() -> StoreConfig {
         small_bytes: 16 << 10,
         move_bytes: 64 << 10,
         move_after: Duration::from_millis(20),
-        slots_per_file: [4, 1, 1, 1],
-        spare_slots: [1, 0, 0, 0],
+        arena_bytes: Some(512 << 10),
+        spare_bytes: 128 << 10,
+        remove_after: Duration::from_millis(200),
         checksum_cache_bytes: 400,
         ..StoreConfig::default()
     }
@@ -129,7 +134,7 @@ impl Sim {
         while self.step() {}
     }
 
-    /// Until everything is in its slot.
+    /// Until everything is in its runs.
     pub fn settle(&mut self) {
         for _ in 0..50 {
             self.run();
@@ -147,13 +152,13 @@ impl Sim {
             .expect("every request is answered when nothing is under way")
     }
 
-    pub fn append(&mut self, chunk: u64, class: SizeClass, offset: u64, data: &[u8], how: How) -> RequestId {
+    pub fn append(&mut self, chunk: u64, max_bytes: u64, offset: u64, data: &[u8], how: How) -> RequestId {
         let (data, checksums) = (self.pool.copy(data).freeze(), block_checksums(data));
-        self.request(|request| frame(request, chunk, 1, class, offset, data, checksums, how))
+        self.request(|request| frame(request, chunk, 1, max_bytes, offset, data, checksums, how))
     }
 
-    pub fn write(&mut self, chunk: u64, class: SizeClass, data: &[u8]) -> Result<StoreReply, StoreError> {
-        let request = self.append(chunk, class, 0, data, How::Last(None));
+    pub fn write(&mut self, chunk: u64, max_bytes: u64, data: &[u8]) -> Result<StoreReply, StoreError> {
+        let request = self.append(chunk, max_bytes, 0, data, How::Last(None));
         self.run();
         self.replies.remove(&request).expect("answered")
     }
@@ -220,7 +225,7 @@ pub fn frame(
     request: RequestId,
     chunk: u64,
     placement: u64,
-    class: SizeClass,
+    max_bytes: u64,
     offset: u64,
     data: Bytes,
     checksums: impl Into<Checksums>,
@@ -230,7 +235,7 @@ pub fn frame(
         chunk: ChunkId(chunk),
         epoch: Epoch::FIRST,
         placement: PlacementIndex(placement),
-        class,
+        max_bytes,
         offset,
         data,
         checksums: checksums.into(),

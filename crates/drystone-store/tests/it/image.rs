@@ -1,9 +1,9 @@
 //! A store in every state that recovery must tell apart.
 
-use crate::harness::{How, Sim, content};
+use crate::harness::{How, K64, Sim, content};
 use drystone_env::sim::SimDisk;
 use drystone_store::StoreInput;
-use drystone_types::{ChunkId, Epoch, SizeClass};
+use drystone_types::{ChunkId, Epoch};
 
 /// The chunks of the image are 1 to this.
 pub const CHUNKS: u64 = 9;
@@ -12,20 +12,20 @@ pub fn bytes_of(chunk: u64) -> Vec<u8> {
     content(chunk, 1, 3000 + chunk as usize * 4500)
 }
 
-/// A store with chunks in their slots, chunks in the journal only, open ones and a fenced one.
+/// A store with chunks in their runs, chunks in the journal only, open ones and a fenced one.
 pub fn image(seed: u64) -> SimDisk {
     let mut sim = Sim::new(seed);
     for chunk in 1..=4 {
-        sim.write(chunk, SizeClass::K64, &bytes_of(chunk)).unwrap();
+        sim.write(chunk, K64, &bytes_of(chunk)).unwrap();
     }
     sim.settle();
     sim.store.begin_checkpoint();
     sim.settle();
     for chunk in 5..=6 {
-        sim.write(chunk, SizeClass::K64, &bytes_of(chunk)).unwrap();
+        sim.write(chunk, K64, &bytes_of(chunk)).unwrap();
     }
     for chunk in 7..=CHUNKS {
-        sim.append(chunk, SizeClass::K64, 0, &bytes_of(chunk), How::Sync);
+        sim.append(chunk, K64, 0, &bytes_of(chunk), How::Sync);
     }
     sim.run();
     sim.ask(|request| StoreInput::Fence {

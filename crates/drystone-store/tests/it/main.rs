@@ -9,3 +9,4 @@ mod fuzzed;
 mod harness;
 mod image;
 mod model;
+mod space;

@@ -1,17 +1,17 @@
 //! Random requests, random order of disk work, power cuts at any operation; a model says what must hold after.
 
-use crate::harness::{How, ME, Sim, content, frame};
+use crate::harness::{How, K64, M1, ME, Sim, content, frame};
 use drystone_env::Rng;
 use drystone_proto::checksum::block_checksums;
 use drystone_store::{HeldReplica, HeldState, IoClass, RequestId, StoreError, StoreInput, StoreReply};
-use drystone_types::{ChunkId, Epoch, PlacementIndex, SizeClass};
+use drystone_types::{ChunkId, Epoch, PlacementIndex};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of a chunk from the answers, and what may be true beyond.
 #[derive(Clone, Debug, Default)]
 struct Known {
     placement: u64,
-    class: Option<SizeClass>,
+    class: Option<u64>,
     content: Vec<u8>,
     sent: u64,
     durable: u64,
@@ -91,12 +91,8 @@ impl Run {
     }
 
     fn append(&mut self, chunk: u64) {
-        let class = if self.pick(3) == 0 {
-            SizeClass::M1
-        } else {
-            SizeClass::K64
-        };
-        let length = if class == SizeClass::M1 {
+        let class = if self.pick(3) == 0 { M1 } else { K64 };
+        let length = if class == M1 {
             150_000
         } else {
             1 + self.pick(65_536) as usize

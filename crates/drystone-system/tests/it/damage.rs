@@ -16,7 +16,7 @@ const PLACE: usize = (1 << 20) + 12_345;
 /// Flips one byte of the replica on `node`, in the file of its disk where a unique pattern is found.
 fn flip(node: &Node, content: &[u8]) -> PathBuf {
     let needle = &content[PLACE..PLACE + 64];
-    for entry in fs::read_dir(node.data[0].join("slots")).unwrap() {
+    for entry in fs::read_dir(node.data[0].join("arenas")).unwrap() {
         let path = entry.unwrap().path();
         let disk = fs::read(&path).unwrap();
         let found = disk.windows(needle.len()).position(|window| window == needle);
@@ -27,7 +27,7 @@ fn flip(node: &Node, content: &[u8]) -> PathBuf {
         println!("flipped a bit of {} at {at}", path.display());
         return path;
     }
-    panic!("the file's bytes are in no slot of {}", node.name);
+    panic!("the file's bytes are in no arena of {}", node.name);
 }
 
 fn reports(cluster: &Cluster) -> u64 {

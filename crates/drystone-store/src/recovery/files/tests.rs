@@ -60,7 +60,7 @@ fn a_large_checkpoint_is_read_in_steps_and_whole() {
         disk: DiskId(1),
         incarnation: Incarnation(2),
     };
-    let whole = CheckpointEncoder::new(0).finish(7, me, Lsn(1), ChunkId(3));
+    let whole = CheckpointEncoder::new(0).finish(7, me, Lsn(1), ChunkId(3), 0);
     // What an earlier, longer one left behind it.
     let bytes = [&whole[..], &vec![9; (3 << 20) + 5][..]].concat();
     let disk = SimDisk::new(1);

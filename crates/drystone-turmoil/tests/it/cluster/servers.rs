@@ -51,7 +51,7 @@ fn meta_config(name: &str, listen: SocketAddr) -> drystone_meta::Config {
         policy: policy.into(),
         log_segment: ByteCount(128 << 10),
         overlay: ByteCount(16 << 20),
-        disk_reserve: ByteCount(64 << 20),
+        disk_reserve: Some(ByteCount(64 << 20)),
         heartbeat: Duration::from_secs(1),
         suspect_after: Duration::from_secs(3),
         dead_after: Duration::from_secs(20),
@@ -124,6 +124,7 @@ impl Maker<'_> {
             io_threads: 2,
             heartbeat: Duration::from_secs(1),
             journal_segment: ByteCount(256 << 10),
+            arena: Some(ByteCount(4 << 20)),
             ..drystone_chunk::Config::default()
         };
         let (slot, stop) = (Slot::default(), Arc::clone(&self.stop));
