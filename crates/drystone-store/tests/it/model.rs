@@ -458,7 +458,7 @@ fn nothing_acknowledged_is_lost_whenever_the_power_goes() {
         run(seed, &mut tally);
         return;
     }
-    let count = number("DRYSTONE_SEEDS").unwrap_or(400);
+    let count = number("DRYSTONE_SEEDS").unwrap_or(2000);
     (0..count).for_each(|seed| run(seed, &mut tally));
     assert_eq!(tally.seeds, count);
     for (name, seen) in [
