@@ -96,7 +96,6 @@ fn allowed(size: u64) -> f64 {
 
 fn run(largest: u64) -> bool {
     let cluster = Cluster::start(Options::processes());
-    let mut http = cluster.http();
     let before = settled(&cluster);
     println!(
         "{:>12} {:>6} {:>14} {:>14} {:>9} {:>9}",
@@ -105,6 +104,8 @@ fn run(largest: u64) -> bool {
     let mut good = true;
     for size in SIZES.into_iter().filter(|size| *size <= largest) {
         let files = (TOGETHER / size).clamp(2, 64);
+        // Not the connection of the size before, which was idle for too long.
+        let mut http = cluster.http();
         for file in 0..files {
             put(&mut http, &format!("/of-{size}-{file}"), size + file, size);
         }
