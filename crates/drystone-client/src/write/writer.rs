@@ -17,8 +17,8 @@ use drystone_types::{Code, MAX_CHUNK_BYTES, MAX_PAYLOAD_BYTES};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-/// A stream of unknown length begins with a chunk of this size, so that a file that turns out small does not take
-/// a large slot.
+/// A stream of unknown length begins with a chunk of this size, so that a file that turns out small does not hold
+/// much space until it is sealed.
 const FIRST_UNKNOWN: u64 = 8 << 20;
 /// A file being written. Dropping it before [`Writer::finish`] leaves nothing visible; the space is reclaimed.
 pub struct Writer {

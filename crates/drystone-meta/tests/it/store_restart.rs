@@ -60,6 +60,15 @@ fn record(number: u32) -> (Vec<u8>, Vec<u8>) {
 
 const RECORDS: u32 = 800_000;
 
+/// A new store with one record, before those that are loaded.
+fn open_with_one(directory: &Path) -> FjallStore {
+    let store = open(directory);
+    store
+        .change([([0].as_slice(), Some(b"before".as_slice()))])
+        .unwrap();
+    store
+}
+
 fn load(store: &FjallStore, records: impl Iterator<Item = (Vec<u8>, Vec<u8>)>) {
     let mut records = records;
     let fill = &mut |insert: drystone_namespace::store::Insert<'_>| {
@@ -72,10 +81,7 @@ fn load(store: &FjallStore, records: impl Iterator<Item = (Vec<u8>, Vec<u8>)>) {
 fn what_was_loaded_is_there_after_a_restart_and_what_is_written_later_counts_over_it() {
     let home = tempfile::tempdir().unwrap();
     let directory = home.path().join("store");
-    let store = open(&directory);
-    store
-        .change([([0].as_slice(), Some(b"before".as_slice()))])
-        .unwrap();
+    let store = open_with_one(&directory);
     // More than one table holds.
     load(&store, (0..RECORDS).map(record));
     let all = || (0..RECORDS).map(record);
@@ -124,10 +130,7 @@ fn what_was_loaded_is_there_after_a_restart_and_what_is_written_later_counts_ove
 fn a_load_that_is_given_up_leaves_nothing_that_counts() {
     let home = tempfile::tempdir().unwrap();
     let directory = home.path().join("store");
-    let store = open(&directory);
-    store
-        .change([([0].as_slice(), Some(b"before".as_slice()))])
-        .unwrap();
+    let store = open_with_one(&directory);
     let gave_up = |reason: &str| drystone_namespace::StoreError::Io {
         what: "loading",
         reason: reason.to_owned(),

@@ -4,7 +4,7 @@ use super::arenas::Arenas;
 use super::owner::Owner;
 use crate::class::IoClass;
 use crate::config::StoreConfig;
-use crate::format::{BLOCK, Piece, Run, Runs, arena_name};
+use crate::format::{BLOCK, Piece, Run, Runs, UNIT, arena_name};
 use crate::work::{DiskTask, DiskWork};
 use bytes::Bytes;
 use drystone_env::planted::{Bug, planted};
@@ -82,7 +82,7 @@ impl ChunkSpace {
 
     /// So many free units, if there are and `class` may take them.
     pub(crate) fn take(&mut self, config: &StoreConfig, units: u64, class: IoClass) -> Option<Runs> {
-        let bytes = units * crate::format::UNIT;
+        let bytes = units * UNIT;
         if bytes > self.free_bytes(config, class) {
             return None;
         }
@@ -131,7 +131,7 @@ impl ChunkSpace {
 
     /// True if so many units can become free by making arenas, or are being made.
     pub(crate) fn can_grow(&mut self, config: &StoreConfig, units: u64, class: IoClass) -> bool {
-        let bytes = units * crate::format::UNIT;
+        let bytes = units * UNIT;
         let fits = |space: &Self| {
             let grows = space.arenas.is_making() || space.arenas.plan(config, u64::MAX).is_some();
             grows && bytes <= space.free_bytes(config, class) + space.arenas.making_bytes()
@@ -164,11 +164,7 @@ impl ChunkSpace {
 
     /// Asks for arenas ahead of need.
     pub(crate) fn make_arenas(&mut self, config: &StoreConfig, work: &mut DiskWork) {
-        let waiting: u64 = self
-            .queue
-            .iter()
-            .map(|(_, _, units)| units * crate::format::UNIT)
-            .sum();
+        let waiting: u64 = self.queue.iter().map(|(_, _, units)| units * UNIT).sum();
         let wanted = waiting + config.spare_bytes(self.arenas.arena_bytes());
         while self.arenas.plan(config, wanted).is_some() {
             // Others may have taken what there was.
