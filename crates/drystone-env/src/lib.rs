@@ -24,7 +24,7 @@ pub use buffer::{BufferMut, BufferPool};
 pub use clock::{Clock, Monotonic, WallTime};
 pub use connections::Connections;
 pub use disk::{Disk, DiskFile, OpenOptions, Space};
-pub use io::{IoCompletion, IoOp, IoOutput, IoRequest, IoToken};
+pub use io::{IoCompletion, IoOp, IoOutput, IoRequest, IoToken, Room};
 pub use net::{BoxStream, Listener, Net, Stream};
 pub use rng::{Rng, SeededRng};
 pub use spawn::Spawn;

@@ -386,6 +386,7 @@ impl StoreThread {
                 self.store.on(now, make(request), out);
             }
             DiskMessage::Usage(sender) => {
+                self.store.refresh_space();
                 let _ = sender.send(Usage(self.store.status()));
             }
         }

@@ -28,6 +28,8 @@ pub(crate) enum OpStage {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ChunkOpKind {
+    /// Space for the chunk; everything up to `end` is received.
+    Space { end: u64 },
     /// Everything up to `end` durable.
     Sync { end: u64 },
     /// Immutable at `length`.
@@ -41,7 +43,7 @@ pub(crate) enum ChunkOpKind {
     Fence { epoch: Epoch },
 }
 
-/// A request that waits for durability. Those of a chunk are done one after another.
+/// A request that waits for durability, or for space. Those of a chunk are done one after another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ChunkOp {
     pub(crate) request: RequestId,

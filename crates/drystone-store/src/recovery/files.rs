@@ -7,7 +7,7 @@ use crate::error::OpenError;
 use crate::format::{ARENA_DIRECTORY, CHECKPOINT_FILES, JOURNAL_DIRECTORY};
 use crate::input::RecoveryReport;
 use crate::space::{Arenas, is_full};
-use drystone_env::{BufferPool, Disk, DiskFile, IoOp, OpenOptions};
+use drystone_env::{Disk, DiskFile, IoOp, OpenOptions};
 use drystone_types::{ChunkId, DiskRef};
 use drystone_wal::Lsn;
 use std::io;
@@ -103,11 +103,7 @@ pub(super) fn write_checkpoints(disk: &Arc<dyn Disk>, bytes: &[u8]) -> Result<()
 }
 
 /// The first arena of a new store, so that the first chunks need not wait.
-pub(super) fn first_arena(
-    disk: &Arc<dyn Disk>,
-    config: &StoreConfig,
-    pool: &BufferPool,
-) -> Result<(), OpenError> {
+pub(super) fn first_arena(disk: &Arc<dyn Disk>, config: &StoreConfig) -> Result<(), OpenError> {
     disk.create_dir(ARENA_DIRECTORY)
         .and_then(|()| disk.sync_dir(""))
         .map_err(during("making the directory of arenas"))?;
@@ -116,10 +112,13 @@ pub(super) fn first_arena(
         return Ok(());
     };
     let (_, op) = arenas.make(disk, config, bytes);
-    let IoOp::Create { name, options, .. } = op else {
+    let IoOp::CreateWithin {
+        name, room, options, ..
+    } = op
+    else {
         return Ok(());
     };
-    match drystone_env::io::create(&**disk, &name, bytes, options, false, pool) {
+    match drystone_env::io::create_within(&**disk, &name, room, options) {
         Ok(_) => Ok(()),
         // A small disk begins with less.
         Err(error) if is_full(&error) => Ok(()),

@@ -85,7 +85,7 @@ pub(crate) fn open(
         generation = 2;
         let bytes = CheckpointEncoder::new(0).finish(generation, me, Lsn(1), ChunkId(0), 0);
         write_checkpoints(disk, &bytes)?;
-        first_arena(disk, config, pool)?;
+        first_arena(disk, config)?;
         report.fresh = recovered.fresh;
     }
     disk.create_dir(ARENA_DIRECTORY)

@@ -5,7 +5,7 @@ use crate::config::StoreConfig;
 use crate::format::{
     ARENA_DIRECTORY, MOST_ARENAS, MOST_UNITS, Run, Runs, UNIT, arena_name, parse_arena_name,
 };
-use drystone_env::{Disk, DiskFile, IoOp, OpenOptions, Space};
+use drystone_env::{Disk, DiskFile, IoOp, OpenOptions, Room, Space};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -18,6 +18,8 @@ const LONG_PIECE: u32 = 16;
 const SHORTEST: u64 = 16;
 /// The part of a disk that only repair may take is one of so many.
 const REPAIR_PART: u64 = 20;
+/// The part of a file system that is left to others is one of so many at most.
+const RESERVE_PART: u64 = 20;
 
 /// What became of a claim at recovery.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -182,13 +184,17 @@ impl Arenas {
         self.arenas.get(&arena).map(|arena| &arena.file)
     }
 
+    /// Bytes of the file system that arenas leave to others.
+    fn reserve(&self, config: &StoreConfig) -> u64 {
+        config.reserve_bytes.min(self.space.total / RESERVE_PART)
+    }
+
     /// Bytes that new arenas may still take.
     pub(crate) fn room(&self, config: &StoreConfig) -> u64 {
         if self.refused_at.is_some_and(|at| self.space.free <= at) {
             return 0;
         }
-        let reserve = config.reserve_bytes.min(self.space.total / 20);
-        let by_disk = self.space.free.saturating_sub(reserve);
+        let by_disk = self.space.free.saturating_sub(self.reserve(config));
         let making = self.making_bytes();
         let taken = self.bytes() + self.removing.values().sum::<u64>();
         let by_limit = config
@@ -253,12 +259,16 @@ impl Arenas {
         let number = self.next_number;
         self.next_number += 1;
         self.making.insert(number, bytes);
-        let op = IoOp::Create {
+        let op = IoOp::CreateWithin {
             disk: Arc::clone(disk),
             name: arena_name(number),
-            length: bytes,
+            room: Room {
+                most: bytes,
+                // Less than what is planned for: a little may go before it is made.
+                least: self.arena_bytes / SHORTEST / 2,
+                leave: self.reserve(config),
+            },
             options: options(config),
-            prewrite: false,
         };
         (number, op)
     }

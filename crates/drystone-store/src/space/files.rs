@@ -49,6 +49,8 @@ pub(crate) struct ChunkSpace {
     held: Vec<Held>,
     /// Chunks that wait for space, each with the id that tells it from a later one of the same name, and how many units.
     queue: VecDeque<(ChunkId, u64, u64)>,
+    /// Units that the queue wants in all.
+    waiting_units: u64,
     /// Since when there has been more free space than is kept.
     idle_since: Option<Monotonic>,
 }
@@ -62,6 +64,7 @@ impl ChunkSpace {
             under_way: BTreeMap::new(),
             held: Vec::new(),
             queue: VecDeque::new(),
+            waiting_units: 0,
             idle_since: None,
         }
     }
@@ -129,12 +132,14 @@ impl ChunkSpace {
         }
     }
 
-    /// True if so many units can become free by making arenas, or are being made.
+    /// True if so many units, beside those that are waited for, can become free by making arenas, or are being made.
     pub(crate) fn can_grow(&mut self, config: &StoreConfig, units: u64, class: IoClass) -> bool {
-        let bytes = units * UNIT;
+        let (waiting, bytes) = (self.waiting_units * UNIT, units * UNIT);
         let fits = |space: &Self| {
             let grows = space.arenas.is_making() || space.arenas.plan(config, u64::MAX).is_some();
-            grows && bytes <= space.free_bytes(config, class) + space.arenas.making_bytes()
+            let most = space.free_bytes(config, class) + space.arenas.making_bytes();
+            // Where others took what there was, some of those who wait will be refused.
+            grows && (waiting + bytes <= most || (bytes <= most && most < waiting))
         };
         if fits(self) {
             return true;
@@ -146,6 +151,7 @@ impl ChunkSpace {
     /// The chunk gets its units when there are so many.
     pub(crate) fn wait_for_space(&mut self, chunk: ChunkId, id: u64, units: u64) {
         self.queue.push_back((chunk, id, units));
+        self.waiting_units += units;
     }
 
     /// The chunk that has waited longest, its id, and how many units it wants.
@@ -155,7 +161,14 @@ impl ChunkSpace {
 
     /// The chunk that has waited longest waits no more.
     pub(crate) fn pop_waiting(&mut self) {
-        self.queue.pop_front();
+        if let Some((_, _, units)) = self.queue.pop_front() {
+            self.waiting_units -= units;
+        }
+        assert!(
+            !self.queue.is_empty() || self.waiting_units == 0,
+            "{} units are counted, and nobody waits for them",
+            self.waiting_units
+        );
     }
 
     pub(crate) fn is_making(&self) -> bool {
@@ -164,8 +177,7 @@ impl ChunkSpace {
 
     /// Asks for arenas ahead of need.
     pub(crate) fn make_arenas(&mut self, config: &StoreConfig, work: &mut DiskWork) {
-        let waiting: u64 = self.queue.iter().map(|(_, _, units)| units * UNIT).sum();
-        let wanted = waiting + config.spare_bytes(self.arenas.arena_bytes());
+        let wanted = self.waiting_units * UNIT + config.spare_bytes(self.arenas.arena_bytes());
         while self.arenas.plan(config, wanted).is_some() {
             // Others may have taken what there was.
             self.refresh();
@@ -185,6 +197,8 @@ impl ChunkSpace {
         self.arenas.made(&self.disk, arena);
         let added = match result {
             Ok(IoOutput::File(handle)) => self.arenas.add(arena, handle),
+            // Others took what there was. What is left was looked at again just now.
+            Ok(IoOutput::Done) => Ok(()),
             Ok(_) => Err(io::Error::other("no file came back")),
             Err(error) => Err(error),
         };

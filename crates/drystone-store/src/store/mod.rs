@@ -375,7 +375,12 @@ impl Store {
         unmoved.map(|(chunk, _)| *chunk).collect()
     }
 
-    /// The disk at a glance.
+    /// Asks the file system how much is free, which others may have changed: one call that does not wait for the device.
+    pub fn refresh_space(&mut self) {
+        self.space.refresh();
+    }
+
+    /// The disk at a glance, with the free space of the file system as it was when it was looked at last.
     pub fn status(&self) -> Status {
         let counts = self.index.counts();
         Status {

@@ -1,5 +1,6 @@
 //! Bytes for a chunk: which are taken, and where they go.
 
+use super::step::appended;
 use super::writer::ChunkWriter;
 use crate::active::{ActiveChunk, ChunkOpKind};
 use crate::error::StoreError;
@@ -116,7 +117,11 @@ impl ChunkWriter<'_> {
             None => frame.max_bytes.min(MAX_CHUNK_BYTES),
         };
         let (units, class) = (units_for(most), frame.io_class);
-        let runs = self.space.take(self.config, units, class);
+        // Whoever came before is served before.
+        let runs = match self.space.is_idle() {
+            true => self.space.take(self.config, units, class),
+            false => None,
+        };
         if runs.is_none() && !self.space.can_grow(self.config, units, class) {
             return Err(self.no_space(units, class));
         }
@@ -212,18 +217,18 @@ impl ChunkWriter<'_> {
             }
             return Ok(None);
         }
-        if frame.sync {
-            self.push_op(live, request, ChunkOpKind::Sync { end });
+        let kind = match frame.sync {
+            true => Some(ChunkOpKind::Sync { end }),
+            // Whether there will be space for it is not known yet.
+            false => live.runs.is_none().then_some(ChunkOpKind::Space { end }),
+        };
+        if let Some(kind) = kind {
+            self.push_op(live, request, kind);
         }
         if live.runs.is_some() && live.buffer.len() > self.config.small_bytes {
             self.issue(chunk, live, live.received / BLOCK * BLOCK);
         }
-        let reply = StoreReply::Appended {
-            received: live.received,
-            durable: live.durable,
-            sealed: None,
-        };
-        Ok((!frame.sync).then_some(reply))
+        Ok(kind.is_none().then(|| appended(live)))
     }
 
     /// An append to a chunk that is sealed and in its runs: a retry of a last or an earlier frame.

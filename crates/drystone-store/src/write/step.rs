@@ -89,13 +89,15 @@ impl ChunkWriter<'_> {
             return refusal;
         }
         match (op.kind, op.stage) {
+            (ChunkOpKind::Space { .. }, _) => {
+                live.ops.pop_front();
+                let reply = appended(live);
+                self.reply(op.request, Ok(reply));
+                OpStep::Again
+            }
             (ChunkOpKind::Sync { end }, OpStage::Start) if end <= live.durable => {
                 live.ops.pop_front();
-                let reply = StoreReply::Appended {
-                    received: live.received,
-                    durable: live.durable,
-                    sealed: None,
-                };
+                let reply = appended(live);
                 self.reply(op.request, Ok(reply));
                 OpStep::Again
             }
@@ -125,7 +127,7 @@ impl ChunkWriter<'_> {
                 }
                 let end = match op.kind {
                     ChunkOpKind::Seal { .. } => live.tail_at + tail_bytes(op.target),
-                    ChunkOpKind::Sync { .. } | ChunkOpKind::Fence { .. } => op.target,
+                    _ => op.target,
                 };
                 // What lies before is durable.
                 let range = (live.stored, end);
@@ -155,7 +157,7 @@ impl ChunkWriter<'_> {
         }
         let offered = match op.kind {
             ChunkOpKind::Sync { end } if end <= live.durable => return None,
-            ChunkOpKind::Sync { .. } => Epoch::FIRST,
+            ChunkOpKind::Space { .. } | ChunkOpKind::Sync { .. } => Epoch::FIRST,
             ChunkOpKind::Seal { epoch, .. } | ChunkOpKind::Fence { epoch } => epoch,
         };
         if !live.fenced || offered >= live.epoch {
@@ -451,13 +453,10 @@ impl ChunkWriter<'_> {
     fn finish_op(&mut self, chunk: ChunkId, live: &mut ActiveChunk, op: ChunkOp) -> OpStep {
         live.ops.pop_front();
         match op.kind {
+            ChunkOpKind::Space { .. } => unreachable!("it has one stage only"),
             ChunkOpKind::Sync { end } => {
                 self.assert_durable(chunk, end);
-                let reply = StoreReply::Appended {
-                    received: live.received,
-                    durable: live.durable,
-                    sealed: None,
-                };
+                let reply = appended(live);
                 self.reply(op.request, Ok(reply));
                 if live.durable / BLOCK * BLOCK > live.stored {
                     self.must_move(chunk, live.durable - live.stored);
@@ -489,6 +488,15 @@ impl ChunkWriter<'_> {
                 OpStep::Again
             }
         }
+    }
+}
+
+/// How far the chunk is, to whoever appended.
+pub(super) fn appended(live: &ActiveChunk) -> StoreReply {
+    StoreReply::Appended {
+        received: live.received,
+        durable: live.durable,
+        sealed: None,
     }
 }
 

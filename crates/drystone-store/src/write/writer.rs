@@ -83,7 +83,7 @@ impl ChunkWriter<'_> {
     }
 
     pub(super) fn push_op(&mut self, live: &mut ActiveChunk, request: RequestId, kind: ChunkOpKind) {
-        if !matches!(kind, ChunkOpKind::Sync { .. }) {
+        if !matches!(kind, ChunkOpKind::Space { .. } | ChunkOpKind::Sync { .. }) {
             live.stopped = true;
         }
         live.ops.push_back(ChunkOp {
@@ -158,7 +158,7 @@ impl ChunkWriter<'_> {
     pub(super) fn answer_sealed(&mut self, chunk: ChunkId, live: &mut ActiveChunk, sealed: Sealed) {
         for op in std::mem::take(&mut live.ops) {
             match op.kind {
-                ChunkOpKind::Sync { end } if end <= sealed.length => {
+                ChunkOpKind::Space { end } | ChunkOpKind::Sync { end } if end <= sealed.length => {
                     let reply = StoreReply::Appended {
                         received: sealed.length,
                         durable: sealed.length,

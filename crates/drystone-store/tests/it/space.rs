@@ -343,3 +343,101 @@ fn an_arena_that_goes_holds_up_nobody() {
     }
     assert!(removed > 400, "{removed} arenas went");
 }
+
+/// A first frame that is not to be durable waits for an arena like any other: it is answered when it is known whether there
+/// is one.
+#[test]
+fn a_frame_that_waits_for_space_is_answered_when_it_has_some_or_none() {
+    for is_there in [true, false] {
+        let mut sim = Sim::on(SimDisk::with_capacity(26, DISK), 26, tiny()).unwrap();
+        let data = content(1, 1, 700_000);
+        let first = sim.append(1, M1, 0, &data[..100_000], How::Received);
+        let second = sim.append(1, M1, 100_000, &data[100_000..200_000], How::Received);
+        let synced = sim.append(1, M1, 200_000, &data[200_000..300_000], How::Sync);
+        assert!(
+            sim.replies.is_empty(),
+            "an arena is being made: {:?}",
+            sim.replies
+        );
+        if !is_there {
+            let used = DISK - sim.disk.space().unwrap().free;
+            sim.disk.set_capacity(used);
+        }
+        sim.run();
+        for request in [first, second, synced] {
+            let answer = sim.replies.remove(&request).expect("answered");
+            match answer {
+                Ok(StoreReply::Appended { .. }) => assert!(is_there),
+                Err(StoreError::NoSpace { .. }) => assert!(!is_there),
+                other => panic!("{other:?}"),
+            }
+        }
+        if is_there {
+            sim.append(1, M1, 300_000, &data[300_000..], How::Last(None));
+            sim.run();
+            assert_eq!(sim.read_all(1, 700_000).unwrap(), data);
+        }
+    }
+}
+
+/// Who needs much is served before those who come later and need little, and does not hold them up when there is not as
+/// much.
+#[test]
+fn whoever_waits_for_space_is_served_before_those_who_come_later() {
+    for is_there in [true, false] {
+        for seed in 0..20 {
+            let config = StoreConfig {
+                spare_bytes: 512 << 10,
+                ..tiny()
+            };
+            let mut sim = Sim::on(SimDisk::with_capacity(27, DISK), seed, config).unwrap();
+            sim.run();
+            assert!(free(&sim) > 4 * M1);
+            let large = sim.append(1, 4 * M1, 0, &content(1, 1, 100_000), How::Received);
+            let mut small = Vec::new();
+            // Each arena that comes holds some of them.
+            for chunk in 2..=40 {
+                small.push(sim.append(chunk, K64, 0, &content(chunk, 1, 50_000), How::Last(None)));
+                let waits = !sim.replies.contains_key(&large);
+                let served = small
+                    .iter()
+                    .any(|request| sim.replies.get(request).is_some_and(Result::is_ok));
+                assert!(!(waits && served), "seed {seed}: one that came later is served");
+                if chunk == 4 && !is_there {
+                    let used = DISK - sim.disk.space().unwrap().free;
+                    sim.disk.set_capacity(used + 300_000);
+                }
+                if chunk % 3 == 0 {
+                    sim.step();
+                }
+            }
+            sim.run();
+            let large = sim.replies.remove(&large).expect("answered");
+            let small: Vec<_> = small
+                .iter()
+                .map(|request| sim.replies.remove(request).unwrap())
+                .collect();
+            match large {
+                Ok(_) => assert!(is_there && small.iter().all(Result::is_ok), "seed {seed}"),
+                Err(StoreError::NoSpace { .. }) => {
+                    assert!(!is_there);
+                    let let_in = small.iter().filter(|answer| answer.is_ok()).count();
+                    assert!(let_in >= 5, "seed {seed}: {let_in}");
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn the_file_system_is_looked_at_when_the_store_is_asked_to() {
+    let mut sim = Sim::on(SimDisk::with_capacity(28, DISK), 28, tiny()).unwrap();
+    sim.run();
+    let before = free(&sim);
+    sim.disk.set_capacity(DISK / 2);
+    assert_eq!(free(&sim), before);
+    sim.store.refresh_space();
+    let now = free(&sim);
+    assert!(now < before - DISK * 4 / 10, "{before} bytes, then {now}");
+}

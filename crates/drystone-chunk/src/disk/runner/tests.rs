@@ -2,7 +2,7 @@ use super::*;
 use crate::config::Config;
 use crate::disk::ops::store_config;
 use drystone_env::os::OsDisk;
-use drystone_env::sim::{SimClock, Stall, StallingDisk};
+use drystone_env::sim::{SimClock, SimDisk, Stall, StallingDisk};
 use drystone_env::{Disk, WallTime};
 use drystone_types::{ChunkId, DiskId, Incarnation};
 use futures_util::FutureExt;
@@ -74,4 +74,32 @@ async fn a_directory_stays_locked_while_work_on_it_hangs_even_if_the_thread_of_i
     assert_eq!(unlocked.try_recv(), Err(oneshot::error::TryRecvError::Empty));
     stall.end();
     assert!(unlocked.await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_disk_tells_what_others_left_of_its_file_system() {
+    let (env, pool) = (Env::os(), BufferPool::new(1 << 20));
+    let me = DiskRef {
+        disk: DiskId(1),
+        incarnation: Incarnation(1),
+    };
+    let disk = Arc::new(SimDisk::with_capacity(1, 8 << 30));
+    let disk = Arc::new(StallingDisk::new(disk, "", Arc::default()));
+    let opened = Store::open(
+        Arc::clone(&disk) as _,
+        store_config(&Config::default()),
+        me,
+        pool.clone(),
+    );
+    let store = (opened.unwrap().0, None);
+    let runner = DiskRunner::start(&env, "disk".into(), me, store, pool, (1, 1 << 20, 1 << 20));
+    let Usage(before) = runner.usage().unwrap().await.unwrap();
+    disk.limit_free(2 << 30);
+    let Usage(after) = runner.usage().unwrap().await.unwrap();
+    assert!(
+        before.free_bytes > 6 << 30 && after.free_bytes < 2 << 30,
+        "{before:?}, {after:?}"
+    );
+    assert_eq!(after.used_bytes, 0);
+    runner.close().await;
 }
