@@ -2,17 +2,22 @@
 //!
 //! The simulation runs the code on some orders; here a model of the rules runs on all, within bounds. Of a chunk: three
 //! replicas, two appends, two recoveries that overlap, one lost disk. Of a voter that moves: three terms, logs of six
-//! entries. What is not built yet (the leader's half of a seal) is checked before it is. Each rule can be left out:
+//! entries. Of a disk: its units, and checkpoints of its index that write what has changed. What is not built yet (the leader's half of a seal, moves inside a disk, such
+//! checkpoints) is checked before it is. Each rule can be left out:
 //! then the search must find the harm, or the model shows nothing.
 
+mod checkpoint;
 mod floor;
 mod seal;
 mod search;
+mod space;
 mod voter;
 
+pub use checkpoint::{Checkpoint, CheckpointRule};
 pub use floor::{Floor, FloorRule};
 pub use seal::{Seal, SealRule};
 pub use search::{Counterexample, Model, Step, explore};
+pub use space::{Space, SpaceRule};
 pub use voter::{Voter, VoterRule};
 
 /// Tries every order of steps of each model; gives what was tried and the number of states.
@@ -30,6 +35,8 @@ pub fn run() -> Result<Vec<(String, usize)>, Counterexample> {
         explore(&Floor::new())?,
     ));
     found.push(("a voter moves".to_owned(), explore(&Voter::new())?));
+    found.push(("units of a disk".to_owned(), explore(&Space::new())?));
+    found.push(("checkpoints of a disk".to_owned(), explore(&Checkpoint::new())?));
     Ok(found)
 }
 
@@ -62,6 +69,16 @@ mod tests {
     #[test]
     fn a_voter_that_moves_without_any_of_the_rules_does_harm() {
         each_is_needed(&VoterRule::ALL, |rule| Voter::new().without(rule));
+    }
+
+    #[test]
+    fn units_without_any_of_their_rules_do_harm() {
+        each_is_needed(&SpaceRule::ALL, |rule| Space::new().without(rule));
+    }
+
+    #[test]
+    fn checkpoints_without_any_of_their_rules_do_harm() {
+        each_is_needed(&CheckpointRule::ALL, |rule| Checkpoint::new().without(rule));
     }
 
     #[test]
