@@ -45,6 +45,9 @@ pub(crate) struct Metrics {
     /// Bytes of cached blocks.
     pub(crate) cached: Gauge,
     free: Family<OfDisk, Gauge>,
+    used: Family<OfDisk, Gauge>,
+    kept: Family<OfDisk, Gauge>,
+    others: Family<OfDisk, Gauge>,
     chunks: Family<OfDisk, Gauge>,
     queue: Family<OfDisk, Gauge>,
     write_p99: Family<OfDisk, Gauge>,
@@ -65,6 +68,9 @@ impl Metrics {
             open: Gauge::default(),
             cached: Gauge::default(),
             free: Family::default(),
+            used: Family::default(),
+            kept: Family::default(),
+            others: Family::default(),
             chunks: Family::default(),
             queue: Family::default(),
             write_p99: Family::default(),
@@ -109,6 +115,24 @@ impl Metrics {
             metrics.cached.clone(),
         );
         registry.register_with_unit("disk_free", "Space left of a disk", bytes(), metrics.free.clone());
+        registry.register_with_unit(
+            "disk_used",
+            "Space that chunks have taken of a disk",
+            bytes(),
+            metrics.used.clone(),
+        );
+        registry.register_with_unit(
+            "disk_kept",
+            "Space of a disk that is free and that no new chunk gets: reserve, repair, above the limit",
+            bytes(),
+            metrics.kept.clone(),
+        );
+        registry.register_with_unit(
+            "disk_others",
+            "Space of a disk's file system that others have taken, its journal among them",
+            bytes(),
+            metrics.others.clone(),
+        );
         registry.register("disk_chunks", "Replicas on a disk", metrics.chunks.clone());
         registry.register(
             "disk_queue",
@@ -137,6 +161,9 @@ impl Metrics {
     pub(crate) fn disk(&self, load: &DiskLoad) {
         let label = OfDisk { disk: load.disk };
         self.free.get_or_create(&label).set(load.free_bytes as i64);
+        self.used.get_or_create(&label).set(load.used_bytes as i64);
+        self.kept.get_or_create(&label).set(load.kept_bytes as i64);
+        self.others.get_or_create(&label).set(load.others_bytes as i64);
         self.chunks.get_or_create(&label).set(load.chunks as i64);
         self.queue.get_or_create(&label).set(i64::from(load.queue));
         self.write_p99

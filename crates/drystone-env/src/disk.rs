@@ -29,7 +29,8 @@ pub struct Space {
     pub total: u64,
     /// Bytes that this process can still allocate.
     pub free: u64,
-    /// Identifies the device below: two disks with the same value fail together.
+    /// Identifies the device below among those of all machines that run: two disks with the same value fail together and
+    /// have its space in common. Another when the machine is started again.
     pub device: u64,
 }
 

@@ -2,6 +2,7 @@
 
 use drystone_client::admin::{ClusterStatus, DiskLoad, Member, ServerStatus};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// How a cluster is, the least serious first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -60,6 +61,37 @@ pub fn condition(status: &ClusterStatus) -> Condition {
     }
 }
 
+/// Bytes that the disks of a server can still take together: those of one file system have what is left of it once.
+fn free_bytes(server: &ServerStatus) -> u64 {
+    let known = server.node.as_ref().map_or(&[][..], |node| &node.disks);
+    let (mut own, mut shared) = (0u64, BTreeMap::<u64, u64>::new());
+    for disk in &server.disks {
+        let of_device = disk.shared_free_bytes.min(disk.free_bytes);
+        own = own.saturating_add(disk.free_bytes - of_device);
+        let device = known.iter().find(|known| known.id == disk.disk);
+        // A disk that is not known stands for itself.
+        let device = device.map_or(disk.disk, |known| known.device);
+        let most = shared.entry(device).or_default();
+        *most = of_device.max(*most);
+    }
+    shared.values().copied().fold(own, u64::saturating_add)
+}
+
+/// A disk of a chunk server. What is used, free, kept and others' is all of its file system.
+fn disk(disk: &DiskLoad) -> Value {
+    json!({
+        "disk": disk.disk,
+        "used_bytes": disk.used_bytes,
+        "free_bytes": disk.free_bytes,
+        "shared_free_bytes": disk.shared_free_bytes,
+        "kept_bytes": disk.kept_bytes,
+        "others_bytes": disk.others_bytes,
+        "device_bytes": disk.device_bytes,
+        "chunks": disk.chunks,
+        "read_only": disk.read_only,
+    })
+}
+
 /// A chunk server.
 pub fn server(server: &ServerStatus) -> Value {
     let node = server.node.clone().unwrap_or_default();
@@ -71,7 +103,8 @@ pub fn server(server: &ServerStatus) -> Value {
         "rack": node.rack,
         "address": node.address,
         "used_bytes": sum(|disk| disk.used_bytes),
-        "free_bytes": sum(|disk| disk.free_bytes),
+        "free_bytes": free_bytes(server),
+        "disks": server.disks.iter().map(disk).collect::<Vec<_>>(),
         "chunks": sum(|disk| disk.chunks),
         "read_only_disks": server.disks.iter().filter(|disk| disk.read_only).count(),
         "io_errors": sum(|disk| u64::from(disk.io_errors)),
@@ -124,6 +157,7 @@ pub fn status(status: &ClusterStatus) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use drystone_client::admin::{DiskRecord, NodeRecord};
 
     fn well() -> ClusterStatus {
         let server = ServerStatus {
@@ -180,6 +214,31 @@ mod tests {
             change(&mut now);
             assert_eq!(condition(&now), Condition::Reduced);
         }
+    }
+
+    #[test]
+    fn what_a_file_system_has_left_counts_once() {
+        let disk = |disk, free_bytes, shared_free_bytes| DiskLoad {
+            disk,
+            free_bytes,
+            shared_free_bytes,
+            ..DiskLoad::default()
+        };
+        let record = |id, device| DiskRecord {
+            id,
+            device,
+            ..DiskRecord::default()
+        };
+        let node = NodeRecord {
+            disks: vec![record(1, 7), record(2, 7), record(3, 8)],
+            ..NodeRecord::default()
+        };
+        let status = ServerStatus {
+            node: Some(node),
+            disks: vec![disk(1, 110, 100), disk(2, 95, 90), disk(3, 230, 200)],
+            ..ServerStatus::default()
+        };
+        assert_eq!(server(&status)["free_bytes"], 10 + 5 + 100 + 230);
     }
 
     #[test]

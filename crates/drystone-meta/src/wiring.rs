@@ -342,6 +342,7 @@ pub(crate) fn make_service(wiring: &Wiring) -> (Arc<MetaService>, Tasks) {
             config: Arc::clone(config),
             raft: raft.clone(),
             state: state.clone(),
+            leader: Arc::clone(&leader),
             disk_full: Arc::clone(&wiring.disk_full),
             log_full: Arc::clone(&wiring.log_full),
         },

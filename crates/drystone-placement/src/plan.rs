@@ -2,7 +2,7 @@
 //!
 //! Replicas are spread over as many zones as there are, then racks, hosts, devices: of the eligible disks only
 //! those that share the fewest domains with the replicas chosen before are candidates. Among these two are drawn,
-//! each with a probability in proportion to its free space, and the one with less work relative to its space
+//! each with a probability in proportion to its share of the free space of its device, and the one with less work relative to its space
 //! wins (power of two choices). No two replicas ever share a disk. They share a host only if every host of the cluster
 //! has one: a host that is away for a moment must not leave two replicas to the fate of another. Sharing a device is
 //! allowed, because a cluster on one machine has but one (and says so).
@@ -53,7 +53,7 @@ pub fn plan_replicas(
     draws: &mut dyn Rng,
 ) -> Result<Vec<DiskRef>, PlacementError> {
     let held = demand.have.len() as u32;
-    let chosen = choose(demand, disks, |obstacle| obstacle.is_none(), draws);
+    let chosen = choose(demand, disks, false, draws);
     let found = held + chosen.len() as u32;
     let needed = if demand.minimum == 0 {
         demand.replicas
@@ -63,38 +63,33 @@ pub fn plan_replicas(
     if found >= needed {
         return Ok(chosen);
     }
-    let why = obstacles(demand, disks);
-    let emptier = choose(
-        demand,
-        disks,
-        |obstacle| obstacle.is_none_or(|why| why == FULL),
-        draws,
-    );
+    let why = obstacles(demand, disks, &chosen);
+    let emptier = choose(demand, disks, true, draws);
     Err(match held + emptier.len() as u32 >= needed {
         true => PlacementError::NoSpace { needed, found, why },
         false => PlacementError::NotEnoughDomains { needed, found, why },
     })
 }
 
-/// The best of the disks whose obstacle is allowed, at most as many as are wanted.
-fn choose(
-    demand: &Demand,
-    disks: &[DiskView],
-    allowed: impl Fn(Option<&'static str>) -> bool,
-    draws: &mut dyn Rng,
-) -> Vec<DiskRef> {
+/// The best of the disks that nothing stands in the way of, at most as many as are wanted; as if none were full, if
+/// `emptied`.
+fn choose(demand: &Demand, disks: &[DiskView], emptied: bool, draws: &mut dyn Rng) -> Vec<DiskRef> {
     let held = demand.have.len() as u32;
     let mut taken: Vec<&DiskView> = disks
         .iter()
         .filter(|view| demand.have.contains(&view.disk))
         .collect();
+    let held_disks = taken.len();
     let mut chosen = Vec::new();
+    let allowed = |why: Option<&str>| why.is_none_or(|why| emptied && why == FULL);
     let mut left: Vec<&DiskView> = disks
         .iter()
         .filter(|view| allowed(obstacle(demand, view)))
         .collect();
     while held + (chosen.len() as u32) < demand.replicas {
         left.retain(|view| !taken.iter().any(|other| same_disk(view, other)));
+        let new = &taken[held_disks..];
+        left.retain(|view| emptied || has_room(demand, view, new));
         let mut left = left.clone();
         if has_free_host(disks, &taken) {
             left.retain(|view| !taken.iter().any(|other| same_host(view, other)));
@@ -126,6 +121,12 @@ fn obstacle(demand: &Demand, view: &DiskView) -> Option<&'static str> {
     }
 }
 
+/// True if the device has room for this one beside those that are chosen on it.
+fn has_room(demand: &Demand, view: &DiskView, chosen: &[&DiskView]) -> bool {
+    let on_device = chosen.iter().filter(|other| other.device == view.device).count() as u64;
+    (on_device + 1).saturating_mul(demand.bytes.0) <= view.device_free.0
+}
+
 /// A host without any of the replicas, whether or not it can take one now; one that drains is not waited for.
 fn has_free_host(disks: &[DiskView], taken: &[&DiskView]) -> bool {
     disks
@@ -138,10 +139,14 @@ fn holds(demand: &Demand, view: &DiskView) -> bool {
     demand.have.iter().any(|held| held.disk == view.disk.disk)
 }
 
-fn obstacles(demand: &Demand, disks: &[DiskView]) -> String {
+fn obstacles(demand: &Demand, disks: &[DiskView], chosen: &[DiskRef]) -> String {
+    let taken: Vec<&DiskView> = disks.iter().filter(|view| chosen.contains(&view.disk)).collect();
     let mut counts = std::collections::BTreeMap::<&str, usize>::new();
-    for reason in disks.iter().filter_map(|view| obstacle(demand, view)) {
-        *counts.entry(reason).or_default() += 1;
+    for view in disks.iter().filter(|view| !chosen.contains(&view.disk)) {
+        let full = || (!has_room(demand, view, &taken)).then_some(FULL);
+        if let Some(reason) = obstacle(demand, view).or_else(full) {
+            *counts.entry(reason).or_default() += 1;
+        }
     }
     let mut text = format!("{} disks known", disks.len());
     for (reason, count) in counts {
@@ -200,14 +205,20 @@ fn pick<'a>(
     let one = draw(&candidates, draws)?;
     let two = draw(&candidates, draws)?;
     // Less work per free space wins; the products compare the quotients without dividing.
-    let work = |a: &DiskView, b: &DiskView| (u128::from(a.load) + 1) * (u128::from(b.free.0) + 1);
+    let work = |a: &DiskView, b: &DiskView| (u128::from(a.load) + 1) * (u128::from(share(b)) + 1);
     Some(if work(two, one) < work(one, two) { two } else { one })
+}
+
+/// Of the bytes that can still be taken, its part: several disks on one device have no more together than one.
+fn share(view: &DiskView) -> u64 {
+    let part = view.device_free.0 / u64::from(view.device_disks.max(1));
+    view.free.0.min(part)
 }
 
 /// One of `candidates`, with a probability in proportion to its free space.
 fn draw<'a>(candidates: &[&'a DiskView], draws: &mut dyn Rng) -> Option<&'a DiskView> {
     // In MiB, so that the sum of any number of disks fits.
-    let weight = |view: &DiskView| (view.free.0 >> 20) + 1;
+    let weight = |view: &DiskView| (share(view) >> 20) + 1;
     let sum: u64 = candidates.iter().map(|view| weight(view)).sum();
     let mut point = draws.below(sum.max(1));
     candidates

@@ -13,8 +13,8 @@ fn reference(disk: u64) -> DiskRef {
     }
 }
 
-/// One line per disk: `id node host rack zone` and any of `free=GiB load=N suspect draining read-only unheard`; every
-/// disk has 100 GiB.
+/// One line per disk: `id node host rack zone` and any of `free=GiB load=N suspect draining read-only unheard`, and of its
+/// device `device=ID of=DISKS common=MIB`; every disk has 100 GiB.
 fn disks(text: &str) -> Vec<DiskView> {
     let line = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -27,6 +27,7 @@ fn disks(text: &str) -> Vec<DiskView> {
                 .find_map(|flag| flag.strip_prefix(name))
                 .map(|v| v.parse().unwrap())
         };
+        let free = ByteCount(value("free=").unwrap_or(80) * GIB);
         DiskView {
             disk: reference(id.parse().unwrap()),
             node: NodeId(node.parse().unwrap()),
@@ -34,7 +35,9 @@ fn disks(text: &str) -> Vec<DiskView> {
             rack: (*rack).to_owned(),
             zone: (*zone).to_owned(),
             device: value("device=").unwrap_or_else(|| id.parse().unwrap()),
-            free: ByteCount(value("free=").unwrap_or(80) * GIB),
+            device_disks: value("of=").unwrap_or(1) as u32,
+            device_free: value("common=").map_or(free, |mib| ByteCount(mib << 20)),
+            free,
             total: ByteCount(100 * GIB),
             load: value("load=").unwrap_or(0) as u32,
             state: DiskState::of(DiskFacts {
@@ -341,6 +344,29 @@ fn shares(text: &str) -> Vec<u32> {
 }
 
 #[test]
+fn disks_of_one_device_have_its_space_once() {
+    // 64 MiB each, and room for two of them on the device of three.
+    let text = "1 1 a r1 z device=1 of=3 common=190
+                2 2 b r2 z device=1 of=3 common=190
+                3 3 c r3 z device=1 of=3 common=190
+                4 4 d r4 z";
+    check(&demand(3), text, Ok(&[&[1, 2, 4], &[1, 3, 4], &[2, 3, 4]]));
+    check(&demand(4), text, Err((4, 3)));
+    let full = plan_replicas(&demand(4), &disks(text), &mut SeededRng::new(1));
+    assert_eq!(
+        full.unwrap_err().to_string(),
+        "4 replicas are needed, 3 can be placed: disks are full (4 disks known, 1 full)"
+    );
+    // They attract as much as one disk of such a size.
+    let text = "1 1 a r1 z device=1 of=3 common=81920
+                2 2 b r2 z device=1 of=3 common=81920
+                3 3 c r3 z device=1 of=3 common=81920
+                4 4 d r4 z";
+    let counts = shares(text);
+    assert!(counts[3] > 4 * counts[0] / 2 && counts[3] < 9_000, "{counts:?}");
+}
+
+#[test]
 fn space_and_idleness_attract() {
     let even = shares("1 1 a r1 z\n2 2 b r2 z\n3 3 c r3 z\n4 4 d r4 z");
     assert!(
@@ -368,7 +394,9 @@ proptest! {
                 host: format!("h{i}"),
                 rack: format!("r{rack}"),
                 zone: "z".to_owned(),
-                device: at,
+                device: i as u64 * 2 + at,
+                device_disks: 1,
+                device_free: ByteCount(free * GIB),
                 free: ByteCount(free * GIB),
                 total: ByteCount(100 * GIB),
                 load: (free % 9) as u32,

@@ -16,9 +16,13 @@ pub struct DiskView {
     pub rack: String,
     /// Racks with equal zone fail together.
     pub zone: String,
-    /// Disks of one host with equal device fail together.
+    /// Disks with equal device have its space in common, and those of one host fail together.
     pub device: u64,
-    /// Bytes that can still be taken.
+    /// Disks on the device, itself included.
+    pub device_disks: u32,
+    /// Bytes that the disks of the device can still take together.
+    pub device_free: ByteCount,
+    /// Bytes that can still be taken, while the others of its device take nothing.
     pub free: ByteCount,
     /// Bytes in all.
     pub total: ByteCount,

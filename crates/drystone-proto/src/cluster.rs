@@ -190,7 +190,7 @@ pub struct DiskLoad {
     /// Disk.
     #[prost(uint64, tag = "1")]
     pub disk: u64,
-    /// Bytes of the data directory's file system, or the configured limit.
+    /// Bytes that chunks can take in all.
     #[prost(uint64, tag = "2")]
     pub total_bytes: u64,
     /// Bytes that can still be taken.
@@ -199,7 +199,7 @@ pub struct DiskLoad {
     /// Replicas held.
     #[prost(uint64, tag = "4")]
     pub chunks: u64,
-    /// Bytes of replicas held.
+    /// Bytes that chunks have taken.
     #[prost(uint64, tag = "5")]
     pub used_bytes: u64,
     /// Work queued or under way.
@@ -220,6 +220,19 @@ pub struct DiskLoad {
     /// Why, for people.
     #[prost(string, tag = "11")]
     pub reason: String,
+    /// Of `free_bytes`, those that the file system has left: any disk on it can take them.
+    #[prost(uint64, tag = "12")]
+    pub shared_free_bytes: u64,
+    /// Bytes of the file system: `used_bytes`, `free_bytes`, `kept_bytes` and `others_bytes` together.
+    #[prost(uint64, tag = "13")]
+    pub device_bytes: u64,
+    /// Bytes that are free and that no new chunk gets: the reserve of the file system, what is for repair only, what is
+    /// above a configured limit.
+    #[prost(uint64, tag = "14")]
+    pub kept_bytes: u64,
+    /// Bytes that others have taken, the disk's own journal and the file system itself among them.
+    #[prost(uint64, tag = "15")]
+    pub others_bytes: u64,
 }
 
 /// Liveness and load.

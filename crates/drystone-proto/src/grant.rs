@@ -9,6 +9,7 @@ use drystone_types::HistoryId;
 use hmac::{Hmac, Mac};
 use prost::Message;
 use sha2::Sha256;
+use std::time::Duration;
 
 /// The cluster's secret, 32 bytes, made when it is formatted. Debug shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
@@ -49,6 +50,10 @@ pub struct WriteGrant {
     #[prost(bytes = "bytes", tag = "15")]
     pub signature: bytes::Bytes,
 }
+
+/// A client begins to write to a chunk within this time after it was granted, or not at all: so long its bytes are kept
+/// for it before its disks know of it.
+pub const BEGIN_WITHIN: Duration = Duration::from_secs(10);
 
 const PURPOSE_GRANT: u8 = 1;
 const PURPOSE_RECEIPT: u8 = 2;

@@ -235,6 +235,16 @@ pub struct Status {
     /// Bytes of the units that are not free: with what can still be taken, the capacity, but for what repair took of
     /// what is kept for it.
     pub used_bytes: u64,
+    /// Of the bytes that can still be taken, those of arenas that are not made yet: others on the file system can take
+    /// them as well.
+    pub shared_free_bytes: u64,
+    /// Bytes of the file system when it was looked at last.
+    pub device_bytes: u64,
+    /// Of these, what nobody and no arena has taken, and free units, beyond what can still be taken: the reserve, what is
+    /// kept for repair, what is above the configured capacity.
+    pub kept_bytes: u64,
+    /// Of these, what is in no arena and not free: others' files, the journal, the file system's own.
+    pub others_bytes: u64,
     /// Bytes of content held, durable.
     pub content_bytes: u64,
     /// Replicas held.

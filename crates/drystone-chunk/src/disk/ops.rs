@@ -356,6 +356,10 @@ impl Usage {
         load.free_bytes = status.free_bytes;
         load.chunks = status.chunks;
         load.used_bytes = status.used_bytes;
+        load.shared_free_bytes = status.shared_free_bytes;
+        load.device_bytes = status.device_bytes;
+        load.kept_bytes = status.kept_bytes;
+        load.others_bytes = status.others_bytes;
         load.io_errors = since(status.io_errors, told.0);
         load.checksum_errors = since(status.checksum_errors, told.1);
         load.read_only = status.read_only.is_some();

@@ -9,6 +9,7 @@ use drystone_env::Monotonic;
 use drystone_env::sync::Mutex;
 use drystone_proto::Kind;
 use drystone_proto::command::Target;
+use drystone_proto::grant::BEGIN_WITHIN;
 use drystone_proto::meta::{ChunkGrant, GrantReply, GrantRequest};
 use drystone_proto::record::{PolicyRecord, ReplicaRecord};
 use drystone_types::{Code, MAX_CHUNK_BYTES, NodeId, Policy};
@@ -17,8 +18,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// A grant that lay unused for this long is dropped: its servers may have failed meanwhile.
-const GRANT_AGE: Duration = Duration::from_secs(10);
 /// How long a grant lives if its leader does not say: a third of what it does by default.
 const LIFE_UNKNOWN: Duration = Duration::from_secs(300);
 /// Only chunks of this size or less are granted ahead: ids are cheap, but so is one call per large chunk.
@@ -117,7 +116,7 @@ impl GrantCache {
                 .iter()
                 .any(|member| wanted.avoid.contains(&member.node) && !avoid.contains(&member.node));
             // Most of its time until a chunk is ended is still to come.
-            let age = GRANT_AGE.min(grant.life / 6);
+            let age = BEGIN_WITHIN.min(grant.life / 6);
             now.since(grant.asked_at) < age && !avoided && !wanted.fresh
         });
         if let Some(grant) = kind.grants.pop_front() {

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 const BLOCK: usize = 4096;
@@ -120,9 +120,23 @@ impl Disk for OsDisk {
         Ok(Space {
             total: stat.f_blocks * stat.f_frsize,
             free: stat.f_bavail * stat.f_frsize,
-            device: fs::metadata(&self.root)?.dev(),
+            device: fs::metadata(&self.root)?.dev() ^ machine(),
         })
     }
+}
+
+/// A number that this machine has until it is started again, the same for all its processes: device numbers are those of
+/// other machines, too.
+fn machine() -> u64 {
+    static MACHINE: OnceLock<u64> = OnceLock::new();
+    *MACHINE.get_or_init(|| {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let boot = u128::from_str_radix(&text.trim().replace('-', ""), 16);
+        // Where it is not told, each process stands for a machine.
+        boot.map_or(u64::from(std::process::id()) << 32, |boot| {
+            (boot >> 64) as u64 ^ boot as u64
+        })
+    })
 }
 
 struct OsFile {
@@ -179,6 +193,21 @@ impl DiskFile for OsFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn directories_of_one_file_system_tell_the_same_device() {
+        let directory = tempfile::tempdir().unwrap();
+        let device = |path: &Path| OsDisk::new(path).unwrap().space().unwrap().device;
+        let inner = directory.path().join("inner");
+        fs::create_dir(&inner).unwrap();
+        assert_eq!(device(directory.path()), device(&inner));
+        assert_ne!(device(directory.path()), device(Path::new("/proc")));
+        assert_ne!(
+            device(directory.path()),
+            fs::metadata(&inner).unwrap().dev(),
+            "another machine has that one, too"
+        );
+    }
 
     #[test]
     fn direct_files_take_unaligned_memory() {

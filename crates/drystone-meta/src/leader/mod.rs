@@ -9,6 +9,7 @@ pub(crate) mod office;
 pub(crate) mod orphan;
 mod ranges;
 mod reclaim;
+pub(crate) mod reservations;
 #[cfg(test)]
 pub(crate) mod rig;
 mod servers;

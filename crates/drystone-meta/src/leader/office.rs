@@ -2,6 +2,7 @@
 
 use super::ranges::Ranges;
 use super::reclaim::Reclaim;
+use super::reservations::{Reservations, taken_by};
 use super::servers::Servers;
 use crate::config::Config;
 use crate::locks::{DRAWS, OFFICE};
@@ -13,13 +14,13 @@ use drystone_env::sync::Mutex;
 use drystone_env::{Clock, Env, Monotonic, Rng, SeededRng};
 use drystone_identity::Identity;
 use drystone_namespace::Redundancy;
-use drystone_placement::DiskView;
+use drystone_placement::{DiskView, PlacementError};
 use drystone_proto::command::{AllocateRange, Op};
 use drystone_proto::data::{DeleteOrder, ServerOrder};
 use drystone_proto::grant::sign_delete;
 use drystone_proto::meta::DiskLocation;
 use drystone_proto::record::ReplicaRecord;
-use drystone_types::{BootId, ChunkId};
+use drystone_types::{BootId, ChunkId, DiskRef};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ pub(crate) struct Office {
     pub(crate) servers: Servers,
     pub(crate) ranges: Ranges,
     pub(crate) reclaim: Reclaim,
+    pub(crate) reservations: Reservations,
     /// How much redundancy there is; `None`: not known (yet).
     pub(crate) redundancy: Option<Redundancy>,
     pub(crate) damage_reports: u64,
@@ -116,11 +118,6 @@ impl Leader {
         });
     }
 
-    /// Random numbers for placement.
-    pub(crate) fn draw<T>(&self, work: impl FnOnce(&mut dyn Rng) -> T) -> T {
-        work(&mut *self.draws.lock())
-    }
-
     /// The next `count` chunk ids with the log index that took each.
     pub(crate) async fn take_ids(&self, count: u32) -> Result<Vec<(u64, u64)>, Refused> {
         if planted(Bug::ChunkIdsAgain) {
@@ -164,14 +161,63 @@ impl Leader {
         }
     }
 
-    /// Every disk that reported to this leader, as placement sees it. The same for all grants of a moment.
-    pub(crate) fn disk_views(&self) -> Option<Arc<[DiskView]>> {
-        let now = self.clock.now();
-        if let Some(views) = self.with(|office| office.servers.recent_views(now))? {
-            return Some(views);
+    /// Plans with what is known of every disk that reported to this leader, and random numbers. For want of space once
+    /// more, if what is known is not of this moment. What was planned is taken for `chunk` and its most bytes, if one is
+    /// named. `None` if this server holds no office.
+    pub(crate) fn place(
+        &self,
+        chunk: Option<(u64, u64)>,
+        plan: impl Fn(&[DiskView], &mut dyn Rng) -> Result<Vec<DiskRef>, PlacementError>,
+    ) -> Option<Result<Vec<DiskRef>, PlacementError>> {
+        let placed = self.place_by_views(Servers::has_views, chunk, &plan)?;
+        match placed {
+            Err(PlacementError::NoSpace { .. }) => self.place_by_views(Servers::has_new_views, chunk, &plan),
+            placed => Some(placed),
         }
-        let state = self.state.read();
-        self.with(|office| office.servers.disk_views(state.nodes(), now, &self.config))
+    }
+
+    fn place_by_views(
+        &self,
+        will_do: fn(&Servers, Monotonic) -> bool,
+        chunk: Option<(u64, u64)>,
+        plan: impl Fn(&[DiskView], &mut dyn Rng) -> Result<Vec<DiskRef>, PlacementError>,
+    ) -> Option<Result<Vec<DiskRef>, PlacementError>> {
+        let now = self.clock.now();
+        if !self.with(|office| will_do(&office.servers, now))? {
+            let state = self.state.read();
+            self.with(|office| {
+                office.reservations.expire(now);
+                let reserved = |disk| office.reservations.of_disk(disk);
+                office
+                    .servers
+                    .look_at_disks(state.nodes(), now, &self.config, reserved);
+            })?;
+        }
+        let placed = self.with(|office| {
+            let placed = plan(office.servers.views()?, &mut *self.draws.lock());
+            if let (Ok(disks), Some((chunk, bytes))) = (&placed, chunk) {
+                for disk in disks {
+                    office.reservations.grant(chunk, disk.disk.0, bytes, now);
+                }
+                office.servers.note_taken(disks, taken_by(bytes));
+            }
+            Some(placed)
+        });
+        placed.flatten()
+    }
+
+    /// Nobody will write to the chunk.
+    pub(crate) fn abandon(&self, chunk: u64) {
+        self.with(|office| office.reservations.abandoned(chunk));
+    }
+
+    /// The chunks are recorded, each with its length.
+    pub(crate) fn note_committed(&self, chunks: &[(u64, u64)]) {
+        self.with(|office| {
+            for (chunk, bytes) in chunks {
+                office.reservations.committed(*chunk, *bytes);
+            }
+        });
     }
 
     /// While the office is so young that a server that has not reported to it may be well, and there is one: how long

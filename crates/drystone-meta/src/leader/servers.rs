@@ -7,12 +7,14 @@ use drystone_proto::cluster::DiskLoad;
 use drystone_proto::record::{NodeRecord, role};
 use drystone_types::{ByteCount, DiskId, DiskRef, Incarnation, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How long placement works with the same view of the disks, unless a server comes or a disk fails: a small part of a
 /// heartbeat, and the cost of looking at all disks is spread over the grants of that time.
 const VIEWS_AGE: Duration = Duration::from_millis(100);
+/// Before it is said that there is no space the disks are looked at again, but no more often than this while no server
+/// tells anything.
+const LEAST_VIEWS_AGE: Duration = Duration::from_millis(10);
 
 /// What a server said last.
 #[derive(Default)]
@@ -37,17 +39,38 @@ pub(crate) struct Servers {
     views: Option<Views>,
 }
 
-/// The disks as placement saw them a moment ago.
+/// The disks as placement saw them a moment ago, less what was granted since.
 struct Views {
     made: Monotonic,
-    disks: Arc<[DiskView]>,
+    /// Something changed which disks are there.
+    is_old: bool,
+    /// A server has told something since.
+    is_behind: bool,
+    disks: Vec<DiskView>,
+}
+
+/// What the disks of one device told.
+#[derive(Default)]
+struct Device {
+    disks: u32,
+    /// Free bytes that are one disk's alone.
+    own: u64,
+    /// Free bytes that any of the disks can take, as the one told that saw most: another may have a limit of its own.
+    shared: u64,
+    reserved: u64,
+}
+
+impl Device {
+    fn free(&self) -> u64 {
+        self.own.saturating_add(self.shared).saturating_sub(self.reserved)
+    }
 }
 
 impl Servers {
     /// A server introduced itself to this leader.
     pub(crate) fn register(&mut self, node: u64, now: Monotonic) {
         self.servers.entry(node).or_default().registered = now;
-        self.views = None;
+        self.forget_views();
         self.unreachable.remove(&node);
         self.silent.remove(&node);
         self.waiting.remove(&node);
@@ -90,8 +113,11 @@ impl Servers {
             || server.loads.iter().zip(&loads).any(differs);
         server.last = Some(now);
         server.loads = loads;
+        if let Some(views) = &mut self.views {
+            views.is_behind = true;
+        }
         if is_news {
-            self.views = None;
+            self.forget_views();
         }
         true
     }
@@ -102,7 +128,7 @@ impl Servers {
         self.unreachable.remove(&node);
         self.silent.remove(&node);
         self.waiting.remove(&node);
-        self.views = None;
+        self.forget_views();
     }
 
     /// What the server said last.
@@ -184,28 +210,60 @@ impl Servers {
 
     /// A record of a node was changed.
     pub(crate) fn forget_views(&mut self) {
-        self.views = None;
+        if let Some(views) = &mut self.views {
+            views.is_old = true;
+        }
     }
 
-    /// The disks of the cluster as placement saw them last, if that was a moment ago.
-    pub(crate) fn recent_views(&self, now: Monotonic) -> Option<Arc<[DiskView]>> {
-        let views = self.views.as_ref()?;
-        (now.since(views.made) < VIEWS_AGE).then(|| Arc::clone(&views.disks))
+    /// True if the disks were looked at a moment ago, and nothing changed which are there.
+    pub(crate) fn has_views(&self, now: Monotonic) -> bool {
+        let views = self.views.as_ref();
+        views.is_some_and(|views| !views.is_old && now.since(views.made) < VIEWS_AGE)
     }
 
-    /// The disks of the cluster, as placement sees them.
-    pub(crate) fn disk_views<'a>(
+    /// True if another look at the disks would hardly show anything new.
+    pub(crate) fn has_new_views(&self, now: Monotonic) -> bool {
+        let is_new = |views: &Views| !views.is_behind && now.since(views.made) < LEAST_VIEWS_AGE;
+        self.has_views(now) && self.views.as_ref().is_some_and(is_new)
+    }
+
+    /// Looks at the disks of the cluster, of each of which so many bytes are `reserved`.
+    pub(crate) fn look_at_disks<'a>(
         &mut self,
         nodes: impl Iterator<Item = &'a NodeRecord>,
         now: Monotonic,
         config: &Config,
-    ) -> Arc<[DiskView]> {
-        let disks: Arc<[DiskView]> = self.look(nodes, now, config).into();
+        reserved: impl Fn(u64) -> u64,
+    ) {
+        let disks = self.look(nodes, now, config, reserved);
         self.views = Some(Views {
             made: now,
-            disks: Arc::clone(&disks),
+            is_old: false,
+            is_behind: false,
+            disks,
         });
-        disks
+    }
+
+    /// The disks of the cluster, as placement saw them last; `None` before it first did.
+    pub(crate) fn views(&self) -> Option<&[DiskView]> {
+        self.views.as_ref().map(|views| &views.disks[..])
+    }
+
+    /// Each of these disks has promised so many bytes.
+    pub(crate) fn note_taken(&mut self, disks: &[DiskRef], bytes: u64) {
+        let Some(views) = &mut self.views else { return };
+        for disk in disks {
+            let device = views.disks.iter_mut().find_map(|view| {
+                let is_it = view.disk == *disk;
+                is_it.then(|| {
+                    view.free.0 = view.free.0.saturating_sub(bytes);
+                    view.device
+                })
+            });
+            for view in views.disks.iter_mut().filter(|view| Some(view.device) == device) {
+                view.device_free.0 = view.device_free.0.saturating_sub(bytes);
+            }
+        }
     }
 
     fn look<'a>(
@@ -213,8 +271,10 @@ impl Servers {
         nodes: impl Iterator<Item = &'a NodeRecord>,
         now: Monotonic,
         config: &Config,
+        reserved: impl Fn(u64) -> u64,
     ) -> Vec<DiskView> {
         let mut views = Vec::new();
+        let mut devices = BTreeMap::<u64, Device>::new();
         for node in nodes.filter(|node| node.roles & role::CHUNK != 0) {
             let loads = match self.servers.get(&node.id) {
                 Some(server) if !node.fenced => &server.loads[..],
@@ -224,6 +284,16 @@ impl Servers {
             let is_silent_for = |time| silence.is_some_and(|silence| silence >= time);
             for disk in &node.disks {
                 let load = loads.iter().find(|load| load.disk == disk.id);
+                let reserved = reserved(disk.id);
+                let device = devices.entry(disk.device).or_default();
+                device.disks += 1;
+                if let Some(load) = load {
+                    let shared = load.shared_free_bytes.min(load.free_bytes);
+                    device.shared = device.shared.max(shared);
+                    device.own = device.own.saturating_add(load.free_bytes - shared);
+                    device.reserved = device.reserved.saturating_add(reserved);
+                }
+                let free = load.map_or(0, |load| load.free_bytes);
                 views.push(DiskView {
                     disk: DiskRef {
                         disk: DiskId(disk.id),
@@ -234,7 +304,9 @@ impl Servers {
                     rack: node.rack.clone(),
                     zone: node.zone.clone(),
                     device: disk.device,
-                    free: ByteCount(load.map_or(0, |load| load.free_bytes)),
+                    device_disks: 1,
+                    device_free: ByteCount(0),
+                    free: ByteCount(free.saturating_sub(reserved)),
                     total: ByteCount(load.map_or(0, |load| load.total_bytes)),
                     load: load.map_or(0, |load| load.queue),
                     state: DiskState::of(DiskFacts {
@@ -248,6 +320,12 @@ impl Servers {
                     }),
                     draining: node.draining,
                 });
+            }
+        }
+        for view in &mut views {
+            if let Some(device) = devices.get(&view.device) {
+                view.device_disks = device.disks;
+                view.device_free = ByteCount(device.free());
             }
         }
         views

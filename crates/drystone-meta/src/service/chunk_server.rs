@@ -4,6 +4,7 @@ use super::refused::Refused;
 use crate::config::Config;
 use crate::leader::office::Leader;
 use crate::leader::orphan::Orphan;
+use crate::leader::reservations::Reservations;
 use crate::raft::handle::RaftHandle;
 use crate::state::cell::StateReader;
 use crate::state::readers::Readers;
@@ -18,6 +19,18 @@ use drystone_rpc::{Request, refusal};
 use drystone_types::{ChunkId, Code, NodeId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// What the disks say of their space counts what they took before.
+fn note_space(reservations: &mut Reservations, beat: &Heartbeat) {
+    for disk in &beat.disks {
+        reservations.reported(disk.disk);
+    }
+    for status in &beat.open {
+        if let Some(replica) = status.replica {
+            reservations.begun(status.chunk, replica.disk);
+        }
+    }
+}
 
 /// Entries of one list of a heartbeat.
 const MAX_LIST: usize = 4_096;
@@ -193,6 +206,7 @@ impl ChunkServers {
         let noted = self.leader.with(|office| {
             let noted = office.servers.heartbeat(beat.node, beat.disks.clone(), now);
             if noted {
+                note_space(&mut office.reservations, &beat);
                 office.reclaim.acknowledge(&beat.acks, now);
             }
             noted

@@ -5,10 +5,11 @@ use super::mutate::DISK_FULL;
 use super::refused::{Refused, unknown};
 use crate::config::Config;
 use crate::leader::office::Leader;
+use crate::leader::reservations::taken_by;
 use crate::metrics::Metrics;
 use crate::state::cell::StateReader;
-use drystone_env::Clock;
 use drystone_env::planted::{Bug, planted};
+use drystone_env::{Clock, Rng};
 use drystone_identity::Identity;
 use drystone_placement::{Demand, DiskView, PlacementError, plan_replicas};
 use drystone_proto::cluster::ErrorReply;
@@ -26,6 +27,8 @@ use std::time::Duration;
 
 /// Chunks in one answer.
 const MAX_GRANTS: u32 = 64;
+/// Grants beyond the first of a request take no more than such a part of what is left.
+const AHEAD_PART: u64 = 16;
 /// Lists in a request are cut here: more servers never fail one client at a time.
 const MAX_LIST: usize = 1_024;
 
@@ -50,50 +53,56 @@ pub(super) fn writes_refused(leader: &Leader, state: &StateReader) -> Option<Str
         return None;
     }
     let policy = policy_of(&state.read().default_policy()).ok()?;
-    let views = leader.disk_views()?;
     let bytes = policy.chunk_bytes.0;
-    let refused = plan_disks(leader, &GrantRequest::default(), &policy, bytes, &views).err()?;
+    let refused = place(leader, &GrantRequest::default(), &policy, bytes, None)?.err()?;
     Some(refused.message)
 }
 
-/// Chooses the disks of one chunk.
-fn plan_disks(
+/// Chooses disks that have so many bytes; those of a chunk that is named are taken for it, as many as it may
+/// become. `None` if this server holds no office.
+fn place(
     leader: &Leader,
     ask: &GrantRequest,
     policy: &Policy,
     bytes: u64,
-    views: &[DiskView],
-) -> Result<Vec<DiskRef>, ErrorReply> {
+    chunk: Option<(u64, u64)>,
+) -> Option<Result<Vec<DiskRef>, ErrorReply>> {
     let have: Vec<DiskRef> = ask.have.iter().map(disk_of).collect();
     let replacing = ask.replace_in != 0;
-    let mut demand = Demand {
+    let demand = Demand {
         replicas: if replacing {
             have.len() as u32 + 1
         } else {
             policy.replicas
         },
         minimum: if replacing { 0 } else { policy.minimum() },
-        bytes: ByteCount(bytes),
+        bytes: ByteCount(taken_by(bytes)),
         near_host: ask.host.clone(),
         avoid: ask.avoid.iter().map(|node| NodeId(*node)).collect(),
         have: if replacing { have } else { Vec::new() },
     };
-    let plan = |demand: &Demand| leader.draw(|draws| plan_replicas(demand, views, draws));
     let wanted = demand.replicas as usize - demand.have.len();
-    let mut found = plan(&demand);
-    if !demand.avoid.is_empty() && found.as_ref().map_or(0, Vec::len) < wanted {
+    let plan = |views: &[DiskView], draws: &mut dyn Rng| {
+        let found = plan_replicas(&demand, views, draws);
+        if demand.avoid.is_empty() || found.as_ref().map_or(0, Vec::len) >= wanted {
+            return found;
+        }
         // What failed the client lately is still better than too little redundancy.
-        demand.avoid.clear();
-        found = plan(&demand);
-    }
-    found.map_err(|error| {
+        let demand = Demand {
+            avoid: Vec::new(),
+            ..demand.clone()
+        };
+        plan_replicas(&demand, views, draws)
+    };
+    let found = leader.place(chunk, plan)?;
+    Some(found.map_err(|error| {
         let code = match error {
             PlacementError::NotEnoughDomains { .. } => Code::NotEnoughDomains,
             // No other attempt helps until somebody frees or adds space.
             PlacementError::NoSpace { .. } => Code::NoSpace,
         };
         refusal(code, error.to_string())
-    })
+    }))
 }
 
 /// Grants chunks.
@@ -140,11 +149,20 @@ impl Grants {
         } else {
             vec![(ask.replace_in, self.replaceable(&ask)?)]
         };
-        let views = self.settled_views(&ask, &policy, bytes).await?;
+        self.settle(&ask, &policy, bytes).await?;
         let mut grants = Vec::with_capacity(chunks.len());
         for (chunk, placement) in chunks {
-            let disks = plan_disks(&self.leader, &ask, &policy, bytes, &views)?;
-            grants.push(self.grant_on(chunk, placement, &disks, bytes, record, ask.replace_in != 0)?);
+            let is_ahead = !grants.is_empty();
+            let least = if is_ahead { bytes * AHEAD_PART } else { bytes };
+            let placed = place(&self.leader, &ask, &policy, least, Some((chunk, bytes)));
+            let disks = match placed.ok_or(Refused::NotLeader)? {
+                Ok(disks) => disks,
+                // There is no room for more in advance.
+                Err(_) if is_ahead => break,
+                Err(error) => return Err(error.into()),
+            };
+            let grant = self.grant_on(chunk, placement, &disks, bytes, record, ask.replace_in != 0);
+            grants.push(grant.inspect_err(|_| self.leader.abandon(chunk))?);
         }
         self.metrics.grants.inc_by(grants.len() as u64);
         Ok(GrantReply { grants })
@@ -163,16 +181,11 @@ impl Grants {
         }
     }
 
-    /// The disks that reported to this leader. A new leader knows none, which says nothing of the cluster: it has asked
+    /// Waits for disks. A new leader knows none, which says nothing of the cluster: it has asked
     /// its servers, and waits for them while they would not do and may still come. For full redundancy it waits a
     /// moment only, if the policy allows less; two replicas never share a host because another is not there yet
     /// (`drystone_placement`). The request's deadline ends the wait.
-    async fn settled_views(
-        &self,
-        ask: &GrantRequest,
-        policy: &Policy,
-        bytes: u64,
-    ) -> Result<Arc<[DiskView]>, Refused> {
+    async fn settle(&self, ask: &GrantRequest, policy: &Policy, bytes: u64) -> Result<(), Refused> {
         let wanted = if ask.replace_in == 0 {
             policy.replicas as usize
         } else {
@@ -180,14 +193,13 @@ impl Grants {
         };
         loop {
             let settling = self.leader.settling().ok_or(Refused::NotLeader)?;
-            let views = self.leader.disk_views().ok_or(Refused::NotLeader)?;
             let Some(lasted) = settling else {
-                return Ok(views);
+                return Ok(());
             };
-            let plan = plan_disks(&self.leader, ask, policy, bytes, &views);
-            let found = plan.map_or(0, |disks| disks.len());
+            let placed = place(&self.leader, ask, policy, bytes, None).ok_or(Refused::NotLeader)?;
+            let found = placed.map_or(0, |disks| disks.len());
             if found >= wanted || (found > 0 && lasted >= FULL_REDUNDANCY_WAIT) {
-                return Ok(views);
+                return Ok(());
             }
             self.clock.sleep(SETTLE_POLL).await;
         }

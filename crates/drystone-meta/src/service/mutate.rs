@@ -3,11 +3,12 @@
 use super::inline::{inline_voters, live_domains, policy_of, voter_domains};
 use super::refused::{Refused, unknown};
 use crate::config::Config;
+use crate::leader::office::Leader;
 use crate::raft::handle::RaftHandle;
 use crate::state::cell::StateReader;
 use drystone_env::{Clock, Monotonic};
 use drystone_proto::cluster::ErrorReply;
-use drystone_proto::command::{Op, Origin, Target};
+use drystone_proto::command::{NewChunk, Op, Origin, Target};
 use drystone_proto::envelope::Envelope;
 use drystone_proto::meta::{MutateReply, MutateRequest};
 use drystone_rpc::{Request, refusal};
@@ -56,12 +57,26 @@ fn inline_of(op: &Op) -> Option<(usize, Option<&Target>)> {
     (!inline.is_empty()).then_some((inline.len(), target))
 }
 
+/// The chunks that the command records, each with its length.
+fn recorded_by(op: &Op) -> Vec<(u64, u64)> {
+    let content = match op {
+        Op::Publish(publish) => publish.content.as_ref(),
+        Op::StageExtend(extend) => extend.content.as_ref(),
+        Op::ConvertInline(convert) => convert.content.as_ref(),
+        _ => None,
+    };
+    let chunks = content.map_or(&[][..], |content| &content.chunks);
+    let length = |chunk: &NewChunk| chunk.receipts.first().map_or(0, |receipt| receipt.length);
+    chunks.iter().map(|chunk| (chunk.chunk, length(chunk))).collect()
+}
+
 /// Takes commands.
 pub(crate) struct Mutations {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: Arc<Config>,
     pub(crate) raft: RaftHandle,
     pub(crate) state: StateReader,
+    pub(crate) leader: Arc<Leader>,
     /// Only commands that free space are taken.
     pub(crate) disk_full: Arc<AtomicBool>,
     /// Too much log is kept for exports: commands are taken again in a moment.
@@ -102,6 +117,7 @@ impl Mutations {
                 ..refusal(Code::Busy, LOG_FULL)
             }));
         }
+        let recorded = recorded_by(op);
         let need = match inline_of(op) {
             Some((bytes, target)) => Some(self.inline_need(bytes, target, origin)?),
             None => None,
@@ -120,6 +136,9 @@ impl Mutations {
             short: false,
         };
         let done = reply.outcome.as_ref().is_some_and(|outcome| outcome.code == 0);
+        if done && !recorded.is_empty() {
+            self.leader.note_committed(&recorded);
+        }
         if let Some(need) = need
             && done
         {

@@ -14,6 +14,7 @@ mod processes;
 mod recover;
 mod remove_server;
 mod slow_disks;
+mod space;
 mod store_reads;
 mod store_restart;
 mod transfer;

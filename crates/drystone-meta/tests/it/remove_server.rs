@@ -11,7 +11,7 @@ use drystone_proto::cluster::{
 use drystone_proto::command::{Content, Delete, NewChunk, NewExtent, Op, Publish, Receipt, UpdateNode};
 use drystone_proto::data::OrderAck;
 use drystone_proto::grant::{ClusterKey, sign_receipt};
-use drystone_proto::meta::{GrantReply, GrantRequest};
+use drystone_proto::meta::{ChunkGrant, GrantReply, GrantRequest};
 use drystone_proto::record::{NodeRecord, PolicyRecord};
 use drystone_rpc::CallError;
 use drystone_types::Code;
@@ -35,11 +35,19 @@ async fn write(client: &Client, path: &str, replicas: u32) -> Vec<u64> {
     };
     let reply: GrantReply = client.call(0, Kind::Grant, &ask, WAIT).await.unwrap();
     let grant = &reply.grants[0];
+    publish(client, path, grant, 5000).await;
+    (grant.replicas.iter())
+        .map(|granted| granted.replica.unwrap().disk)
+        .collect()
+}
+
+/// Publishes a file of one chunk, of which its servers have said that they hold so many bytes.
+pub async fn publish(client: &Client, path: &str, grant: &ChunkGrant, length: u64) {
     let receipts = grant.replicas.iter().map(|granted| {
         let mut receipt = Receipt {
             chunk: grant.chunk,
             epoch: 1,
-            length: 5000,
+            length,
             checksum: 7,
             replica: granted.replica,
             signature: Bytes::new(),
@@ -50,14 +58,14 @@ async fn write(client: &Client, path: &str, replicas: u32) -> Vec<u64> {
     let content = Content {
         inline: None,
         extents: vec![NewExtent {
-            length: 5000,
+            length,
             chunk: grant.chunk,
             chunk_offset: 0,
         }],
         chunks: vec![NewChunk {
             chunk: grant.chunk,
             receipts: receipts.collect(),
-            policy: Some(policy),
+            policy: grant.policy,
         }],
     };
     let publish = Publish {
@@ -67,9 +75,6 @@ async fn write(client: &Client, path: &str, replicas: u32) -> Vec<u64> {
     };
     let outcome = client.mutate(Op::Publish(publish)).await;
     assert_eq!(outcome.code, 0, "{outcome:?}");
-    (grant.replicas.iter())
-        .map(|granted| granted.replica.unwrap().disk)
-        .collect()
 }
 
 async fn admin(client: &Client, op: AdminOp) -> Result<AdminReply, CallError> {

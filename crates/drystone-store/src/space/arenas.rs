@@ -203,6 +203,14 @@ impl Arenas {
         by_disk.min(by_limit).saturating_sub(making)
     }
 
+    /// Bytes of the file system, and those of them that are in no arena and not free.
+    pub(crate) fn device_bytes(&self) -> (u64, u64) {
+        let Space { total, free, .. } = self.space;
+        let removing: u64 = self.removing.values().sum();
+        // What is being made may or may not be there yet.
+        (total, total.saturating_sub(free + self.bytes() + removing))
+    }
+
     /// Bytes of all arenas.
     pub(crate) fn bytes(&self) -> u64 {
         self.units * UNIT

@@ -434,6 +434,16 @@ impl ChunkSpace {
         self.arenas.bytes() - self.arenas.free_bytes()
     }
 
+    /// Bytes of arenas that are not made yet.
+    pub(crate) fn room(&self, config: &StoreConfig) -> u64 {
+        self.arenas.room(config)
+    }
+
+    /// Bytes of the file system, and those of them that are in no arena and not free.
+    pub(crate) fn device_bytes(&self) -> (u64, u64) {
+        self.arenas.device_bytes()
+    }
+
     /// True if no chunk waits for space.
     pub(crate) fn is_idle(&self) -> bool {
         self.queue.is_empty()

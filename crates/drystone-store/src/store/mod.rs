@@ -383,10 +383,17 @@ impl Store {
     /// The disk at a glance, with the free space of the file system as it was when it was looked at last.
     pub fn status(&self) -> Status {
         let counts = self.index.counts();
+        let free_bytes = self.space.free_bytes(&self.config, IoClass::Foreground);
+        let (device_bytes, others_bytes) = self.space.device_bytes();
+        let used_bytes = self.space.used_bytes();
         Status {
             capacity_bytes: self.space.capacity_bytes(&self.config),
-            free_bytes: self.space.free_bytes(&self.config, IoClass::Foreground),
-            used_bytes: self.space.used_bytes(),
+            free_bytes,
+            used_bytes,
+            shared_free_bytes: self.space.room(&self.config).min(free_bytes),
+            device_bytes,
+            kept_bytes: device_bytes.saturating_sub(others_bytes + used_bytes + free_bytes),
+            others_bytes,
             content_bytes: counts.content_bytes,
             chunks: counts.chunks,
             open_chunks: counts.open_chunks,

@@ -92,16 +92,48 @@ fn a_disk_that_failed_or_is_not_served_is_away_and_a_full_one_is_present() {
 fn grants_of_a_moment_share_one_view_until_a_disk_fails() {
     let (mut servers, nodes, now) = (Servers::default(), [node(1)], Monotonic(SECOND));
     heard(&mut servers, 1, vec![load(10, 5, false)], now);
-    assert!(servers.recent_views(now).is_none());
-    let views = servers.disk_views(nodes.iter(), now, &config());
-    let again = servers.recent_views(now.plus(VIEWS_AGE / 2)).unwrap();
-    assert!(Arc::ptr_eq(&views, &again));
+    assert!(!servers.has_views(now) && servers.views().is_none());
+    servers.look_at_disks(nodes.iter(), now, &config(), |_| 0);
+    assert!(servers.has_views(now.plus(VIEWS_AGE / 2)) && servers.has_new_views(now));
     assert!(servers.heartbeat(1, vec![load(10, 4, false)], now));
-    assert!(servers.recent_views(now).is_some(), "nothing new but its load");
-    assert!(servers.recent_views(now.plus(VIEWS_AGE)).is_none(), "old");
+    assert!(servers.has_views(now), "nothing new but its load");
+    assert!(!servers.has_new_views(now), "which may help who was refused");
+    assert!(!servers.has_views(now.plus(VIEWS_AGE)), "old");
     assert!(servers.heartbeat(1, vec![load(10, 4, true)], now));
-    assert!(servers.recent_views(now).is_none());
-    assert!(
-        servers.disk_views(nodes.iter(), now, &config())[0].state == drystone_placement::DiskState::ReadOnly
-    );
+    assert!(!servers.has_views(now));
+    servers.look_at_disks(nodes.iter(), now, &config(), |_| 0);
+    assert!(servers.views().unwrap()[0].state == drystone_placement::DiskState::ReadOnly);
+}
+
+/// What three disks of two devices can take, alone and together.
+#[test]
+fn what_a_device_has_left_counts_once_and_less_what_is_promised() {
+    let on = |id: u64, device: u64| {
+        let mut node = node(id);
+        node.disks[0].device = device;
+        node
+    };
+    let nodes = [on(1, 5), on(2, 5), on(3, 6)];
+    let (mut servers, now) = (Servers::default(), Monotonic(SECOND));
+    for (id, own, shared) in [(1, 10, 100), (2, 20, 90), (3, 30, 100)] {
+        let load = DiskLoad {
+            shared_free_bytes: shared,
+            ..load(id * 10, own + shared, false)
+        };
+        heard(&mut servers, id, vec![load], now);
+    }
+    let reserved = |disk| if disk == 20 { 7 } else { 0 };
+    servers.look_at_disks(nodes.iter(), now, &config(), reserved);
+    let figures = |servers: &Servers| -> Vec<_> {
+        let views = servers.views().unwrap().iter();
+        views
+            .map(|view| (view.free.0, view.device_free.0, view.device_disks))
+            .collect()
+    };
+    assert_eq!(figures(&servers), [(110, 123, 2), (103, 123, 2), (130, 130, 1)]);
+    let disks: Vec<DiskRef> = servers.views().unwrap().iter().map(|view| view.disk).collect();
+    servers.note_taken(&[disks[0], disks[2]], 50);
+    assert_eq!(figures(&servers), [(60, 73, 2), (103, 73, 2), (80, 80, 1)]);
+    servers.note_taken(&[disks[0], disks[1]], 50);
+    assert_eq!(figures(&servers), [(10, 0, 2), (53, 0, 2), (80, 80, 1)]);
 }
