@@ -9,4 +9,5 @@ mod fuzzed;
 mod harness;
 mod image;
 mod model;
+mod schedules;
 mod space;
