@@ -45,6 +45,8 @@ fn read_checkpoint(disk: &Arc<dyn Disk>, name: &str) -> Result<CheckpointImage, 
     if length > MOST_CHECKPOINT_BYTES {
         return Err(format!("{length} bytes long"));
     }
+    // If the process ended before its sync, only the cache holds it, and the other copy is about to be written over.
+    file.sync_data().map_err(words)?;
     let mut bytes = vec![0; length as usize];
     let mut at = 0;
     for part in bytes.chunks_mut(READ_STEP) {

@@ -1,7 +1,7 @@
 use crate::harness::{How, K64, M1, ME, Sim, content, frame, open, tiny};
 use bytes::Bytes;
-use drystone_env::Disk;
 use drystone_env::sim::SimDisk;
+use drystone_env::{Disk, Rng};
 use drystone_store::{HeldState, IoClass, Sealed, StoreError, StoreInput, StoreReply};
 use drystone_types::{ChunkId, DiskId, DiskRef, Epoch, Incarnation, PlacementIndex};
 use drystone_wal::Wal;
@@ -590,4 +590,34 @@ fn another_disks_store_is_refused() {
         Some(drystone_store::OpenError::OtherDisk { .. })
     ));
     assert!(open(&sim.disk, tiny()).is_ok());
+}
+
+/// The process ends before a copy of the checkpoint is synced, and the next one believes it: then the power goes while the other
+/// copy is written over.
+#[test]
+fn a_copy_of_the_checkpoint_that_was_not_synced_is_not_relied_on() {
+    for seed in 0..400 {
+        let mut sim = Sim::new(seed);
+        for chunk in 1..40 {
+            sim.write(chunk, K64, &content(chunk, 1, 3000)).unwrap();
+        }
+        sim.settle();
+        for life in 0..3 {
+            // So that the copies differ.
+            sim.write(50 + life, K64, &content(50 + life, 1, 3000)).unwrap();
+            sim.settle();
+            sim.store.begin_checkpoint();
+            sim.tick(Duration::from_millis(1));
+            for _ in 0..sim.rng.below(6) {
+                sim.step();
+            }
+            let opened = if life < 2 { sim.restart() } else { sim.crash() };
+            sim = opened.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        }
+        assert_eq!(
+            sim.read_all(39, 3000).unwrap(),
+            content(39, 1, 3000),
+            "seed {seed}"
+        );
+    }
 }
