@@ -259,6 +259,12 @@ pub struct Status {
     pub io_errors: u64,
     /// Checksums that did not match since it was opened.
     pub checksum_errors: u64,
+    /// Arenas that were emptied and removed since it was opened.
+    pub emptied_arenas: u64,
+    /// Chunks that were moved out of arenas for that.
+    pub moved_chunks: u64,
+    /// Bytes of their content.
+    pub moved_bytes: u64,
     /// It takes no writes any more: why.
     pub read_only: Option<String>,
 }

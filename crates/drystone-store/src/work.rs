@@ -31,6 +31,22 @@ pub(crate) enum DiskTask {
         owner: Owner,
         at: u64,
     },
+    /// Bytes of the tail of a chunk that is copied out of an arena; `at` is where they begin in its runs.
+    CopyTail {
+        copy: u64,
+        owner: Owner,
+        at: u64,
+    },
+    /// Bytes of it from `at` on.
+    CopyData {
+        copy: u64,
+        owner: Owner,
+        at: u64,
+    },
+    CopyWrite {
+        copy: u64,
+        owner: Owner,
+    },
     Make {
         arena: u32,
     },

@@ -31,6 +31,10 @@ pub(crate) enum AfterRecord {
         request: RequestId,
         entry: IndexEntry,
     },
+    /// The chunk lies elsewhere.
+    Moved {
+        chunk: ChunkId,
+    },
     Delete {
         request: RequestId,
         chunk: ChunkId,
@@ -149,7 +153,7 @@ impl Journal {
         waiting
             .chain(queued)
             .filter_map(|after| match after {
-                AfterRecord::Replica { .. } => None,
+                AfterRecord::Replica { .. } | AfterRecord::Moved { .. } => None,
                 AfterRecord::FenceSealed { request, .. }
                 | AfterRecord::Marker { request, .. }
                 | AfterRecord::Delete { request, .. }

@@ -4,4 +4,5 @@ mod job;
 mod reader;
 
 pub(crate) use job::{CompareFrame, CutBlock, ReadsUnderWay};
-pub(crate) use reader::ChunkReader;
+
+pub(crate) use reader::{ChunkReader, whole};

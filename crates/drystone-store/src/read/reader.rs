@@ -476,7 +476,11 @@ impl ChunkReader<'_> {
 }
 
 /// The pieces of `start..end` in one, if they are all there.
-fn whole(pieces: &mut [(u64, Bytes)], (start, end): (u64, u64), pool: &BufferPool) -> Option<Bytes> {
+pub(crate) fn whole(
+    pieces: &mut [(u64, Bytes)],
+    (start, end): (u64, u64),
+    pool: &BufferPool,
+) -> Option<Bytes> {
     let came: u64 = pieces.iter().map(|(_, bytes)| bytes.len() as u64).sum();
     if came != end - start {
         return None;

@@ -1,5 +1,6 @@
 //! The arenas of a disk: what is free, what is taken, what must be made and what may go.
 
+use super::sparse::SparseArenas;
 use super::units::UnitMap;
 use crate::config::StoreConfig;
 use crate::format::{
@@ -32,21 +33,22 @@ pub(crate) enum Claim {
     Owned,
 }
 
-struct Arena {
+pub(super) struct Arena {
     file: Arc<dyn DiskFile>,
-    map: UnitMap,
+    pub(super) map: UnitMap,
 }
 
 /// See the module.
 pub(crate) struct Arenas {
-    arenas: BTreeMap<u32, Arena>,
+    pub(super) arenas: BTreeMap<u32, Arena>,
+    pub(super) sparse: SparseArenas,
     /// Bytes of arenas that are being made, by number.
     making: BTreeMap<u32, u64>,
     /// Bytes of arenas that are being removed.
     removing: BTreeMap<u32, u64>,
     /// Above every number that was ever given.
     next_number: u32,
-    free_units: u64,
+    pub(super) free_units: u64,
     units: u64,
     arena_bytes: u64,
     space: Space,
@@ -61,6 +63,7 @@ impl Arenas {
         let space = disk.space()?;
         let mut arenas = Self {
             arenas: BTreeMap::new(),
+            sparse: SparseArenas::default(),
             making: BTreeMap::new(),
             removing: BTreeMap::new(),
             next_number,
@@ -119,14 +122,33 @@ impl Arenas {
         Claim::Taken
     }
 
-    /// `units` units, in one run if there is one, lowest arena first.
+    /// `units` units, in one run if there is one, lowest arena first. If there are as many only with those of the arena that is
+    /// emptied, it is not emptied any more.
     pub(crate) fn take(&mut self, units: u64) -> Option<Runs> {
         if units == 0 || units > self.free_units {
             return None;
         }
-        let run = u32::try_from(units).ok().and_then(|units| {
-            self.arenas.iter_mut().find_map(|(number, arena)| {
-                let first = arena.map.take(units)?;
+        if units > self.serving_units() {
+            self.stop_emptying();
+        }
+        let runs = self.take_from(units, &[LONG_PIECE, 1], |_| true);
+        assert!(runs.is_some(), "as many units are free as are counted");
+        runs
+    }
+
+    /// `units` units of arenas that serve and that `may` allows: in one run if there is one, otherwise in pieces of at least so
+    /// many as `pieces` says, in this order. `None`: there are too few.
+    pub(super) fn take_from(
+        &mut self,
+        units: u64,
+        pieces: &[u32],
+        may: impl Fn(&Arena) -> bool,
+    ) -> Option<Runs> {
+        let Self { arenas, sparse, .. } = self;
+        let may = |number: u32, arena: &Arena| sparse.serves(number) && may(arena);
+        let in_one = u32::try_from(units).ok().and_then(|units| {
+            arenas.iter_mut().find_map(|(number, arena)| {
+                let first = may(*number, arena).then(|| arena.map.take(units))??;
                 Some(Run {
                     arena: *number,
                     first,
@@ -134,15 +156,18 @@ impl Arenas {
                 })
             })
         });
-        self.free_units -= units;
-        if let Some(run) = run {
+        if let Some(run) = in_one {
+            self.free_units -= units;
             return Some(Runs::One(run));
         }
         let (mut left, mut runs) = (units, Vec::new());
-        for least in [LONG_PIECE, 1] {
-            for (number, arena) in &mut self.arenas {
+        for least in pieces {
+            for (number, arena) in &mut *arenas {
+                if !may(*number, arena) {
+                    continue;
+                }
                 let wanted = u32::try_from(left).unwrap_or(u32::MAX);
-                for (first, units) in arena.map.gather(least, wanted) {
+                for (first, units) in arena.map.gather(*least, wanted) {
                     left -= u64::from(units);
                     runs.push(Run {
                         arena: *number,
@@ -152,7 +177,11 @@ impl Arenas {
                 }
             }
         }
-        assert_eq!(left, 0, "as many units are free as are counted");
+        self.free_units -= units - left;
+        if left > 0 {
+            runs.into_iter().for_each(|run| self.give_back(run));
+            return None;
+        }
         Runs::of(runs)
     }
 
@@ -290,17 +319,27 @@ impl Arenas {
     /// The highest arena that is wholly free, if `spare` free bytes are left without it: it is none from here on, and
     /// its file is to be removed.
     pub(crate) fn retire(&mut self, spare: u64) -> Option<u32> {
-        let free = self.free_bytes();
-        let (number, units) = self.arenas.iter().rev().find_map(|(number, arena)| {
-            let units = arena.map.units();
-            let is_free = arena.map.free() == units;
-            (is_free && free - u64::from(units) * UNIT >= spare).then_some((*number, units))
-        })?;
-        self.arenas.remove(&number);
-        self.units -= u64::from(units);
-        self.free_units -= u64::from(units);
-        self.removing.insert(number, u64::from(units) * UNIT);
+        let mut numbers = self.arenas.keys().rev().copied();
+        let number = numbers.find(|number| self.may_retire(*number, spare))?;
+        self.remove(number);
         Some(number)
+    }
+
+    pub(super) fn may_retire(&self, number: u32, spare: u64) -> bool {
+        self.arenas.get(&number).is_some_and(|arena| {
+            let units = arena.map.units();
+            arena.map.free() == units && self.free_bytes() - u64::from(units) * UNIT >= spare
+        })
+    }
+
+    pub(super) fn remove(&mut self, number: u32) {
+        let Some(arena) = self.arenas.remove(&number) else {
+            return;
+        };
+        let units = u64::from(arena.map.units());
+        self.units -= units;
+        self.free_units -= units;
+        self.removing.insert(number, units * UNIT);
     }
 
     /// The removal of an arena's file has ended.

@@ -42,7 +42,7 @@ pub(crate) struct Written {
 /// See the module.
 pub(crate) struct ChunkSpace {
     disk: Arc<dyn Disk>,
-    arenas: Arenas,
+    pub(super) arenas: Arenas,
     syncs: BTreeMap<u32, FileSyncs>,
     /// Reads and writes under way, by whose units they touch.
     under_way: BTreeMap<Owner, BTreeSet<u64>>,
@@ -50,7 +50,7 @@ pub(crate) struct ChunkSpace {
     /// Chunks that wait for space, each with the id that tells it from a later one of the same name, and how many units.
     queue: VecDeque<(ChunkId, u64, u64)>,
     /// Units that the queue wants in all.
-    waiting_units: u64,
+    pub(super) waiting_units: u64,
     /// Since when there has been more free space than is kept.
     idle_since: Option<Monotonic>,
 }
@@ -178,6 +178,9 @@ impl ChunkSpace {
     /// Asks for arenas ahead of need.
     pub(crate) fn make_arenas(&mut self, config: &StoreConfig, work: &mut DiskWork) {
         let wanted = self.waiting_units * UNIT + config.spare_bytes(self.arenas.arena_bytes());
+        if self.arenas.serving_units() * UNIT < wanted {
+            self.arenas.stop_emptying();
+        }
         while self.arenas.plan(config, wanted).is_some() {
             // Others may have taken what there was.
             self.refresh();
@@ -208,11 +211,17 @@ impl ChunkSpace {
         added
     }
 
-    /// Asks for the removal of an arena if more has been free than is kept, for a while. One at a time, behind everything
+    /// Asks for the removal of an arena if more has been free than is kept, for a while; if none is wholly free one may be
+    /// chosen to be emptied. One at a time, behind everything
     /// else that the disk has to do: what is free serves until then.
     pub(crate) fn remove_arenas(&mut self, config: &StoreConfig, now: Monotonic, work: &mut DiskWork) {
         // Twice what is made ahead, so that what was removed is not made again at once.
         let spare = 2 * config.spare_bytes(self.arenas.arena_bytes());
+        if !self.arenas.is_removing()
+            && let Some(arena) = self.arenas.retire_emptied(spare)
+        {
+            self.remove(arena, work);
+        }
         if self.arenas.free_bytes() <= spare + self.arenas.arena_bytes() || self.is_making() {
             self.idle_since = None;
             return;
@@ -222,10 +231,15 @@ impl ChunkSpace {
             return;
         }
         let Some(arena) = self.arenas.retire(spare) else {
-            // All are in use, if only a little: it is looked at again after as long.
-            self.idle_since = None;
+            // All are in use, if only a little: they are looked at again after as long.
+            self.arenas.choose_sparse(spare, now);
+            self.idle_since = Some(now);
             return;
         };
+        self.remove(arena, work);
+    }
+
+    fn remove(&mut self, arena: u32, work: &mut DiskWork) {
         self.syncs.remove(&arena);
         let op = IoOp::Remove {
             disk: Arc::clone(&self.disk),
@@ -246,14 +260,14 @@ impl ChunkSpace {
     }
 
     /// Writes `parts`, whole blocks, from `start` of a chunk on, for its bytes from `start` to `end`; what lies behind
-    /// them is padding and tail. `None` if an arena is gone.
+    /// them is padding and tail. `task` names each write by its length. `None` if an arena is gone.
     pub(crate) fn write(
         &mut self,
         runs: &Runs,
         (start, end): (u64, u64),
         parts: Vec<Bytes>,
-        (chunk, live): (ChunkId, u64),
         class: IoClass,
+        task: impl Fn(Owner, u64) -> DiskTask,
         work: &mut DiskWork,
     ) -> Option<Vec<Written>> {
         assert!(
@@ -285,13 +299,7 @@ impl ChunkSpace {
             // Whoever waits for any byte of the chunk waits for its tail, too.
             let (low, high) = if low < high { (low, high) } else { (0, 0) };
             at += length;
-            let task = DiskTask::Write {
-                chunk,
-                live,
-                owner,
-                bytes: length,
-            };
-            let token = work.request(class, op, task);
+            let token = work.request(class, op, task(owner, length));
             self.begin(owner, token);
             written.push(Written {
                 token,
@@ -362,6 +370,23 @@ impl ChunkSpace {
         let arenas: BTreeSet<u32> = pieces.iter().map(|piece| piece.arena).collect();
         let sync = |arena| (arena, self.sync_arena(arena, chunk, work));
         arenas.into_iter().map(sync).collect()
+    }
+
+    /// The same for several chunks, with one sync for each arena.
+    pub(crate) fn sync_all<'a>(
+        &mut self,
+        ranges: impl Iterator<Item = (&'a Runs, (u64, u64))>,
+        work: &mut DiskWork,
+    ) -> Vec<(u32, u64)> {
+        let mut syncs = BTreeMap::new();
+        for (runs, range) in ranges {
+            // What follows another at once would be a second one.
+            let pieces = runs.pieces(range.0, range.1);
+            if pieces.iter().any(|piece| !syncs.contains_key(&piece.arena)) {
+                syncs.extend(self.sync(runs, range, None, work));
+            }
+        }
+        syncs.into_iter().collect()
     }
 
     fn sync_arena(&mut self, arena: u32, chunk: Option<ChunkId>, work: &mut DiskWork) -> u64 {

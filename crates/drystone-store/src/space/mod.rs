@@ -3,6 +3,7 @@
 mod arenas;
 mod files;
 mod owner;
+mod sparse;
 mod units;
 
 pub(crate) use arenas::{Arenas, Claim};

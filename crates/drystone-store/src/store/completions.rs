@@ -45,6 +45,22 @@ impl Store {
                 let cut = self.reader().on_read_tail(job, at, bytes_of(completion.result));
                 self.on_cut(cut);
             }
+            DiskTask::CopyTail { copy, owner, at } => {
+                self.space.end(owner, token);
+                if self.health.failed.is_none() {
+                    self.writer().on_copy_tail(copy, at, bytes_of(completion.result));
+                }
+            }
+            DiskTask::CopyData { copy, owner, at } => {
+                self.space.end(owner, token);
+                if self.health.failed.is_none() {
+                    self.writer().on_copy_data(copy, at, bytes_of(completion.result));
+                }
+            }
+            DiskTask::CopyWrite { copy, owner } => {
+                self.space.end(owner, token);
+                self.on_copy_written(copy, completion.result);
+            }
             DiskTask::Make { arena } => self.on_made(arena, completion.result),
             DiskTask::Remove { arena } => self.on_removed(arena, completion.result),
             DiskTask::Checkpoint => self.on_checkpoint_io(completion.result),
@@ -92,6 +108,7 @@ impl Store {
                 };
                 self.replies.send(request, Ok(reply));
             }
+            AfterRecord::Moved { chunk } => self.writer().on_moved_durable(chunk),
             AfterRecord::Delete { request, chunk, runs } => {
                 self.index.end_delete(chunk);
                 self.sums.remove(chunk);
@@ -131,6 +148,14 @@ impl Store {
         self.active.put_back(chunk, live);
         self.drive(chunk);
         self.look_again(waiting);
+    }
+
+    fn on_copy_written(&mut self, copy: u64, result: io::Result<IoOutput>) {
+        if let Err(error) = result {
+            self.writer().fail(format!("write to an arena: {error}"));
+        } else if self.health.failed.is_none() {
+            self.writer().on_copy_written(copy);
+        }
     }
 
     fn on_sync(&mut self, arena: u32, result: io::Result<IoOutput>) {

@@ -17,7 +17,7 @@ use crate::recovery::{self, RecoveredParts};
 use crate::space::{ChunkSpace, Owner};
 use crate::sums::SumCache;
 use crate::work::{DiskHealth, DiskWork, Replies};
-use crate::write::{AfterAppend, ChunkWriter, Driven, Moved, Mover};
+use crate::write::{AfterAppend, ChunkWriter, Driven, Emptier, Moved, Mover};
 use drystone_env::{BufferPool, Disk, Monotonic};
 use drystone_types::{ChunkId, DiskRef};
 use std::sync::Arc;
@@ -35,6 +35,7 @@ pub struct Store {
     reads: ReadsUnderWay,
     sums: SumCache,
     mover: Mover,
+    emptier: Emptier,
     checkpoint: Checkpoint,
     work: DiskWork,
     replies: Replies,
@@ -76,6 +77,7 @@ impl Store {
             space,
             reads: ReadsUnderWay::default(),
             mover,
+            emptier: Emptier::default(),
             checkpoint,
             work: DiskWork::new(),
             replies: Replies::default(),
@@ -103,6 +105,7 @@ impl Store {
         if self.health.failed.is_none() {
             self.give_space();
             self.run_mover();
+            self.writer().run_emptier();
             self.run_checkpoint();
             self.journal.flush(self.now, &mut self.work.requests);
         }
@@ -125,6 +128,7 @@ impl Store {
         let due = [
             self.journal.next_wakeup(),
             self.mover.next_wakeup(),
+            self.emptier.next_wakeup(),
             self.space.next_wakeup(&self.config),
         ]
         .into_iter()
@@ -226,6 +230,7 @@ impl Store {
             space: &mut self.space,
             journal: &mut self.journal,
             mover: &mut self.mover,
+            emptier: &mut self.emptier,
             sums: &mut self.sums,
             work: &mut self.work,
             replies: &mut self.replies,
@@ -375,6 +380,12 @@ impl Store {
         unmoved.map(|(chunk, _)| *chunk).collect()
     }
 
+    /// The chunks that are being moved out of an arena; for tests.
+    #[doc(hidden)]
+    pub fn moving(&self) -> Vec<ChunkId> {
+        self.emptier.moving()
+    }
+
     /// Asks the file system how much is free, which others may have changed: one call that does not wait for the device.
     pub fn refresh_space(&mut self) {
         self.space.refresh();
@@ -386,6 +397,7 @@ impl Store {
         let free_bytes = self.space.free_bytes(&self.config, IoClass::Foreground);
         let (device_bytes, others_bytes) = self.space.device_bytes();
         let used_bytes = self.space.used_bytes();
+        let (moved_chunks, moved_bytes) = self.emptier.moved();
         Status {
             capacity_bytes: self.space.capacity_bytes(&self.config),
             free_bytes,
@@ -401,6 +413,9 @@ impl Store {
             memory_bytes: self.active.all_memory_bytes(),
             io_errors: self.health.io_errors,
             checksum_errors: self.health.checksum_errors,
+            emptied_arenas: self.space.emptied_arenas(),
+            moved_chunks,
+            moved_bytes,
             read_only: self.health.failed.clone(),
         }
     }
@@ -417,6 +432,10 @@ impl Store {
 
     /// True if nothing is under way, waiting or due: what a test waits for.
     pub fn is_idle(&self) -> bool {
-        self.work.count() == 0 && self.journal.is_idle() && self.mover.is_idle() && self.space.is_idle()
+        self.work.count() == 0
+            && self.journal.is_idle()
+            && self.mover.is_idle()
+            && self.emptier.is_idle()
+            && self.space.is_idle()
     }
 }

@@ -261,8 +261,12 @@ impl ChunkWriter<'_> {
         }
         if recorded {
             self.index.begin_delete(chunk);
-            // The first order gives the runs back.
+            // The first order gives the runs back: those that the journal names before it.
             let mut runs = runs.filter(|_| !again);
+            if let Some(coming) = runs.as_ref().and_then(|_| self.emptier.logged(chunk)) {
+                runs = Some(coming.clone());
+            }
+            self.give_up_copy(chunk);
             if planted(Bug::UnitsBeforeDurable)
                 && let Some(runs) = runs.take()
             {

@@ -5,7 +5,6 @@ use super::writer::ChunkWriter;
 use crate::active::{ActiveChunk, ChunkOpKind, OpStage, whole_blocks};
 use crate::format::{BLOCK, tail_bytes, tail_offset};
 use drystone_types::ChunkId;
-use std::collections::BTreeMap;
 
 /// Chunks in one batch: enough to share a sync, few enough not to hold up other work for long.
 const MOST_CHUNKS: usize = 256;
@@ -31,15 +30,8 @@ impl ChunkWriter<'_> {
             self.start_batch();
         }
         if self.mover.writes.is_empty() && self.mover.syncs.is_none() {
-            let mut syncs = BTreeMap::new();
-            for item in &self.mover.batch {
-                // One sync an arena: what follows another at once would be a second one.
-                let pieces = item.runs.pieces(item.written.0, item.written.1);
-                if pieces.iter().any(|piece| !syncs.contains_key(&piece.arena)) {
-                    syncs.extend(self.space.sync(&item.runs, item.written, None, self.work));
-                }
-            }
-            self.mover.syncs = Some(syncs.into_iter().collect());
+            let ranges = self.mover.batch.iter().map(|item| (&item.runs, item.written));
+            self.mover.syncs = Some(self.space.sync_all(ranges, self.work));
         }
         let done = self
             .mover

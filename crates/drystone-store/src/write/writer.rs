@@ -1,5 +1,6 @@
 //! The parts of a store that changing a chunk needs, and what all changes have in common.
 
+use super::emptier::Emptier;
 use super::mover::Mover;
 use crate::active::{ActiveChunk, ActiveChunks, ChunkOp, ChunkOpKind, OpStage, whole_blocks};
 use crate::class::IoClass;
@@ -12,7 +13,7 @@ use crate::input::{RequestId, StoreReply};
 use crate::journal::{AfterRecord, Journal, JournalRecord};
 use crate::space::ChunkSpace;
 use crate::sums::SumCache;
-use crate::work::{DiskHealth, DiskWork, Replies};
+use crate::work::{DiskHealth, DiskTask, DiskWork, Replies};
 use bytes::Bytes;
 use drystone_env::{BufferPool, Monotonic};
 use drystone_types::{ChunkId, DiskRef, Epoch};
@@ -28,6 +29,7 @@ pub(crate) struct ChunkWriter<'a> {
     pub(crate) space: &'a mut ChunkSpace,
     pub(crate) journal: &'a mut Journal,
     pub(crate) mover: &'a mut Mover,
+    pub(crate) emptier: &'a mut Emptier,
     pub(crate) sums: &'a mut SumCache,
     pub(crate) work: &'a mut DiskWork,
     pub(crate) replies: &'a mut Replies,
@@ -125,11 +127,17 @@ impl ChunkWriter<'_> {
             "chunk {chunk}: bytes {start} to {end} are being written"
         );
         let bytes: u64 = parts.iter().map(|part| part.len() as u64).sum();
-        let owner = (chunk, live.id);
-        let Some(written) = self
+        let id = live.id;
+        let task = |owner, bytes| DiskTask::Write {
+            chunk,
+            live: id,
+            owner,
+            bytes,
+        };
+        let written = self
             .space
-            .write(runs, (start, end), parts, owner, live.io_class, self.work)
-        else {
+            .write(runs, (start, end), parts, live.io_class, task, self.work);
+        let Some(written) = written else {
             self.fail(format!("an arena of {runs:?} is gone"));
             return Vec::new();
         };
@@ -193,7 +201,7 @@ impl ChunkWriter<'_> {
             live.sealed = entry.sealed();
         }
         let epoch = entry.epoch;
-        let record = entry_record(chunk, entry);
+        let record = entry_record(chunk, self.with_coming_runs(chunk, entry));
         let after = AfterRecord::FenceSealed {
             request,
             chunk,
@@ -221,7 +229,7 @@ impl ChunkWriter<'_> {
 }
 
 /// Says how the chunk stands; brings no bytes and no checksums.
-fn entry_record(chunk: ChunkId, entry: IndexEntry) -> JournalRecord {
+pub(super) fn entry_record(chunk: ChunkId, entry: IndexEntry) -> JournalRecord {
     JournalRecord::Replica {
         chunk,
         entry,

@@ -39,6 +39,15 @@ pub fn tiny() -> StoreConfig {
     }
 }
 
+/// Arenas that are nearly empty are soon emptied.
+pub fn emptying() -> StoreConfig {
+    StoreConfig {
+        spare_bytes: 64 << 10,
+        remove_after: Duration::from_millis(10),
+        ..tiny()
+    }
+}
+
 pub struct Sim {
     pub disk: SimDisk,
     pub store: Store,
@@ -49,6 +58,7 @@ pub struct Sim {
     pub classes: Vec<IoClass>,
     pub replies: BTreeMap<RequestId, Result<StoreReply, StoreError>>,
     pub next_request: u64,
+    config: StoreConfig,
     pool: BufferPool,
 }
 
@@ -62,7 +72,7 @@ impl Sim {
     }
 
     pub fn on(disk: SimDisk, seed: u64, config: StoreConfig) -> Result<Self, OpenError> {
-        let (store, _) = open(&disk, config)?;
+        let (store, _) = open(&disk, config.clone())?;
         let rng = SeededRng::new(seed).split("sim");
         Ok(Self {
             disk,
@@ -73,6 +83,7 @@ impl Sim {
             classes: Vec::new(),
             replies: BTreeMap::new(),
             next_request: 1,
+            config,
             pool: BufferPool::new(4 << 20),
         })
     }
@@ -195,12 +206,17 @@ impl Sim {
     pub fn crash(self) -> Result<Self, OpenError> {
         drop(self.store);
         self.disk.crash();
-        Self::reopen(self.disk, self.rng, self.next_request)
+        Self::reopen(self.disk, self.config, self.rng, self.next_request)
     }
 
-    fn reopen(disk: SimDisk, mut rng: SeededRng, next_request: u64) -> Result<Self, OpenError> {
+    fn reopen(
+        disk: SimDisk,
+        config: StoreConfig,
+        mut rng: SeededRng,
+        next_request: u64,
+    ) -> Result<Self, OpenError> {
         let seed = rng.next_u64();
-        let mut sim = Self::on(disk, seed, tiny())?;
+        let mut sim = Self::on(disk, seed, config)?;
         (sim.rng, sim.next_request) = (rng, next_request);
         Ok(sim)
     }
@@ -209,7 +225,7 @@ impl Sim {
     pub fn restart(self) -> Result<Self, OpenError> {
         drop(self.store);
         self.disk.kill();
-        Self::reopen(self.disk, self.rng, self.next_request)
+        Self::reopen(self.disk, self.config, self.rng, self.next_request)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Random requests, random order of disk work, power cuts at any operation; a model says what must hold after.
 
-use crate::harness::{How, K64, M1, ME, Sim, content, frame};
+use crate::harness::{How, K64, M1, ME, Sim, content, emptying, frame};
 use drystone_env::Rng;
+use drystone_env::sim::SimDisk;
 use drystone_proto::checksum::block_checksums;
 use drystone_store::{HeldReplica, HeldState, IoClass, RequestId, StoreError, StoreInput, StoreReply};
 use drystone_types::{ChunkId, Epoch, PlacementIndex};
@@ -57,6 +58,11 @@ struct Tally {
     checkpoints: u64,
     reads: u64,
     recycled: u64,
+    moved: u64,
+    emptied: u64,
+    fenced_moving: u64,
+    deleted_moving: u64,
+    crashes_moving: u64,
 }
 
 struct Run {
@@ -64,6 +70,8 @@ struct Run {
     known: BTreeMap<u64, Known>,
     asked: BTreeMap<RequestId, Asked>,
     seed: u64,
+    /// Fences and deletions of chunks that were being moved.
+    disturbed: [u64; 2],
 }
 
 impl Run {
@@ -77,8 +85,18 @@ impl Run {
     }
 
     fn act(&mut self) {
-        let chunk = 1 + self.pick(10);
-        match self.pick(20) {
+        let mut chunk = 1 + self.pick(10);
+        let mut what = self.pick(22);
+        let moving = self.sim.store.moving();
+        if let Some(moved) = moving.first()
+            && self.pick(3) == 0
+        {
+            (chunk, what) = (moved.0, 11 + self.pick(8));
+        }
+        let is_moving = moving.contains(&ChunkId(chunk));
+        self.disturbed[0] += u64::from(is_moving && what == 12);
+        self.disturbed[1] += u64::from(is_moving && matches!(what, 14 | 15));
+        match what {
             0..=10 => self.append(chunk),
             11 => self.finish(chunk),
             12 => self.fence(chunk),
@@ -399,10 +417,11 @@ impl Run {
 
 fn run(seed: u64, tally: &mut Tally) {
     let mut run = Run {
-        sim: Sim::new(seed),
+        sim: Sim::on(SimDisk::new(seed), seed, emptying()).unwrap(),
         known: BTreeMap::new(),
         asked: BTreeMap::new(),
         seed,
+        disturbed: [0; 2],
     };
     for _life in 0..4 {
         if run.pick(4) > 0 {
@@ -420,6 +439,10 @@ fn run(seed: u64, tally: &mut Tally) {
                 break;
             }
         }
+        let status = run.sim.store.status();
+        tally.moved += status.moved_chunks;
+        tally.emptied += status.emptied_arenas;
+        tally.crashes_moving += u64::from(!run.sim.store.moving().is_empty());
         tally.crashes_inside += u64::from(!run.asked.is_empty());
         run.asked.clear();
         tally.sealed += run.known.values().filter(|k| k.sealed.is_some()).count() as u64;
@@ -442,6 +465,8 @@ fn run(seed: u64, tally: &mut Tally) {
         tally.reads += 1;
     }
     tally.checkpoints += u64::from(drystone_store::Store::floor(&run.sim.store).0 == 0);
+    tally.fenced_moving += run.disturbed[0];
+    tally.deleted_moving += run.disturbed[1];
     tally.seeds += 1;
 }
 
@@ -461,6 +486,7 @@ fn nothing_acknowledged_is_lost_whenever_the_power_goes() {
     let count = number("DRYSTONE_SEEDS").unwrap_or(2000);
     (0..count).for_each(|seed| run(seed, &mut tally));
     assert_eq!(tally.seeds, count);
+    eprintln!("moved {} emptied {} f {} d {} c {}", tally.moved, tally.emptied, tally.fenced_moving, tally.deleted_moving, tally.crashes_moving);
     for (name, seen) in [
         ("crash with requests unanswered", tally.crashes_inside),
         ("sealed", tally.sealed),
@@ -468,6 +494,11 @@ fn nothing_acknowledged_is_lost_whenever_the_power_goes() {
         ("fenced", tally.fenced),
         ("deleted", tally.deleted),
         ("placed again", tally.recycled),
+        ("moved out of an arena", tally.moved),
+        ("an arena that was emptied", tally.emptied),
+        ("a fence of a chunk that is being moved", tally.fenced_moving),
+        ("a deletion of a chunk that is being moved", tally.deleted_moving),
+        ("a crash while a chunk is being moved", tally.crashes_moving),
     ] {
         assert!(seen > 0, "no seed has: {name}");
     }
