@@ -5,6 +5,7 @@
 mod basics;
 mod corpus;
 mod damage;
+mod emptying;
 mod fuzzed;
 mod harness;
 mod image;

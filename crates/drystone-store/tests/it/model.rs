@@ -486,7 +486,6 @@ fn nothing_acknowledged_is_lost_whenever_the_power_goes() {
     let count = number("DRYSTONE_SEEDS").unwrap_or(2000);
     (0..count).for_each(|seed| run(seed, &mut tally));
     assert_eq!(tally.seeds, count);
-    eprintln!("moved {} emptied {} f {} d {} c {}", tally.moved, tally.emptied, tally.fenced_moving, tally.deleted_moving, tally.crashes_moving);
     for (name, seen) in [
         ("crash with requests unanswered", tally.crashes_inside),
         ("sealed", tally.sealed),
