@@ -1,6 +1,7 @@
 //! Where chunks lie: arenas, what is free in them, and the disk work on them.
 
 mod arenas;
+mod emptied;
 mod files;
 mod owner;
 mod sparse;
