@@ -9,7 +9,7 @@ pub enum IoClass {
     Foreground,
     /// Reads and writes that restore redundancy.
     Repair,
-    /// Reads that only verify.
+    /// Reads that only verify, and moving chunks out of arenas that are emptied.
     Scrub,
 }
 

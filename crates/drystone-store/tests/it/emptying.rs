@@ -228,6 +228,54 @@ fn a_crash_at_any_moment_leaves_each_chunk_in_one_place() {
     }
 }
 
+/// A write or sync that fails ends all writing; what was moved and what was not is read, now and after the next start.
+#[test]
+fn a_disk_that_fails_meanwhile_loses_nothing() {
+    let start = sparse(11);
+    let disk = start.disk.fork(11);
+    drop(start);
+    disk.kill();
+    for syncs in [true, false] {
+        let mut failed_moving = 0;
+        for nth in 1.. {
+            let mut sim = Sim::on(disk.fork(nth), nth, emptying()).unwrap();
+            if syncs {
+                sim.disk.fail_sync(nth);
+            } else {
+                sim.disk.fail_write(nth);
+            }
+            wait(&mut sim, 150);
+            if sim.store.status().read_only.is_none() {
+                assert!(nth > 8 && failed_moving > 4, "{syncs} {nth} {failed_moving}");
+                break;
+            }
+            failed_moving += u64::from(!sim.store.moving().is_empty());
+            survivors().for_each(|chunk| check(&mut sim, chunk));
+            let mut sim = sim.crash().unwrap_or_else(|error| panic!("{nth}: {error}"));
+            survivors().for_each(|chunk| check(&mut sim, chunk));
+            let count = survivors().count() as u64;
+            assert_eq!(sim.store.status().used_bytes, count * UNIT, "{nth}");
+        }
+    }
+}
+
+/// A read that fails is the chunk's trouble, not the disk's.
+#[test]
+fn a_chunk_that_cannot_be_read_is_not_moved() {
+    let mut sim = sparse(12);
+    let victim = 35;
+    let (name, at) = arena_of(&sim, victim);
+    sim.disk.break_block(&name, at + 8192);
+    wait(&mut sim, 600);
+    let status = sim.store.status();
+    assert_eq!((status.io_errors, status.read_only), (1, None), "it is read once");
+    assert!(status.moved_chunks > 0);
+    assert!(sim.disk.files().contains(&name), "{name} goes with a chunk in it");
+    for chunk in survivors().filter(|chunk| *chunk != victim) {
+        check(&mut sim, chunk);
+    }
+}
+
 /// Fences, deletions and reads in the middle of it: nothing is lost and no unit is kept or given twice.
 #[test]
 fn what_comes_while_a_chunk_is_moved_has_its_way() {
@@ -410,4 +458,48 @@ fn a_large_chunk_is_moved_in_pieces() {
     for chunk in left {
         assert!(sim.read_all(chunk, length as u64).unwrap() == content(chunk, 1, length));
     }
+}
+
+/// Whatever is left of whatever was written, in whatever order: after a while nothing is moved any more.
+#[test]
+fn it_ends_for_any_content() {
+    let (mut moved, mut most) = (0, 0);
+    for seed in 0..120 {
+        let mut sim = Sim::on(SimDisk::with_capacity(seed, DISK), seed, emptying()).unwrap();
+        let mut held = BTreeMap::new();
+        for chunk in 1..=60 {
+            let length = 1 + sim.rng.below(230_000) as usize;
+            match sim.write(chunk, M1, &content(chunk, 1, length)) {
+                Ok(_) => held.insert(chunk, length),
+                Err(_) => break,
+            };
+        }
+        sim.settle();
+        let keep = 1 + sim.rng.below(30);
+        let gone: Vec<u64> = held
+            .keys()
+            .copied()
+            .filter(|_| sim.rng.below(100) >= keep)
+            .collect();
+        for chunk in gone {
+            delete(&mut sim, chunk);
+            sim.run();
+            held.remove(&chunk);
+        }
+        wait(&mut sim, 500);
+        let first = sim.store.status().moved_chunks;
+        wait(&mut sim, 300);
+        let last = sim.store.status().moved_chunks;
+        assert_eq!(first, last, "seed {seed}: of {} chunks", held.len());
+        moved += last;
+        most = most.max(last.saturating_sub(held.len() as u64));
+        for (chunk, length) in &held {
+            let found = sim.read_all(*chunk, *length as u64).unwrap();
+            assert!(found == content(*chunk, 1, *length), "seed {seed}: chunk {chunk}");
+        }
+    }
+    assert!(
+        moved > 100 && most < 10,
+        "{moved} were moved, {most} more than there are"
+    );
 }
