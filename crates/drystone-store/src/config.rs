@@ -18,6 +18,12 @@ pub struct StoreConfig {
     pub batch_bytes: u32,
     /// Journal bytes after which a checkpoint is made. Default 48 MiB: replay stays below a second.
     pub checkpoint_bytes: u64,
+    /// Bytes of a leaf of the index, 16 KiB at most, which is the default and what its place on the disk takes. With
+    /// less a checkpoint is made of more leaves.
+    pub leaf_bytes: usize,
+    /// Bytes of leaves that a checkpoint writes at a time to each of its files; a multiple of 16 KiB, 1 MiB at most.
+    /// Default 1 MiB.
+    pub leaf_step_bytes: usize,
     /// Appends that leave at most this many bytes to be made durable go through the journal, with one sync; a
     /// multiple of 4 KiB. Default 64 KiB: beyond it writing twice costs more than a second sync.
     pub small_bytes: u64,
@@ -50,6 +56,8 @@ impl Default for StoreConfig {
             segment_bytes: 16 << 20,
             batch_bytes: 2 << 20,
             checkpoint_bytes: 48 << 20,
+            leaf_bytes: 16 << 10,
+            leaf_step_bytes: 1 << 20,
             small_bytes: 64 << 10,
             move_bytes: 4 << 20,
             move_after: Duration::from_secs(1),

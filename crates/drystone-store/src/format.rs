@@ -30,6 +30,8 @@ pub const ARENA_DIRECTORY: &str = "arenas";
 pub const JOURNAL_DIRECTORY: &str = "journal";
 /// The two copies of the checkpoint.
 pub const CHECKPOINT_FILES: [&str; 2] = ["checkpoint-a", "checkpoint-b"];
+/// The two equal files of the index's leaves.
+pub const INDEX_FILES: [&str; 2] = ["index-a", "index-b"];
 const MAGIC: [u8; 4] = *b"DTAI";
 const VERSION: u16 = 1;
 const HEADER: usize = 64;

@@ -21,7 +21,7 @@ pub(crate) fn replica(index: &Index, active: &ActiveChunks, chunk: ChunkId) -> H
         durable: 0,
         checksum: 0,
     };
-    if let Some(entry) = entry {
+    if let Some(entry) = &entry {
         replica.epoch = entry.epoch;
         replica.placement = entry.placement;
         (replica.received, replica.durable) = (entry.length, entry.length);
@@ -57,7 +57,7 @@ pub(crate) fn list(index: &Index, active: &ActiveChunks, after: ChunkId, limit: 
     let recorded = index
         .after(after)
         .filter(|(_, e)| e.state != EntryState::Marker)
-        .map(|(id, _)| *id);
+        .map(|(id, _)| id);
     // What is being deleted is left out before it is counted: a page that lacks it is not the last one.
     let mut ids: Vec<ChunkId> = recorded
         .filter(|id| !index.is_deleting(*id))

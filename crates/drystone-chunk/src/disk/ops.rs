@@ -33,6 +33,9 @@ pub(crate) fn store_config(config: &Config) -> StoreConfig {
         batch_bytes: plain.batch_bytes.min((segment / 4) as u32 / 4096 * 4096),
         small_bytes: plain.small_bytes.min(segment / 16 / 4096 * 4096),
         checkpoint_bytes: plain.checkpoint_bytes.min(segment * 3),
+        // And leaves such that there are several.
+        leaf_bytes: plain.leaf_bytes.min((segment / 256) as usize),
+        leaf_step_bytes: plain.leaf_step_bytes.min((segment / 16) as usize),
         arena_bytes: config.arena.map(|arena| arena.0),
         capacity: config.capacity.map(|capacity| capacity.0),
         memory_bytes: LEAST_STORE_MEMORY.max(config.in_flight.0.saturating_mul(2)),

@@ -1,4 +1,4 @@
-//! The bytes of a checkpoint: the whole index at one moment.
+//! The bytes of a checkpoint: what is not in leaves at one moment, and where each leaf lies.
 //!
 //! ```text
 //! head, one 4 KiB block:
@@ -8,19 +8,21 @@
 //! body:
 //!   entries u64, then for each: entry (see codec), and unless it is sealed or a marker:
 //!     count u32, count checksums u32, length u32, bytes that are durable but not in the runs
+//!   leaves u64, then for each, in order: chunk u64 from which on it covers, place u32, checksum u32
 //! ```
 //! Padded with zeros to whole blocks; what an earlier, longer one left behind it is not read. The bytes of sealed
-//! chunks that are not in their runs yet are in the journal from that record on.
+//! chunks that are not in their runs yet are in the journal from that record on. Leaves were written later than the rest was
+//! told: what happened between is in the journal from that record on, too.
 
 use crate::format::BLOCK;
-use crate::index::{ENTRY_BYTES, EntryState, FieldReader, IndexEntry, put_entry, put_sums};
+use crate::index::{EntryState, FieldReader, IndexEntry, LeafImage, put_entry, put_sums};
 use bytes::Bytes;
 use drystone_types::{ChunkId, DiskId, DiskRef, Incarnation};
 use drystone_wal::Lsn;
 use std::collections::BTreeMap;
 
 const MAGIC: [u8; 4] = *b"DSCP";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const HEAD: usize = 72;
 
 /// What is in memory of a chunk that is not sealed.
@@ -42,63 +44,89 @@ pub(crate) struct CheckpointImage {
     pub(crate) next_arena: u32,
     pub(crate) entries: BTreeMap<ChunkId, IndexEntry>,
     pub(crate) open: BTreeMap<ChunkId, OpenChunkPart>,
+    /// From which chunk on each leaf covers, in order, and where it lies.
+    pub(crate) leaves: Vec<(ChunkId, LeafImage)>,
 }
 
-/// Builds the bytes of a checkpoint without holding its records twice.
-pub(crate) struct CheckpointEncoder {
-    body: Vec<u8>,
+/// What all of a checkpoint is about, but for the leaves.
+#[derive(Clone, Copy)]
+pub(crate) struct CheckpointHead {
+    pub(crate) generation: u64,
+    pub(crate) me: DiskRef,
+    pub(crate) replay_from: Lsn,
+    pub(crate) floor: ChunkId,
+    pub(crate) next_arena: u32,
 }
+
+/// Builds the bytes of a checkpoint: first the entries, then the leaves.
+pub(crate) struct CheckpointEncoder {
+    head: CheckpointHead,
+    bytes: Vec<u8>,
+    entries: u64,
+    leaves: Vec<(ChunkId, LeafImage)>,
+}
+
+const BODY: usize = BLOCK as usize;
 
 impl CheckpointEncoder {
-    pub(crate) fn new(entries: usize) -> Self {
-        let mut body = Vec::with_capacity(BLOCK as usize + 8 + entries * ENTRY_BYTES);
-        body.resize(BLOCK as usize, 0);
-        body.extend_from_slice(&(entries as u64).to_le_bytes());
-        Self { body }
-    }
-
-    pub(crate) fn entry(&mut self, chunk: ChunkId, entry: &IndexEntry, sums: &[u32], data: &[Bytes]) {
-        put_entry(&mut self.body, chunk, entry);
-        if matches!(entry.state, EntryState::Open | EntryState::Fenced) {
-            self.body.extend_from_slice(&(sums.len() as u32).to_le_bytes());
-            put_sums(&mut self.body, sums);
-            let length: usize = data.iter().map(Bytes::len).sum();
-            self.body.extend_from_slice(&(length as u32).to_le_bytes());
-            data.iter().for_each(|part| self.body.extend_from_slice(part));
+    pub(crate) fn new(head: CheckpointHead) -> Self {
+        Self {
+            head,
+            // The number of entries comes first in the body.
+            bytes: vec![0; BODY + 8],
+            entries: 0,
+            leaves: Vec::new(),
         }
     }
 
-    pub(crate) fn finish(
-        mut self,
-        generation: u64,
-        me: DiskRef,
-        replay_from: Lsn,
-        floor: ChunkId,
-        next_arena: u32,
-    ) -> Bytes {
-        let head_bytes = BLOCK as usize;
-        let length = self.body.len() - head_bytes;
-        let body_crc = crc32c::crc32c(&self.body[head_bytes..]);
+    pub(crate) fn entry(&mut self, chunk: ChunkId, entry: &IndexEntry, sums: &[u32], data: &[Bytes]) {
+        self.entries += 1;
+        put_entry(&mut self.bytes, chunk, entry);
+        if matches!(entry.state, EntryState::Open | EntryState::Fenced) {
+            self.bytes.extend_from_slice(&(sums.len() as u32).to_le_bytes());
+            put_sums(&mut self.bytes, sums);
+            let length: usize = data.iter().map(Bytes::len).sum();
+            self.bytes.extend_from_slice(&(length as u32).to_le_bytes());
+            data.iter().for_each(|part| self.bytes.extend_from_slice(part));
+        }
+    }
+
+    /// The leaf behind those before it.
+    pub(crate) fn leaf(&mut self, first: ChunkId, image: LeafImage) {
+        self.leaves.push((first, image));
+    }
+
+    pub(crate) fn finish(mut self) -> Bytes {
+        self.bytes[BODY..BODY + 8].copy_from_slice(&self.entries.to_le_bytes());
+        self.bytes
+            .extend_from_slice(&(self.leaves.len() as u64).to_le_bytes());
+        for (first, image) in &self.leaves {
+            self.bytes.extend_from_slice(&first.0.to_le_bytes());
+            self.bytes.extend_from_slice(&image.place.to_le_bytes());
+            self.bytes.extend_from_slice(&image.checksum.to_le_bytes());
+        }
+        let length = self.bytes.len() - BODY;
+        let body_crc = crc32c::crc32c(&self.bytes[BODY..]);
         let mut head = Vec::with_capacity(HEAD);
         head.extend_from_slice(&MAGIC);
         head.extend_from_slice(&VERSION.to_le_bytes());
         for number in [
-            generation,
-            me.disk.0,
-            me.incarnation.0,
-            replay_from.0,
-            floor.0,
+            self.head.generation,
+            self.head.me.disk.0,
+            self.head.me.incarnation.0,
+            self.head.replay_from.0,
+            self.head.floor.0,
             length as u64,
-            u64::from(next_arena),
+            u64::from(self.head.next_arena),
         ] {
             head.extend_from_slice(&number.to_le_bytes());
         }
         head.extend_from_slice(&body_crc.to_le_bytes());
         let crc = crc32c::crc32c(&head);
         head.extend_from_slice(&crc.to_le_bytes());
-        self.body[..head.len()].copy_from_slice(&head);
-        self.body.resize(self.body.len().next_multiple_of(head_bytes), 0);
-        self.body.into()
+        self.bytes[..head.len()].copy_from_slice(&head);
+        self.bytes.resize(self.bytes.len().next_multiple_of(BODY), 0);
+        self.bytes.into()
     }
 }
 
@@ -138,7 +166,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<CheckpointImage, &'static str> {
     if crc32c::crc32c(body) != body_crc {
         return Err("body does not match its checksum");
     }
-    let (entries, open) = decode_body(body).ok_or("body makes no sense")?;
+    let (entries, open, leaves) = decode_body(body).ok_or("body makes no sense")?;
     let me = DiskRef {
         disk: DiskId(disk),
         incarnation: Incarnation(incarnation),
@@ -151,10 +179,15 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<CheckpointImage, &'static str> {
         next_arena: u32::try_from(next_arena).map_err(|_| "the number of the next arena")?,
         entries,
         open,
+        leaves,
     })
 }
 
-type Body = (BTreeMap<ChunkId, IndexEntry>, BTreeMap<ChunkId, OpenChunkPart>);
+type Body = (
+    BTreeMap<ChunkId, IndexEntry>,
+    BTreeMap<ChunkId, OpenChunkPart>,
+    Vec<(ChunkId, LeafImage)>,
+);
 
 fn decode_body(body: &[u8]) -> Option<Body> {
     let mut reader = FieldReader(body);
@@ -179,5 +212,15 @@ fn decode_body(body: &[u8]) -> Option<Body> {
         }
         entries.insert(chunk, entry);
     }
-    reader.0.is_empty().then_some((entries, open))
+    let count = reader.u64()?;
+    let mut leaves = Vec::new();
+    for _ in 0..count {
+        let first = ChunkId(reader.u64()?);
+        let (place, checksum) = (reader.u32()?, reader.u32()?);
+        leaves.push((first, LeafImage { place, checksum }));
+    }
+    let is_sorted = leaves.is_sorted_by(|(one, _), (two, _)| one < two);
+    // What comes before the first leaf would belong to none.
+    let begins = leaves.first().is_none_or(|(first, _)| *first == ChunkId(0));
+    (is_sorted && begins && reader.0.is_empty()).then_some((entries, open, leaves))
 }

@@ -1,28 +1,46 @@
-//! Checkpoints: when one is due, when the index can be taken, and how both copies are written.
+//! Checkpoints: when one is due, when it can be begun, and in which order it is written.
 //!
-//! A copy is written and synced, then the other, then the journal below is let go: at any moment one of the two is
-//! whole and the journal holds everything since, so a crash loses nothing and a damaged copy is absorbed.
+//! 1. *Draining*: what is only in the journal below the cut is moved.
+//! 2. At one moment: what is not in leaves is told ([`CheckpointEncoder::entry`]).
+//! 3. *Leaves*: a sweep over all leaves writes those that have changed to free places of both files of the index, as they are
+//!    when it comes to them; the others stay where they are. Then both files are synced. What changes during the sweep
+//!    is in the journal above the cut, and replay brings it to either state.
+//! 4. *Copies*: one copy of the checkpoint is written and synced, then the other.
+//! 5. The journal below the cut is let go, and the places that the checkpoint does not name are free.
+//!
+//! At any moment one of the two copies is whole, every leaf that it names is where it says, twice, and the journal holds
+//! everything since its cut: a crash loses nothing, and one damaged file is absorbed.
 
-use super::image::CheckpointEncoder;
+use super::image::{CheckpointEncoder, CheckpointHead};
+use super::places::Places;
 use crate::active::{ActiveChunk, ActiveChunks};
 use crate::class::IoClass;
 use crate::format::BLOCK;
-use crate::index::{EntryState, Index, IndexEntry};
+use crate::index::{EntryState, Index, IndexEntry, LEAF_BYTES, LeafImage};
 use crate::journal::Journal;
 use crate::work::{DiskTask, DiskWork};
 use bytes::Bytes;
-use drystone_env::{DiskFile, IoOp};
-use drystone_types::DiskRef;
+use drystone_env::{BufferPool, DiskFile, IoOp};
+use drystone_types::{ChunkId, DiskRef};
 use drystone_wal::Lsn;
 use std::sync::Arc;
 
-/// Written in pieces of this size, so that other work gets its turn.
+/// A copy is written in pieces of this size, so that other work gets its turn.
 const PIECE: usize = 1 << 20;
 
-/// The checkpoint files and the checkpoint under way.
+/// The files of checkpoints.
+pub(crate) struct CheckpointFiles {
+    pub(crate) copies: [Arc<dyn DiskFile>; 2],
+    pub(crate) index: [Arc<dyn DiskFile>; 2],
+}
+
+/// The files and the checkpoint under way.
 pub(crate) struct Checkpoint {
-    files: [Arc<dyn DiskFile>; 2],
+    files: CheckpointFiles,
     generation: u64,
+    places: Places,
+    /// Leaves that are written at a time.
+    step: usize,
     phase: CheckpointPhase,
 }
 
@@ -32,6 +50,7 @@ enum CheckpointPhase {
     Draining {
         cut: Lsn,
     },
+    Leaves(Box<Sweep>),
     Writing {
         cut: Lsn,
         bytes: Bytes,
@@ -45,12 +64,25 @@ enum CheckpointPhase {
     },
 }
 
+struct Sweep {
+    cut: Lsn,
+    copy: CheckpointEncoder,
+    /// Where it goes on; `None`: all leaves were seen.
+    from: Option<ChunkId>,
+    /// Writes or syncs of the files of the index that have not come back.
+    under_way: usize,
+    has_written: bool,
+    is_syncing: bool,
+}
+
 impl Checkpoint {
-    /// The next one is written to the first of `files` first, with a generation above `generation`.
-    pub(crate) fn new(files: [Arc<dyn DiskFile>; 2], generation: u64) -> Self {
+    /// The next one is written to the first of the copies first, with a generation above `generation`.
+    pub(crate) fn new(files: CheckpointFiles, generation: u64, places: Places, step_bytes: usize) -> Self {
         Self {
+            step: (step_bytes.min(PIECE) / LEAF_BYTES).max(1),
             files,
             generation,
+            places,
             phase: CheckpointPhase::Idle,
         }
     }
@@ -78,14 +110,15 @@ impl Checkpoint {
         }
     }
 
-    /// Takes the index and begins to write, if one is wanted and everything is where it must be. Otherwise, if one
-    /// is wanted, `Some(true)`: bytes must be moved first. `Some(false)`: it was begun.
+    /// Begins to write, if a checkpoint is wanted and everything is where it must be. Otherwise, if one is wanted,
+    /// `Some(true)`: bytes must be moved first. `Some(false)`: it was begun.
     pub(crate) fn run(
         &mut self,
         me: DiskRef,
-        index: &Index,
+        index: &mut Index,
         active: &ActiveChunks,
         next_arena: u32,
+        pool: &BufferPool,
         work: &mut DiskWork,
     ) -> Option<bool> {
         let CheckpointPhase::Draining { cut } = self.phase else {
@@ -95,15 +128,72 @@ impl Checkpoint {
             return Some(true);
         }
         self.generation += 1;
-        let bytes = encode((self.generation, me, cut, next_arena), index, active);
-        self.phase = CheckpointPhase::Writing {
-            cut,
-            bytes,
-            copy: 0,
-            at: 0,
+        let head = CheckpointHead {
+            generation: self.generation,
+            me,
+            replay_from: cut,
+            floor: index.floor(),
+            next_arena,
         };
-        self.write_piece(work);
+        self.phase = CheckpointPhase::Leaves(Box::new(Sweep {
+            cut,
+            copy: tell_unsettled(head, index, active),
+            from: Some(ChunkId(0)),
+            under_way: 0,
+            has_written: false,
+            is_syncing: false,
+        }));
+        self.go_on(index, pool, work);
         Some(false)
+    }
+
+    /// Bytes that the files of the index take.
+    pub(crate) fn index_bytes(&self) -> u64 {
+        self.places.file_bytes()
+    }
+
+    /// Goes on with the leaves, and behind them with the first copy.
+    fn go_on(&mut self, index: &mut Index, pool: &BufferPool, work: &mut DiskWork) {
+        let CheckpointPhase::Leaves(sweep) = &mut self.phase else {
+            return;
+        };
+        if sweep.under_way > 0 {
+            return;
+        }
+        let written = sweep.write_leaves(index, &mut self.places, self.step, pool);
+        for (offset, bytes) in written {
+            for file in &self.files.index {
+                let op = IoOp::Write {
+                    file: Arc::clone(file),
+                    offset,
+                    parts: vec![bytes.clone()],
+                };
+                work.request(IoClass::Foreground, op, DiskTask::Checkpoint);
+                sweep.under_way += 1;
+            }
+            sweep.has_written = true;
+        }
+        if sweep.under_way > 0 {
+            return;
+        }
+        if sweep.has_written && !sweep.is_syncing {
+            sweep.is_syncing = true;
+            for file in &self.files.index {
+                let file = Arc::clone(file);
+                work.request(IoClass::Foreground, IoOp::Sync { file }, DiskTask::Checkpoint);
+                sweep.under_way += 1;
+            }
+            return;
+        }
+        if let CheckpointPhase::Leaves(sweep) = std::mem::replace(&mut self.phase, CheckpointPhase::Idle) {
+            self.phase = CheckpointPhase::Writing {
+                cut: sweep.cut,
+                bytes: sweep.copy.finish(),
+                copy: 0,
+                at: 0,
+            };
+            self.write_piece(work);
+        }
     }
 
     fn write_piece(&mut self, work: &mut DiskWork) {
@@ -112,7 +202,7 @@ impl Checkpoint {
         };
         let (copy, at) = (*copy, *at);
         let piece = bytes.slice(at..bytes.len().min(at + PIECE));
-        let file = Arc::clone(&self.files[copy]);
+        let file = Arc::clone(&self.files.copies[copy]);
         let op = IoOp::Write {
             file,
             offset: at as u64,
@@ -122,8 +212,13 @@ impl Checkpoint {
     }
 
     /// A write or sync has succeeded. When both copies are durable: the journal below this record is superfluous.
-    pub(crate) fn on_io(&mut self, work: &mut DiskWork) -> Option<Lsn> {
+    pub(crate) fn on_io(&mut self, index: &mut Index, pool: &BufferPool, work: &mut DiskWork) -> Option<Lsn> {
         match std::mem::replace(&mut self.phase, CheckpointPhase::Idle) {
+            CheckpointPhase::Leaves(mut sweep) => {
+                sweep.under_way -= 1;
+                self.phase = CheckpointPhase::Leaves(sweep);
+                self.go_on(index, pool, work);
+            }
             CheckpointPhase::Writing { cut, bytes, copy, at } if at + PIECE < bytes.len() => {
                 self.phase = CheckpointPhase::Writing {
                     cut,
@@ -134,7 +229,7 @@ impl Checkpoint {
                 self.write_piece(work);
             }
             CheckpointPhase::Writing { cut, bytes, copy, .. } => {
-                let file = Arc::clone(&self.files[copy]);
+                let file = Arc::clone(&self.files.copies[copy]);
                 self.phase = CheckpointPhase::Syncing { cut, bytes, copy };
                 work.request(IoClass::Foreground, IoOp::Sync { file }, DiskTask::Checkpoint);
             }
@@ -147,10 +242,56 @@ impl Checkpoint {
                 };
                 self.write_piece(work);
             }
-            CheckpointPhase::Syncing { cut, .. } => return Some(cut),
+            CheckpointPhase::Syncing { cut, .. } => {
+                self.places.made();
+                return Some(cut);
+            }
             other => self.phase = other,
         }
         None
+    }
+}
+
+impl Sweep {
+    /// Goes on until `step` leaves are to be written: what goes where, in both files.
+    fn write_leaves(
+        &mut self,
+        index: &mut Index,
+        places: &mut Places,
+        step: usize,
+        pool: &BufferPool,
+    ) -> Vec<(u64, Bytes)> {
+        let mut changed: Vec<u32> = Vec::new();
+        let mut buffer = pool.take(step * LEAF_BYTES);
+        while changed.len() < step
+            && let Some(from) = self.from
+        {
+            let Some((first, leaf, next)) = index.sweep(from) else {
+                self.from = None;
+                break;
+            };
+            let kept = leaf.image().inspect(|image| places.keep(image.place));
+            let image = kept.unwrap_or_else(|| {
+                let place = places.take();
+                let at = changed.len() * LEAF_BYTES;
+                changed.push(place);
+                let checksum = leaf.encode(&mut buffer[at..at + LEAF_BYTES]);
+                LeafImage { place, checksum }
+            });
+            leaf.set_image(image);
+            self.copy.leaf(first, image);
+            self.from = next;
+        }
+        let bytes = buffer.freeze();
+        // Places in a row are written at once.
+        let mut at = 0;
+        let runs = changed.chunk_by(|one, two| one + 1 == *two);
+        runs.map(|run| {
+            let start = at;
+            at += run.len() * LEAF_BYTES;
+            (Places::offset(run[0]), bytes.slice(start..at))
+        })
+        .collect()
     }
 }
 
@@ -159,7 +300,7 @@ fn is_complete(index: &Index, active: &ActiveChunks, cut: Lsn) -> bool {
     let ready = active.iter().all(|(chunk, live)| {
         index
             .get(*chunk)
-            .is_none_or(|entry| live.recorded && is_ready(live, entry, cut))
+            .is_none_or(|entry| live.recorded && is_ready(live, &entry, cut))
     });
     // A chunk whose delete is on its way is not in memory any more: it must be whole without.
     ready
@@ -188,13 +329,9 @@ fn is_ready(live: &ActiveChunk, entry: &IndexEntry, cut: Lsn) -> bool {
     }
 }
 
-fn encode(
-    (generation, me, cut, next_arena): (u64, DiskRef, Lsn, u32),
-    index: &Index,
-    active: &ActiveChunks,
-) -> Bytes {
-    let mut encoder = CheckpointEncoder::new(index.len());
-    for (chunk, entry) in index.iter() {
+fn tell_unsettled(head: CheckpointHead, index: &Index, active: &ActiveChunks) -> CheckpointEncoder {
+    let mut encoder = CheckpointEncoder::new(head);
+    for (chunk, entry) in index.unsettled() {
         match active.get(*chunk) {
             Some(live) if matches!(entry.state, EntryState::Open | EntryState::Fenced) => {
                 let mut entry = entry.clone();
@@ -206,7 +343,7 @@ fn encode(
             _ => encoder.entry(*chunk, entry, &[], &[]),
         }
     }
-    encoder.finish(generation, me, cut, index.floor(), next_arena)
+    encoder
 }
 
 fn whole_blocks(length: u64) -> u64 {

@@ -66,7 +66,7 @@ impl<'a> FieldReader<'a> {
         is_sound.then_some((chunk, entry))
     }
 
-    fn runs(&mut self) -> Option<Vec<Run>> {
+    pub(super) fn runs(&mut self) -> Option<Vec<Run>> {
         let count = self.u16()?;
         (0..count).map(|_| Run::unpacked(self.u64()?)).collect()
     }

@@ -80,12 +80,7 @@ impl ChunkReader<'_> {
 
     /// Reads all that is durable, piece by piece, and then answers the fence.
     pub(crate) fn begin_verify(&mut self, request: RequestId, chunk: ChunkId, epoch: Epoch) {
-        let Some(entry) = self
-            .index
-            .get(chunk)
-            .cloned()
-            .filter(|_| !self.index.is_deleting(chunk))
-        else {
+        let Some(entry) = self.index.get(chunk).filter(|_| !self.index.is_deleting(chunk)) else {
             self.replies.send(request, Err(StoreError::NotFound { chunk }));
             return;
         };
@@ -195,11 +190,7 @@ impl ChunkReader<'_> {
     pub(crate) fn begin_read(&mut self, id: u64) -> Option<CutBlock> {
         let mut job = self.reads.take(id)?;
         let chunk = job.chunk;
-        let entry = self
-            .index
-            .get(chunk)
-            .filter(|e| e.placement == job.placement)
-            .cloned();
+        let entry = self.index.get(chunk).filter(|e| e.placement == job.placement);
         let Some(entry) = entry.filter(|e| e.length >= job.end && !self.index.is_deleting(chunk)) else {
             job.error = Some(StoreError::NotFound { chunk });
             return self.finish_read(job);

@@ -12,25 +12,35 @@ use crate::write::Mover;
 use drystone_env::Monotonic;
 use drystone_proto::checksum;
 use drystone_types::{ChunkId, DiskRef, MAX_CHUNK_BYTES};
+use std::collections::BTreeMap;
 
 /// The parts of a store that chunks are entered in.
 pub(super) struct Adopted<'a> {
     pub(super) config: &'a StoreConfig,
     pub(super) me: DiskRef,
     pub(super) arenas: Arenas,
-    pub(super) index: Index,
     pub(super) active: ActiveChunks,
     pub(super) mover: Mover,
 }
 
-/// Enters a chunk that replay ended with.
-pub(super) fn adopt(
+/// Enters all chunks that replay ended with.
+pub(super) fn adopt_all(
+    adopted: &mut Adopted<'_>,
+    index: &Index,
+    mut parts: BTreeMap<ChunkId, ReplayedPart>,
+) -> Result<(), OpenError> {
+    for (chunk, entry) in index.entries(ChunkId(0)) {
+        adopt(adopted, chunk, entry, parts.remove(&chunk).unwrap_or_default())?;
+    }
+    Ok(())
+}
+
+fn adopt(
     parts: &mut Adopted<'_>,
     chunk: ChunkId,
     entry: IndexEntry,
     part: ReplayedPart,
 ) -> Result<(), OpenError> {
-    parts.index.set(chunk, Some(entry.clone()));
     let Some(runs) = entry.runs.clone() else {
         return Ok(());
     };

@@ -1,13 +1,14 @@
 //! Checkpoint files as they are found, and the files of a new store.
 
 use super::fault::{damaged, during};
-use crate::checkpoint::{self, CheckpointEncoder, CheckpointImage};
+use crate::checkpoint::{self, CheckpointEncoder, CheckpointFiles, CheckpointHead, CheckpointImage};
 use crate::config::StoreConfig;
 use crate::error::OpenError;
-use crate::format::{ARENA_DIRECTORY, CHECKPOINT_FILES, JOURNAL_DIRECTORY};
+use crate::format::{ARENA_DIRECTORY, CHECKPOINT_FILES, INDEX_FILES, JOURNAL_DIRECTORY};
 use crate::input::RecoveryReport;
 use crate::space::{Arenas, is_full};
-use drystone_env::{Disk, DiskFile, IoOp, OpenOptions};
+use bytes::Bytes;
+use drystone_env::{Disk, IoOp, OpenOptions};
 use drystone_types::{ChunkId, DiskRef};
 use drystone_wal::Lsn;
 use std::io;
@@ -15,27 +16,25 @@ use std::sync::Arc;
 
 /// Where versions before arenas kept chunks.
 const OLD_DIRECTORY: &str = "slots";
-/// A checkpoint file longer than this is damaged: 50 million chunks.
+/// A checkpoint file longer than this is damaged: leaves for 100 billion chunks.
 const MOST_CHECKPOINT_BYTES: u64 = 4 << 30;
 /// Read at once: whoever watches whether the disk answers sees that it does.
 const READ_STEP: usize = 1 << 20;
 
-/// The newest checkpoint that is whole, and which copy it is.
+/// The checkpoints that are whole, each with the number of its copy; the newest first.
 pub(super) fn read_checkpoints(
     disk: &Arc<dyn Disk>,
     report: &mut RecoveryReport,
-) -> (Option<CheckpointImage>, usize) {
-    let mut best: (Option<CheckpointImage>, usize) = (None, 0);
+) -> Vec<(usize, CheckpointImage)> {
+    let mut found = Vec::new();
     for (copy, name) in CHECKPOINT_FILES.into_iter().enumerate() {
         match read_checkpoint(disk, name) {
-            Ok(snapshot) if best.0.as_ref().is_none_or(|b| b.generation < snapshot.generation) => {
-                best = (Some(snapshot), copy);
-            }
-            Ok(_) => {}
+            Ok(image) => found.push((copy, image)),
             Err(fault) => report.checkpoint_damage = Some(format!("{name}: {fault}")),
         }
     }
-    best
+    found.sort_by_key(|(_, image)| std::cmp::Reverse(image.generation));
+    found
 }
 
 fn read_checkpoint(disk: &Arc<dyn Disk>, name: &str) -> Result<CheckpointImage, String> {
@@ -59,6 +58,7 @@ fn read_checkpoint(disk: &Arc<dyn Disk>, name: &str) -> Result<CheckpointImage, 
 /// Makes the checkpoints of a new store, if nothing says that there was one.
 pub(super) fn first_checkpoint(
     disk: &Arc<dyn Disk>,
+    config: &StoreConfig,
     me: DiskRef,
     damage: Option<String>,
 ) -> Result<CheckpointImage, OpenError> {
@@ -76,27 +76,51 @@ pub(super) fn first_checkpoint(
             return Err(damaged("checkpoints", "one", found));
         }
     }
-    let bytes = CheckpointEncoder::new(0).finish(1, me, Lsn(1), ChunkId(0), 0);
-    write_checkpoints(disk, &bytes)?;
+    let bytes = empty_checkpoint(1, me);
+    write_checkpoints(disk, config, &bytes)?;
     checkpoint::decode(&bytes).map_err(|fault| damaged("checkpoint", "what was written", fault))
 }
 
-pub(super) fn checkpoint_files(disk: &Arc<dyn Disk>) -> Result<[Arc<dyn DiskFile>; 2], OpenError> {
-    let options = OpenOptions {
-        create: true,
-        ..OpenOptions::default()
+/// Of a store in which nothing is.
+pub(super) fn empty_checkpoint(generation: u64, me: DiskRef) -> Bytes {
+    let head = CheckpointHead {
+        generation,
+        me,
+        replay_from: Lsn(1),
+        floor: ChunkId(0),
+        next_arena: 0,
     };
-    let open = |name: &str| {
+    CheckpointEncoder::new(head).finish()
+}
+
+/// The files of checkpoints, made where they are missing.
+pub(super) fn checkpoint_files(
+    disk: &Arc<dyn Disk>,
+    config: &StoreConfig,
+) -> Result<CheckpointFiles, OpenError> {
+    let open = |name: &str, direct: bool| {
+        let options = OpenOptions {
+            create: true,
+            exclusive: false,
+            direct,
+        };
         disk.open(name, options)
             .map_err(during(format!("opening {name}")))
     };
-    let files = [open(CHECKPOINT_FILES[0])?, open(CHECKPOINT_FILES[1])?];
+    let [one, two] = CHECKPOINT_FILES;
+    let copies = [open(one, false)?, open(two, false)?];
+    let [one, two] = INDEX_FILES;
+    let index = [open(one, config.direct)?, open(two, config.direct)?];
     disk.sync_dir("").map_err(during("syncing the data directory"))?;
-    Ok(files)
+    Ok(CheckpointFiles { copies, index })
 }
 
-pub(super) fn write_checkpoints(disk: &Arc<dyn Disk>, bytes: &[u8]) -> Result<(), OpenError> {
-    for file in checkpoint_files(disk)? {
+pub(super) fn write_checkpoints(
+    disk: &Arc<dyn Disk>,
+    config: &StoreConfig,
+    bytes: &[u8],
+) -> Result<(), OpenError> {
+    for file in checkpoint_files(disk, config)?.copies {
         file.write_at(bytes, 0)
             .and_then(|()| file.sync_data())
             .map_err(during("writing a checkpoint"))?;

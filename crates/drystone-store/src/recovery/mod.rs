@@ -3,6 +3,7 @@
 mod adopt;
 mod fault;
 mod files;
+mod leaves;
 mod open;
 mod replay;
 

@@ -1,15 +1,18 @@
-//! Opening: the newest checkpoint, then the journal behind it.
+//! Opening: the newest checkpoint with its leaves, then the journal behind it.
 //!
 //! A new store is made in this order: directories, both checkpoints (generation 1), journal, both checkpoints
 //! (generation 2), first arena. So a journal without a checkpoint, or a new journal under a later checkpoint,
 //! is a loss and refused.
 
-use super::adopt::{Adopted, adopt};
+use super::adopt::{Adopted, adopt_all};
 use super::fault::{damaged, during};
-use super::files::{checkpoint_files, first_arena, first_checkpoint, read_checkpoints, write_checkpoints};
+use super::files::{
+    checkpoint_files, empty_checkpoint, first_arena, first_checkpoint, read_checkpoints, write_checkpoints,
+};
+use super::leaves::{places_in, read_newest};
 use super::replay::JournalReplay;
 use crate::active::ActiveChunks;
-use crate::checkpoint::{Checkpoint, CheckpointEncoder};
+use crate::checkpoint::{Checkpoint, Places};
 use crate::config::StoreConfig;
 use crate::error::OpenError;
 use crate::format::{ARENA_DIRECTORY, JOURNAL_DIRECTORY};
@@ -19,8 +22,8 @@ use crate::journal::Journal;
 use crate::space::{Arenas, ChunkSpace};
 use crate::write::Mover;
 use drystone_env::{BufferPool, Disk};
-use drystone_types::{ChunkId, DiskRef};
-use drystone_wal::{Lsn, Wal, WalConfig};
+use drystone_types::DiskRef;
+use drystone_wal::{Wal, WalConfig};
 use std::sync::Arc;
 
 /// The parts of a store as they are on the disk.
@@ -41,19 +44,24 @@ pub(crate) fn open(
     pool: &BufferPool,
 ) -> Result<RecoveredParts, OpenError> {
     let mut report = RecoveryReport::default();
-    let (found, newest) = read_checkpoints(disk, &mut report);
-    if let Some(snapshot) = found.as_ref().filter(|s| s.me != me) {
+    let mut images = read_checkpoints(disk, &mut report);
+    if let Some((_, image)) = images.iter().find(|(_, image)| image.me != me) {
         return Err(OpenError::OtherDisk {
             expected: me,
-            found: snapshot.me,
+            found: image.me,
         });
     }
-    let snapshot = match found {
-        Some(snapshot) => snapshot,
-        None => first_checkpoint(disk, me, report.checkpoint_damage.take())?,
-    };
-    let mut generation = snapshot.generation;
-    let replay_from = snapshot.replay_from;
+    if images.is_empty() {
+        let damage = report.checkpoint_damage.take();
+        images.push((0, first_checkpoint(disk, config, me, damage)?));
+    }
+    let mut files = checkpoint_files(disk, config)?;
+    // What the older copy names stays until that copy is written: recovery may have to go back to it.
+    let named = images.iter().flat_map(|(_, image)| &image.leaves);
+    let places = Places::new(named.map(|(_, leaf)| leaf.place), places_in(&files.index)?);
+    let (copy, image, leaves) = read_newest(images, &files.index, pool, &mut report)?;
+    let mut generation = image.generation;
+    let replay_from = image.replay_from;
     let wal_config = WalConfig {
         directory: JOURNAL_DIRECTORY.into(),
         identity: me.incarnation.0 ^ me.disk.0.rotate_left(32),
@@ -62,7 +70,7 @@ pub(crate) fn open(
         direct: config.direct,
         ..WalConfig::default()
     };
-    let mut replay = JournalReplay::new(snapshot);
+    let mut replay = JournalReplay::new(image, leaves, config.leaf_bytes);
     let (wal, recovered) = Wal::open(Arc::clone(disk), wal_config, pool.clone(), &mut |lsn, bytes| {
         replay.visit(lsn, &bytes)
     })?;
@@ -83,54 +91,45 @@ pub(crate) fn open(
     }
     if generation == 1 {
         generation = 2;
-        let bytes = CheckpointEncoder::new(0).finish(generation, me, Lsn(1), ChunkId(0), 0);
-        write_checkpoints(disk, &bytes)?;
+        write_checkpoints(disk, config, &empty_checkpoint(generation, me))?;
         first_arena(disk, config)?;
         report.fresh = recovered.fresh;
     }
     disk.create_dir(ARENA_DIRECTORY)
         .map_err(during("making the directory of arenas"))?;
-    let arenas = Arenas::open(disk, config, replay.next_arena).map_err(during("opening arenas"))?;
-    let mut files = checkpoint_files(disk)?;
-    if newest == 0 {
+    let mut arenas = Arenas::open(disk, config, replay.next_arena).map_err(during("opening arenas"))?;
+    arenas.set_index_bytes(places.file_bytes());
+    if copy == 0 {
         // The other copy may be torn: it is overwritten first.
-        files.reverse();
+        files.copies.reverse();
     }
     report.checkpoint = generation;
     report.records = replay.records;
     report.torn = recovered
         .torn
         .map(|t| format!("{} at {}: {}", t.file, t.offset, t.reason));
-    let checkpoint = Checkpoint::new(files, generation);
+    let checkpoint = Checkpoint::new(files, generation, places, config.leaf_step_bytes);
     let JournalReplay {
-        entries,
-        mut parts,
+        mut index,
+        parts,
         floor,
         ..
     } = replay;
+    index.raise_floor(floor);
     let mut adopted = Adopted {
         config,
         me,
         arenas,
-        index: Index::default(),
         active: ActiveChunks::default(),
         mover: Mover::default(),
     };
-    adopted.index.raise_floor(floor);
-    for (chunk, entry) in entries {
-        adopt(
-            &mut adopted,
-            chunk,
-            entry,
-            parts.remove(&chunk).unwrap_or_default(),
-        )?;
-    }
-    let counts = adopted.index.counts();
+    adopt_all(&mut adopted, &index, parts)?;
+    let counts = index.counts();
     (report.chunks, report.open_chunks) = (counts.chunks, counts.open_chunks);
     report.arenas = adopted.arenas.count();
     Ok(RecoveredParts {
         journal: Journal::new(wal),
-        index: adopted.index,
+        index,
         active: adopted.active,
         space: ChunkSpace::new(Arc::clone(disk), adopted.arenas),
         mover: adopted.mover,

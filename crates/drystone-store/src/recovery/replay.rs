@@ -2,7 +2,7 @@
 
 use crate::checkpoint::CheckpointImage;
 use crate::format::{BLOCK, Runs};
-use crate::index::{EntryState, IndexEntry};
+use crate::index::{EntryState, Index, IndexEntry, Leaf};
 use crate::journal::JournalRecord;
 use bytes::Bytes;
 use drystone_types::ChunkId;
@@ -42,7 +42,7 @@ impl ReplayedPart {
 }
 
 pub(super) struct JournalReplay {
-    pub(super) entries: BTreeMap<ChunkId, IndexEntry>,
+    pub(super) index: Index,
     pub(super) parts: BTreeMap<ChunkId, ReplayedPart>,
     pub(super) floor: ChunkId,
     /// Above every number that an arena was given.
@@ -52,10 +52,15 @@ pub(super) struct JournalReplay {
 }
 
 impl JournalReplay {
-    pub(super) fn new(snapshot: CheckpointImage) -> Self {
+    pub(super) fn new(image: CheckpointImage, leaves: Vec<(ChunkId, Leaf)>, leaf_bytes: usize) -> Self {
+        let index = Index::load(leaf_bytes, leaves, image.entries);
         let mut parts = BTreeMap::new();
-        for (chunk, open) in snapshot.open {
-            let stored = snapshot.entries.get(&chunk).map_or(0, |e| e.stored);
+        for (chunk, open) in image.open {
+            // Its leaf was written later than this, and may have it sealed.
+            let entry = index.get(chunk).filter(|e| e.state != EntryState::Sealed);
+            let Some(stored) = entry.map(|e| e.stored) else {
+                continue;
+            };
             let mut part = ReplayedPart {
                 sums: open.sums,
                 start: stored,
@@ -70,11 +75,11 @@ impl JournalReplay {
             parts.insert(chunk, part);
         }
         Self {
-            entries: snapshot.entries,
+            index,
             parts,
-            floor: snapshot.floor,
-            next_arena: snapshot.next_arena,
-            from: snapshot.replay_from,
+            floor: image.floor,
+            next_arena: image.next_arena,
+            from: image.replay_from,
             records: 0,
         }
     }
@@ -87,8 +92,8 @@ impl JournalReplay {
         match JournalRecord::decode(bytes).ok_or("it is no journal record")? {
             JournalRecord::Floor { floor } => self.floor = self.floor.max(floor),
             JournalRecord::Delete { chunk, placement } => {
-                if self.entries.get(&chunk).is_some_and(|e| e.placement <= placement) {
-                    self.entries.remove(&chunk);
+                if self.index.get(chunk).is_some_and(|e| e.placement <= placement) {
+                    self.index.put(chunk, None);
                     self.parts.remove(&chunk);
                 }
             }
@@ -121,7 +126,7 @@ impl JournalReplay {
         for run in entry.runs.iter().flat_map(Runs::as_slice) {
             self.next_arena = self.next_arena.max(run.arena + 1);
         }
-        match self.entries.get(&chunk) {
+        match self.index.get(chunk) {
             // A record from before what the checkpoint knows: the chunk was deleted and placed again.
             Some(old) if old.placement > entry.placement => return Ok(()),
             Some(old) if old.placement == entry.placement => {
@@ -134,10 +139,10 @@ impl JournalReplay {
                 if old.state == EntryState::Sealed && entry.state != EntryState::Sealed {
                     let kept = IndexEntry {
                         epoch: entry.epoch,
-                        ..old.clone()
+                        ..old
                     };
                     self.harvest(lsn, chunk, offset, data, kept.stored);
-                    self.entries.insert(chunk, kept);
+                    self.index.put(chunk, Some(kept));
                     return Ok(());
                 }
             }
@@ -157,7 +162,7 @@ impl JournalReplay {
             }
         }
         self.harvest(lsn, chunk, offset, data, entry.stored);
-        self.entries.insert(chunk, entry);
+        self.index.put(chunk, Some(entry));
         Ok(())
     }
 

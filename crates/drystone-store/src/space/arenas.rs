@@ -6,6 +6,7 @@ use crate::config::StoreConfig;
 use crate::format::{
     ARENA_DIRECTORY, MOST_ARENAS, MOST_UNITS, Run, Runs, UNIT, arena_name, parse_arena_name,
 };
+use crate::index::{LEAF_BYTES, PACKED};
 use drystone_env::{Disk, DiskFile, IoOp, OpenOptions, Room, Space};
 use std::collections::BTreeMap;
 use std::io;
@@ -33,6 +34,15 @@ pub(crate) enum Claim {
     Owned,
 }
 
+/// The least that is left for the index: a few leaves, twice, in both files.
+const LEAST_INDEX_BYTES: u64 = 8 * LEAF_BYTES as u64;
+
+/// Bytes of the index for a chunk in each unit: in two files, leaves half full, and again in new places if all change.
+fn index_bytes_of_unit(config: &StoreConfig) -> u64 {
+    let entries = (config.leaf_bytes.min(LEAF_BYTES) / PACKED / 2).max(1);
+    (2 * 2 * LEAF_BYTES).div_ceil(entries) as u64
+}
+
 pub(super) struct Arena {
     file: Arc<dyn DiskFile>,
     pub(super) map: UnitMap,
@@ -51,6 +61,7 @@ pub(crate) struct Arenas {
     pub(super) free_units: u64,
     units: u64,
     arena_bytes: u64,
+    index_bytes: u64,
     space: Space,
     /// What the file system said was free when it had no room for an arena all the same (a quota, a bound on files): until
     /// it says more none is made.
@@ -70,6 +81,7 @@ impl Arenas {
             free_units: 0,
             units: 0,
             arena_bytes: config.arena_bytes(space.total),
+            index_bytes: 0,
             space,
             refused_at: None,
         };
@@ -223,7 +235,7 @@ impl Arenas {
         if self.refused_at.is_some_and(|at| self.space.free <= at) {
             return 0;
         }
-        let by_disk = self.space.free.saturating_sub(self.reserve(config));
+        let by_disk = self.room_beside_index(config, self.space.free.saturating_sub(self.reserve(config)));
         let making = self.making_bytes();
         let taken = self.bytes() + self.removing.values().sum::<u64>();
         let by_limit = config
@@ -238,6 +250,19 @@ impl Arenas {
         let removing: u64 = self.removing.values().sum();
         // What is being made may or may not be there yet.
         (total, total.saturating_sub(free + self.bytes() + removing))
+    }
+
+    /// What of `free` bytes new arenas may take so that the index of chunks in every unit still finds room.
+    fn room_beside_index(&self, config: &StoreConfig, free: u64) -> u64 {
+        let all = (self.bytes() + free + self.index_bytes).saturating_sub(LEAST_INDEX_BYTES);
+        let index = index_bytes_of_unit(config);
+        let for_arenas = u128::from(all) * u128::from(UNIT) / u128::from(UNIT + index);
+        (for_arenas as u64).saturating_sub(self.bytes()).min(free)
+    }
+
+    /// So many bytes the files of the index take.
+    pub(crate) fn set_index_bytes(&mut self, bytes: u64) {
+        self.index_bytes = bytes;
     }
 
     /// Bytes of all arenas.

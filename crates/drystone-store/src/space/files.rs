@@ -443,6 +443,11 @@ impl ChunkSpace {
         waiters
     }
 
+    /// So many bytes the files of the index take.
+    pub(crate) fn set_index_bytes(&mut self, bytes: u64) {
+        self.arenas.set_index_bytes(bytes);
+    }
+
     /// Above every number that an arena was given.
     pub(crate) fn next_arena(&self) -> u32 {
         self.arenas.next_number()

@@ -193,8 +193,9 @@ impl Store {
             self.writer().fail(format!("checkpoint: {error}"));
             return;
         }
-        if let Some(cut) = self.checkpoint.on_io(&mut self.work) {
+        if let Some(cut) = self.checkpoint.on_io(&mut self.index, &self.pool, &mut self.work) {
             self.journal.release(cut);
+            self.space.set_index_bytes(self.checkpoint.index_bytes());
         }
     }
 }

@@ -316,9 +316,10 @@ impl Store {
             .begin_if_due(&self.journal, self.config.checkpoint_bytes);
         let urged = self.checkpoint.run(
             self.me,
-            &self.index,
+            &mut self.index,
             &self.active,
             self.space.next_arena(),
+            &self.pool,
             &mut self.work,
         );
         if let Some(urged) = urged {

@@ -71,7 +71,8 @@ impl ChunkWriter<'_> {
         if self.index.is_deleting(chunk) {
             return Err(StoreError::Busy);
         }
-        let entry = self.index.get(chunk);
+        let found = self.index.get(chunk);
+        let entry = found.as_ref();
         let live = self.active.get(chunk);
         let epoch = live.map(|l| l.epoch).max(entry.map(|e| e.epoch));
         let fenced = live.is_some_and(|l| l.fenced)

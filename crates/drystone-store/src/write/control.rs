@@ -167,7 +167,7 @@ impl ChunkWriter<'_> {
             self.reply(request, Err(StoreError::Busy));
             return false;
         }
-        let entry = self.index.get(chunk).cloned();
+        let entry = self.index.get(chunk);
         let waits = self
             .active
             .get(chunk)
@@ -228,6 +228,7 @@ impl ChunkWriter<'_> {
         }
         let entry = self.index.get(chunk);
         let held = entry
+            .as_ref()
             .map(|e| e.placement)
             .into_iter()
             .chain(self.active.get(chunk).map(|l| l.placement))
@@ -243,8 +244,8 @@ impl ChunkWriter<'_> {
             );
             return Deleted::default();
         }
-        let mut runs = entry.and_then(|e| e.runs.clone());
         let is_entered = entry.is_some();
+        let mut runs = entry.and_then(|e| e.runs);
         let live = self.active.take(chunk);
         let again = self.index.is_deleting(chunk);
         let mut recorded = is_entered || again;

@@ -114,7 +114,7 @@ impl ChunkWriter<'_> {
             self.active.put_back(chunk, live);
             return Moved::Nothing;
         }
-        if let Some(mut entry) = self.index.get(chunk).cloned() {
+        if let Some(mut entry) = self.index.get(chunk) {
             entry.stored = match (item.sealed, live.sealed.is_some()) {
                 (true, _) => entry.length,
                 // Sealed from memory since: it is moved as a whole.

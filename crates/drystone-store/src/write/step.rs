@@ -471,8 +471,8 @@ impl ChunkWriter<'_> {
             }
             ChunkOpKind::Seal { as_append, .. } => {
                 let entry = self.index.get(chunk);
-                let is_stored = entry.is_some_and(|e| e.stored == e.length);
-                let Some(sealed) = entry.and_then(IndexEntry::sealed) else {
+                let is_stored = entry.as_ref().is_some_and(|e| e.stored == e.length);
+                let Some(sealed) = entry.as_ref().and_then(IndexEntry::sealed) else {
                     return OpStep::Again;
                 };
                 live.sealed = Some(sealed);

@@ -190,7 +190,7 @@ impl ChunkWriter<'_> {
 
     /// A fence of a chunk that is sealed: raises the epoch and nothing else.
     pub(super) fn fence_sealed(&mut self, request: RequestId, chunk: ChunkId, epoch: Epoch) {
-        let Some(mut entry) = self.index.get(chunk).cloned() else {
+        let Some(mut entry) = self.index.get(chunk) else {
             self.leave_marker(request, chunk, epoch);
             return;
         };

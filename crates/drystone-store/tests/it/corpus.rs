@@ -22,9 +22,11 @@ fn the_image_has_the_files_that_the_seeds_name() {
         "arenas/00000001",
         "checkpoint-a",
         "checkpoint-b",
+        "index-a",
+        "index-b",
         "journal/00000001.seg",
     ];
-    assert_eq!(files[..5], names);
+    assert_eq!(files[..7], names);
 }
 
 #[test]
@@ -48,13 +50,27 @@ fn the_corpus_holds_the_seeds() {
             "checkpoints-removed",
             vec![4, 2, 0, 0, 0, 0, 0, 0, 4, 2, 0, 0, 0, 0, 0, 0],
         ),
-        ("journal-flip-header", vec![0, 4, 0, 0, 30, 0, 1, 0]),
-        ("journal-flip-record", vec![0, 4, 1, 0, 200, 0, 1, 0]),
-        ("journal-zeros", vec![1, 4, 2, 0, 0, 0, 0, 0]),
-        ("journal-cut", vec![2, 4, 3, 0, 0, 0, 0, 0]),
-        ("journal-removed", vec![4, 4, 0, 0, 0, 0, 0, 0]),
-        ("journal-exchanged", vec![5, 4, 0, 0, 0, 0, 0, 5]),
-        ("journal-copied", vec![3, 4, 5, 0, 0, 0, 2, 4]),
+        ("index-flip", vec![0, 4, 0, 0, 20, 0, 1, 0]),
+        (
+            "index-flip-both",
+            vec![0, 4, 0, 0, 20, 0, 1, 0, 0, 5, 0, 0, 30, 0, 1, 0],
+        ),
+        ("index-cut", vec![2, 4, 0, 0, 9, 0, 0, 0]),
+        ("index-removed", vec![4, 4, 0, 0, 0, 0, 0, 0]),
+        (
+            "indexes-removed",
+            vec![4, 4, 0, 0, 0, 0, 0, 0, 4, 4, 0, 0, 0, 0, 0, 0],
+        ),
+        ("index-zeros", vec![1, 5, 0, 0, 0, 0, 0, 0]),
+        ("forged-leaf-count", vec![136, 4, 0, 0, 4, 0, 2, 0]),
+        ("forged-checkpoint-place", vec![136, 2, 1, 0, 120, 0, 2, 0]),
+        ("journal-flip-header", vec![0, 6, 0, 0, 30, 0, 1, 0]),
+        ("journal-flip-record", vec![0, 6, 1, 0, 200, 0, 1, 0]),
+        ("journal-zeros", vec![1, 6, 2, 0, 0, 0, 0, 0]),
+        ("journal-cut", vec![2, 6, 3, 0, 0, 0, 0, 0]),
+        ("journal-removed", vec![4, 6, 0, 0, 0, 0, 0, 0]),
+        ("journal-exchanged", vec![5, 6, 0, 0, 0, 0, 0, 7]),
+        ("journal-copied", vec![3, 6, 5, 0, 0, 0, 2, 6]),
         // The first chunk has two blocks of data, then its tail.
         ("tail-flip", vec![0, 0, 2, 0, 9, 0, 1, 0]),
         ("tail-flip-sums", vec![0, 0, 2, 0, 66, 0, 1, 0]),
@@ -64,7 +80,7 @@ fn the_corpus_holds_the_seeds() {
         ("arena-removed", vec![4, 0, 0, 0, 0, 0, 0, 0]),
         ("second-arena-removed", vec![4, 1, 0, 0, 0, 0, 0, 0]),
         ("arenas-exchanged", vec![5, 0, 0, 0, 0, 0, 0, 1]),
-        ("arena-for-journal", vec![5, 4, 0, 0, 0, 0, 0, 0]),
+        ("arena-for-journal", vec![5, 6, 0, 0, 0, 0, 0, 0]),
         // Forgeries: entry fields of the checkpoint's body (67 bytes each, behind the count), in both copies.
         (
             "forged-checkpoint-count",
@@ -85,23 +101,23 @@ fn the_corpus_holds_the_seeds() {
         (
             "forged-entry-run",
             vec![
-                135, 2, 1, 0, 59, 0, 7, 0, 1, 0, 192, 255, 255, 15, 0, 0, 4, 3, 0, 0, 0, 0, 0, 0,
+                135, 2, 1, 0, 59, 0, 7, 0, 1, 0, 192, 255, 255, 15, 0, 0, 6, 3, 0, 0, 0, 0, 0, 0,
             ],
         ),
         (
             "forged-entry-runs",
-            vec![135, 2, 1, 0, 57, 0, 1, 0, 255, 255, 4, 3, 0, 0, 0, 0, 0, 0],
+            vec![135, 2, 1, 0, 57, 0, 1, 0, 255, 255, 6, 3, 0, 0, 0, 0, 0, 0],
         ),
         (
             "forged-entry-state",
-            vec![135, 2, 1, 0, 32, 0, 0, 0, 0, 4, 3, 0, 0, 0, 0, 0, 0],
+            vec![135, 2, 1, 0, 32, 0, 0, 0, 0, 6, 3, 0, 0, 0, 0, 0, 0],
         ),
-        ("forged-journal-epoch", vec![136, 4, 0, 0, 118, 0, 2, 0]),
-        ("forged-journal-length", vec![136, 4, 0, 0, 127, 0, 5, 0]),
-        ("forged-journal-tail", vec![136, 4, 0, 0, 147, 0, 1, 0]),
-        ("forged-journal-run", vec![136, 4, 0, 0, 153, 0, 3, 0]),
-        ("forged-journal-first", vec![136, 4, 0, 0, 161, 0, 2, 0]),
-        ("forged-journal-offset", vec![136, 4, 0, 0, 169, 0, 3, 0]),
+        ("forged-journal-epoch", vec![136, 6, 0, 0, 118, 0, 2, 0]),
+        ("forged-journal-length", vec![136, 6, 0, 0, 127, 0, 5, 0]),
+        ("forged-journal-tail", vec![136, 6, 0, 0, 147, 0, 1, 0]),
+        ("forged-journal-run", vec![136, 6, 0, 0, 153, 0, 3, 0]),
+        ("forged-journal-first", vec![136, 6, 0, 0, 161, 0, 2, 0]),
+        ("forged-journal-offset", vec![136, 6, 0, 0, 169, 0, 3, 0]),
         ("forged-tail-length", vec![136, 0, 2, 0, 32, 0, 2, 0]),
         ("forged-tail-chunk", vec![136, 0, 2, 0, 8, 0, 1, 0]),
     ];

@@ -7,6 +7,9 @@ use drystone_store::StoreError;
 use drystone_wal::tools;
 use std::sync::LazyLock;
 
+/// Bytes of a leaf's place in the files of the index.
+const LEAF_PLACE: usize = 16 << 10;
+
 static IMAGE: LazyLock<SimDisk> = LazyLock::new(|| image(3));
 
 /// A script of `SimDisk::damage`. Opening never panics; what is read is what was written, unless checksums were
@@ -49,6 +52,8 @@ fn reseal(name: &str, bytes: &mut [u8], at: usize) {
         tools::reseal(bytes, at);
     } else if name.starts_with("checkpoint") {
         reseal_checkpoint(bytes);
+    } else if name.starts_with("index") {
+        reseal_leaf(bytes, at);
     } else if let Some(head) = bytes.get_mut(at / 4096 * 4096..) {
         reseal_tail(head);
     }
@@ -64,6 +69,18 @@ fn reseal_checkpoint(bytes: &mut [u8]) {
     }
     let crc = crc32c::crc32c(&head[..68]);
     head[68..72].copy_from_slice(&crc.to_le_bytes());
+}
+
+fn reseal_leaf(bytes: &mut [u8], at: usize) {
+    let Some(place) = bytes.get_mut(at / LEAF_PLACE * LEAF_PLACE..) else {
+        return;
+    };
+    let length = place.get(8..12).and_then(|length| length.try_into().ok());
+    let end = length.map_or(0, u32::from_le_bytes) as usize;
+    if let Some(body) = place.get(16..end) {
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&place[..12]), body);
+        place[12..16].copy_from_slice(&crc.to_le_bytes());
+    }
 }
 
 fn reseal_tail(head: &mut [u8]) {

@@ -48,7 +48,17 @@ pub fn emptying() -> StoreConfig {
     }
 }
 
+/// As [`tiny`], with an index of many leaves, written one at a time.
+pub fn tiny_leaves() -> StoreConfig {
+    StoreConfig {
+        leaf_bytes: 150,
+        leaf_step_bytes: 16 << 10,
+        ..tiny()
+    }
+}
+
 pub struct Sim {
+    config: StoreConfig,
     pub disk: SimDisk,
     pub store: Store,
     pub rng: SeededRng,
@@ -68,13 +78,14 @@ pub fn open(disk: &SimDisk, config: StoreConfig) -> Result<(Store, RecoveryRepor
 
 impl Sim {
     pub fn new(seed: u64) -> Self {
-        Self::on(SimDisk::new(seed), seed, tiny()).unwrap()
+        Self::on(SimDisk::new(seed), seed, tiny_leaves()).unwrap()
     }
 
     pub fn on(disk: SimDisk, seed: u64, config: StoreConfig) -> Result<Self, OpenError> {
         let (store, _) = open(&disk, config.clone())?;
         let rng = SeededRng::new(seed).split("sim");
         Ok(Self {
+            config,
             disk,
             store,
             rng,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod basics;
+mod checkpoint;
 mod corpus;
 mod damage;
 mod emptying;

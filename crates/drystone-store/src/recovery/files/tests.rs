@@ -1,6 +1,6 @@
 use super::*;
-use drystone_env::Space;
 use drystone_env::sim::SimDisk;
+use drystone_env::{DiskFile, Space};
 use drystone_types::{DiskId, Incarnation};
 
 /// A disk so slow that whoever reads more than 1 MiB at once takes it for one that hangs.
@@ -60,7 +60,14 @@ fn a_large_checkpoint_is_read_in_steps_and_whole() {
         disk: DiskId(1),
         incarnation: Incarnation(2),
     };
-    let whole = CheckpointEncoder::new(0).finish(7, me, Lsn(1), ChunkId(3), 0);
+    let head = CheckpointHead {
+        generation: 7,
+        me,
+        replay_from: Lsn(1),
+        floor: ChunkId(3),
+        next_arena: 0,
+    };
+    let whole = CheckpointEncoder::new(head).finish();
     // What an earlier, longer one left behind it.
     let bytes = [&whole[..], &vec![9; (3 << 20) + 5][..]].concat();
     let disk = SimDisk::new(1);
