@@ -46,9 +46,10 @@ pub(crate) struct Checkpoint {
 
 enum CheckpointPhase {
     Idle,
-    /// Bytes that are only in the journal below this record must be moved first.
+    /// Bytes that are only in the journal below this record must be moved first, among others of this chunk.
     Draining {
         cut: Lsn,
+        waits_for: Option<ChunkId>,
     },
     Leaves(Box<Sweep>),
     Writing {
@@ -97,7 +98,7 @@ impl Checkpoint {
             let cut = journal.durable_end();
             // Nothing new would be let go: a checkpoint must have something to say.
             if cut > journal.released() {
-                self.phase = CheckpointPhase::Draining { cut };
+                self.phase = draining(cut);
             }
         }
     }
@@ -106,7 +107,7 @@ impl Checkpoint {
     pub(crate) fn begin(&mut self, journal: &Journal) {
         if self.is_idle() {
             let cut = journal.durable_end();
-            self.phase = CheckpointPhase::Draining { cut };
+            self.phase = draining(cut);
         }
     }
 
@@ -121,10 +122,14 @@ impl Checkpoint {
         pool: &BufferPool,
         work: &mut DiskWork,
     ) -> Option<bool> {
-        let CheckpointPhase::Draining { cut } = self.phase else {
+        let CheckpointPhase::Draining { cut, waits_for } = &mut self.phase else {
             return None;
         };
-        if !is_complete(index, active, cut) {
+        let cut = *cut;
+        // All are looked at once more when the one is ready that was not.
+        let known = waits_for.filter(|chunk| !is_told(index, active, *chunk, cut));
+        *waits_for = known.or_else(|| first_untold(index, active, cut));
+        if waits_for.is_some() {
             return Some(true);
         }
         self.generation += 1;
@@ -295,23 +300,32 @@ impl Sweep {
     }
 }
 
-/// True if every chunk can be told without what the journal says below `cut`.
-fn is_complete(index: &Index, active: &ActiveChunks, cut: Lsn) -> bool {
-    let ready = active.iter().all(|(chunk, live)| {
-        index
-            .get(*chunk)
-            .is_none_or(|entry| live.recorded && is_ready(live, &entry, cut))
-    });
-    // A chunk whose delete is on its way is not in memory any more: it must be whole without.
-    ready
-        && index
-            .deleting()
-            .filter_map(|chunk| index.get(chunk))
-            .all(|entry| match entry.state {
-                EntryState::Sealed => entry.stored == entry.length,
-                EntryState::Marker => true,
-                EntryState::Open | EntryState::Fenced => false,
-            })
+fn draining(cut: Lsn) -> CheckpointPhase {
+    CheckpointPhase::Draining { cut, waits_for: None }
+}
+
+/// The first chunk that cannot be told without what the journal says below `cut`.
+fn first_untold(index: &Index, active: &ActiveChunks, cut: Lsn) -> Option<ChunkId> {
+    let active_ids = active.iter().map(|(chunk, _)| *chunk);
+    active_ids
+        .chain(index.deleting())
+        .find(|chunk| !is_told(index, active, *chunk, cut))
+}
+
+/// True if the chunk can be told without what the journal says below `cut`.
+fn is_told(index: &Index, active: &ActiveChunks, chunk: ChunkId, cut: Lsn) -> bool {
+    let Some(entry) = index.get(chunk) else {
+        return true;
+    };
+    match active.get(chunk) {
+        Some(live) => live.recorded && is_ready(live, &entry, cut),
+        // Its delete is on its way: it must be whole without what was in memory.
+        None => match entry.state {
+            EntryState::Sealed => entry.stored == entry.length,
+            EntryState::Marker => true,
+            EntryState::Open | EntryState::Fenced => false,
+        },
+    }
 }
 
 /// True if the chunk can be told without what the journal says of it below `cut`.

@@ -302,11 +302,17 @@ impl Store {
     }
 
     fn run_mover(&mut self) {
-        for moved in self.writer().run_mover() {
-            match self.writer().finish_moved(&moved) {
-                Moved::Nothing => {}
-                Moved::Drive(chunk) => self.drive(chunk),
-                Moved::Gone(reads) => self.look_again(reads),
+        loop {
+            let batch = self.writer().run_mover();
+            if batch.is_empty() {
+                return;
+            }
+            for moved in batch {
+                match self.writer().finish_moved(&moved) {
+                    Moved::Nothing => {}
+                    Moved::Drive(chunk) => self.drive(chunk),
+                    Moved::Gone(reads) => self.look_again(reads),
+                }
             }
         }
     }

@@ -82,7 +82,7 @@ impl ChunkWriter<'_> {
     }
 
     fn find(&self, arena: u32, chunk: ChunkId, entry: &IndexEntry) -> Found {
-        if units_in(arena, entry) == 0 {
+        if units_in(arena, &entry) == 0 {
             return Found::Elsewhere;
         }
         if self.index.is_deleting(chunk) || self.emptier.logged(chunk).is_some() {
@@ -103,14 +103,14 @@ impl ChunkWriter<'_> {
         };
         let (mut seen, mut movable, mut stays) = (0, Vec::new(), false);
         for (chunk, entry) in self.index.after(sweep.after).take(SWEEP_STEP) {
-            let found = self.find(arena, *chunk, entry);
+            let found = self.find(arena, chunk, &entry);
             if matches!(found, Found::Movable | Found::Goes) {
-                sweep.units += units_in(arena, entry);
+                sweep.units += units_in(arena, &entry);
             }
-            movable.extend(matches!(found, Found::Movable).then_some(*chunk));
+            movable.extend(matches!(found, Found::Movable).then_some(chunk));
             stays |= matches!(found, Found::Stays);
             seen += 1;
-            sweep.after = *chunk;
+            sweep.after = chunk;
         }
         self.emptier.waiting.extend(movable);
         if stays {
@@ -167,7 +167,7 @@ impl ChunkWriter<'_> {
 
     /// Begins to copy the chunk, if it is still in the arena.
     fn start_copy(&mut self, arena: u32, chunk: ChunkId) {
-        let Some(entry) = self.index.get(chunk).cloned() else {
+        let Some(entry) = self.index.get(chunk) else {
             return;
         };
         match self.find(arena, chunk, &entry) {
@@ -375,7 +375,7 @@ impl ChunkWriter<'_> {
         self.emptier.written_bytes = 0;
         for copied in std::mem::take(&mut self.emptier.written) {
             let chunk = copied.chunk;
-            let Some(entry) = self.index.get(chunk).cloned() else {
+            let Some(entry) = self.index.get(chunk) else {
                 unreachable!("chunk {chunk} is not deleted, its copy would be given up")
             };
             assert!(
@@ -392,7 +392,7 @@ impl ChunkWriter<'_> {
     pub(crate) fn on_moved_durable(&mut self, chunk: ChunkId) {
         let copied = self.emptier.logged.remove(&chunk).expect("it was logged");
         // If it is being deleted, the record of that comes later.
-        let entry = self.index.get(chunk).cloned();
+        let entry = self.index.get(chunk);
         let entry = entry.filter(|entry| entry.runs.as_ref() == Some(&copied.old));
         let entry = entry.expect("only its record moves a sealed chunk");
         self.index.set(chunk, Some(moved(entry, copied.new)));

@@ -12,6 +12,8 @@ pub(crate) struct Mover {
     waiting: BTreeMap<ChunkId, u64>,
     waiting_bytes: u64,
     due: Option<Monotonic>,
+    /// So many chunks were waiting when a batch began of those that were due: they are next.
+    overdue: usize,
     pub(super) batch: Vec<MovedChunk>,
     /// Tokens of the batch's writes under way.
     pub(super) writes: BTreeSet<u64>,
@@ -51,12 +53,17 @@ impl Mover {
     /// True if a batch should begin.
     pub(super) fn wants_batch(&self, now: Monotonic, config: &StoreConfig) -> bool {
         let due = self.due.is_some_and(|due| due <= now);
-        let wanted = due || self.urged || self.waiting_bytes >= config.move_bytes;
+        let wanted = due || self.overdue > 0 || self.urged || self.waiting_bytes >= config.move_bytes;
         wanted && !self.waiting.is_empty()
     }
 
     /// A batch begins.
     pub(super) fn begin(&mut self, now: Monotonic, config: &StoreConfig, batch: Vec<MovedChunk>) {
+        // Those that one batch has no room for were due with it; who comes later waits its time.
+        self.overdue = match self.due.is_some_and(|due| due <= now) {
+            true => self.waiting.len(),
+            false => self.overdue.saturating_sub(batch.len()).min(self.waiting.len()),
+        };
         self.due = (!self.waiting.is_empty()).then(|| now.plus(config.move_after));
         self.batch = batch;
         self.syncs = None;

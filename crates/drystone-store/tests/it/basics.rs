@@ -2,7 +2,7 @@ use crate::harness::{How, K64, M1, ME, Sim, content, frame, open, tiny};
 use bytes::Bytes;
 use drystone_env::sim::SimDisk;
 use drystone_env::{Disk, Rng};
-use drystone_store::{HeldState, IoClass, Sealed, StoreError, StoreInput, StoreReply};
+use drystone_store::{HeldState, IoClass, Sealed, StoreConfig, StoreError, StoreInput, StoreReply};
 use drystone_types::{ChunkId, DiskId, DiskRef, Epoch, Incarnation, PlacementIndex};
 use drystone_wal::Wal;
 use std::time::Duration;
@@ -620,4 +620,22 @@ fn a_copy_of_the_checkpoint_that_was_not_synced_is_not_relied_on() {
             "seed {seed}"
         );
     }
+}
+
+/// They once went one batch at a time with the usual pause between, however many waited.
+#[test]
+fn all_that_is_due_is_moved_without_a_pause() {
+    let config = StoreConfig {
+        checkpoint_bytes: 64 << 20,
+        move_bytes: 4 << 20,
+        ..tiny()
+    };
+    let mut sim = Sim::on(SimDisk::new(31), 31, config).unwrap();
+    for chunk in 1..=1000 {
+        sim.write(chunk, K64, &content(chunk, 1, 10)).unwrap();
+    }
+    assert!(sim.store.unmoved().len() > 600);
+    sim.tick(Duration::from_millis(30));
+    sim.run();
+    assert_eq!(sim.store.unmoved().len(), 0);
 }
