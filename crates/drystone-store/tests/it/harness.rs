@@ -48,6 +48,20 @@ pub fn emptying() -> StoreConfig {
     }
 }
 
+/// Both of [`emptying`] and [`tiny_leaves`].
+pub fn emptying_leaves() -> StoreConfig {
+    let StoreConfig {
+        leaf_bytes,
+        leaf_step_bytes,
+        ..
+    } = tiny_leaves();
+    StoreConfig {
+        leaf_bytes,
+        leaf_step_bytes,
+        ..emptying()
+    }
+}
+
 /// As [`tiny`], with an index of many leaves, written one at a time.
 pub fn tiny_leaves() -> StoreConfig {
     StoreConfig {
@@ -58,7 +72,6 @@ pub fn tiny_leaves() -> StoreConfig {
 }
 
 pub struct Sim {
-    config: StoreConfig,
     pub disk: SimDisk,
     pub store: Store,
     pub rng: SeededRng,
@@ -85,7 +98,6 @@ impl Sim {
         let (store, _) = open(&disk, config.clone())?;
         let rng = SeededRng::new(seed).split("sim");
         Ok(Self {
-            config,
             disk,
             store,
             rng,

@@ -1,6 +1,6 @@
 //! Random requests, random order of disk work, power cuts at any operation; a model says what must hold after.
 
-use crate::harness::{How, K64, M1, ME, Sim, content, emptying, frame};
+use crate::harness::{How, K64, M1, ME, Sim, content, emptying_leaves, frame};
 use drystone_env::Rng;
 use drystone_env::sim::SimDisk;
 use drystone_proto::checksum::block_checksums;
@@ -417,7 +417,7 @@ impl Run {
 
 fn run(seed: u64, tally: &mut Tally) {
     let mut run = Run {
-        sim: Sim::on(SimDisk::new(seed), seed, emptying()).unwrap(),
+        sim: Sim::on(SimDisk::new(seed), seed, emptying_leaves()).unwrap(),
         known: BTreeMap::new(),
         asked: BTreeMap::new(),
         seed,
