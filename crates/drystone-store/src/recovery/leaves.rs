@@ -23,7 +23,14 @@ pub(super) fn places_in(files: &[Arc<dyn DiskFile>; 2]) -> Result<u32, OpenError
     Ok(places)
 }
 
-/// Copy, checkpoint and leaves of the newest of `images`, which are in this order, of which all leaves are there. If a copy
+/// The checkpoint from which recovery begins.
+pub(super) struct Newest {
+    pub(super) copy: usize,
+    pub(super) image: CheckpointImage,
+    pub(super) leaves: Vec<(ChunkId, Leaf)>,
+}
+
+/// The newest of `images`, which are in this order, of which all leaves are there. If a copy
 /// could not be read for a while, its leaves may have been written over; then the journal still holds what the other one needs.
 ///
 /// # Errors
@@ -33,11 +40,13 @@ pub(super) fn read_newest(
     files: &[Arc<dyn DiskFile>; 2],
     pool: &BufferPool,
     report: &mut RecoveryReport,
-) -> Result<(usize, CheckpointImage, Vec<(ChunkId, Leaf)>), OpenError> {
+) -> Result<Newest, OpenError> {
     let mut fault = None;
     for (copy, image) in images {
         match read_leaves(files, &image.leaves, pool, report) {
-            Ok(leaves) => return Ok((copy, image, leaves)),
+            Ok(leaves) => {
+                return Ok(Newest { copy, image, leaves });
+            }
             Err(error) => {
                 report.checkpoint_damage = Some(format!("{}: {error}", CHECKPOINT_FILES[copy]));
                 fault.get_or_insert(error);

@@ -9,7 +9,7 @@ use super::fault::{damaged, during};
 use super::files::{
     checkpoint_files, empty_checkpoint, first_arena, first_checkpoint, read_checkpoints, write_checkpoints,
 };
-use super::leaves::{places_in, read_newest};
+use super::leaves::{Newest, places_in, read_newest};
 use super::replay::JournalReplay;
 use crate::active::ActiveChunks;
 use crate::checkpoint::{Checkpoint, Places};
@@ -59,7 +59,7 @@ pub(crate) fn open(
     // What the older copy names stays until that copy is written: recovery may have to go back to it.
     let named = images.iter().flat_map(|(_, image)| &image.leaves);
     let places = Places::new(named.map(|(_, leaf)| leaf.place), places_in(&files.index)?);
-    let (copy, image, leaves) = read_newest(images, &files.index, pool, &mut report)?;
+    let Newest { copy, image, leaves } = read_newest(images, &files.index, pool, &mut report)?;
     let mut generation = image.generation;
     let replay_from = image.replay_from;
     let wal_config = WalConfig {

@@ -82,7 +82,7 @@ impl ChunkWriter<'_> {
     }
 
     fn find(&self, arena: u32, chunk: ChunkId, entry: &IndexEntry) -> Found {
-        if units_in(arena, &entry) == 0 {
+        if units_in(arena, entry) == 0 {
             return Found::Elsewhere;
         }
         if self.index.is_deleting(chunk) || self.emptier.logged(chunk).is_some() {
