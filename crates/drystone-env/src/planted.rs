@@ -35,6 +35,8 @@ bugs! {
     UnitsWhileWritten = "units-while-written";
     /// A chunk store gives back the last unit of a chunk that it seals. Breaks S8.
     LastUnitGivenBack = "last-unit-given-back";
+    /// A chunk store gives a chunk the last unit of the chunk before it, too. Breaks S8.
+    UnitsGivenTwice = "units-given-twice";
     /// A chunk server gives its receipt for a last frame when it has the bytes, not when they are durable. Breaks S3.
     ReceiptBeforeDurable = "receipt-before-durable";
     /// Writer and apply are content with one receipt whatever the policy says. Planted on both sides, because each

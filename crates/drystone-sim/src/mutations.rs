@@ -36,6 +36,9 @@ fn case(bug: Bug) -> (Kind, u64) {
         Bug::ReadsNotConfirmed | Bug::EveryProcessHeard => (Kind::Names, BUDGET),
         Bug::MovedVoterVotes => (Kind::Moves, BUDGET),
         Bug::UnverifiedRead => (Kind::Rot, BUDGET),
+        Bug::UnitsBeforeDurable | Bug::UnitsWhileWritten | Bug::LastUnitGivenBack | Bug::UnitsGivenTwice => {
+            (Kind::Space, BUDGET)
+        }
         Bug::LogCutAtDamage | Bug::TurnLeftOut => (Kind::Lone, BUDGET),
         _ => (Kind::Mixed, BUDGET),
     }

@@ -19,7 +19,7 @@ enum When {
     Rare(&'static str),
 }
 
-use Kind::{Lone, Mixed, Names, Retry, Rot};
+use Kind::{Lone, Mixed, Names, Retry, Rot, Space};
 use When::{In, Rare};
 
 /// With faults drawn at large.
@@ -33,7 +33,7 @@ const LIST: &[(&str, When)] = &[
     ("killed", FAULTS),
     ("power cut", FAULTS),
     ("power cut of all", FAULTS),
-    ("unsynced blocks at a power cut", CHUNKS),
+    ("unsynced blocks at a power cut", In(&[Mixed, Retry, Rot, Space])),
     ("state store with a hole", CHUNKS),
     ("paused", FAULTS),
     ("client killed", FAULTS),
@@ -86,11 +86,15 @@ const LIST: &[(&str, When)] = &[
     ("connections reset", FAULTS),
     ("connections unanswered", FAULTS),
     // Disks and clocks.
+    (
+        "a disk looked at when its server starts again",
+        In(&[Mixed, Retry, Rot, Space]),
+    ),
     ("disk faults", FAULTS),
     ("bit flipped", CHUNKS),
     ("disk full", FAULTS),
     ("disk slow", FAULTS),
-    ("disk stalled", FAULTS),
+    ("disk stalled", In(&[Mixed, Retry, Rot, Names, Space])),
     ("wall clock set wrong", FAULTS),
     ("clock drifts", FAULTS),
     ("a damaged disk does not open", In(&[Mixed, Rot])),
@@ -134,14 +138,14 @@ const LIST: &[(&str, When)] = &[
     ),
     // Checks.
     ("acknowledged content looked at", CHUNKS),
-    ("replicas compared", CHUNKS),
+    ("replicas compared", In(&[Mixed, Retry, Rot, Space])),
     ("records of voters checked", In(&[Mixed, Retry, Rot, Lone, Names])),
     (
         "chunks staged for nobody",
         Rare("a client dies between staging, at half the age of a grant, and publishing"),
     ),
     ("disks settled before the time was over", CHUNKS),
-    ("linearizable", In(&[Mixed, Retry, Rot, Lone, Names])),
+    ("linearizable", In(&[Mixed, Retry, Rot, Lone, Names, Space])),
     (
         "linearizability undecided",
         Rare("a search that was given up: none is best"),

@@ -105,6 +105,7 @@ impl Cluster {
             wiped: Vec::new(),
             lost_logs: Arc::default(),
             harmed: Default::default(),
+            faults: Default::default(),
             identity,
         }
     }

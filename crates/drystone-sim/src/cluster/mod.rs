@@ -8,6 +8,7 @@ mod start;
 
 pub use shape::Shape;
 
+use crate::check::replicas;
 use crate::sometimes::sometimes;
 use crate::states::SimStates;
 use drystone_env::sim::world::HostId;
@@ -92,6 +93,8 @@ pub struct Cluster {
     pub lost_logs: Arc<Mutex<Vec<(usize, String)>>>,
     /// A chunk server was made to lose or garble something.
     pub harmed: Arc<AtomicBool>,
+    /// What was wrong with disks when their servers were started again.
+    pub faults: Mutex<Vec<String>>,
     /// Whose cluster it is.
     identity: Identity,
 }
@@ -155,10 +158,42 @@ impl Cluster {
         if lost || self.world.is_alive(host) {
             return;
         }
+        if let Node::Chunk(at) = node {
+            self.verify(at);
+        }
         self.world.power_on(host);
         match node {
             Node::Meta(at) => self.start_meta(at),
             Node::Chunk(at) => self.start_chunk(at),
+        }
+    }
+
+    /// What lies on the disks of a chunk server that starts again is what was written there, also of chunks that nothing refers
+    /// to any more: nobody knows that of a disk by itself.
+    fn verify(&self, at: usize) {
+        let node = &self.chunks[at];
+        if node.damaged {
+            return;
+        }
+        for (index, disk) in node.disks.iter().enumerate() {
+            sometimes("a disk looked at when its server starts again");
+            let found = replicas::on_disk(&disk.fork(0));
+            let rotten = match found {
+                // A server that was cut off before its first start has nothing.
+                Err(why) => vec![why],
+                Ok(found) => {
+                    let rotten = found.iter().filter(|replica| replica.checksum.is_none());
+                    rotten
+                        .map(|replica| format!("{replica:?} cannot be read"))
+                        .collect()
+                }
+            };
+            let mut faults = self.faults.lock().expect("no panic holds it");
+            faults.extend(
+                rotten
+                    .iter()
+                    .map(|why| format!("disk {index} of chunk-{at}: {why}")),
+            );
         }
     }
 

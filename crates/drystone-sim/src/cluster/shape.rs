@@ -25,6 +25,10 @@ pub struct Shape {
     pub doomed_grace: Duration,
     /// Log entries kept for followers that lag.
     pub log_keep: u64,
+    /// Bytes of an arena.
+    pub arena: u64,
+    /// Operations of a disk at the same time.
+    pub io_threads: usize,
     /// How often metadata servers checkpoint.
     pub checkpoint: Duration,
 }
@@ -55,6 +59,8 @@ impl Shape {
             grant_age: Duration::from_secs(6 + rng.below(20)),
             doomed_grace: Duration::from_millis(rng.below(3000)),
             log_keep: [20, 200, 100_000][rng.below(3) as usize],
+            arena: 4 << 20,
+            io_threads: 2,
             checkpoint: Duration::from_millis(100 + rng.below(3000)),
         }
     }

@@ -103,10 +103,10 @@ impl Cluster {
             rack: format!("rack-{}", at as u16 % self.shape.racks),
             in_flight: ByteCount(32 << 20),
             read_cache: ByteCount(if at.is_multiple_of(2) { 0 } else { 1 << 20 }),
-            io_threads: 2,
+            io_threads: self.shape.io_threads,
             heartbeat: Duration::from_secs(1),
             journal_segment: ByteCount(256 << 10),
-            arena: Some(ByteCount(4 << 20)),
+            arena: Some(ByteCount(self.shape.arena)),
             ..drystone_chunk::Config::default()
         };
         let directories = node.disks.iter().enumerate().map(|(index, disk)| DataDirectory {

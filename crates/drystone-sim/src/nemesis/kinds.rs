@@ -16,6 +16,7 @@ impl Nemesis {
             Kind::Rot => self.add_rot(begin, end),
             Kind::Names => self.add_depositions(run, begin, end),
             Kind::Moves => self.add_moves(begin, end),
+            Kind::Space => self.add_stuck_writes(run, begin, end),
         }
     }
 
@@ -99,6 +100,29 @@ impl Nemesis {
                 self.at((goes + 300_000).min(end), Act::RestartMetas);
             }
             from += ROUND;
+        }
+    }
+
+    /// Of one chunk server after the other what its disk begins to do in a moment takes seconds, and what comes after it does not;
+    /// every second time the power goes before it is done.
+    fn add_stuck_writes(&mut self, run: &Run, begin: u64, end: u64) {
+        let chunks = run.cluster.chunks.len() as u64;
+        let mut from = begin;
+        while from < end {
+            let node = Node::Chunk(self.rng.below(chunks) as usize);
+            let cut = self.rng.chance(1, 2);
+            // Half an operation; what is written in vain is deleted after some seconds.
+            let time = if cut { 500_000 } else { 1_500_000 } + self.rng.below(1_500_000);
+            let moment = 2_000 + self.rng.below(60_000);
+            self.at(from, Act::StallDisk { node, time });
+            self.at(from + moment, Act::QuickDisk(node));
+            if cut {
+                let cut = from + moment + self.rng.below(time);
+                let (power, aimed) = (true, false);
+                self.at(cut, Act::Stop { node, power, aimed });
+                self.at((cut + 100_000).min(end), Act::Restart(node));
+            }
+            from += moment + self.rng.below(200_000);
         }
     }
 

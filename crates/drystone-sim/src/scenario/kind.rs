@@ -2,6 +2,7 @@
 
 use crate::clients::Pace;
 use crate::cluster::Shape;
+use drystone_types::ByteCount;
 use std::time::Duration;
 
 /// What a run is about.
@@ -21,6 +22,9 @@ pub enum Kind {
     /// Names and tiny contents only, no chunk server: one voter after some time comes back elsewhere as the copy that
     /// somebody made of it, again and again.
     Moves,
+    /// Chunks come and go fast on disks of small arenas; disk operations get stuck for seconds, and go on when what they
+    /// were for is long gone, or the power goes meanwhile.
+    Space,
 }
 
 impl Kind {
@@ -33,6 +37,7 @@ impl Kind {
             Kind::Lone => "lone",
             Kind::Names => "names",
             Kind::Moves => "moves",
+            Kind::Space => "space",
         }
     }
 
@@ -43,6 +48,17 @@ impl Kind {
             Kind::Retry => {
                 shape.metas = shape.metas.max(3);
                 shape.grant_age = Duration::from_secs(2);
+            }
+            Kind::Space => {
+                // Above what goes to the journal, so that chunks are written in place, too.
+                shape.policy.chunk_bytes = ByteCount(256 << 10);
+                shape.inline_max = 0;
+                shape.disks = 1;
+                shape.arena = 1 << 20;
+                // Stuck operations must not keep all others back.
+                shape.io_threads = 16;
+                shape.grant_age = Duration::from_secs(2);
+                shape.doomed_grace = Duration::ZERO;
             }
             Kind::Lone => {
                 shape.metas = 1;
@@ -86,6 +102,12 @@ impl Kind {
                 pace.deadline = Duration::from_secs(8);
                 pace.pause = Duration::from_millis(300);
                 pace.operations = 40;
+            }
+            Kind::Space => {
+                *length = 15_000_000;
+                pace.deadline = Duration::from_secs(3);
+                pace.pause = Duration::from_millis(150);
+                pace.operations = 80;
             }
             Kind::Names => {
                 *length = 8_000_000;

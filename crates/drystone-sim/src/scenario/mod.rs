@@ -223,6 +223,9 @@ impl Trial {
         if !world.run_until(RECOVERY, || operator.open().is_empty()) {
             self.violation(format!("the operator is not done: {:?}", operator.open()));
         }
+        for fault in cluster.faults.lock().expect("no panic holds it").drain(..) {
+            self.violation(fault);
+        }
         for forgetful in cluster.forgetful_voters() {
             self.violation(forgetful);
         }

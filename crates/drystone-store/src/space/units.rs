@@ -1,5 +1,7 @@
 //! Which units of one arena are used.
 
+use drystone_env::planted::{Bug, planted};
+
 /// A bit for each unit; set: used.
 pub(super) struct UnitMap {
     words: Vec<u64>,
@@ -66,6 +68,11 @@ impl UnitMap {
         let (mut at, mut longest) = (0, 0);
         while let Some((first, end)) = self.free_run(at) {
             if end - first >= units {
+                let first = if planted(Bug::UnitsGivenTwice) {
+                    first.saturating_sub(1)
+                } else {
+                    first
+                };
                 self.mark(first, units);
                 return Some(first);
             }
@@ -100,10 +107,13 @@ impl UnitMap {
         for unit in first..first + units {
             let bit = 1 << (unit % BITS);
             let word = &mut self.words[(unit / BITS) as usize];
+            if planted(Bug::UnitsGivenTwice) && *word & bit != 0 {
+                continue;
+            }
             assert!(*word & bit == 0, "unit {unit} is taken twice");
             *word |= bit;
+            self.used += 1;
         }
-        self.used += units;
     }
 
     /// Takes these units, at recovery; false, and nothing is changed, if one of them is used or there is no such unit.
@@ -124,13 +134,16 @@ impl UnitMap {
         for unit in first..first + units {
             let bit = 1 << (unit % BITS);
             let word = &mut self.words[(unit / BITS) as usize];
+            if planted(Bug::UnitsGivenTwice) && *word & bit == 0 {
+                continue;
+            }
             assert!(
                 unit < self.units && *word & bit != 0,
                 "unit {unit} is given back twice"
             );
             *word &= !bit;
+            self.used -= 1;
         }
-        self.used -= units;
         let around = self.next(first + units, true) - self.free_from(first);
         self.longest = self.longest.max(around);
     }

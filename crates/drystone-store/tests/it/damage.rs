@@ -149,6 +149,157 @@ fn a_lost_arena_is_never_made_anew_under_its_number() {
     assert!(lost.len() > 1);
 }
 
+/// Files of a store, and what they hold.
+fn files(disk: &SimDisk, prefix: &str) -> Vec<(String, Vec<u8>)> {
+    let names = disk.files().into_iter().filter(|name| name.starts_with(prefix));
+    names
+        .map(|name| (name.clone(), disk.contents(&name).unwrap()))
+        .collect()
+}
+
+/// What the reads of all chunks of the image answer.
+fn readable(sim: &mut Sim) -> Vec<bool> {
+    let read = |chunk| {
+        let expected = bytes_of(chunk);
+        let found = sim.read_all(chunk, expected.len() as u64);
+        assert!(
+            found.as_ref().map_or(true, |bytes| *bytes == expected),
+            "chunk {chunk} reads wrong bytes"
+        );
+        found.is_ok()
+    };
+    (1..=CHUNKS).map(read).collect()
+}
+
+/// A lost arena, or one that ends early, takes what was in it and nothing else, before and after a checkpoint and another
+/// start.
+#[test]
+fn a_lost_or_cut_arena_takes_its_own_chunks_only() {
+    let disk = image(4);
+    let arenas = files(&disk, "arenas/");
+    let mut lost = vec![0; arenas.len()];
+    for (at, (name, bytes)) in arenas.iter().enumerate() {
+        for left in [0, 1, 3] {
+            let copy = disk.fork(left);
+            // A whole number of units, and a part of one.
+            let length = (bytes.len() as u64).min(left * drystone_store::format::UNIT + left);
+            copy.set_contents(name, &bytes[..length as usize]);
+            let mut sim = Sim::on(copy, 1, crate::harness::tiny()).unwrap();
+            let first = readable(&mut sim);
+            if left == 0 {
+                lost[at] = first.iter().filter(|whole| !**whole).count();
+            }
+            sim.store.begin_checkpoint();
+            sim.settle();
+            let Ok(mut sim) = sim.crash() else {
+                panic!("{name} cut to {length}: it does not open again")
+            };
+            let again = readable(&mut sim);
+            // What was only to be moved to the lost arena cannot be.
+            assert!(
+                first.iter().zip(&again).all(|(before, after)| *before || !after),
+                "{name} cut to {length}: {first:?} becomes {again:?}"
+            );
+            assert!(
+                first.iter().any(|whole| *whole) || arenas.len() == 1,
+                "{name} cut to {length}: {first:?}"
+            );
+        }
+    }
+    assert!(lost.iter().any(|count| *count > 0), "{lost:?}");
+    assert!(
+        lost.iter().sum::<usize>() <= CHUNKS as usize,
+        "{lost:?}: each chunk is in one arena"
+    );
+}
+
+/// Whatever part of a copy of the checkpoint a power cut left, the other one has all.
+#[test]
+fn a_checkpoint_that_is_torn_anywhere_is_absorbed() {
+    let disk = image(5);
+    let mut tried = 0;
+    for (name, bytes) in files(&disk, "checkpoint") {
+        for end in (0..=bytes.len()).step_by(512) {
+            for garbage in [false, true] {
+                let mut torn = bytes.clone();
+                match garbage {
+                    true => torn[end..].fill(0xa5),
+                    false => torn.truncate(end),
+                }
+                let copy = disk.fork(end as u64);
+                copy.set_contents(&name, &torn);
+                let what = format!("{name} torn at {end}");
+                let mut sim = Sim::on(copy, 1, crate::harness::tiny())
+                    .unwrap_or_else(|fault| panic!("{what}: {fault}"));
+                assert!(readable(&mut sim).iter().all(|whole| *whole), "{what}");
+                // The next one mends it: then the other copy may be lost.
+                sim.write(50, K64, b"more").unwrap();
+                sim.settle();
+                sim.store.begin_checkpoint();
+                sim.settle();
+                let other = if name.ends_with('a') {
+                    "checkpoint-b"
+                } else {
+                    "checkpoint-a"
+                };
+                sim.disk.set_contents(other, &[]);
+                let mut sim = sim
+                    .crash()
+                    .unwrap_or_else(|fault| panic!("{what}, then {other} lost: {fault}"));
+                assert!(
+                    readable(&mut sim).iter().all(|whole| *whole),
+                    "{what}, then {other} lost"
+                );
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 10, "{tried}");
+}
+
+/// The journal of another store that gave the same units to other chunks: two chunks own a unit, which is refused, because
+/// nobody knows whose bytes they are.
+#[test]
+fn a_disk_on_which_two_chunks_own_a_unit_is_refused() {
+    let write = |sim: &mut Sim, chunks: std::ops::Range<u64>| {
+        for chunk in chunks {
+            sim.write(chunk, K64, &bytes_of(chunk)).unwrap();
+        }
+        sim.settle();
+    };
+    let (mut ours, mut theirs) = (Sim::new(9), Sim::new(9));
+    write(&mut ours, 1..4);
+    ours.store.begin_checkpoint();
+    ours.settle();
+    // What they wrote behind the record from which ours is replayed lies in the units where ours begins.
+    write(&mut theirs, 11..14);
+    for chunk in 11..14 {
+        theirs
+            .ask(|request| StoreInput::Delete {
+                request,
+                chunk: ChunkId(chunk),
+                placement: PlacementIndex(1),
+                incarnation: ME.incarnation,
+            })
+            .unwrap();
+    }
+    write(&mut theirs, 4..7);
+    ours.disk.kill();
+    theirs.disk.kill();
+    for (name, bytes) in files(&theirs.disk, "journal/") {
+        ours.disk.set_contents(&name, &bytes);
+    }
+    let refused = open(&ours.disk, crate::harness::tiny())
+        .err()
+        .map(|fault| fault.to_string());
+    assert!(
+        refused
+            .as_ref()
+            .is_some_and(|why| why.contains("another chunk's units")),
+        "{refused:?}"
+    );
+}
+
 #[test]
 fn opening_a_mutated_image_never_panics() {
     let disk = image(3);

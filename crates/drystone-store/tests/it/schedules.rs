@@ -93,8 +93,12 @@ fn scripts() -> Vec<(&'static str, Vec<Vec<Act>>)> {
             "given up while it is written",
             vec![
                 vec![Append(1, 1, (0, 100_000), How::Received), Delete(1, 1)],
-                vec![Append(2, 1, (0, 100_000), LAST), Append(3, 1, (0, 100_000), LAST)],
-                vec![Append(4, 1, (0, 100_000), LAST), Delete(2, 1)],
+                vec![
+                    Append(2, 1, (0, 100_000), LAST),
+                    Append(3, 1, (0, 100_000), LAST),
+                    Delete(2, 1),
+                ],
+                vec![Append(4, 1, (0, 100_000), LAST)],
             ],
         ),
     ]
