@@ -4,7 +4,7 @@ use super::fault::{damaged, during};
 use crate::checkpoint::{self, CheckpointEncoder, CheckpointFiles, CheckpointHead, CheckpointImage};
 use crate::config::StoreConfig;
 use crate::error::OpenError;
-use crate::format::{ARENA_DIRECTORY, CHECKPOINT_FILES, INDEX_FILES, JOURNAL_DIRECTORY};
+use crate::format::{ARENA_DIRECTORY, BLOCK, CHECKPOINT_FILES, INDEX_FILES, JOURNAL_DIRECTORY};
 use crate::input::RecoveryReport;
 use crate::space::{Arenas, is_full};
 use bytes::Bytes;
@@ -24,11 +24,12 @@ const READ_STEP: usize = 1 << 20;
 /// The checkpoints that are whole, each with the number of its copy; the newest first.
 pub(super) fn read_checkpoints(
     disk: &Arc<dyn Disk>,
+    config: &StoreConfig,
     report: &mut RecoveryReport,
 ) -> Vec<(usize, CheckpointImage)> {
     let mut found = Vec::new();
     for (copy, name) in CHECKPOINT_FILES.into_iter().enumerate() {
-        match read_checkpoint(disk, name) {
+        match read_checkpoint(disk, config, name) {
             Ok(image) => found.push((copy, image)),
             Err(fault) => report.checkpoint_damage = Some(format!("{name}: {fault}")),
         }
@@ -37,14 +38,24 @@ pub(super) fn read_checkpoints(
     found
 }
 
-fn read_checkpoint(disk: &Arc<dyn Disk>, name: &str) -> Result<CheckpointImage, String> {
+fn read_checkpoint(
+    disk: &Arc<dyn Disk>,
+    config: &StoreConfig,
+    name: &str,
+) -> Result<CheckpointImage, String> {
     let words = |e: io::Error| e.to_string();
-    let file = disk.open(name, OpenOptions::default()).map_err(words)?;
-    let length = file.len().map_err(words)?;
+    // Past the cache: after a sync that failed it may hold what the disk never got.
+    let options = OpenOptions {
+        direct: config.direct,
+        ..OpenOptions::default()
+    };
+    let file = disk.open(name, options).map_err(words)?;
+    // What is behind the last whole block is of no checkpoint.
+    let length = file.len().map_err(words)? / BLOCK * BLOCK;
     if length > MOST_CHECKPOINT_BYTES {
         return Err(format!("{length} bytes long"));
     }
-    // If the process ended before its sync, only the cache holds it, and the other copy is about to be written over.
+    // If the process ended before its sync, it may be nowhere for good, and the other copy is about to be written over.
     file.sync_data().map_err(words)?;
     let mut bytes = vec![0; length as usize];
     let mut at = 0;
@@ -98,19 +109,19 @@ pub(super) fn checkpoint_files(
     disk: &Arc<dyn Disk>,
     config: &StoreConfig,
 ) -> Result<CheckpointFiles, OpenError> {
-    let open = |name: &str, direct: bool| {
-        let options = OpenOptions {
-            create: true,
-            exclusive: false,
-            direct,
-        };
+    let options = OpenOptions {
+        create: true,
+        exclusive: false,
+        direct: config.direct,
+    };
+    let open = |name: &str| {
         disk.open(name, options)
             .map_err(during(format!("opening {name}")))
     };
     let [one, two] = CHECKPOINT_FILES;
-    let copies = [open(one, false)?, open(two, false)?];
+    let copies = [open(one)?, open(two)?];
     let [one, two] = INDEX_FILES;
-    let index = [open(one, config.direct)?, open(two, config.direct)?];
+    let index = [open(one)?, open(two)?];
     disk.sync_dir("").map_err(during("syncing the data directory"))?;
     Ok(CheckpointFiles { copies, index })
 }

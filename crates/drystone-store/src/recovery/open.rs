@@ -44,7 +44,7 @@ pub(crate) fn open(
     pool: &BufferPool,
 ) -> Result<RecoveredParts, OpenError> {
     let mut report = RecoveryReport::default();
-    let mut images = read_checkpoints(disk, &mut report);
+    let mut images = read_checkpoints(disk, config, &mut report);
     if let Some((_, image)) = images.iter().find(|(_, image)| image.me != me) {
         return Err(OpenError::OtherDisk {
             expected: me,

@@ -73,6 +73,6 @@ fn a_large_checkpoint_is_read_in_steps_and_whole() {
     let disk = SimDisk::new(1);
     disk.set_contents(CHECKPOINT_FILES[1], &bytes);
     let disk: Arc<dyn Disk> = Arc::new(SlowDisk(disk));
-    let image = read_checkpoint(&disk, CHECKPOINT_FILES[1]).unwrap();
+    let image = read_checkpoint(&disk, &StoreConfig::default(), CHECKPOINT_FILES[1]).unwrap();
     assert_eq!((image.generation, image.me, image.floor), (7, me, ChunkId(3)));
 }
