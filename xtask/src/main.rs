@@ -28,7 +28,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   sim --exhaustive                    every order of steps of small models of the protocols for chunks
   chaos [--minutes N | --rounds N] [--only NAME] [--list] ...
                                       real processes under real faults, as root; see drystone-chaos --help
-  soak [--minutes N] [--disk-gib N] [--idle N]
+  soak [--minutes N] [--disk-gib N] [--idle N] | --fills N
                                       one cluster of real processes for N minutes (60): filled, emptied, filled with
                                       other sizes, killed, robbed; every acknowledged byte compared, as root
   failover [--rounds N] [--files N] [--writers N]

@@ -105,7 +105,11 @@ fn choose(demand: &Demand, disks: &[DiskView], emptied: bool, draws: &mut dyn Rn
 
 /// Why a disk takes no new data; `None` if it does.
 fn obstacle(demand: &Demand, view: &DiskView) -> Option<&'static str> {
-    let used = u128::from(view.total.0.saturating_sub(view.free.0)) + u128::from(demand.bytes.0);
+    // What others of its device have taken since it told its figures is neither free nor its own.
+    let left = view.free.min(view.device_free);
+    let used = view.total.0.saturating_sub(view.free.0);
+    let then = u128::from(used) + u128::from(demand.bytes.0);
+    let most = u128::from(used) + u128::from(left.0);
     if holds(demand, view) {
         Some("holding it already")
     } else if view.state == DiskState::Full {
@@ -114,7 +118,7 @@ fn obstacle(demand: &Demand, view: &DiskView) -> Option<&'static str> {
         Some(view.state.name())
     } else if demand.avoid.contains(&view.node) {
         Some("avoided")
-    } else if view.free < demand.bytes || used * 100 > u128::from(view.total.0) * FULL_PERCENT {
+    } else if left < demand.bytes || then * 100 > most * FULL_PERCENT {
         Some(FULL)
     } else {
         None

@@ -346,9 +346,9 @@ fn shares(text: &str) -> Vec<u32> {
 #[test]
 fn disks_of_one_device_have_its_space_once() {
     // 64 MiB each, and room for two of them on the device of three.
-    let text = "1 1 a r1 z device=1 of=3 common=190
-                2 2 b r2 z device=1 of=3 common=190
-                3 3 c r3 z device=1 of=3 common=190
+    let text = "1 1 a r1 z free=100 device=1 of=3 common=190
+                2 2 b r2 z free=100 device=1 of=3 common=190
+                3 3 c r3 z free=100 device=1 of=3 common=190
                 4 4 d r4 z";
     check(&demand(3), text, Ok(&[&[1, 2, 4], &[1, 3, 4], &[2, 3, 4]]));
     check(&demand(4), text, Err((4, 3)));
@@ -357,6 +357,10 @@ fn disks_of_one_device_have_its_space_once() {
         full.unwrap_err().to_string(),
         "4 replicas are needed, 3 can be placed: disks are full (4 disks known, 1 full)"
     );
+    // What others have taken is not a part of the disk any more: nine tenths of what it can have are used.
+    let text = "1 1 a r1 z device=1 of=3 common=2000
+                4 4 d r4 z";
+    check(&demand(1), text, Ok(&[&[4]]));
     // They attract as much as one disk of such a size.
     let text = "1 1 a r1 z device=1 of=3 common=81920
                 2 2 b r2 z device=1 of=3 common=81920

@@ -9,7 +9,7 @@ use std::time::Duration;
 pub struct StoreConfig {
     /// Bytes that arenas may take in all; `None`: what the file system gives. Default `None`.
     pub capacity: Option<u64>,
-    /// Bytes of the file system that are left to others and to the journal. Default 1 GiB, but no more than a
+    /// Bytes of the file system that are left to others. Default 1 GiB, but no more than a
     /// twentieth of the file system.
     pub reserve_bytes: u64,
     /// Length of a journal segment; a multiple of 4 KiB. Default 16 MiB.
@@ -86,6 +86,12 @@ impl StoreConfig {
             .arena_bytes
             .unwrap_or_else(|| power.clamp(LEAST_ARENA_BYTES, MOST_ARENA_BYTES));
         (bytes / UNIT).max(1) * UNIT
+    }
+
+    /// Most bytes of the file system that the journal takes: what it may hold when a checkpoint begins, the segment that
+    /// is written then, a spare one, and one for what comes until the checkpoint ends.
+    pub(crate) fn journal_bytes(&self) -> u64 {
+        self.checkpoint_bytes.next_multiple_of(self.segment_bytes) + 3 * self.segment_bytes
     }
 
     /// Free space that is made ahead of need, of arenas of this length.

@@ -13,6 +13,7 @@
 pub mod cluster;
 pub mod command;
 pub mod files;
+pub mod fills;
 pub mod http;
 pub mod load;
 pub mod mount;

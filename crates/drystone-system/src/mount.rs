@@ -64,6 +64,15 @@ impl Volume {
         &self.mount
     }
 
+    /// Bytes in all.
+    ///
+    /// # Panics
+    /// If the file system does not answer.
+    pub fn total(&self) -> u64 {
+        let space = rustix::fs::statvfs(&self.mount).expect("the disk answers");
+        space.f_blocks * space.f_frsize
+    }
+
     /// Bytes in use.
     ///
     /// # Panics

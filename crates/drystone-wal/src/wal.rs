@@ -357,6 +357,12 @@ impl Wal {
         self.create_fault.as_deref().filter(|_| stuck)
     }
 
+    /// Bytes of all segments, those included that are being made.
+    pub fn disk_bytes(&self) -> u64 {
+        let segments = 1 + self.full.len() + self.spare.len() + usize::from(self.creating.is_some());
+        segments as u64 * self.config.segment_bytes
+    }
+
     /// Bytes of the segments that hold records which are not released: what a checkpoint would let go.
     pub fn held_bytes(&self) -> u64 {
         let full = self.full.iter().filter(|full| full.next_lsn > self.released);

@@ -132,6 +132,16 @@ impl Journal {
     }
 
     /// Bytes of segments that no checkpoint has made superfluous.
+    /// True if no record can be written before segments are let go: the disk is full.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.wal.starved().is_some()
+    }
+
+    /// Bytes that its segments take of the disk.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.wal.disk_bytes()
+    }
+
     pub(crate) fn held_bytes(&self) -> u64 {
         self.wal.held_bytes()
     }

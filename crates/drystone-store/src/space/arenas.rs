@@ -66,6 +66,8 @@ pub(crate) struct Arenas {
     /// What the file system said was free when it had no room for an arena all the same (a quota, a bound on files): until
     /// it says more none is made.
     refused_at: Option<u64>,
+    /// Bytes that the journal will still take of the file system.
+    journal_growth: u64,
 }
 
 impl Arenas {
@@ -84,6 +86,7 @@ impl Arenas {
             index_bytes: 0,
             space,
             refused_at: None,
+            journal_growth: 0,
         };
         for name in disk.list(ARENA_DIRECTORY)? {
             let Some(number) = parse_arena_name(&name) else {
@@ -225,9 +228,13 @@ impl Arenas {
         self.arenas.get(&arena).map(|arena| &arena.file)
     }
 
-    /// Bytes of the file system that arenas leave to others.
+    /// Bytes of the file system that arenas leave to others, and to the journal.
     fn reserve(&self, config: &StoreConfig) -> u64 {
-        config.reserve_bytes.min(self.space.total / RESERVE_PART)
+        config.reserve_bytes.min(self.space.total / RESERVE_PART) + self.journal_growth
+    }
+
+    pub(crate) fn leave_for_journal(&mut self, bytes: u64) {
+        self.journal_growth = bytes;
     }
 
     /// Bytes that new arenas may still take.

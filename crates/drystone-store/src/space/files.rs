@@ -464,6 +464,11 @@ impl ChunkSpace {
         self.arenas.bytes() - self.arenas.free_bytes()
     }
 
+    /// New arenas leave so many bytes of the file system beside the reserve: the journal will take them.
+    pub(crate) fn leave_for_journal(&mut self, bytes: u64) {
+        self.arenas.leave_for_journal(bytes);
+    }
+
     /// Bytes of arenas that are not made yet.
     pub(crate) fn room(&self, config: &StoreConfig) -> u64 {
         self.arenas.room(config)

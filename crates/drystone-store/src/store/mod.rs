@@ -65,7 +65,7 @@ impl Store {
             checkpoint,
             report,
         } = recovery::open(&disk, &config, me, &pool)?;
-        let store = Store {
+        let mut store = Store {
             sums: SumCache::new(config.checksum_cache_bytes),
             config,
             me,
@@ -84,6 +84,7 @@ impl Store {
             health: DiskHealth::default(),
             wake: None,
         };
+        store.leave_for_journal();
         Ok((store, report))
     }
 
@@ -318,8 +319,12 @@ impl Store {
     }
 
     fn run_checkpoint(&mut self) {
-        self.checkpoint
-            .begin_if_due(&self.journal, self.config.checkpoint_bytes);
+        // Where no segment can be made, what can be let go is let go: on a full disk deletions must go on.
+        let limit = match self.journal.is_starved() {
+            true => 0,
+            false => self.config.checkpoint_bytes,
+        };
+        self.checkpoint.begin_if_due(&self.journal, limit);
         let urged = self.checkpoint.run(
             self.me,
             &mut self.index,
@@ -335,6 +340,7 @@ impl Store {
 
     /// Makes arenas ahead of need, gives chunks that wait what there is, and removes arenas that nobody needs.
     fn give_space(&mut self) {
+        self.leave_for_journal();
         self.hand_out();
         self.space.make_arenas(&self.config, &mut self.work);
         while let Some((chunk, id, units)) = self.space.first_waiting() {
@@ -347,6 +353,12 @@ impl Store {
             self.hand_out();
         }
         self.space.remove_arenas(&self.config, self.now, &mut self.work);
+    }
+
+    fn leave_for_journal(&mut self) {
+        let most = self.config.journal_bytes();
+        let growth = most.saturating_sub(self.journal.disk_bytes());
+        self.space.leave_for_journal(growth);
     }
 
     fn hand_out(&mut self) {

@@ -441,3 +441,42 @@ fn the_file_system_is_looked_at_when_the_store_is_asked_to() {
     let now = free(&sim);
     assert!(now < before - DISK * 4 / 10, "{before} bytes, then {now}");
 }
+
+/// Others have taken all that is left of the file system, and the journal gets no new segment: what is deleted goes all the
+/// same, for ever.
+#[test]
+fn deletions_go_on_where_the_journal_cannot_grow() {
+    let config = StoreConfig {
+        checkpoint_bytes: 8 << 20,
+        ..tiny()
+    };
+    let mut sim = Sim::on(SimDisk::with_capacity(29, DISK), 29, config).unwrap();
+    for chunk in 1..20 {
+        sim.write(chunk, K64, &content(chunk, 1, 50_000)).unwrap();
+    }
+    sim.settle();
+    let used = DISK - sim.disk.space().unwrap().free;
+    sim.disk.set_capacity(used);
+    for chunk in 20..300 {
+        let deleted = sim.request(|request| StoreInput::Delete {
+            request,
+            chunk: ChunkId(chunk - 19),
+            placement: PlacementIndex(1),
+            incarnation: ME.incarnation,
+        });
+        let written = sim.append(chunk, K64, 0, &content(chunk, 1, 15_000), How::Last(None));
+        for request in [deleted, written] {
+            for _ in 0..100 {
+                sim.run();
+                if sim.replies.contains_key(&request) {
+                    break;
+                }
+                sim.tick(Duration::from_millis(20));
+            }
+            let answer = sim.replies.remove(&request).expect("answered in the end");
+            assert!(answer.is_ok(), "chunk {chunk}: {answer:?}");
+        }
+    }
+    sim.settle();
+    assert_eq!(sim.read_all(299, 15_000).unwrap(), content(299, 1, 15_000));
+}

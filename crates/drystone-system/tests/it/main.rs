@@ -13,6 +13,7 @@ mod damage;
 mod descriptors;
 mod door;
 mod faults;
+mod fills;
 mod full;
 mod garbage;
 mod http;
