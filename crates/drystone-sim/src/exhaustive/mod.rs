@@ -3,8 +3,8 @@
 //! The simulation runs the code on some orders; here a model of the rules runs on all, within bounds. Of a chunk: three
 //! replicas, two appends, two recoveries that overlap, one lost disk. Of a voter that moves: three terms, logs of six
 //! entries. Of a disk: its units, and checkpoints of its index that write what has changed. What is not built yet (the
-//! leader's half of a seal, moves inside a disk, such checkpoints) is checked before it is. Each rule can be left out:
-//! then the search must find the harm, or the model shows nothing.
+//! leader's half of a seal) is checked before it is. Each rule can be left out: then the search must find the harm, or the
+//! model shows nothing.
 
 mod checkpoint;
 mod floor;

@@ -1,6 +1,6 @@
 //! The index of a disk in leaves, checkpoints that write what has changed, and the journal that they let go. Two chunks,
-//! each in a leaf of its own; of a power cut every outcome, and at every start one copy of the root may be
-//! unreadable. The rules are those of `docs/design/0010-space.md`, "Checkpoints".
+//! each in a leaf of its own; of a power cut every outcome, and at one start one copy of the root may be
+//! unreadable. The rules are those of `docs/design/0010-space.md`, "The models".
 
 mod steps;
 
@@ -8,7 +8,7 @@ use super::search::{Model, Step};
 
 const LEAVES: usize = 2;
 const PLACES: usize = 6;
-const RECORDS: usize = 3;
+const RECORDS: usize = 2;
 const CHECKPOINTS: u8 = 3;
 const POWER_CUTS: u8 = 2;
 
@@ -35,13 +35,15 @@ pub enum CheckpointRule {
     ChangedWhileWritten,
     /// A leaf that replay changed must be written.
     ReplayIsAChange,
-    /// A start makes both copies of the root equal before it writes anything else.
-    CopiesAreMadeEqual,
+    /// After a start the places are not free that either copy of the root names.
+    BothCopiesKeepTheirPlaces,
+    /// After a start the copy is written first that is not the one in use.
+    OtherCopyFirst,
 }
 
 impl CheckpointRule {
     /// All of them.
-    pub const ALL: [CheckpointRule; 11] = [
+    pub const ALL: [CheckpointRule; 12] = [
         CheckpointRule::LeavesGoToFreePlaces,
         CheckpointRule::LeavesAreSyncedFirst,
         CheckpointRule::OneCopyAfterTheOther,
@@ -52,7 +54,8 @@ impl CheckpointRule {
         CheckpointRule::MovingIsAChange,
         CheckpointRule::ChangedWhileWritten,
         CheckpointRule::ReplayIsAChange,
-        CheckpointRule::CopiesAreMadeEqual,
+        CheckpointRule::BothCopiesKeepTheirPlaces,
+        CheckpointRule::OtherCopyFirst,
     ];
 }
 
@@ -118,10 +121,6 @@ enum Phase {
         root: Root,
         copies: [bool; 2],
     },
-    /// The start writes the copy that is not as the other one.
-    Mending {
-        copy: u8,
-    },
     /// What was acknowledged is not there any more.
     Lost(&'static str),
 }
@@ -143,6 +142,10 @@ pub struct State {
     kept_from: u8,
     checkpoints: u8,
     power_cuts: u8,
+    /// The copy that is written first.
+    first: u8,
+    /// A copy could not be read once: twice is more than two copies bear.
+    unreadable: bool,
 }
 
 impl State {
@@ -275,6 +278,8 @@ impl Model for Checkpoint {
             kept_from: 0,
             checkpoints: 0,
             power_cuts: 0,
+            first: 0,
+            unreadable: false,
         }
     }
 

@@ -72,7 +72,8 @@ impl Checkpoint {
             cut,
             leaves,
         };
-        let copies = [true, !self.holds(CheckpointRule::OneCopyAfterTheOther)];
+        let together = !self.holds(CheckpointRule::OneCopyAfterTheOther);
+        let copies = [0, 1].map(|copy| copy == state.first || together);
         next.phase = Phase::Root { root, copies };
         Some(next)
     }
@@ -83,8 +84,8 @@ impl Checkpoint {
         sync(&mut next);
         next.roots[copy] = Some(root);
         copies[copy] = false;
-        if copy == 0 && self.holds(CheckpointRule::OneCopyAfterTheOther) {
-            copies[1] = true;
+        if copy == usize::from(state.first) && self.holds(CheckpointRule::OneCopyAfterTheOther) {
+            copies[1 - copy] = true;
         }
         let is_done = copies == [false, false];
         next.phase = Phase::Root { root, copies };
@@ -140,12 +141,6 @@ impl Checkpoint {
                     );
                 }
             }
-            Phase::Mending { copy } => {
-                let mut next = *state;
-                next.roots[usize::from(copy)] = state.roots[1 - usize::from(copy)];
-                next.phase = Phase::Idle;
-                step(("made equal is copy", copy), next);
-            }
             Phase::Idle | Phase::Lost(_) => {}
         }
     }
@@ -164,13 +159,15 @@ impl Checkpoint {
         for copy in 0..2 {
             let on_its_way = match state.phase {
                 Phase::Root { root, copies } if copies[copy] => Some(root),
-                Phase::Mending { copy: mended } if usize::from(mended) == copy => state.roots[1 - copy],
                 _ => continue,
             };
             next.roots[copy] = [None, state.roots[copy], on_its_way][usize::from(outcome.roots[copy])];
         }
         // Two losses at the same time are more than two copies bear.
-        let unreadable = outcome.unreadable.filter(|copy| next.roots[1 - copy].is_some());
+        let unreadable = outcome
+            .unreadable
+            .filter(|copy| !state.unreadable && next.roots[1 - copy].is_some());
+        next.unreadable |= unreadable.is_some();
         self.start(next, unreadable)
     }
 
@@ -220,12 +217,16 @@ impl Checkpoint {
             return state;
         }
         state.used = State::named_by(&root);
-        let other = 1 - copy;
-        let differ = state.roots[other] != Some(root);
-        state.phase = match differ && self.holds(CheckpointRule::CopiesAreMadeEqual) {
-            true => Phase::Mending { copy: other as u8 },
-            false => Phase::Idle,
+        if self.holds(CheckpointRule::BothCopiesKeepTheirPlaces) {
+            let found = (0..2).filter(|copy| Some(*copy) != unreadable);
+            let found = found.filter_map(|copy| state.roots[copy].as_ref());
+            state.used = found.fold(0, |all, root| all | State::named_by(root));
+        }
+        state.first = match self.holds(CheckpointRule::OtherCopyFirst) {
+            true => 1 - copy as u8,
+            false => 0,
         };
+        state.phase = Phase::Idle;
         state
     }
 }
@@ -241,7 +242,6 @@ pub(super) struct Outcome {
 pub(super) fn outcomes(state: &State) -> Vec<Outcome> {
     let is_moving = |copy: usize| match state.phase {
         Phase::Root { copies, .. } => copies[copy],
-        Phase::Mending { copy: mended } => usize::from(mended) == copy,
         _ => false,
     };
     let choices = |moves: bool| if moves { 0..3 } else { 0..1 };
