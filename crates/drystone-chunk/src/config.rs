@@ -34,10 +34,11 @@ pub struct Config {
     /// disks shared with others.
     #[serde(deserialize_with = "optional_bytes")]
     pub capacity: Option<ByteCount>,
-    /// Verified blocks kept in memory for readers, all disks together; default 64 MiB, 0 switches it off, at most
-    /// 1 TiB. Raise it on machines with memory to spare and hot data.
-    #[serde(deserialize_with = "bytes")]
-    pub read_cache: ByteCount,
+    /// Verified blocks kept in memory for readers, all disks together; 0 switches it off, at most 1 TiB. Disks are
+    /// read past the system's cache, so what is read again and is not here comes from the disk. Default: an eighth of the
+    /// memory that the node may use, at least 64 MiB.
+    #[serde(deserialize_with = "optional_bytes")]
+    pub read_cache: Option<ByteCount>,
     /// Twice the payload in bytes that is held at one time of each kind: what clients have sent and have no answer
     /// for yet (all connections together), what a disk has not written yet (each disk for itself), what answers to
     /// reads hold (shared out over the disks, 1 MiB each at least). With n disks that is at most n + 2 halves of it,
@@ -74,7 +75,7 @@ impl Default for Config {
             rack: "default".into(),
             zone: "default".into(),
             capacity: None,
-            read_cache: ByteCount(64 << 20),
+            read_cache: None,
             in_flight: ByteCount(64 << 20),
             io_threads: 4,
             journal_segment: ByteCount(16 << 20),
@@ -82,6 +83,25 @@ impl Default for Config {
             heartbeat: Duration::from_secs(3),
             heartbeat_timeout: Duration::from_secs(2),
         }
+    }
+}
+
+/// The least read cache where none is configured.
+const LEAST_READ_CACHE: u64 = 64 << 20;
+/// Where none is configured it is this part of the memory.
+const READ_CACHE_PART: u64 = 8;
+
+impl Config {
+    /// The read cache of each of `servers` chunk servers that share `memory` bytes, where none is configured.
+    pub fn share_of_memory(memory: u64, servers: u64) -> ByteCount {
+        let share = memory / READ_CACHE_PART / servers.max(1);
+        // Whole MiB are easier to read.
+        ByteCount((share >> 20 << 20).max(LEAST_READ_CACHE))
+    }
+
+    /// Bytes of the read cache. Where nothing was configured and nobody looked at the machine: the least one.
+    pub(crate) fn cache_bytes(&self) -> u64 {
+        self.read_cache.map_or(LEAST_READ_CACHE, |bytes| bytes.0)
     }
 }
 
@@ -130,8 +150,8 @@ impl Config {
             );
         }
         check(
-            self.read_cache.0 <= 1 << 40,
-            format!("read-cache is {}, must be at most 1TiB", self.read_cache),
+            self.cache_bytes() <= 1 << 40,
+            format!("read-cache is {} bytes, must be at most 1TiB", self.cache_bytes()),
         );
         // Half of it is for what disks have not written, of which 4 MiB may rest for a second before they are moved.
         let least = 32 * MAX_PAYLOAD_BYTES as u64;
@@ -206,12 +226,21 @@ mod tests {
                     capacity = \"1GiB\"\nread-cache = \"32MiB\"\nheartbeat = \"500ms\"\n";
         let config: Config = toml::from_str(text).unwrap();
         assert_eq!(config.capacity, Some(ByteCount(1 << 30)));
-        assert_eq!(config.read_cache, ByteCount(32 << 20));
+        assert_eq!(config.read_cache, Some(ByteCount(32 << 20)));
         assert_eq!(config.heartbeat, Duration::from_millis(500));
         assert_eq!(config.io_threads, 4);
         config.validate().unwrap();
         assert!(toml::from_str::<Config>("read_cache = \"1MiB\"").is_err());
         assert!(toml::from_str::<Config>("read-cache = \"1MB\"").is_err());
+    }
+
+    #[test]
+    fn the_read_cache_is_a_part_of_the_memory() {
+        assert_eq!(Config::share_of_memory(24 << 30, 3), ByteCount(1 << 30));
+        assert_eq!(Config::share_of_memory((8 << 30) + 5, 1), ByteCount(1 << 30));
+        assert_eq!(Config::share_of_memory(1 << 30, 5), ByteCount(64 << 20));
+        let config = Config::default();
+        assert_eq!(config.cache_bytes(), 64 << 20);
     }
 
     #[test]

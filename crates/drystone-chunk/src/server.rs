@@ -134,7 +134,7 @@ impl Parts {
         let metrics = Arc::new(Metrics::new());
         let refusals = Refusals::new(Arc::clone(&metrics), Arc::clone(&signatures));
         let changes = Arc::new(ChangeLog::new());
-        let cache = Arc::new(Cache::new(config.read_cache.0));
+        let cache = Arc::new(Cache::new(config.cache_bytes()));
         let orders = Arc::new(Orders {
             clock: Arc::clone(&env.clock),
             disks: Arc::clone(&disks),

@@ -10,9 +10,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 const BLOCK: usize = 4096;
 
-#[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
-#[repr(C, align(4096))]
-struct Block([u8; BLOCK]);
+/// Memory with room for whole blocks from the first boundary of a block on. As bytes of zeros the system gives it
+/// without touching it, so that whoever fills it is the first to do so.
+#[derive(Default)]
+struct Memory {
+    bytes: Vec<u8>,
+    start: usize,
+    blocks: usize,
+}
+
+impl Memory {
+    fn of_blocks(blocks: usize) -> Self {
+        let bytes = vec![0; blocks * BLOCK + BLOCK - 1];
+        let start = bytes.as_ptr().align_offset(BLOCK);
+        assert!(start < BLOCK, "a boundary of a block is found");
+        Self { bytes, start, blocks }
+    }
+}
 
 /// A pool of aligned buffers. Cloning shares it. It never refuses: beyond its limit buffers are simply not
 /// kept, so that memory in use is bounded by the windows of those who take buffers, and memory kept by the pool.
@@ -30,7 +44,7 @@ struct Shared {
 struct Free {
     bytes: usize,
     // Buffers by size in blocks, smallest first; sizes are powers of two.
-    by_blocks: std::collections::BTreeMap<usize, Vec<Vec<Block>>>,
+    by_blocks: std::collections::BTreeMap<usize, Vec<Memory>>,
 }
 
 impl BufferPool {
@@ -55,9 +69,8 @@ impl BufferPool {
             }
             found
         };
-        let blocks = reused.unwrap_or_else(|| vec![Block([0; BLOCK]); blocks]);
         BufferMut {
-            blocks,
+            memory: reused.unwrap_or_else(|| Memory::of_blocks(blocks)),
             length,
             pool: Arc::clone(&self.shared),
         }
@@ -73,7 +86,7 @@ impl BufferPool {
 
 /// A buffer with one owner; [`BufferMut::freeze`] makes it shareable.
 pub struct BufferMut {
-    blocks: Vec<Block>,
+    memory: Memory,
     length: usize,
     pool: Arc<Shared>,
 }
@@ -81,7 +94,7 @@ pub struct BufferMut {
 impl BufferMut {
     /// Bytes that it can hold without moving.
     pub fn capacity(&self) -> usize {
-        self.blocks.len() * BLOCK
+        self.memory.blocks * BLOCK
     }
 
     /// Shortens or lengthens it within its capacity.
@@ -106,13 +119,13 @@ impl BufferMut {
 impl Deref for BufferMut {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.blocks)[..self.length]
+        &self.memory.bytes[self.memory.start..][..self.length]
     }
 }
 
 impl DerefMut for BufferMut {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut bytemuck::cast_slice_mut(&mut self.blocks)[..self.length]
+        &mut self.memory.bytes[self.memory.start..][..self.length]
     }
 }
 
@@ -124,12 +137,12 @@ impl AsRef<[u8]> for BufferMut {
 
 impl Drop for BufferMut {
     fn drop(&mut self) {
-        let blocks = std::mem::take(&mut self.blocks);
-        let bytes = blocks.len() * BLOCK;
+        let memory = std::mem::take(&mut self.memory);
+        let bytes = memory.blocks * BLOCK;
         let mut free = self.pool.free.lock().unwrap_or_else(PoisonError::into_inner);
         if bytes > 0 && free.bytes + bytes <= self.pool.keep_bytes {
             free.bytes += bytes;
-            free.by_blocks.entry(blocks.len()).or_default().push(blocks);
+            free.by_blocks.entry(memory.blocks).or_default().push(memory);
         }
     }
 }

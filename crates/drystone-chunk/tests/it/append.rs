@@ -68,7 +68,7 @@ async fn small_sequential_reads_come_from_the_cache() {
 async fn a_full_cache_leaves_room_for_answers() {
     let cluster = Cluster::start_with(1, |config| {
         config.in_flight = ByteCount(32 << 20);
-        config.read_cache = ByteCount(64 << 20);
+        config.read_cache = Some(ByteCount(64 << 20));
     })
     .await;
     cluster.servers[0].registered().await.unwrap();

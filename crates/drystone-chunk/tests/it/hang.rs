@@ -135,7 +135,7 @@ impl TwoDisks {
         });
         let mut config = cluster.config(0);
         config.in_flight = ByteCount(32 << 20);
-        config.read_cache = ByteCount(0);
+        config.read_cache = Some(ByteCount(0));
         let started = ChunkServer::start(cluster.env.clone(), config, vec![first, second]).await;
         cluster.servers = vec![started.unwrap()];
         cluster.servers[0].registered().await.unwrap();

@@ -4,12 +4,14 @@ mod clock;
 pub mod descriptors;
 mod disk;
 mod lock;
+mod memory;
 mod net;
 mod spawn;
 
 pub use clock::OsClock;
 pub use disk::OsDisk;
 pub use lock::{LockedDirectory, lock_directory};
+pub use memory::memory_bytes;
 pub use net::OsNet;
 pub use spawn::OsSpawn;
 

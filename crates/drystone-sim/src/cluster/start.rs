@@ -102,7 +102,7 @@ impl Cluster {
             host: format!("chunk-{at}"),
             rack: format!("rack-{}", at as u16 % self.shape.racks),
             in_flight: ByteCount(32 << 20),
-            read_cache: ByteCount(if at.is_multiple_of(2) { 0 } else { 1 << 20 }),
+            read_cache: Some(ByteCount(if at.is_multiple_of(2) { 0 } else { 1 << 20 })),
             io_threads: self.shape.io_threads,
             heartbeat: Duration::from_secs(1),
             journal_segment: ByteCount(256 << 10),

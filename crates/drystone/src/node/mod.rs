@@ -104,7 +104,9 @@ impl Node {
                 handle.with_context(|| format!("node {name}: metadata server"))?,
             ));
         }
-        if let Some(chunk) = config.chunk {
+        if let Some(mut chunk) = config.chunk {
+            let share = || drystone_chunk::Config::share_of_memory(drystone_env::os::memory_bytes(), 1);
+            chunk.read_cache.get_or_insert_with(share);
             let handle = drystone_chunk::ChunkServer::start_configured(env.clone(), chunk).await;
             self.chunk = Some(handle.with_context(|| format!("node {name}: chunk server"))?);
         }

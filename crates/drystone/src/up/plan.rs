@@ -307,9 +307,11 @@ impl Plan {
             }),
             ..blank(place)
         });
+        let servers = self.chunk.len() as u64;
+        let read_cache = drystone_chunk::Config::share_of_memory(drystone_env::os::memory_bytes(), servers);
         let chunk = self.chunk.iter().map(|place| NodeConfig {
             chunk_node: Some(place.node),
-            chunk: Some(chunk_config(place, data, self.metadata_addresses())),
+            chunk: Some(chunk_config(place, data, self.metadata_addresses(), read_cache)),
             ..blank(place)
         });
         let gateway = NodeConfig {
@@ -358,7 +360,12 @@ fn metadata_config(place: &Place, data: &Path) -> drystone_meta::Config {
     config
 }
 
-fn chunk_config(place: &Place, data: &Path, metadata: Vec<String>) -> drystone_chunk::Config {
+fn chunk_config(
+    place: &Place,
+    data: &Path,
+    metadata: Vec<String>,
+    read_cache: ByteCount,
+) -> drystone_chunk::Config {
     drystone_chunk::Config {
         listen: place.wire,
         admin: place.admin.to_string(),
@@ -366,7 +373,7 @@ fn chunk_config(place: &Place, data: &Path, metadata: Vec<String>) -> drystone_c
         metadata,
         host: place.name.clone(),
         rack: place.rack.clone(),
-        read_cache: ByteCount(128 << 20),
+        read_cache: Some(read_cache),
         heartbeat: Duration::from_secs(1),
         ..drystone_chunk::Config::default()
     }
@@ -446,7 +453,9 @@ pub fn toml(config: &NodeConfig) -> String {
         line("metadata", list(&chunk.metadata));
         line("host", quote(&chunk.host));
         line("rack", quote(&chunk.rack));
-        line("read-cache", quote(&chunk.read_cache.to_string()));
+        if let Some(read_cache) = chunk.read_cache {
+            line("read-cache", quote(&read_cache.to_string()));
+        }
         line("heartbeat", millis(chunk.heartbeat));
     }
     if let Some(gateway) = &config.gateway {

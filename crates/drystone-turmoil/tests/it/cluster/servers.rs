@@ -120,7 +120,7 @@ impl Maker<'_> {
             metadata: self.metadata.clone(),
             host: name.clone(),
             in_flight: ByteCount(32 << 20),
-            read_cache: ByteCount(0),
+            read_cache: Some(ByteCount(0)),
             io_threads: 2,
             heartbeat: Duration::from_secs(1),
             journal_segment: ByteCount(256 << 10),
