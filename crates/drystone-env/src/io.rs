@@ -80,6 +80,14 @@ pub enum IoOp {
         /// How to open it; `create` is implied.
         options: OpenOptions,
     },
+    /// Reserve space for the first `length` bytes of a file, which becomes as long if it is shorter. Durable with the next
+    /// sync of the file.
+    Allocate {
+        /// The file.
+        file: Arc<dyn DiskFile>,
+        /// Bytes.
+        length: u64,
+    },
     /// Remove a file, durably. It may be open.
     Remove {
         /// The disk.
@@ -136,6 +144,7 @@ impl fmt::Debug for IoOp {
             IoOp::CreateWithin { name, room, .. } => {
                 write!(f, "create {name} of {} bytes at most", room.most)
             }
+            IoOp::Allocate { length, .. } => write!(f, "allocate {length} bytes"),
             IoOp::Remove { name, .. } => write!(f, "remove {name}"),
         }
     }
@@ -192,9 +201,10 @@ impl Device {
 impl IoOp {
     fn device(&self) -> Device {
         match self {
-            IoOp::Write { file, .. } | IoOp::Sync { file } | IoOp::Read { file, .. } => {
-                Device::File(Arc::clone(file))
-            }
+            IoOp::Write { file, .. }
+            | IoOp::Sync { file }
+            | IoOp::Read { file, .. }
+            | IoOp::Allocate { file, .. } => Device::File(Arc::clone(file)),
             IoOp::Create { disk, .. } | IoOp::CreateWithin { disk, .. } | IoOp::Remove { disk, .. } => {
                 Device::Disk(Arc::clone(disk))
             }
@@ -238,6 +248,12 @@ impl IoOp {
             } => {
                 let file = create_within(&*disk, &name, room, options)?;
                 Ok(file.map_or(IoOutput::Done, IoOutput::File))
+            }
+            IoOp::Allocate { file, length } => {
+                if file.len()? < length {
+                    file.allocate(length)?;
+                }
+                Ok(IoOutput::Done)
             }
             IoOp::Remove { disk, name } => {
                 disk.unlink(&name)?;

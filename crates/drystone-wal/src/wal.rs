@@ -357,6 +357,12 @@ impl Wal {
         self.create_fault.as_deref().filter(|_| stuck)
     }
 
+    /// True if there is no segment to go on with and none could be made (a full disk): what is left of the current one is
+    /// all there is, until space is found or segments are released.
+    pub fn is_short(&self) -> bool {
+        self.create_fault.is_some() && self.spare.is_empty()
+    }
+
     /// Bytes of all segments, those included that are being made.
     pub fn disk_bytes(&self) -> u64 {
         let segments = 1 + self.full.len() + self.spare.len() + usize::from(self.creating.is_some());

@@ -287,7 +287,8 @@ impl Servers {
                 let reserved = reserved(disk.id);
                 let device = devices.entry(disk.device).or_default();
                 device.disks += 1;
-                if let Some(load) = load {
+                // What a silent server said last may be long gone.
+                if let Some(load) = load.filter(|_| !is_silent_for(config.suspect_after)) {
                     let shared = load.shared_free_bytes.min(load.free_bytes);
                     device.shared = device.shared.max(shared);
                     device.own = device.own.saturating_add(load.free_bytes - shared);

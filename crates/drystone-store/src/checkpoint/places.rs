@@ -4,6 +4,9 @@
 
 use crate::index::LEAF_BYTES;
 
+/// Places that the files have beyond those that are needed.
+const MORE_PLACES: u32 = 4;
+
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Places {
@@ -60,6 +63,16 @@ impl Places {
         2 * Self::offset(self.length)
     }
 
+    /// So many places the files must have so that every leaf can be written again, and a few more.
+    pub(crate) fn wanted(&self) -> u32 {
+        self.named.count() * 2 + MORE_PLACES
+    }
+
+    /// The files are at least so many places long.
+    pub(crate) fn grown(&mut self, length: u32) {
+        self.length = self.length.max(length);
+    }
+
     /// Where a place begins in the files.
     pub(crate) fn offset(place: u32) -> u64 {
         u64::from(place) * LEAF_BYTES as u64
@@ -76,6 +89,10 @@ impl PlaceSet {
             self.0.resize(at + 1, 0);
         }
         self.0[at] |= 1 << (place % u64::BITS);
+    }
+
+    fn count(&self) -> u32 {
+        self.0.iter().map(|word| word.count_ones()).sum()
     }
 
     fn contains(&self, place: u32) -> bool {

@@ -20,10 +20,12 @@ use crate::index::{EntryState, Index, IndexEntry, LEAF_BYTES, LeafImage};
 use crate::journal::Journal;
 use crate::work::{DiskTask, DiskWork};
 use bytes::Bytes;
-use drystone_env::{BufferPool, DiskFile, IoOp};
+use drystone_env::{BufferPool, DiskFile, IoOp, Monotonic};
 use drystone_types::{ChunkId, DiskRef};
 use drystone_wal::Lsn;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A copy is written in pieces of this size, so that other work gets its turn.
 const PIECE: usize = 1 << 20;
@@ -34,6 +36,26 @@ pub(crate) struct CheckpointFiles {
     pub(crate) index: [Arc<dyn DiskFile>; 2],
 }
 
+impl CheckpointFiles {
+    /// What makes the files so long that on a disk which others fill the next checkpoint finds room: every leaf again, and a
+    /// copy twice as long as one of `copy_bytes`.
+    pub(crate) fn room(&self, places: &Places, copy_bytes: u64) -> Vec<IoOp> {
+        let index = Places::offset(places.wanted());
+        let copy = (2 * copy_bytes + LEAST_COPY_BYTES).next_multiple_of(BLOCK);
+        let index = self.index.iter().map(|file| (file, index));
+        let files = index.chain(self.copies.iter().map(|file| (file, copy)));
+        files
+            .map(|(file, length)| IoOp::Allocate {
+                file: Arc::clone(file),
+                length,
+            })
+            .collect()
+    }
+}
+
+/// A copy's file is at least so long.
+const LEAST_COPY_BYTES: u64 = 64 << 10;
+
 /// The files and the checkpoint under way.
 pub(crate) struct Checkpoint {
     files: CheckpointFiles,
@@ -42,7 +64,14 @@ pub(crate) struct Checkpoint {
     /// Leaves that are written at a time.
     step: usize,
     phase: CheckpointPhase,
+    under_way: BTreeMap<u64, IoOp>,
+    /// Writes for which the disk had no room: nothing that a checkpoint names is lost by them, and they are tried again.
+    waiting: Vec<IoOp>,
+    try_at: Option<Monotonic>,
 }
+
+/// After so long a write is tried again for which the disk had no room.
+const TRY_AFTER: Duration = Duration::from_millis(500);
 
 enum CheckpointPhase {
     Idle,
@@ -85,7 +114,45 @@ impl Checkpoint {
             generation,
             places,
             phase: CheckpointPhase::Idle,
+            under_way: BTreeMap::new(),
+            waiting: Vec::new(),
+            try_at: None,
         }
+    }
+
+    fn request(&mut self, op: IoOp, work: &mut DiskWork) {
+        let token = work.request(IoClass::Foreground, op.clone(), DiskTask::Checkpoint);
+        self.under_way.insert(token, op);
+    }
+
+    /// A write or sync has ended: which.
+    pub(crate) fn end(&mut self, token: u64) -> Option<IoOp> {
+        self.under_way.remove(&token)
+    }
+
+    /// The disk had no room for it: it is tried again. False if it is no write.
+    pub(crate) fn wait_for_room(&mut self, op: Option<IoOp>, now: Monotonic) -> bool {
+        let Some(op) = op.filter(|op| matches!(op, IoOp::Write { .. })) else {
+            return false;
+        };
+        self.waiting.push(op);
+        self.try_at.get_or_insert(now.plus(TRY_AFTER));
+        true
+    }
+
+    /// Tries writes again for which the disk had no room, when it is time.
+    pub(crate) fn try_again(&mut self, now: Monotonic, work: &mut DiskWork) {
+        if self.try_at.is_some_and(|at| at <= now) {
+            self.try_at = None;
+            for op in std::mem::take(&mut self.waiting) {
+                self.request(op, work);
+            }
+        }
+    }
+
+    /// When writes are tried again.
+    pub(crate) fn next_wakeup(&self) -> Option<Monotonic> {
+        self.try_at
     }
 
     fn is_idle(&self) -> bool {
@@ -165,29 +232,24 @@ impl Checkpoint {
         if sweep.under_way > 0 {
             return;
         }
-        let written = sweep.write_leaves(index, &mut self.places, self.step, pool);
-        for (offset, bytes) in written {
-            for file in &self.files.index {
-                let op = IoOp::Write {
-                    file: Arc::clone(file),
-                    offset,
-                    parts: vec![bytes.clone()],
-                };
-                work.request(IoClass::Foreground, op, DiskTask::Checkpoint);
-                sweep.under_way += 1;
-            }
+        let mut ops = Vec::new();
+        for (offset, bytes) in sweep.write_leaves(index, &mut self.places, self.step, pool) {
+            ops.extend(self.files.index.iter().map(|file| IoOp::Write {
+                file: Arc::clone(file),
+                offset,
+                parts: vec![bytes.clone()],
+            }));
             sweep.has_written = true;
         }
-        if sweep.under_way > 0 {
-            return;
-        }
-        if sweep.has_written && !sweep.is_syncing {
+        if ops.is_empty() && sweep.has_written && !sweep.is_syncing {
             sweep.is_syncing = true;
-            for file in &self.files.index {
-                let file = Arc::clone(file);
-                work.request(IoClass::Foreground, IoOp::Sync { file }, DiskTask::Checkpoint);
-                sweep.under_way += 1;
-            }
+            ops.extend(self.files.index.iter().map(|file| IoOp::Sync {
+                file: Arc::clone(file),
+            }));
+        }
+        sweep.under_way = ops.len();
+        if !ops.is_empty() {
+            ops.into_iter().for_each(|op| self.request(op, work));
             return;
         }
         if let CheckpointPhase::Leaves(sweep) = std::mem::replace(&mut self.phase, CheckpointPhase::Idle) {
@@ -213,7 +275,7 @@ impl Checkpoint {
             offset: at as u64,
             parts: vec![piece],
         };
-        work.request(IoClass::Foreground, op, DiskTask::Checkpoint);
+        self.request(op, work);
     }
 
     /// A write or sync has succeeded. When both copies are durable: the journal below this record is superfluous.
@@ -236,7 +298,7 @@ impl Checkpoint {
             CheckpointPhase::Writing { cut, bytes, copy, .. } => {
                 let file = Arc::clone(&self.files.copies[copy]);
                 self.phase = CheckpointPhase::Syncing { cut, bytes, copy };
-                work.request(IoClass::Foreground, IoOp::Sync { file }, DiskTask::Checkpoint);
+                self.request(IoOp::Sync { file }, work);
             }
             CheckpointPhase::Syncing { cut, bytes, copy: 0 } => {
                 self.phase = CheckpointPhase::Writing {
@@ -247,8 +309,12 @@ impl Checkpoint {
                 };
                 self.write_piece(work);
             }
-            CheckpointPhase::Syncing { cut, .. } => {
+            CheckpointPhase::Syncing { cut, bytes, .. } => {
                 self.places.made();
+                for op in self.files.room(&self.places, bytes.len() as u64) {
+                    self.request(op, work);
+                }
+                self.places.grown(self.places.wanted());
                 return Some(cut);
             }
             other => self.phase = other,

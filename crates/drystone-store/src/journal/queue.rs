@@ -131,8 +131,12 @@ impl Journal {
         self.wal.durable().next()
     }
 
-    /// Bytes of segments that no checkpoint has made superfluous.
-    /// True if no record can be written before segments are let go: the disk is full.
+    /// True if what is left of the current segment is all there is until segments are let go: the disk is full.
+    pub(crate) fn is_short(&self) -> bool {
+        self.wal.is_short()
+    }
+
+    /// True if no record can be written before segments are let go.
     pub(crate) fn is_starved(&self) -> bool {
         self.wal.starved().is_some()
     }
@@ -142,6 +146,7 @@ impl Journal {
         self.wal.disk_bytes()
     }
 
+    /// Bytes of segments that no checkpoint has made superfluous.
     pub(crate) fn held_bytes(&self) -> u64 {
         self.wal.held_bytes()
     }

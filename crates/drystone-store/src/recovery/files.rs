@@ -1,7 +1,7 @@
 //! Checkpoint files as they are found, and the files of a new store.
 
 use super::fault::{damaged, during};
-use crate::checkpoint::{self, CheckpointEncoder, CheckpointFiles, CheckpointHead, CheckpointImage};
+use crate::checkpoint::{self, CheckpointEncoder, CheckpointFiles, CheckpointHead, CheckpointImage, Places};
 use crate::config::StoreConfig;
 use crate::error::OpenError;
 use crate::format::{ARENA_DIRECTORY, BLOCK, CHECKPOINT_FILES, INDEX_FILES, JOURNAL_DIRECTORY};
@@ -124,6 +124,22 @@ pub(super) fn checkpoint_files(
     let index = [open(one)?, open(two)?];
     disk.sync_dir("").map_err(during("syncing the data directory"))?;
     Ok(CheckpointFiles { copies, index })
+}
+
+/// Makes the files as long as the next checkpoint may need. On a full disk they stay as they are.
+pub(super) fn make_room(files: &CheckpointFiles, places: &mut Places) {
+    for op in files.room(places, 0) {
+        let IoOp::Allocate { file, length } = op else {
+            continue;
+        };
+        if file.len().is_ok_and(|now| now < length)
+            && let Err(error) = file.allocate(length)
+        {
+            tracing::warn!(%error, "no room is kept for the next checkpoint");
+            return;
+        }
+    }
+    places.grown(places.wanted());
 }
 
 pub(super) fn write_checkpoints(

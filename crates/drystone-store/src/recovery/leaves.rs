@@ -8,6 +8,7 @@ use crate::index::{LEAF_BYTES, Leaf, LeafImage};
 use crate::input::RecoveryReport;
 use drystone_env::{BufferPool, DiskFile};
 use drystone_types::ChunkId;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Leaves read at once: 1 MiB, so that whoever watches whether the disk answers sees that it does.
@@ -56,7 +57,8 @@ pub(super) fn read_newest(
     Err(fault.unwrap_or_else(|| damaged("checkpoints", "one", "none")))
 }
 
-/// The leaves that are named, in order. One that only one of the files has is to be written again.
+/// The leaves that are named, in order. Both files are read whole: what one of them lacks is to be written again, while the
+/// other has it.
 ///
 /// # Errors
 /// If neither file has a leaf.
@@ -69,51 +71,62 @@ fn read_leaves(
     let decode = |at: usize, place: &[u8]| {
         let (first, image) = named[at];
         let end = named.get(at + 1).map(|(next, _)| *next);
-        Leaf::decode(place, image, first, end)
+        Leaf::decode(place, image, first, end).map_err(str::to_owned)
     };
     let mut leaves: Vec<Option<Leaf>> = named.iter().map(|_| None).collect();
     // In the order of places, many at once.
     let mut order: Vec<usize> = (0..named.len()).collect();
     order.sort_unstable_by_key(|at| named[*at].1.place);
-    let mut buffer = pool.take(READ_LEAVES as usize * LEAF_BYTES);
+    let place_of = |at: usize| named[at].1.place;
+    let mut buffers = [0, 1].map(|_| pool.take(READ_LEAVES as usize * LEAF_BYTES));
     let mut rest = &order[..];
-    while let Some(begin) = rest.first().map(|at| named[*at].1.place) {
-        let near = rest.partition_point(|at| named[*at].1.place - begin < READ_LEAVES);
+    while let Some(begin) = rest.first().map(|at| place_of(*at)) {
+        let near = rest.partition_point(|at| place_of(*at) - begin < READ_LEAVES);
         let (group, behind) = rest.split_at(near);
         rest = behind;
-        let end = group.last().map_or(begin, |at| named[*at].1.place) + 1;
-        let bytes = &mut buffer[..(end - begin) as usize * LEAF_BYTES];
-        let is_read = files[0].read_at(bytes, Places::offset(begin)).is_ok();
+        let end = group.last().map_or(begin, |at| place_of(*at)) + 1;
+        let [one, two] = &mut buffers;
+        read_places(&files[0], begin..end, one);
+        read_places(&files[1], begin..end, two);
         for at in group {
-            let offset = (named[*at].1.place - begin) as usize * LEAF_BYTES;
-            leaves[*at] = decode(*at, &bytes[offset..offset + LEAF_BYTES])
-                .ok()
-                .filter(|_| is_read);
-        }
-    }
-    for (at, leaf) in leaves.iter_mut().enumerate().filter(|(_, leaf)| leaf.is_none()) {
-        let place = named[at].1.place;
-        let found = read_one(&files[1], place, &mut buffer).and_then(|bytes| {
-            let found = decode(at, bytes);
-            found.map_err(str::to_owned)
-        });
-        let where_it_is = format!("place {place} of {} and {}", INDEX_FILES[0], INDEX_FILES[1]);
-        match found {
-            Ok(mut found) => {
-                report.checkpoint_damage = Some(format!("{}, place {place}", INDEX_FILES[0]));
-                found.forget_image();
-                *leaf = Some(found);
+            let offset = (place_of(*at) - begin) as usize * LEAF_BYTES;
+            let (one, two) = (
+                &one[offset..offset + LEAF_BYTES],
+                &two[offset..offset + LEAF_BYTES],
+            );
+            let (found, lacks) = match decode(*at, one) {
+                // Equal bytes need not be looked at twice.
+                Ok(leaf) => (leaf, (one != two).then_some(1)),
+                Err(fault) => match decode(*at, two) {
+                    Ok(leaf) => (leaf, Some(0)),
+                    Err(_) => {
+                        let [one, two] = INDEX_FILES;
+                        let place = format!("place {} of {one} and {two}", place_of(*at));
+                        return Err(damaged(place, "the leaf that a checkpoint names", fault));
+                    }
+                },
+            };
+            let leaf = leaves[*at].insert(found);
+            if let Some(file) = lacks {
+                report.checkpoint_damage = Some(format!("{}, place {}", INDEX_FILES[file], place_of(*at)));
+                leaf.forget_image();
             }
-            Err(fault) => return Err(damaged(where_it_is, "the leaf that a checkpoint names", fault)),
         }
     }
     let first = named.iter().map(|(first, _)| *first);
     Ok(first.zip(leaves.into_iter().flatten()).collect())
 }
 
-fn read_one<'a>(file: &Arc<dyn DiskFile>, place: u32, buffer: &'a mut [u8]) -> Result<&'a [u8], String> {
-    let bytes = &mut buffer[..LEAF_BYTES];
-    file.read_at(bytes, Places::offset(place))
-        .map_err(|error| error.to_string())?;
-    Ok(bytes)
+/// Reads places in a row; those that cannot be read are zeros, which are no leaf.
+fn read_places(file: &Arc<dyn DiskFile>, places: Range<u32>, buffer: &mut [u8]) {
+    let bytes = &mut buffer[..places.len() * LEAF_BYTES];
+    if file.read_at(bytes, Places::offset(places.start)).is_ok() {
+        return;
+    }
+    for (place, bytes) in places.zip(bytes.chunks_mut(LEAF_BYTES)) {
+        if let Err(error) = file.read_at(bytes, Places::offset(place)) {
+            tracing::warn!(place, %error, "a leaf of the index cannot be read");
+            bytes.fill(0);
+        }
+    }
 }

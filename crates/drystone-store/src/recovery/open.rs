@@ -7,7 +7,8 @@
 use super::adopt::{Adopted, adopt_all};
 use super::fault::{damaged, during};
 use super::files::{
-    checkpoint_files, empty_checkpoint, first_arena, first_checkpoint, read_checkpoints, write_checkpoints,
+    checkpoint_files, empty_checkpoint, first_arena, first_checkpoint, make_room, read_checkpoints,
+    write_checkpoints,
 };
 use super::leaves::{Newest, places_in, read_newest};
 use super::replay::JournalReplay;
@@ -58,7 +59,8 @@ pub(crate) fn open(
     let mut files = checkpoint_files(disk, config)?;
     // What the older copy names stays until that copy is written: recovery may have to go back to it.
     let named = images.iter().flat_map(|(_, image)| &image.leaves);
-    let places = Places::new(named.map(|(_, leaf)| leaf.place), places_in(&files.index)?);
+    let mut places = Places::new(named.map(|(_, leaf)| leaf.place), places_in(&files.index)?);
+    make_room(&files, &mut places);
     let Newest { copy, image, leaves } = read_newest(images, &files.index, pool, &mut report)?;
     let mut generation = image.generation;
     let replay_from = image.replay_from;

@@ -6,7 +6,7 @@ use crate::journal::AfterRecord;
 use crate::space::is_full;
 use crate::work::DiskTask;
 use bytes::Bytes;
-use drystone_env::{IoCompletion, IoOutput};
+use drystone_env::{IoCompletion, IoOp, IoOutput};
 use drystone_types::ChunkId;
 use drystone_wal::{Lsn, Wal};
 use std::io;
@@ -63,7 +63,7 @@ impl Store {
             }
             DiskTask::Make { arena } => self.on_made(arena, completion.result),
             DiskTask::Remove { arena } => self.on_removed(arena, completion.result),
-            DiskTask::Checkpoint => self.on_checkpoint_io(completion.result),
+            DiskTask::Checkpoint => self.on_checkpoint_io(token, completion.result),
         }
     }
 
@@ -188,8 +188,20 @@ impl Store {
         }
     }
 
-    fn on_checkpoint_io(&mut self, result: io::Result<IoOutput>) {
+    fn on_checkpoint_io(&mut self, token: u64, result: io::Result<IoOutput>) {
+        let op = self.checkpoint.end(token);
+        if let Some(IoOp::Allocate { .. }) = op {
+            // Only made ahead: without it a later write may find no room, and waits.
+            if let Err(error) = result {
+                tracing::warn!(disk = %self.me, %error, "no room is kept for the next checkpoint");
+            }
+            return;
+        }
         if let Err(error) = result {
+            if is_full(&error) && self.checkpoint.wait_for_room(op, self.now) {
+                tracing::warn!(disk = %self.me, "no room for a checkpoint: it waits");
+                return;
+            }
             self.writer().fail(format!("checkpoint: {error}"));
             return;
         }

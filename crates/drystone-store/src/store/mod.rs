@@ -131,6 +131,7 @@ impl Store {
             self.mover.next_wakeup(),
             self.emptier.next_wakeup(),
             self.space.next_wakeup(&self.config),
+            self.checkpoint.next_wakeup(),
         ]
         .into_iter()
         .flatten()
@@ -320,11 +321,19 @@ impl Store {
 
     fn run_checkpoint(&mut self) {
         // Where no segment can be made, what can be let go is let go: on a full disk deletions must go on.
-        let limit = match self.journal.is_starved() {
-            true => 0,
-            false => self.config.checkpoint_bytes,
+        let StoreConfig {
+            checkpoint_bytes,
+            segment_bytes,
+            ..
+        } = self.config;
+        let limit = match (self.journal.is_starved(), self.journal.is_short()) {
+            (true, _) => 0,
+            // There is one beside the current segment.
+            (_, true) => checkpoint_bytes.min(segment_bytes + 1),
+            _ => checkpoint_bytes,
         };
         self.checkpoint.begin_if_due(&self.journal, limit);
+        self.checkpoint.try_again(self.now, &mut self.work);
         let urged = self.checkpoint.run(
             self.me,
             &mut self.index,

@@ -23,6 +23,15 @@ pub(crate) struct Deleted {
 }
 
 impl ChunkWriter<'_> {
+    /// True if nothing that the journal says of the chunk is needed to tell it.
+    fn is_settled(&self, chunk: ChunkId) -> bool {
+        match self.index.get(chunk) {
+            Some(entry) if entry.state == EntryState::Sealed => entry.stored == entry.length,
+            Some(entry) => entry.state == EntryState::Marker,
+            None => self.active.get(chunk).is_none_or(|live| !live.recorded),
+        }
+    }
+
     fn replica(&self, chunk: ChunkId) -> HeldReplica {
         query::replica(self.index, self.active, chunk)
     }
@@ -149,6 +158,12 @@ impl ChunkWriter<'_> {
             self.reply(request, Err(StoreError::NotFound { chunk }));
             return false;
         };
+        if self.journal.is_short() && length < live.durable {
+            // As with a deletion: what is cut off could not be told any more.
+            self.active.put_back(chunk, live);
+            self.reply(request, Err(StoreError::Busy));
+            return false;
+        }
         self.push_op(&mut live, request, kind);
         self.active.put_back(chunk, live);
         true
@@ -242,6 +257,12 @@ impl ChunkWriter<'_> {
                     held,
                 }),
             );
+            return Deleted::default();
+        }
+        if self.journal.is_short() && !self.is_settled(chunk) {
+            // Until the deletion is recorded a checkpoint could not tell the chunk, whose end would be in memory no more;
+            // and without a checkpoint there may be no room for the record.
+            self.reply(request, Err(StoreError::Busy));
             return Deleted::default();
         }
         let is_entered = entry.is_some();

@@ -23,7 +23,6 @@ pub(crate) struct Emptier {
     next_copy: u64,
     /// Written; to be synced together.
     pub(super) written: Vec<Copied>,
-    pub(super) written_bytes: u64,
     /// The syncs of what is written: arena and number of each.
     pub(super) syncs: Option<Vec<(u32, u64)>>,
     /// Synced, with records on their way that name the new runs. Once such a record is sent off it stands, whatever
@@ -81,6 +80,11 @@ pub(super) struct ChunkCopy {
 }
 
 impl Emptier {
+    /// Bytes of what is to be synced together.
+    pub(super) fn written_bytes(&self) -> u64 {
+        self.written.iter().map(|copied| copied.length).sum()
+    }
+
     pub(super) fn next_copy(&mut self) -> u64 {
         self.next_copy += 1;
         self.next_copy

@@ -143,7 +143,7 @@ impl ChunkWriter<'_> {
 
     fn wants_copy(&self) -> bool {
         let e = &self.emptier;
-        let is_full = e.written.len() >= BATCH_CHUNKS || e.written_bytes >= BATCH_BYTES;
+        let is_full = e.written.len() >= BATCH_CHUNKS || e.written_bytes() >= BATCH_BYTES;
         let is_searching = e.sweep.is_some() || e.pause.is_some();
         !is_searching && e.copy.is_none() && e.syncs.is_none() && e.logged.is_empty() && !is_full
     }
@@ -345,7 +345,6 @@ impl ChunkWriter<'_> {
         } else if copy.at < copy.copied.length {
             self.read_piece(copy);
         } else {
-            self.emptier.written_bytes += copy.copied.length;
             self.emptier.written.push(copy.copied);
         }
     }
@@ -372,7 +371,6 @@ impl ChunkWriter<'_> {
             return;
         }
         self.emptier.syncs = None;
-        self.emptier.written_bytes = 0;
         for copied in std::mem::take(&mut self.emptier.written) {
             let chunk = copied.chunk;
             let Some(entry) = self.index.get(chunk) else {

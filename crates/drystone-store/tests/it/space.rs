@@ -5,7 +5,7 @@ use drystone_env::sim::SimDisk;
 use drystone_env::{Disk, Rng, SeededRng};
 use drystone_proto::checksum::block_checksums;
 use drystone_store::format::{UNIT, units_for};
-use drystone_store::{IoClass, StoreConfig, StoreError, StoreInput, StoreReply};
+use drystone_store::{IoClass, RequestId, StoreConfig, StoreError, StoreInput, StoreReply};
 use drystone_types::{ChunkId, PlacementIndex};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -479,4 +479,119 @@ fn deletions_go_on_where_the_journal_cannot_grow() {
     }
     sim.settle();
     assert_eq!(sim.read_all(299, 15_000).unwrap(), content(299, 1, 15_000));
+}
+
+/// Another program has filled the file system to the last byte: what a checkpoint must write waits, and nothing else is hurt.
+#[test]
+fn a_checkpoint_waits_for_room() {
+    let config = StoreConfig {
+        checkpoint_bytes: 8 << 20,
+        remove_after: Duration::from_secs(3600),
+        leaf_bytes: 150,
+        leaf_step_bytes: 16 << 10,
+        ..tiny()
+    };
+    for seed in 0..20 {
+        let mut sim = Sim::on(SimDisk::with_capacity(seed, 2 * DISK), seed, config.clone()).unwrap();
+        for chunk in 1..20 {
+            sim.write(chunk, K64, &content(chunk, 1, 50_000)).unwrap();
+        }
+        sim.settle();
+        let used = 2 * DISK - sim.disk.space().unwrap().free;
+        sim.disk.set_capacity(used + seed * 8192);
+        let mut waits = Vec::new();
+        for floor in 1..3000 {
+            waits.push(sim.request(|request| StoreInput::RaiseFloor {
+                request,
+                floor: ChunkId(100_000 + floor),
+            }));
+            sim.run();
+            if floor % 100 == 0 {
+                sim.tick(Duration::from_millis(300));
+                sim.run();
+            }
+            assert_eq!(sim.store.status().read_only, None, "seed {seed}");
+        }
+        assert_eq!(sim.read_all(7, 50_000).unwrap(), content(7, 1, 50_000));
+        sim.disk.set_capacity(used + DISK / 2);
+        for _ in 0..100 {
+            sim.tick(Duration::from_millis(100));
+            sim.run();
+        }
+        for request in waits {
+            assert!(
+                matches!(sim.replies.get(&request), Some(Ok(StoreReply::Floor(_)))),
+                "seed {seed}"
+            );
+        }
+        sim.store.begin_checkpoint();
+        sim.settle();
+        sim.write(500, K64, b"goes on").unwrap();
+        let mut sim = sim.crash().unwrap();
+        assert_eq!(sim.read_all(19, 50_000).unwrap(), content(19, 1, 50_000));
+        assert_eq!(sim.store.floor(), ChunkId(102_999));
+    }
+}
+
+/// Where no segment can be made: once the deletion of an open chunk waited for room in the journal, a checkpoint that would
+/// have made some for the deletion, and all writes of the disk stood still.
+#[test]
+fn open_chunks_can_be_deleted_where_the_journal_cannot_grow() {
+    for seed in 0..20 {
+        let config = StoreConfig {
+            remove_after: Duration::from_secs(3600),
+            checkpoint_bytes: 8 << 20,
+            ..tiny()
+        };
+        let mut sim = Sim::on(SimDisk::with_capacity(seed, DISK), seed, config).unwrap();
+        for chunk in 1..20 {
+            sim.write(chunk, K64, &content(chunk, 1, 50_000)).unwrap();
+        }
+        sim.settle();
+        for _ in 0..4 {
+            sim.store.begin_checkpoint();
+            sim.settle();
+        }
+        // Room for index and copies, none for a segment.
+        let used = DISK - sim.disk.space().unwrap().free;
+        sim.disk.set_capacity(used + (200 << 10));
+        let mut refused = 0;
+        for chunk in 1000..1400 {
+            let request = sim.append(chunk, K64, 0, &content(chunk, 1, 3000), How::Sync);
+            let appended = answer(&mut sim, request);
+            if let Err(error) = appended {
+                assert!(matches!(error, StoreError::NoSpace { .. }), "{error}");
+                refused += 1;
+                continue;
+            }
+            for try_number in 0.. {
+                assert!(try_number < 100, "seed {seed}: chunk {chunk} cannot be deleted");
+                let request = sim.request(|request| StoreInput::Delete {
+                    request,
+                    chunk: ChunkId(chunk),
+                    placement: PlacementIndex(1),
+                    incarnation: ME.incarnation,
+                });
+                match answer(&mut sim, request) {
+                    Ok(_) => break,
+                    Err(StoreError::Busy) => sim.tick(Duration::from_millis(50)),
+                    Err(other) => panic!("seed {seed}: {other}"),
+                }
+            }
+        }
+        assert!(refused < 300, "seed {seed}: {refused} of 400 were refused");
+        assert_eq!(sim.store.status().read_only, None);
+    }
+}
+
+/// The answer, which comes within a second.
+fn answer(sim: &mut Sim, request: RequestId) -> Result<StoreReply, StoreError> {
+    for _ in 0..50 {
+        sim.run();
+        if let Some(result) = sim.replies.remove(&request) {
+            return result;
+        }
+        sim.tick(Duration::from_millis(20));
+    }
+    panic!("{request:?} is not answered");
 }

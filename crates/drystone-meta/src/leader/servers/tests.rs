@@ -137,3 +137,24 @@ fn what_a_device_has_left_counts_once_and_less_what_is_promised() {
     servers.note_taken(&[disks[0], disks[1]], 50);
     assert_eq!(figures(&servers), [(10, 0, 2), (53, 0, 2), (80, 80, 1)]);
 }
+
+/// A server that died said what was free when there was more.
+#[test]
+fn what_a_silent_server_said_of_a_device_does_not_count() {
+    let on = |id: u64| {
+        let mut node = node(id);
+        node.disks[0].device = 5;
+        node
+    };
+    let (mut servers, now, nodes) = (Servers::default(), Monotonic(SECOND), [on(1), on(2)]);
+    let shares = |id: u64, bytes| DiskLoad {
+        shared_free_bytes: bytes,
+        ..load(id * 10, bytes, false)
+    };
+    heard(&mut servers, 1, vec![shares(1, 1000)], now);
+    let later = now.plus(config().suspect_after);
+    heard(&mut servers, 2, vec![shares(2, 90)], later);
+    servers.look_at_disks(nodes.iter(), later, &config(), |_| 0);
+    let left: Vec<u64> = servers.views().unwrap().iter().map(|v| v.device_free.0).collect();
+    assert_eq!(left, [90, 90]);
+}
