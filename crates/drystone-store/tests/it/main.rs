@@ -5,6 +5,7 @@
 mod basics;
 mod checkpoint;
 mod corpus;
+mod crowded;
 mod damage;
 mod emptying;
 mod fuzzed;

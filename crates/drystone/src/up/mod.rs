@@ -194,8 +194,12 @@ fn check_mode(data: &Path, processes: bool) -> anyhow::Result<()> {
     }
 }
 
-/// Writes a file of the data directory so that readers and crashes see the old one or the new one.
+/// Writes a file of the data directory so that readers and crashes see the old one or the new one. One that says so already is
+/// left as it is: a cluster whose disk is full starts, so that something can be deleted.
 fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    if std::fs::read(path).is_ok_and(|present| present == bytes) {
+        return Ok(());
+    }
     atomic::write(path, bytes, atomic::Readers::Usual)
 }
 
@@ -244,5 +248,29 @@ fn describe(plan: &Plan, nodes: &[NodeConfig], pid_of: impl Fn(&str) -> u32) -> 
     ClusterJson {
         rest: format!("http://{}", plan.gateway.wire),
         nodes: nodes.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    /// On a full disk nothing new can be written, and a cluster must start there.
+    #[test]
+    fn a_file_that_says_so_already_is_not_written_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("plan.json");
+        let number = || std::fs::metadata(&path).unwrap().ino();
+        write_atomically(&path, b"one").unwrap();
+        let first = number();
+        write_atomically(&path, b"one").unwrap();
+        assert_eq!(number(), first);
+        for other in [&b"two"[..], b"on", b""] {
+            let before = number();
+            write_atomically(&path, other).unwrap();
+            assert_ne!(number(), before);
+            assert_eq!(std::fs::read(&path).unwrap(), other);
+        }
     }
 }
