@@ -1,12 +1,13 @@
-//! The index of a disk in leaves, checkpoints that write what has changed, and the journal that they let go. Two chunks,
-//! each in a leaf of its own; of a power cut every outcome, and at one start one copy of the root may be
-//! unreadable. The rules are those of `docs/design/0010-space.md`, "The models".
+//! The index of a disk in leaves, checkpoints that tell what is not in leaves and then write the leaves that have changed, and
+//! the journal that they let go. Two chunks, in one leaf or in two; of a power cut every outcome, and at one start one
+//! copy of the root may be unreadable. The rules are those of `docs/design/0010-space.md`, "The models".
 
+mod start;
 mod steps;
 
 use super::search::{Model, Step};
 
-const LEAVES: usize = 2;
+const CHUNKS: usize = 2;
 const PLACES: usize = 6;
 const RECORDS: usize = 2;
 const CHECKPOINTS: u8 = 3;
@@ -15,24 +16,34 @@ const POWER_CUTS: u8 = 2;
 /// What keeps checkpoints safe, each to be left out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CheckpointRule {
+    /// What is told says where replay begins: where the checkpoint began.
+    JournalFromTheBeginning,
+    /// Bytes of sealed chunks that are only in the journal before that are moved first.
+    BytesAreMovedFirst,
+    /// What is not in leaves is told before the first leaf is written.
+    ToldBeforeTheSweep,
+    /// Of an open chunk the bytes are told, too.
+    OpenBytesAreTold,
     /// A leaf is written to a place that no root names.
     LeavesGoToFreePlaces,
     /// The leaves are synced before a root names them.
     LeavesAreSyncedFirst,
-    /// The second copy of a root is written when the first is synced.
-    OneCopyAfterTheOther,
-    /// The journal is let go when both copies are synced.
-    JournalGoesAfterBothCopies,
-    /// The places of replaced leaves are free when both copies are synced.
-    PlacesAreFreeAfterBothCopies,
-    /// Replay begins where the checkpoint began.
-    JournalFromTheBeginning,
-    /// A root is taken when the bytes of every chunk are in its units, or in the journal that is kept.
-    BytesAreToldAtTheRoot,
+    /// Leaves are joined ahead of the sweep only.
+    JoinedAheadOfTheSweep,
+    /// A leaf of which a part became another must be written again.
+    SplittingIsAChange,
     /// That bytes have come to their units changes the leaf, although no record says so.
     MovingIsAChange,
     /// A leaf that changes while it is being written must be written again.
     ChangedWhileWritten,
+    /// The second copy of a root is written when the first is synced.
+    OneCopyAfterTheOther,
+    /// The journal is let go when both copies are synced.
+    JournalGoesAfterBothCopies,
+    /// The next checkpoint begins, and places are free for it, when both copies are synced.
+    NextAfterBothCopies,
+    /// Replay of a record does not take back that bytes are in their units.
+    MovedStaysMoved,
     /// A leaf that replay changed must be written.
     ReplayIsAChange,
     /// After a start the places are not free that either copy of the root names.
@@ -43,16 +54,21 @@ pub enum CheckpointRule {
 
 impl CheckpointRule {
     /// All of them.
-    pub const ALL: [CheckpointRule; 12] = [
+    pub const ALL: [CheckpointRule; 17] = [
+        CheckpointRule::JournalFromTheBeginning,
+        CheckpointRule::BytesAreMovedFirst,
+        CheckpointRule::ToldBeforeTheSweep,
+        CheckpointRule::OpenBytesAreTold,
         CheckpointRule::LeavesGoToFreePlaces,
         CheckpointRule::LeavesAreSyncedFirst,
-        CheckpointRule::OneCopyAfterTheOther,
-        CheckpointRule::JournalGoesAfterBothCopies,
-        CheckpointRule::PlacesAreFreeAfterBothCopies,
-        CheckpointRule::JournalFromTheBeginning,
-        CheckpointRule::BytesAreToldAtTheRoot,
+        CheckpointRule::JoinedAheadOfTheSweep,
+        CheckpointRule::SplittingIsAChange,
         CheckpointRule::MovingIsAChange,
         CheckpointRule::ChangedWhileWritten,
+        CheckpointRule::OneCopyAfterTheOther,
+        CheckpointRule::JournalGoesAfterBothCopies,
+        CheckpointRule::NextAfterBothCopies,
+        CheckpointRule::MovedStaysMoved,
         CheckpointRule::ReplayIsAChange,
         CheckpointRule::BothCopiesKeepTheirPlaces,
         CheckpointRule::OtherCopyFirst,
@@ -65,39 +81,57 @@ pub struct Checkpoint {
     without: Option<CheckpointRule>,
 }
 
-/// What a leaf says of its chunk: it is here in odd versions; its bytes are in its units, or only in the journal.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+/// What a record says of its chunk. The first two have bytes: an open chunk the first half, a seal the second half, or all.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Said {
+    Open,
+    Seal,
+    Delete,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Record {
+    chunk: u8,
+    said: Said,
+}
+
+/// A chunk that is here.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Entry {
-    version: u8,
-    moved: bool,
+    placement: u8,
+    sealed: bool,
+    /// The record with its first bytes.
+    from: u8,
 }
 
-impl Entry {
-    fn new(version: u8) -> Self {
-        Self {
-            version,
-            moved: version.is_multiple_of(2),
-        }
-    }
+/// What a root says of a chunk that was in no leaf.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Told {
+    placement: u8,
+    sealed: bool,
+    with_bytes: bool,
 }
 
-/// A leaf in memory.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
-struct Leaf {
-    entry: Entry,
-    dirty: bool,
-    /// Where it was written last.
-    place: Option<u8>,
-    writing: bool,
+/// What a leaf says: from which chunk on it covers, and of each chunk that is settled (sealed, with all bytes in its units)
+/// the placement, or 0.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Content {
+    first: u8,
+    settled: [u8; CHUNKS],
+}
+
+/// A leaf in memory, that begins at some chunk: it has changed, or is as it was written to this place.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Leaf {
+    Changed,
+    In(u8),
 }
 
 /// What is in a place of the index file; `None`: no leaf.
-type Content = Option<(u8, Entry)>;
-
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
 struct Place {
-    durable: Content,
-    now: Content,
+    durable: Option<Content>,
+    now: Option<Content>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -105,16 +139,22 @@ struct Root {
     generation: u8,
     /// The record from which replay begins.
     cut: u8,
-    /// What each leaf says, and where it is, unless the root holds it itself.
-    leaves: [(Entry, Option<u8>); LEAVES],
+    told: [Option<Told>; CHUNKS],
+    /// What the leaf says that begins at each chunk, and where it is.
+    leaves: [Option<(Content, u8)>; CHUNKS],
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Phase {
     Idle,
-    /// Leaves are written.
-    Leaves {
+    /// Bytes are moved.
+    Draining {
         cut: u8,
+    },
+    /// Leaves are written; those from this chunk on are not yet.
+    Sweep {
+        root: Root,
+        from: u8,
     },
     /// Copies of a root are being written.
     Root {
@@ -128,15 +168,18 @@ enum Phase {
 /// A moment.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct State {
-    leaves: [Leaf; LEAVES],
+    /// The bytes of a sealed chunk are in its units.
+    moved: [bool; CHUNKS],
+    /// By the chunk from which each covers.
+    leaves: [Option<Leaf>; CHUNKS],
     places: [Place; PLACES],
     /// Places that are not free, by bits.
     used: u8,
     roots: [Option<Root>; 2],
     phase: Phase,
     generation: u8,
-    /// Durable records: of which chunk each is. Its version is how many of that chunk there were.
-    records: [u8; RECORDS],
+    /// Durable records.
+    records: [Option<Record>; RECORDS],
     count: u8,
     /// Records below this one are gone.
     kept_from: u8,
@@ -148,62 +191,95 @@ pub struct State {
     unreadable: bool,
 }
 
-impl State {
-    fn version(&self, leaf: u8, end: u8) -> u8 {
-        let records = &self.records[..usize::from(end)];
-        records.iter().filter(|of| **of == leaf).count() as u8
+impl Root {
+    fn places(&self) -> impl Iterator<Item = u8> {
+        self.leaves.into_iter().flatten().map(|(_, place)| place)
     }
 
-    /// The record that made this version.
-    fn record_of(&self, leaf: u8, version: u8) -> u8 {
-        (0..self.count)
-            .find(|at| self.records[usize::from(*at)] == leaf && self.version(leaf, at + 1) == version)
+    fn named(&self) -> u8 {
+        self.places().fold(0, |all, place| all | 1 << place)
+    }
+}
+
+impl State {
+    /// The records below `end`, of one chunk, with their numbers and placements.
+    fn history(&self, chunk: usize, end: u8) -> impl Iterator<Item = (u8, Said, u8)> {
+        let mut placement = 1;
+        let records = self.records.into_iter().take(usize::from(end));
+        let of_chunk = (0..)
+            .zip(records.flatten())
+            .filter(move |(_, record)| usize::from(record.chunk) == chunk);
+        of_chunk.map(move |(at, record)| {
+            let of = placement;
+            placement += u8::from(record.said == Said::Delete);
+            (at, record.said, of)
+        })
+    }
+
+    /// What is acknowledged of a chunk.
+    fn entry(&self, chunk: usize) -> Option<Entry> {
+        let mut entry: Option<Entry> = None;
+        for (at, said, placement) in self.history(chunk, self.count) {
+            entry = (said != Said::Delete).then(|| Entry {
+                placement,
+                sealed: said == Said::Seal,
+                from: entry.map_or(at, |entry| entry.from),
+            });
+        }
+        entry
+    }
+
+    /// The chunk from which the leaf covers that is for this one.
+    fn leaf_of(&self, chunk: usize) -> usize {
+        (0..=chunk)
+            .rfind(|first| self.leaves[*first].is_some())
             .unwrap_or(0)
     }
 
-    fn are_bytes_told(&self, from: u8) -> bool {
-        let told = |(leaf, of): (u8, &Leaf)| of.entry.moved || self.record_of(leaf, of.entry.version) >= from;
-        (0..).zip(&self.leaves).all(told)
+    /// The first leaf from this chunk on.
+    fn leaf_from(&self, chunk: usize) -> Option<usize> {
+        (chunk..CHUNKS).find(|first| self.leaves[*first].is_some())
     }
 
-    /// The same with the two leaves exchanged.
-    fn exchanged(mut self) -> Self {
-        self.leaves.swap(0, 1);
-        for root in self.roots.iter_mut().flatten() {
-            root.leaves.swap(0, 1);
+    /// What the leaf in memory says that begins here.
+    fn content(&self, first: usize) -> Content {
+        let settled = std::array::from_fn(|chunk| match self.entry(chunk) {
+            Some(entry) if self.moved[chunk] && self.leaf_of(chunk) == first => entry.placement,
+            _ => 0,
+        });
+        Content {
+            first: first as u8,
+            settled,
         }
-        if let Phase::Root { root, .. } = &mut self.phase {
-            root.leaves.swap(0, 1);
+    }
+
+    /// The root that is being made.
+    fn made(&mut self) -> Option<&mut Root> {
+        match &mut self.phase {
+            Phase::Sweep { root, .. } | Phase::Root { root, .. } => Some(root),
+            _ => None,
         }
-        for place in &mut self.places {
-            for (leaf, _) in [&mut place.durable, &mut place.now].into_iter().flatten() {
-                *leaf = 1 - *leaf;
-            }
-        }
-        for of in &mut self.records[..usize::from(self.count)] {
-            *of = 1 - *of;
-        }
-        self
     }
 
     /// The same with places numbered as they are named, and without what is of no use any more.
     fn with_places_in_order(mut self) -> Self {
-        for leaf in self.leaves.iter_mut().filter(|leaf| leaf.dirty && !leaf.writing) {
-            leaf.place = None;
-        }
-        let places_of = |root: &Root| root.leaves.map(|(_, place)| place);
-        let on_its_way = match &self.phase {
-            Phase::Root { root, .. } => Some(places_of(root)),
+        let durable = self.roots.into_iter().flatten();
+        let named: Vec<u8> = durable
+            .flat_map(|root| root.places().collect::<Vec<_>>())
+            .collect();
+        let made: Vec<u8> = self
+            .made()
+            .map(|root| root.places().collect())
+            .unwrap_or_default();
+        let in_memory = self.leaves.into_iter().filter_map(|leaf| match leaf {
+            Some(Leaf::In(place)) => Some(place),
             _ => None,
-        };
-        let durable = self.roots.iter().flatten().map(places_of);
-        let named: Vec<u8> = durable.flatten().flatten().collect();
-        let in_memory = self.leaves.map(|leaf| leaf.place);
-        let rest = on_its_way.into_iter().chain([in_memory]).flatten().flatten();
+        });
+        let all: Vec<u8> = named.iter().copied().chain(made).chain(in_memory).collect();
         let (mut old, mut numbers) = (self, [None; PLACES]);
         (self.places, self.used) = Default::default();
         let mut count = 0;
-        for (at, place) in named.iter().copied().chain(rest).enumerate() {
+        for (at, place) in all.into_iter().enumerate() {
             let from = usize::from(place);
             if numbers[from].is_some() {
                 continue;
@@ -217,22 +293,18 @@ impl State {
             self.used |= (old.used >> place & 1) << count;
             count += 1;
         }
-        let number = |place: &mut Option<u8>| *place = place.and_then(|place| numbers[usize::from(place)]);
-        let on_its_way = match &mut self.phase {
-            Phase::Root { root, .. } => Some(root),
-            _ => None,
-        };
-        let roots = self.roots.iter_mut().flatten().chain(on_its_way);
-        roots
-            .flat_map(|root| &mut root.leaves)
+        let number = |place: &mut u8| *place = numbers[usize::from(*place)].unwrap_or(*place);
+        let mut roots = self.roots;
+        let all = roots.iter_mut().flatten().chain(self.made());
+        all.flat_map(|root| root.leaves.iter_mut().flatten())
             .for_each(|(_, place)| number(place));
-        self.leaves.iter_mut().for_each(|leaf| number(&mut leaf.place));
+        self.roots = roots;
+        for leaf in self.leaves.iter_mut().flatten() {
+            if let Leaf::In(place) = leaf {
+                number(place);
+            }
+        }
         self
-    }
-
-    fn named_by(root: &Root) -> u8 {
-        let places = root.leaves.iter().filter_map(|(_, place)| *place);
-        places.fold(0, |all, place| all | 1 << place)
     }
 }
 
@@ -256,24 +328,23 @@ impl Model for Checkpoint {
     type State = State;
 
     fn start(&self) -> State {
-        let empty = Entry::new(0);
         let root = Root {
             generation: 1,
             cut: 0,
-            leaves: [(empty, None); LEAVES],
+            told: [None; CHUNKS],
+            leaves: [None; CHUNKS],
         };
+        let mut leaves = [None; CHUNKS];
+        leaves[0] = Some(Leaf::Changed);
         State {
-            leaves: [Leaf {
-                entry: empty,
-                dirty: true,
-                ..Leaf::default()
-            }; LEAVES],
+            moved: [false; CHUNKS],
+            leaves,
             places: [Place::default(); PLACES],
             used: 0,
             roots: [Some(root); 2],
             phase: Phase::Idle,
             generation: 1,
-            records: [0; RECORDS],
+            records: [None; RECORDS],
             count: 0,
             kept_from: 0,
             checkpoints: 0,
@@ -285,9 +356,10 @@ impl Model for Checkpoint {
 
     fn steps(&self, state: &State, step: &mut dyn FnMut(Step, State)) {
         self.chunk_steps(state, step);
+        self.leaf_steps(state, step);
         self.checkpoint_steps(state, step);
         if state.power_cuts < POWER_CUTS {
-            for outcome in steps::outcomes(state) {
+            for outcome in start::outcomes(state) {
                 let unreadable = outcome.unreadable.map_or(0, |copy| 1 + copy as u8);
                 step(
                     ("power cut, unreadable", unreadable),
@@ -297,10 +369,9 @@ impl Model for Checkpoint {
         }
     }
 
-    /// Which leaf and which place is which does not matter, nor what is in a place that nothing names.
+    /// Which place is which does not matter, nor what is in a place that nothing names.
     fn unnamed(&self, state: State) -> State {
-        let state = state.with_places_in_order();
-        state.min(state.exchanged().with_places_in_order())
+        state.with_places_in_order()
     }
 
     fn fault(&self, state: &State) -> Option<&'static str> {
