@@ -1,162 +1,67 @@
-//! Short scripts on a disk of seven units, in every order of requests and disk work that differs from a usual one in so
+//! Short scripts on a disk of some units, in every order of requests and disk work that differs from a usual one in so
 //! many places, with a power cut after every step. What random orders find by chance is found here, or is not there.
 
-use crate::harness::{How, ME, Sim, content, frame, tiny};
+mod known;
+mod script;
+
+use crate::harness::{ME, Sim, content, frame};
 use drystone_env::sim::SimDisk;
 use drystone_proto::checksum::block_checksums;
 use drystone_store::format::UNIT;
-use drystone_store::{HeldReplica, HeldState, RequestId, StoreConfig, StoreError, StoreInput, StoreReply};
+use drystone_store::{HeldState, IoClass, RequestId, StoreConfig, StoreError, StoreInput, StoreReply};
 use drystone_types::{ChunkId, Epoch, PlacementIndex};
+use known::Known;
+use script::Act::{Append, Checkpoint, Delete, Fence, Finish, Read, Tick};
+use script::{Act, LAST, MOST, Script, config, emptying, moving_scripts, scripts};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-const MOST: u64 = 130_000;
-
-fn config() -> StoreConfig {
-    StoreConfig {
-        // Two arenas of four units, of which repair keeps a part of one.
-        capacity: Some(8 * UNIT),
-        arena_bytes: Some(4 * UNIT),
-        spare_bytes: UNIT,
-        segment_bytes: 64 << 10,
-        batch_bytes: 16 << 10,
-        small_bytes: 8 << 10,
-        ..tiny()
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Act {
-    Append(u64, u64, (usize, usize), How),
-    Finish(u64, u64, u64),
-    Fence(u64),
-    Delete(u64, u64),
-    Checkpoint,
-    Tick,
-}
-
-use Act::{Append, Checkpoint, Delete, Fence, Finish, Tick};
-
-const LAST: How = How::Last(None);
-
-/// Each list is done in its order, the lists in any.
-fn scripts() -> Vec<(&'static str, Vec<Vec<Act>>)> {
-    vec![
-        (
-            "sealed shorter than what is being written",
-            vec![
-                vec![
-                    Append(1, 1, (0, 70_000), How::Sync),
-                    Append(1, 1, (70_000, 120_000), How::Received),
-                    Finish(1, 1, 50_000),
-                ],
-                vec![Append(2, 1, (0, 120_000), LAST), Append(3, 1, (0, 60_000), LAST)],
-                vec![Checkpoint],
-            ],
-        ),
-        (
-            "deleted and placed again",
-            vec![
-                vec![
-                    Append(1, 1, (0, 60_000), LAST),
-                    Delete(1, 1),
-                    Append(1, 2, (0, 20_000), How::Sync),
-                ],
-                vec![Append(2, 1, (0, 5_000), LAST), Tick, Delete(2, 1)],
-                vec![Checkpoint],
-            ],
-        ),
-        (
-            "bytes that only a checkpoint holds",
-            vec![
-                vec![
-                    Append(1, 1, (0, 5_000), How::Sync),
-                    Append(1, 1, (5_000, 6_000), LAST),
-                    Fence(1),
-                ],
-                vec![Checkpoint, Tick, Checkpoint],
-                vec![Append(2, 1, (0, 100_000), LAST), Delete(2, 1)],
-            ],
-        ),
-        (
-            "what a deletion frees",
-            vec![
-                vec![Append(1, 1, (0, 100_000), LAST), Delete(1, 1)],
-                vec![
-                    Append(2, 1, (0, 100_000), LAST),
-                    Append(3, 1, (0, 5_000), LAST),
-                    Tick,
-                ],
-            ],
-        ),
-        (
-            "given up while it is written",
-            vec![
-                vec![Append(1, 1, (0, 100_000), How::Received), Delete(1, 1)],
-                vec![
-                    Append(2, 1, (0, 100_000), LAST),
-                    Append(3, 1, (0, 100_000), LAST),
-                    Delete(2, 1),
-                ],
-                vec![Append(4, 1, (0, 100_000), LAST)],
-            ],
-        ),
-    ]
-}
-
-/// What a chunk may be after a power cut.
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Known {
-    /// Placements that were asked for, and those of them whose deletion was asked for and answered.
-    placed: BTreeSet<u64>,
-    doomed: BTreeSet<u64>,
-    deleted: u64,
-    /// What was acknowledged: of which placement, how long, and whether sealed.
-    acknowledged: Option<(u64, u64, bool)>,
-    /// Lengths at which a seal was asked for.
-    seals: BTreeSet<u64>,
-}
-
-impl Known {
-    fn answered(&mut self, placement: u64, length: u64, sealed: bool) {
-        let now = (placement, length, sealed);
-        if self
-            .acknowledged
-            .is_none_or(|(before, _, was)| before < placement || !was)
-        {
-            self.acknowledged = (length > 0).then_some(now).max(self.acknowledged);
+fn all_scripts() -> Vec<Script> {
+    let script = |config: StoreConfig, disk: &SimDisk, known: &BTreeMap<u64, Known>| {
+        let (disk, known) = (disk.clone(), known.clone());
+        move |(name, threads)| Script {
+            name,
+            config: config.clone(),
+            disk: disk.fork(1),
+            known: known.clone(),
+            threads,
         }
-    }
+    };
+    let on_new = scripts()
+        .into_iter()
+        .map(script(config(), &SimDisk::new(1), &BTreeMap::new()));
+    let (disk, known) = nearly_empty();
+    let moving = moving_scripts()
+        .into_iter()
+        .map(script(emptying(), &disk, &known));
+    on_new.chain(moving).collect()
+}
 
-    /// Panics unless the replica may be what is there.
-    fn check(&self, held: &HeldReplica, what: &str) {
-        let placement = held.placement.0;
-        if held.state == HeldState::Absent {
-            let fine = self
-                .acknowledged
-                .is_none_or(|(placement, ..)| self.doomed.contains(&placement));
-            assert!(fine, "{what}: it is gone: {self:?}");
-            return;
+/// A disk with one chunk in its second arena, for which there is room in the others.
+fn nearly_empty() -> (SimDisk, BTreeMap<u64, Known>) {
+    let script = Script {
+        name: "nearly empty",
+        config: emptying(),
+        disk: SimDisk::new(1),
+        known: BTreeMap::new(),
+        threads: Vec::new(),
+    };
+    let mut run = Run::new(&script);
+    let done = |run: &mut Run<'_>, act| {
+        run.act(act);
+        while !run.sim.pending.is_empty() {
+            run.choose(0);
         }
-        assert!(
-            self.placed.contains(&placement) && placement > self.deleted,
-            "{what}: {held:?} is back: {self:?}"
-        );
-        let sealed = held.state == HeldState::Sealed;
-        assert!(
-            !sealed || self.seals.contains(&held.durable),
-            "{what}: {held:?} is sealed where nobody asked for: {self:?}"
-        );
-        if let Some((of, length, was_sealed)) = self.acknowledged {
-            assert!(of <= placement, "{what}: {held:?} was replaced: {self:?}");
-            let right = match (was_sealed, sealed) {
-                (true, _) => sealed && held.durable == length,
-                (false, true) => true,
-                (false, false) => held.durable >= length,
-            };
-            assert!(of < placement || right, "{what}: {held:?}: {self:?}");
-        }
+    };
+    for chunk in 1..=11 {
+        done(&mut run, Append(chunk, 1, (0, 60_000), LAST));
     }
+    run.sim.settle();
+    for chunk in [2, 4, 6, 7, 8, 11] {
+        done(&mut run, Delete(chunk, 1));
+    }
+    assert!(run.asked.is_empty() && run.sim.store.status().used_bytes == 5 * UNIT);
+    (run.sim.disk, run.known)
 }
 
 struct Run<'a> {
@@ -168,12 +73,12 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(threads: &'a [Vec<Act>]) -> Self {
+    fn new(script: &'a Script) -> Self {
         Self {
-            sim: Sim::on(SimDisk::new(1), 1, config()).unwrap(),
-            threads,
-            at: vec![0; threads.len()],
-            known: BTreeMap::new(),
+            sim: Sim::on(script.disk.fork(1), 1, script.config.clone()).unwrap(),
+            threads: &script.threads,
+            at: vec![0; script.threads.len()],
+            known: script.known.clone(),
             asked: BTreeMap::new(),
         }
     }
@@ -203,8 +108,16 @@ impl<'a> Run<'a> {
             }
         }
         for (request, result) in std::mem::take(&mut self.sim.replies) {
-            if let (Some(act), Ok(reply)) = (self.asked.remove(&request), result) {
-                self.answered(act, &reply);
+            match (self.asked.remove(&request), result) {
+                (Some(act), Ok(reply)) => self.answered(act, &reply),
+                (Some(Read(chunk, ..)), Err(StoreError::NotFound { .. } | StoreError::Placement { .. })) => {
+                    assert!(
+                        !self.known[&chunk].doomed.is_empty(),
+                        "chunk {chunk} is not found"
+                    );
+                }
+                (Some(act @ Read(..)), Err(fault)) => panic!("{act:?}: {fault}"),
+                _ => {}
             }
         }
     }
@@ -242,6 +155,14 @@ impl<'a> Run<'a> {
                     length,
                 }
             }
+            Read(chunk, placement, length) => StoreInput::Read {
+                request,
+                chunk: ChunkId(chunk),
+                placement: Some(PlacementIndex(placement)),
+                offset: 0,
+                length,
+                io_class: IoClass::default(),
+            },
             Fence(chunk) => StoreInput::Fence {
                 request,
                 chunk: ChunkId(chunk),
@@ -272,6 +193,13 @@ impl<'a> Run<'a> {
                 known.acknowledged = None;
                 known.answered(placement, sealed.length, true);
             }
+            (Read(chunk, placement, _), StoreReply::Data { data, .. }) => {
+                let right = &content(chunk, placement, MOST as usize)[..data.len()];
+                assert!(
+                    !data.is_empty() && data[..] == *right,
+                    "chunk {chunk} reads wrong bytes"
+                );
+            }
             (Delete(chunk, placement), StoreReply::Deleted) => {
                 let known = self.known.get_mut(&chunk).unwrap();
                 known.deleted = known.deleted.max(placement);
@@ -283,10 +211,9 @@ impl<'a> Run<'a> {
 
 /// Whether all of what is acknowledged is there, is right, and stays right while everything that is free is written over;
 /// and that everything is free when all is deleted.
-fn check(disk: SimDisk, known: &BTreeMap<u64, Known>, what: &str) {
-    let mut sim = Sim::on(disk, 7, config()).unwrap_or_else(|fault| panic!("{what}: {fault}"));
+fn check(disk: SimDisk, config: StoreConfig, known: &BTreeMap<u64, Known>, what: &str) {
+    let mut sim = Sim::on(disk, 7, config).unwrap_or_else(|fault| panic!("{what}: {fault}"));
     let verify = |sim: &mut Sim, what: &str| {
-        let mut held = Vec::new();
         for (chunk, known) in known {
             let (chunk, id) = (*chunk, ChunkId(*chunk));
             let status = sim.ask(|request| StoreInput::Status { request, chunk: id });
@@ -301,13 +228,11 @@ fn check(disk: SimDisk, known: &BTreeMap<u64, Known>, what: &str) {
             let bytes = bytes.unwrap_or_else(|fault| panic!("{what}: chunk {chunk}: {fault}"));
             let right = &content(chunk, replica.placement.0, MOST as usize)[..bytes.len()];
             assert!(bytes == right, "{what}: chunk {chunk} reads wrong bytes");
-            held.push((chunk, replica.placement));
         }
-        held
     };
     verify(&mut sim, what);
     sim.settle();
-    for chunk in 100..110 {
+    for chunk in 100..120 {
         match sim.write(chunk, UNIT, &content(chunk, 1, 40_000)) {
             Ok(_) => {}
             Err(StoreError::NoSpace { .. }) => break,
@@ -315,16 +240,27 @@ fn check(disk: SimDisk, known: &BTreeMap<u64, Known>, what: &str) {
         }
     }
     sim.settle();
-    let held = verify(&mut sim, what);
-    let more = (100..110).map(|chunk| (chunk, PlacementIndex(1)));
-    for (chunk, placement) in held.into_iter().chain(more) {
-        sim.ask(|request| StoreInput::Delete {
+    verify(&mut sim, what);
+    delete_all(&mut sim, known.keys().copied().chain(100..120), what);
+}
+
+/// When all is deleted no unit is taken.
+fn delete_all(sim: &mut Sim, chunks: impl Iterator<Item = u64>, what: &str) {
+    for chunk in chunks.map(ChunkId) {
+        let status = sim.ask(|request| StoreInput::Status { request, chunk });
+        let Ok(StoreReply::Status(replica)) = status else {
+            panic!("{what}: {status:?}")
+        };
+        let deleted = sim.ask(|request| StoreInput::Delete {
             request,
-            chunk: ChunkId(chunk),
-            placement,
+            chunk,
+            placement: replica.placement,
             incarnation: ME.incarnation,
-        })
-        .unwrap();
+        });
+        assert!(
+            deleted.is_ok() || replica.state == HeldState::Absent,
+            "{what}: {deleted:?}"
+        );
     }
     sim.settle();
     assert_eq!(sim.store.status().used_bytes, 0, "{what}: units belong to nobody");
@@ -347,10 +283,16 @@ struct Tally {
     steps: u64,
     power_cuts: u64,
     images: u64,
+    moved_chunks: u64,
 }
 
 /// Looks at what power cuts leave of the disk now; what was seen before is not looked at again.
-fn cut(run: &Run<'_>, seen: &mut BTreeSet<(u64, u64)>, tally: &mut Tally, what: &dyn Fn() -> String) {
+fn cut(
+    (run, config): (&Run<'_>, &StoreConfig),
+    seen: &mut BTreeSet<(u64, u64)>,
+    tally: &mut Tally,
+    what: &dyn Fn() -> String,
+) {
     for outcome in 0..3 {
         let copy = run.sim.disk.fork(tally.power_cuts);
         if outcome == 0 {
@@ -369,7 +311,7 @@ fn cut(run: &Run<'_>, seen: &mut BTreeSet<(u64, u64)>, tally: &mut Tally, what: 
         let known = u64::from(crc32c::crc32c(format!("{:?}", run.known).as_bytes()));
         if seen.insert((digest, known)) {
             tally.images += 1;
-            check(copy, &run.known, &what());
+            check(copy, config.clone(), &run.known, &what());
         }
     }
 }
@@ -377,14 +319,13 @@ fn cut(run: &Run<'_>, seen: &mut BTreeSet<(u64, u64)>, tally: &mut Tally, what: 
 /// One schedule: `turns` says at which steps which choice is made; otherwise it is the usual one. Gives the number of choices at
 /// each step. Power cuts come behind the last turn: the steps before are those of another schedule.
 fn follow(
-    name: &str,
-    threads: &[Vec<Act>],
+    script: &Script,
     turns: &[(usize, usize)],
     usual: Usual,
     seen: &mut BTreeSet<(u64, u64)>,
     tally: &mut Tally,
 ) -> Vec<(usize, usize)> {
-    let mut run = Run::new(threads);
+    let (name, mut run) = (script.name, Run::new(script));
     let (mut choices, last) = (Vec::new(), turns.last().map_or(0, |turn| turn.0));
     tally.schedules += 1;
     for step in 0.. {
@@ -405,22 +346,24 @@ fn follow(
         tally.steps += 1;
         if step >= last {
             let what = || format!("{name}, {usual:?} first but {turns:?}, power cut after step {step}");
-            cut(&run, seen, tally, &what);
+            cut((&run, &script.config), seen, tally, &what);
         }
     }
+    tally.moved_chunks += run.sim.store.status().moved_chunks;
+    let what = format!("{name}, {usual:?} first but {turns:?}");
+    delete_all(&mut run.sim, run.known.keys().copied(), &what);
     choices
 }
 
 /// All schedules with `left` more turns, behind those of `turns`.
 fn explore(
-    name: &str,
-    threads: &[Vec<Act>],
+    script: &Script,
     turns: &mut Vec<(usize, usize)>,
     (left, usual): (u32, Usual),
     seen: &mut BTreeSet<(u64, u64)>,
     tally: &mut Tally,
 ) {
-    let choices = follow(name, threads, turns, usual, seen, tally);
+    let choices = follow(script, turns, usual, seen, tally);
     if left == 0 {
         return;
     }
@@ -428,7 +371,7 @@ fn explore(
     for (step, (count, next)) in choices.into_iter().enumerate().skip(from) {
         for choice in (0..count).filter(|choice| *choice != next) {
             turns.push((step, choice));
-            explore(name, threads, turns, (left - 1, usual), seen, tally);
+            explore(script, turns, (left - 1, usual), seen, tally);
             turns.pop();
         }
     }
@@ -440,13 +383,15 @@ fn every_order_of_requests_and_disk_work_is_survived() {
     let turns = std::env::var("DRYSTONE_TURNS")
         .ok()
         .and_then(|turns| turns.parse().ok());
-    for (name, threads) in scripts() {
+    for script in all_scripts() {
         let (mut seen, mut tally) = (BTreeSet::new(), Tally::default());
         for usual in [Usual::Oldest, Usual::Youngest, Usual::Requests] {
             let bound = (turns.unwrap_or(1), usual);
-            explore(name, &threads, &mut Vec::new(), bound, &mut seen, &mut tally);
+            explore(&script, &mut Vec::new(), bound, &mut seen, &mut tally);
         }
-        println!("{name}: {tally:?}");
-        assert!(tally.images > 50, "{name}: {tally:?}");
+        println!("{}: {tally:?}", script.name);
+        let moves = !script.known.is_empty();
+        assert!(!moves || tally.moved_chunks > 20, "{}: {tally:?}", script.name);
+        assert!(tally.images > 50, "{}: {tally:?}", script.name);
     }
 }
