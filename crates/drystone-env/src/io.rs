@@ -281,6 +281,10 @@ pub fn create(
     pool: &BufferPool,
 ) -> io::Result<Arc<dyn DiskFile>> {
     const STEP: u64 = 1 << 20;
+    if disk.space().is_ok_and(|space| space.free < length) {
+        // What is left serves others better than a file that will not be whole.
+        return Err(io::ErrorKind::StorageFull.into());
+    }
     let fill = || {
         let file = disk.open(
             name,

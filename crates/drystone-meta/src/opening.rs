@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::error::StartError;
 use crate::layout;
 use crate::lone::{rebuild, recover};
+use crate::state::ballast::Ballast;
 use crate::state::catch_up::apply_opened;
 use crate::state::stores::{FjallStates, OpenFailure, StateMachine, StateStore, States, settings_of};
 use drystone_env::os::{OsDisk, lock_directory};
@@ -85,6 +86,8 @@ pub(crate) fn open(
         reason,
     };
     let disk = Arc::clone(&directory.disk);
+    // A start writes, too.
+    Ballast::of(&disk).give_up_if_needed();
     let identity = drystone_identity::load(&*disk).map_err(|error| refuse(with_causes(&error)))?;
     if identity.role != Role::Metadata {
         return Err(refuse(format!(

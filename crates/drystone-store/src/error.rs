@@ -92,7 +92,7 @@ pub enum StoreError {
     #[error("too much is waiting to be written")]
     Busy,
     /// Stored bytes do not match their checksum.
-    #[error("chunk {chunk} is damaged at {offset}: expected checksum {expected:#010x}, found {found:#010x}")]
+    #[error("chunk {chunk} is damaged {}: expected checksum {expected:#010x}, found {found:#010x}", place(*offset))]
     Corrupt {
         /// The chunk.
         chunk: ChunkId,
@@ -117,6 +117,13 @@ pub enum StoreError {
         /// Why.
         reason: String,
     },
+}
+
+fn place(offset: u64) -> String {
+    match offset {
+        u64::MAX => "in its tail, or another chunk's is there".to_owned(),
+        offset => format!("at {offset}"),
+    }
 }
 
 impl StoreError {

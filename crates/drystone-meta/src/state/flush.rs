@@ -4,6 +4,7 @@
 //! checkpoint makes tables of what was written, and only below a checkpoint is the log purged; a lone voter's log
 //! moreover only as far as its exports allow (`export`).
 
+use super::ballast::Ballast;
 use super::cell::StateWriter;
 use super::snapshot::Snapshots;
 use super::stores::{Deferred, StateStore};
@@ -62,6 +63,7 @@ struct Flusher {
     looked: Option<Monotonic>,
     purged: u64,
     exports: ExportSchedule,
+    ballast: Ballast,
 }
 
 /// Runs until told to stop, or until the store fails. The log begins behind `purged`.
@@ -72,6 +74,7 @@ pub(crate) async fn run(parts: FlushParts, mut inbox: UnboundedReceiver<ToFlush>
     let (clock, disk) = (Arc::clone(&parts.clock), Arc::clone(&parts.disk));
     let (interval, lifecycle) = (parts.config.flush_interval, Arc::clone(&parts.lifecycle));
     let mut flusher = Flusher {
+        ballast: Ballast::of(&parts.disk),
         parts,
         store,
         written: index,
@@ -116,6 +119,7 @@ impl Flusher {
             // Without a lock: it closes, which takes as long as what is under way in it.
             drop(old);
         };
+        self.ballast.give_up_if_needed();
         self.flush()?;
         match message {
             Some(ToFlush::Purge(below)) => {
@@ -307,6 +311,7 @@ impl Flusher {
         if let Ok(space) = self.parts.disk.space() {
             let usual = RESERVE_BYTES.min(space.total / RESERVE_PART);
             let reserve = self.parts.config.disk_reserve.map_or(usual, |bytes| bytes.0);
+            self.ballast.take_if_possible(space, reserve);
             let full = space.free < reserve;
             if self.parts.disk_full.swap(full, Ordering::Relaxed) != full {
                 tracing::warn!(node = %self.parts.me, free = space.free, full, "disk reserve");

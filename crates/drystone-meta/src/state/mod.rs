@@ -2,6 +2,7 @@
 
 pub(crate) mod applied;
 pub(crate) mod apply;
+pub(crate) mod ballast;
 pub(crate) mod catch_up;
 pub(crate) mod cell;
 pub(crate) mod flush;
