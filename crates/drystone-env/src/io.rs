@@ -281,9 +281,15 @@ pub fn create(
     pool: &BufferPool,
 ) -> io::Result<Arc<dyn DiskFile>> {
     const STEP: u64 = 1 << 20;
-    if disk.space().is_ok_and(|space| space.free < length) {
+    if let Ok(space) = disk.space()
+        && space.free < length
+    {
         // What is left serves others better than a file that will not be whole.
-        return Err(io::ErrorKind::StorageFull.into());
+        let reason = format!(
+            "No space for {name}: {length} bytes, of which {} are free",
+            space.free
+        );
+        return Err(io::Error::new(io::ErrorKind::StorageFull, reason));
     }
     let fill = || {
         let file = disk.open(
