@@ -9,7 +9,6 @@ mod attributes;
 mod basics;
 mod commands;
 mod crashes;
-mod crowded;
 mod damage;
 mod descriptors;
 mod door;
