@@ -386,20 +386,14 @@ fn is_told(index: &Index, active: &ActiveChunks, chunk: ChunkId, cut: Lsn) -> bo
     match active.get(chunk) {
         Some(live) => live.recorded && is_ready(live, &entry, cut),
         // Its delete is on its way: it must be whole without what was in memory.
-        None => match entry.state {
-            EntryState::Sealed => entry.stored == entry.length,
-            EntryState::Marker => true,
-            EntryState::Open | EntryState::Fenced => false,
-        },
+        None => entry.is_settled() || entry.state == EntryState::Marker,
     }
 }
 
 /// True if the chunk can be told without what the journal says of it below `cut`.
 fn is_ready(live: &ActiveChunk, entry: &IndexEntry, cut: Lsn) -> bool {
     match entry.state {
-        EntryState::Sealed => {
-            entry.stored == entry.length || live.journal_from.is_some_and(|from| from >= cut)
-        }
+        EntryState::Sealed => entry.is_settled() || live.journal_from.is_some_and(|from| from >= cut),
         EntryState::Marker => true,
         EntryState::Open | EntryState::Fenced => {
             let stored = entry.stored.max(live.stored.min(whole_blocks(entry.length)));

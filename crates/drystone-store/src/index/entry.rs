@@ -86,6 +86,11 @@ impl IndexEntry {
         need <= room && follows
     }
 
+    /// True if it is sealed and all of it is in its runs: nothing of it is in the journal or in memory only.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.state == EntryState::Sealed && self.stored == self.length
+    }
+
     pub(crate) fn sealed(&self) -> Option<Sealed> {
         (self.state == EntryState::Sealed).then_some(Sealed {
             epoch: self.epoch,

@@ -52,7 +52,7 @@ pub(super) struct LeafEntry {
 impl LeafEntry {
     /// `None` if a leaf cannot say what the entry says.
     pub(super) fn of(chunk: ChunkId, entry: &IndexEntry) -> Option<Self> {
-        if entry.state != EntryState::Sealed || entry.stored != entry.length {
+        if !entry.is_settled() {
             return None;
         }
         let (run, several) = match entry.runs.as_ref()? {

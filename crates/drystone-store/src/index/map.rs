@@ -104,14 +104,20 @@ impl Index {
     /// # Panics
     /// If the entry contradicts itself, or takes a seal back: no record may say that.
     pub(crate) fn set(&mut self, chunk: ChunkId, entry: Option<IndexEntry>) {
+        let old = self.get(chunk);
         if let Some(entry) = &entry {
-            entry.check(chunk, self.get(chunk).as_ref());
+            entry.check(chunk, old.as_ref());
         }
-        self.put(chunk, entry);
+        self.replace(chunk, old, entry);
     }
 
     /// As [`Index::set`], for replay: what records say one by one need not fit together.
     pub(crate) fn put(&mut self, chunk: ChunkId, entry: Option<IndexEntry>) {
+        let old = self.get(chunk);
+        self.replace(chunk, old, entry);
+    }
+
+    fn replace(&mut self, chunk: ChunkId, old: Option<IndexEntry>, entry: Option<IndexEntry>) {
         let counts = |entry: Option<&IndexEntry>| {
             let counted = |what: fn(&IndexEntry) -> bool| u64::from(entry.is_some_and(what));
             (
@@ -121,7 +127,7 @@ impl Index {
             )
         };
         let (content, chunks, open) = counts(entry.as_ref());
-        let (old_content, old_chunks, old_open) = counts(self.get(chunk).as_ref());
+        let (old_content, old_chunks, old_open) = counts(old.as_ref());
         self.content_bytes = self.content_bytes + content - old_content;
         self.chunks = self.chunks + chunks - old_chunks;
         self.open_chunks = self.open_chunks + open - old_open;

@@ -59,7 +59,7 @@ fn adopt(
         // These chunks are lost, not the disk.
         tracing::error!(disk = %parts.me, %chunk, ?runs, "arena is missing or cut off");
     }
-    if entry.state == EntryState::Sealed && entry.stored == entry.length {
+    if entry.is_settled() {
         return Ok(());
     }
     let most = match entry.state {

@@ -8,7 +8,7 @@ use crate::format::{ARENA_DIRECTORY, BLOCK, CHECKPOINT_FILES, INDEX_FILES, JOURN
 use crate::input::RecoveryReport;
 use crate::space::{Arenas, is_full};
 use bytes::Bytes;
-use drystone_env::{Disk, IoOp, OpenOptions};
+use drystone_env::{BufferPool, Disk, IoOp, IoRequest, IoToken, OpenOptions};
 use drystone_types::{ChunkId, DiskRef};
 use drystone_wal::Lsn;
 use std::io;
@@ -127,14 +127,10 @@ pub(super) fn checkpoint_files(
 }
 
 /// Makes the files as long as the next checkpoint may need. On a full disk they stay as they are.
-pub(super) fn make_room(files: &CheckpointFiles, places: &mut Places) {
+pub(super) fn make_room(files: &CheckpointFiles, places: &mut Places, pool: &BufferPool) {
     for op in files.room(places, 0) {
-        let IoOp::Allocate { file, length } = op else {
-            continue;
-        };
-        if file.len().is_ok_and(|now| now < length)
-            && let Err(error) = file.allocate(length)
-        {
+        let token = IoToken::default();
+        if let Err(error) = (IoRequest { token, op }).execute(pool).result {
             tracing::warn!(%error, "no room is kept for the next checkpoint");
             return;
         }

@@ -60,7 +60,7 @@ pub(crate) fn open(
     // What the older copy names stays until that copy is written: recovery may have to go back to it.
     let named = images.iter().flat_map(|(_, image)| &image.leaves);
     let mut places = Places::new(named.map(|(_, leaf)| leaf.place), places_in(&files.index)?);
-    make_room(&files, &mut places);
+    make_room(&files, &mut places, pool);
     let Newest { copy, image, leaves } = read_newest(images, &files.index, pool, &mut report)?;
     let mut generation = image.generation;
     let replay_from = image.replay_from;

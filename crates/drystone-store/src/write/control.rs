@@ -26,8 +26,7 @@ impl ChunkWriter<'_> {
     /// True if nothing that the journal says of the chunk is needed to tell it.
     fn is_settled(&self, chunk: ChunkId) -> bool {
         match self.index.get(chunk) {
-            Some(entry) if entry.state == EntryState::Sealed => entry.stored == entry.length,
-            Some(entry) => entry.state == EntryState::Marker,
+            Some(entry) => entry.is_settled() || entry.state == EntryState::Marker,
             None => self.active.get(chunk).is_none_or(|live| !live.recorded),
         }
     }

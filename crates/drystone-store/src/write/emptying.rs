@@ -11,7 +11,7 @@ use super::writer::{ChunkWriter, entry_record};
 use crate::active::whole_blocks;
 use crate::class::IoClass;
 use crate::format::{BLOCK, Runs, Tail, UNIT, tail_bytes, tail_offset, units_for};
-use crate::index::{EntryState, IndexEntry};
+use crate::index::IndexEntry;
 use crate::journal::AfterRecord;
 use crate::read::whole;
 use crate::space::Owner;
@@ -88,8 +88,7 @@ impl ChunkWriter<'_> {
         if self.index.is_deleting(chunk) || self.emptier.logged(chunk).is_some() {
             return Found::Goes;
         }
-        let is_whole = entry.state == EntryState::Sealed && entry.stored == entry.length;
-        if is_whole && !self.active.contains(chunk) && !self.emptier.is_damaged(chunk) {
+        if entry.is_settled() && !self.active.contains(chunk) && !self.emptier.is_damaged(chunk) {
             Found::Movable
         } else {
             Found::Stays
@@ -214,7 +213,7 @@ impl ChunkWriter<'_> {
         copy.left = self
             .space
             .read(&copy.copied.old, copy.range, IoClass::Scrub, task, self.work);
-        self.wait_for_read(copy, "its arena is missing");
+        self.wait_for_read(copy);
     }
 
     fn read_piece(&mut self, mut copy: ChunkCopy) {
@@ -225,12 +224,12 @@ impl ChunkWriter<'_> {
         copy.left = self
             .space
             .read(&copy.copied.old, copy.range, IoClass::Scrub, task, self.work);
-        self.wait_for_read(copy, "its arena is missing");
+        self.wait_for_read(copy);
     }
 
-    fn wait_for_read(&mut self, copy: ChunkCopy, missing: &str) {
+    fn wait_for_read(&mut self, copy: ChunkCopy) {
         if copy.left == 0 {
-            self.copy_failed(copy, missing);
+            self.copy_failed(copy, "its arena is missing");
         } else {
             self.emptier.copy = Some(copy);
         }

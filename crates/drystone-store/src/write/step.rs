@@ -471,7 +471,7 @@ impl ChunkWriter<'_> {
             }
             ChunkOpKind::Seal { as_append, .. } => {
                 let entry = self.index.get(chunk);
-                let is_stored = entry.as_ref().is_some_and(|e| e.stored == e.length);
+                let is_stored = entry.as_ref().is_some_and(IndexEntry::is_settled);
                 let Some(sealed) = entry.as_ref().and_then(IndexEntry::sealed) else {
                     return OpStep::Again;
                 };

@@ -1,23 +1,17 @@
 //! Checkpoints: what they cost, and that recovery may go back to either copy.
 
-use crate::harness::{K64, ME, Sim, content, open, tiny_leaves};
+use crate::harness::{K64, Sim, content, deletion, open, tiny_leaves};
 use drystone_env::sim::SimDisk;
 use drystone_env::{Rng, SeededRng};
+use drystone_store::StoreError;
 use drystone_store::format::{CHECKPOINT_FILES, INDEX_FILES};
-use drystone_store::{StoreError, StoreInput};
-use drystone_types::{ChunkId, PlacementIndex};
 
 fn bytes_of(chunk: u64) -> Vec<u8> {
     content(chunk, 1, 1000 + chunk as usize * 10)
 }
 
 fn delete(sim: &mut Sim, chunk: u64) {
-    sim.request(|request| StoreInput::Delete {
-        request,
-        chunk: ChunkId(chunk),
-        placement: PlacementIndex(1),
-        incarnation: ME.incarnation,
-    });
+    sim.request(|request| deletion(request, chunk));
     sim.run();
 }
 
@@ -141,10 +135,9 @@ fn is_torn(copy: &[u8]) -> bool {
     crc32c::crc32c(&copy[..68]) != sum(68) || body.is_none_or(|body| crc32c::crc32c(body) != sum(64))
 }
 
-/// Each leaf is in two files.
-#[test]
-fn a_leaf_that_one_file_lacks_is_read_from_the_other_and_written_again() {
-    let mut sim = Sim::on(SimDisk::new(9), 9, tiny_leaves()).unwrap();
+/// The disk of a store that ended after a checkpoint, and its chunks.
+fn checkpointed(seed: u64) -> (SimDisk, Vec<u64>) {
+    let mut sim = Sim::on(SimDisk::new(seed), seed, tiny_leaves()).unwrap();
     let held: Vec<u64> = (1..=40).collect();
     for chunk in &held {
         sim.write(*chunk, K64, &bytes_of(*chunk)).unwrap();
@@ -153,8 +146,13 @@ fn a_leaf_that_one_file_lacks_is_read_from_the_other_and_written_again() {
     sim.store.begin_checkpoint();
     sim.settle();
     sim.disk.kill();
-    let disk = sim.disk.clone();
-    drop(sim);
+    (sim.disk.clone(), held)
+}
+
+/// Each leaf is in two files.
+#[test]
+fn a_leaf_that_one_file_lacks_is_read_from_the_other_and_written_again() {
+    let (disk, held) = checkpointed(9);
     for (lost, other) in [(0, 1), (1, 0)] {
         disk.set_contents(INDEX_FILES[lost], &[]);
         let (_, report) = open(&disk, tiny_leaves()).unwrap();
@@ -177,17 +175,7 @@ fn a_leaf_that_one_file_lacks_is_read_from_the_other_and_written_again() {
 /// One bad place in each file, of different leaves, hurts neither.
 #[test]
 fn each_leaf_is_looked_for_in_both_files() {
-    let mut sim = Sim::on(SimDisk::new(11), 11, tiny_leaves()).unwrap();
-    let held: Vec<u64> = (1..=40).collect();
-    for chunk in &held {
-        sim.write(*chunk, K64, &bytes_of(*chunk)).unwrap();
-    }
-    sim.settle();
-    sim.store.begin_checkpoint();
-    sim.settle();
-    sim.disk.kill();
-    let disk = sim.disk.clone();
-    drop(sim);
+    let (disk, held) = checkpointed(11);
     for (file, place) in [(0, 1), (1, 2)] {
         let mut bytes = disk.contents(INDEX_FILES[file]).unwrap();
         bytes[place * (16 << 10)..(place + 1) * (16 << 10)].fill(7);

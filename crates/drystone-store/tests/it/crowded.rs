@@ -1,24 +1,12 @@
 //! File systems that others fill to the last byte.
 
-use crate::harness::{K64, ME, Sim, content, tiny_leaves};
+use crate::harness::{K64, Sim, content, tiny_leaves};
 use drystone_env::sim::SimDisk;
 use drystone_env::{Disk, OpenOptions};
 use drystone_store::format::CHECKPOINT_FILES;
-use drystone_store::{StoreInput, StoreReply};
-use drystone_types::{ChunkId, PlacementIndex};
 use std::time::Duration;
 
 const CHUNKS: u64 = 300;
-
-fn delete(sim: &mut Sim, chunk: u64) {
-    let deleted = sim.ask(|request| StoreInput::Delete {
-        request,
-        chunk: ChunkId(chunk),
-        placement: PlacementIndex(1),
-        incarnation: ME.incarnation,
-    });
-    assert_eq!(deleted, Ok(StoreReply::Deleted));
-}
 
 fn fill_by_others(disk: &SimDisk) {
     let space = disk.space().unwrap();
@@ -38,7 +26,7 @@ fn a_file_system_that_others_filled_takes_deletions() {
         sim.settle();
         fill_by_others(&sim.disk);
         for chunk in (1..=CHUNKS).filter(|chunk| chunk % 3 == 0) {
-            delete(&mut sim, chunk);
+            sim.delete(chunk);
         }
         sim.store.begin_checkpoint();
         sim.settle();
@@ -78,7 +66,7 @@ fn a_checkpoint_without_room_goes_on_when_there_is_some() {
         }
         fill_by_others(&sim.disk);
         for chunk in (1..=CHUNKS).filter(|chunk| chunk % 3 == 0) {
-            delete(&mut sim, chunk);
+            sim.delete(chunk);
         }
         sim.store.begin_checkpoint();
         sim.settle();

@@ -1,11 +1,11 @@
 //! Arenas that stay nearly empty: their chunks are moved, and nothing is lost, given twice or kept by it.
 
-use crate::harness::{How, K64, M1, ME, Sim, content, emptying};
+use crate::harness::{How, K64, M1, Sim, content, deletion, emptying};
 use drystone_env::sim::SimDisk;
 use drystone_env::{Disk, IoOp, Rng};
 use drystone_store::format::UNIT;
 use drystone_store::{IoClass, RequestId, StoreConfig, StoreError, StoreInput, StoreReply};
-use drystone_types::{ChunkId, Epoch, PlacementIndex};
+use drystone_types::{ChunkId, Epoch};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -15,12 +15,7 @@ const LENGTH: usize = 50_000;
 const WRITTEN: u64 = 80;
 
 fn delete(sim: &mut Sim, chunk: u64) -> RequestId {
-    sim.request(|request| StoreInput::Delete {
-        request,
-        chunk: ChunkId(chunk),
-        placement: PlacementIndex(1),
-        incarnation: ME.incarnation,
-    })
+    sim.request(|request| deletion(request, chunk))
 }
 
 fn fence(sim: &mut Sim, chunk: u64, epoch: u64) -> RequestId {

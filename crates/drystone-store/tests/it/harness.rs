@@ -197,6 +197,11 @@ impl Sim {
         self.replies.remove(&request).expect("answered")
     }
 
+    pub fn delete(&mut self, chunk: u64) {
+        let deleted = self.ask(|request| deletion(request, chunk));
+        assert_eq!(deleted, Ok(StoreReply::Deleted));
+    }
+
     pub fn read(&mut self, chunk: u64, offset: u64, length: u32) -> Result<Bytes, StoreError> {
         let chunk = ChunkId(chunk);
         let reply = self.ask(|request| StoreInput::Read {
@@ -249,6 +254,16 @@ impl Sim {
         drop(self.store);
         self.disk.kill();
         Self::reopen(self.disk, self.config, self.rng, self.next_request)
+    }
+}
+
+/// The deletion of a chunk in its first placement.
+pub fn deletion(request: RequestId, chunk: u64) -> StoreInput {
+    StoreInput::Delete {
+        request,
+        chunk: ChunkId(chunk),
+        placement: PlacementIndex(1),
+        incarnation: ME.incarnation,
     }
 }
 

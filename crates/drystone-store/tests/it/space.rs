@@ -1,6 +1,6 @@
 //! Space: what chunks take, what they give back, and that any of it serves any chunk.
 
-use crate::harness::{How, K64, M1, ME, Sim, content, frame, tiny};
+use crate::harness::{How, K64, M1, Sim, content, deletion, frame, tiny};
 use drystone_env::sim::SimDisk;
 use drystone_env::{Disk, Rng, SeededRng};
 use drystone_proto::checksum::block_checksums;
@@ -11,16 +11,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 const DISK: u64 = 12 << 20;
-
-fn delete(sim: &mut Sim, chunk: u64) {
-    let deleted = sim.ask(|request| StoreInput::Delete {
-        request,
-        chunk: ChunkId(chunk),
-        placement: PlacementIndex(1),
-        incarnation: ME.incarnation,
-    });
-    assert_eq!(deleted, Ok(StoreReply::Deleted));
-}
 
 fn free(sim: &Sim) -> u64 {
     sim.store.status().free_bytes
@@ -72,7 +62,7 @@ fn a_disk_that_was_full_of_one_size_takes_any_other_ten_times_over() {
         for (chunk, length) in &held {
             let found = sim.read_all(*chunk, *length as u64).unwrap();
             assert!(found == content(*chunk, 1, *length), "chunk {chunk}");
-            delete(&mut sim, *chunk);
+            sim.delete(*chunk);
         }
         next += held.len() as u64 + 1;
         if round % 3 == 2 {
@@ -119,7 +109,7 @@ fn a_chunk_lies_in_pieces_where_there_is_no_room_in_a_row() {
         let mut sim = Sim::on(SimDisk::with_capacity(22, DISK), seed, tiny()).unwrap();
         let held = fill(&mut sim, 1, |_| 50_000);
         for chunk in held.keys().filter(|chunk| **chunk % 2 == 0) {
-            delete(&mut sim, *chunk);
+            sim.delete(*chunk);
         }
         let data = content(5000, 1, 900_000);
         if seed % 2 == 0 {
@@ -189,7 +179,7 @@ fn arenas_that_nobody_needs_are_removed_and_their_numbers_are_not_given_again() 
         let full = arenas(&sim);
         assert!(full.len() > 10, "{full:?}");
         for chunk in held.keys() {
-            delete(&mut sim, *chunk);
+            sim.delete(*chunk);
         }
         sim.settle();
         for _ in 0..20 {
@@ -311,7 +301,7 @@ fn an_arena_that_goes_holds_up_nobody() {
         sim.settle();
         let before = arenas(&sim).len();
         for chunk in 1..=10 {
-            delete(&mut sim, chunk);
+            sim.delete(chunk);
         }
         // Arenas may go from the next tick on.
         sim.tick(Duration::from_millis(1));
@@ -324,12 +314,7 @@ fn an_arena_that_goes_holds_up_nobody() {
             for _ in 0..sim.rng.below(6) {
                 sim.step();
             }
-            sim.request(|request| StoreInput::Delete {
-                request,
-                chunk: ChunkId(chunk),
-                placement: PlacementIndex(1),
-                incarnation: ME.incarnation,
-            });
+            sim.request(|request| deletion(request, chunk));
             for _ in 0..sim.rng.below(6) {
                 sim.step();
             }
@@ -458,12 +443,7 @@ fn deletions_go_on_where_the_journal_cannot_grow() {
     let used = DISK - sim.disk.space().unwrap().free;
     sim.disk.set_capacity(used);
     for chunk in 20..300 {
-        let deleted = sim.request(|request| StoreInput::Delete {
-            request,
-            chunk: ChunkId(chunk - 19),
-            placement: PlacementIndex(1),
-            incarnation: ME.incarnation,
-        });
+        let deleted = sim.request(|request| deletion(request, chunk - 19));
         let written = sim.append(chunk, K64, 0, &content(chunk, 1, 15_000), How::Last(None));
         for request in [deleted, written] {
             for _ in 0..100 {
@@ -566,12 +546,7 @@ fn open_chunks_can_be_deleted_where_the_journal_cannot_grow() {
             }
             for try_number in 0.. {
                 assert!(try_number < 100, "seed {seed}: chunk {chunk} cannot be deleted");
-                let request = sim.request(|request| StoreInput::Delete {
-                    request,
-                    chunk: ChunkId(chunk),
-                    placement: PlacementIndex(1),
-                    incarnation: ME.incarnation,
-                });
+                let request = sim.request(|request| deletion(request, chunk));
                 match answer(&mut sim, request) {
                     Ok(_) => break,
                     Err(StoreError::Busy) => sim.tick(Duration::from_millis(50)),
