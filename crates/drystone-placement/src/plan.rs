@@ -11,9 +11,6 @@ use crate::{Demand, DiskState, DiskView};
 use drystone_env::Rng;
 use drystone_types::DiskRef;
 
-/// A disk takes no new data when, with it, it would be fuller than this.
-const FULL_PERCENT: u128 = 90;
-
 /// What stands in the way of a disk without room.
 const FULL: &str = "full";
 
@@ -105,11 +102,8 @@ fn choose(demand: &Demand, disks: &[DiskView], emptied: bool, draws: &mut dyn Rn
 
 /// Why a disk takes no new data; `None` if it does.
 fn obstacle(demand: &Demand, view: &DiskView) -> Option<&'static str> {
-    // What others of its device have taken since it told its figures is neither free nor its own.
+    // What others of its device have taken since it told its figures is not free.
     let left = view.free.min(view.device_free);
-    let used = view.total.0.saturating_sub(view.free.0);
-    let then = u128::from(used) + u128::from(demand.bytes.0);
-    let most = u128::from(used) + u128::from(left.0);
     if holds(demand, view) {
         Some("holding it already")
     } else if view.state == DiskState::Full {
@@ -118,7 +112,7 @@ fn obstacle(demand: &Demand, view: &DiskView) -> Option<&'static str> {
         Some(view.state.name())
     } else if demand.avoid.contains(&view.node) {
         Some("avoided")
-    } else if left < demand.bytes || then * 100 > most * FULL_PERCENT {
+    } else if left < demand.bytes {
         Some(FULL)
     } else {
         None

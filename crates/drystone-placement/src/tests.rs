@@ -14,7 +14,7 @@ fn reference(disk: u64) -> DiskRef {
 }
 
 /// One line per disk: `id node host rack zone` and any of `free=GiB load=N suspect draining read-only unheard`, and of its
-/// device `device=ID of=DISKS common=MIB`; every disk has 100 GiB.
+/// device `device=ID of=DISKS common=MIB`.
 fn disks(text: &str) -> Vec<DiskView> {
     let line = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -38,7 +38,6 @@ fn disks(text: &str) -> Vec<DiskView> {
             device_disks: value("of=").unwrap_or(1) as u32,
             device_free: value("common=").map_or(free, |mib| ByteCount(mib << 20)),
             free,
-            total: ByteCount(100 * GIB),
             load: value("load=").unwrap_or(0) as u32,
             state: DiskState::of(DiskFacts {
                 heard: !flags.contains(&"unheard"),
@@ -133,7 +132,7 @@ fn two_replicas_share_a_host_only_if_every_host_has_one() {
                4 2 b r2 z";
     let all: &[&[u64]] = &[&[1, 2, 3], &[1, 2, 4], &[1, 3, 4], &[2, 3, 4]];
     check(&demand(3), two, Ok(all));
-    for absent in ["suspect", "read-only", "unheard", "free=10"] {
+    for absent in ["suspect", "read-only", "unheard", "free=0"] {
         check(&demand(3), &format!("{two}\n5 3 c r3 z {absent}"), Err((3, 2)));
     }
     check(&demand(3), &format!("{two}\n5 3 c r3 z draining"), Ok(all));
@@ -158,7 +157,7 @@ fn another_host_in_a_crowded_rack_is_better_than_the_same_host() {
 #[test]
 fn disks_that_are_all_full_are_told_from_servers_that_are_missing() {
     let refusal = |text: &str| plan_replicas(&demand(2), &disks(text), &mut SeededRng::new(1)).unwrap_err();
-    let full = refusal("1 1 a r1 z free=1\n2 2 b r2 z free=0\n3 3 c r3 z unheard");
+    let full = refusal("1 1 a r1 z free=0\n2 2 b r2 z free=0\n3 3 c r3 z unheard");
     assert!(
         matches!(
             full,
@@ -170,7 +169,7 @@ fn disks_that_are_all_full_are_told_from_servers_that_are_missing() {
         ),
         "{full}"
     );
-    let few = refusal("1 1 a r1 z free=1\n2 2 b r2 z unheard\n3 3 c r3 z unheard");
+    let few = refusal("1 1 a r1 z free=0\n2 2 b r2 z unheard\n3 3 c r3 z unheard");
     assert!(
         matches!(
             few,
@@ -195,12 +194,12 @@ fn three_servers_of_one_machine_take_three_replicas() {
 #[test]
 fn what_is_full_suspect_draining_read_only_or_avoided_takes_nothing() {
     let text = "1 1 a r1 z
-                2 2 b r2 z free=10
+                2 2 b r2 z free=0
                 3 3 c r3 z suspect
                 4 4 d r4 z draining
                 5 5 e r5 z read-only
                 6 6 f r6 z
-                7 7 g r7 z free=11";
+                7 7 g r7 z free=1";
     let demand = Demand {
         avoid: vec![NodeId(6)],
         ..demand(2)
@@ -357,8 +356,8 @@ fn disks_of_one_device_have_its_space_once() {
         full.unwrap_err().to_string(),
         "4 replicas are needed, 3 can be placed: disks are full (4 disks known, 1 full)"
     );
-    // What others have taken is not a part of the disk any more: nine tenths of what it can have are used.
-    let text = "1 1 a r1 z device=1 of=3 common=2000
+    // What others have taken is not free any more.
+    let text = "1 1 a r1 z device=1 of=3 common=63
                 4 4 d r4 z";
     check(&demand(1), text, Ok(&[&[4]]));
     // They attract as much as one disk of such a size.
@@ -402,7 +401,6 @@ proptest! {
                 device_disks: 1,
                 device_free: ByteCount(free * GIB),
                 free: ByteCount(free * GIB),
-                total: ByteCount(100 * GIB),
                 load: (free % 9) as u32,
                 state: DiskState::of(DiskFacts {
                     heard: true,
@@ -419,10 +417,10 @@ proptest! {
         let again = plan_replicas(&demand, &disks, &mut SeededRng::new(seed)).unwrap();
         prop_assert_eq!(&chosen, &again);
         let views: Vec<&DiskView> = chosen.iter().map(|disk| disks.iter().find(|view| view.disk == *disk).unwrap()).collect();
-        prop_assert!(views.iter().all(|view| view.state.may_place() && view.free.0 >= 10 * GIB));
+        prop_assert!(views.iter().all(|view| view.state.may_place() && view.free >= demand.bytes));
         prop_assert_eq!(views.iter().map(|view| view.disk).collect::<BTreeSet<_>>().len(), views.len());
         let eligible: BTreeSet<&str> = disks.iter()
-            .filter(|view| view.state.may_place() && view.free.0 > 10 * GIB)
+            .filter(|view| view.state.may_place() && view.free >= demand.bytes)
             .map(|view| view.rack.as_str()).collect();
         let used: BTreeSet<&str> = views.iter().map(|view| view.rack.as_str()).collect();
         prop_assert!(used.len() >= eligible.len().min(views.len()));

@@ -22,10 +22,9 @@ pub struct DiskView {
     pub device_disks: u32,
     /// Bytes that the disks of the device can still take together.
     pub device_free: ByteCount,
-    /// Bytes that can still be taken, while the others of its device take nothing.
+    /// Bytes that new data can still take, while the others of its device take nothing: what the disk keeps for repair
+    /// and for others is not in it.
     pub free: ByteCount,
-    /// Bytes in all.
-    pub total: ByteCount,
     /// Work queued or under way; only comparable with other disks' figure.
     pub load: u32,
     /// What may be done with it. The figures above mean nothing while it is unheard of.

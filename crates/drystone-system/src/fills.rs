@@ -31,6 +31,8 @@ const LENGTHS: [(u64, u64); 10] = [
 ];
 /// What two ways to count the same may differ by, in percent of the disk.
 const APART_PERCENT: u64 = 2;
+/// What all journals, logs and the state of the namespace may take on a disk of some GiB, with a few thousand files.
+const BESIDE_BYTES: u64 = 320 << 20;
 /// What a round must reach of what the first one did.
 const REACHED_PERCENT: u64 = 95;
 
@@ -73,18 +75,24 @@ pub fn fill_and_empty(rounds: usize, disk: u64) {
         let filled = begun.elapsed();
         let taken: u64 = files.iter().map(|file| taken_by(file.length)).sum();
         let content: u64 = files.iter().map(|file| file.length).sum();
+        // Journals and logs are longer after some rounds than after others, within a bound; on a small disk that is seen.
+        let beside = volume.used() - arenas(&cluster).iter().sum::<u64>();
         println!(
-            "round {round}: {} files, {content} bytes, {taken} taken by each replica, {} MiB of {} MiB used; {filled:.1?}",
+            "round {round}: {} files, {content} bytes, {taken} taken by each replica, {} MiB of {} MiB used, {} MiB of it by \
+             journals, logs and state; {filled:.1?}",
             files.len(),
             volume.used() >> 20,
-            disk >> 20
+            disk >> 20,
+            beside >> 20
         );
+        let taken_in_all = taken * SERVERS + beside;
         compare(&cluster, &volume, "full", taken);
-        let first = *first.get_or_insert(taken);
+        let first = *first.get_or_insert(taken_in_all);
         assert!(
-            taken * 100 >= first * REACHED_PERCENT,
-            "round {round} took {taken} bytes of each replica, the first one {first}"
+            taken_in_all * 100 >= first * REACHED_PERCENT,
+            "round {round} took {taken_in_all} bytes of the disk, the first one {first}"
         );
+        assert!(beside <= BESIDE_BYTES, "{beside} bytes beside the arenas");
         match round % 2 {
             0 => cluster.kill_all(),
             _ => assert!(cluster.end_up(Signal::TERM).success()),

@@ -308,7 +308,6 @@ impl Servers {
                     device_disks: 1,
                     device_free: ByteCount(0),
                     free: ByteCount(free.saturating_sub(reserved)),
-                    total: ByteCount(load.map_or(0, |load| load.total_bytes)),
                     load: load.map_or(0, |load| load.queue),
                     state: DiskState::of(DiskFacts {
                         heard: load.is_some(),
