@@ -15,7 +15,6 @@ use crate::config::StoreConfig;
 use crate::format::{Runs, UNIT};
 use drystone_env::Monotonic;
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// An arena is nearly empty if one of so many of its units is used at most.
@@ -24,6 +23,8 @@ const NEARLY_EMPTY: u64 = 4;
 const ROOM: u64 = 2;
 /// An arena that could not be emptied is passed over for so many times the time for which it must be nearly empty.
 const PASS_OVER: u32 = 8;
+/// Another one is looked for so soon after one was emptied or could not be.
+const NEXT_AFTER: Duration = Duration::from_millis(5);
 
 impl Arena {
     fn used(&self) -> u64 {
@@ -85,24 +86,25 @@ impl Arenas {
             .insert(number, now.plus(period * PASS_OVER));
     }
 
-    /// Chooses an arena to be emptied, if none is and one has been nearly empty at the last look, too. At least `spare` bytes
-    /// must be free when it is gone.
-    pub(super) fn choose_sparse(&mut self, spare: u64, now: Monotonic) {
+    /// Looks which arenas are nearly empty, and chooses one to be emptied if none is and it has been so at each look for
+    /// `period`. At least `spare` bytes must be free when it is gone.
+    pub(super) fn choose_sparse(&mut self, spare: u64, now: Monotonic, period: Duration) {
         if self.sparse.emptied.is_some() {
             return;
         }
-        let arenas = &self.arenas;
-        self.sparse
+        let Self { arenas, sparse, .. } = self;
+        sparse
             .passed_over
             .retain(|number, until| *until > now && arenas.contains_key(number));
-        let sparse = arenas.iter().filter(|(_, arena)| arena.is_nearly_empty());
-        let sparse: BTreeSet<u32> = sparse.map(|(number, _)| *number).collect();
-        let stayed = sparse
-            .iter()
-            .filter(|number| {
-                self.sparse.seen.contains(number) && !self.sparse.passed_over.contains_key(number)
-            })
-            .filter_map(|number| Some((*number, arenas.get(number)?)));
+        let seen = std::mem::take(&mut sparse.seen);
+        let nearly_empty = arenas.iter().filter(|(_, arena)| arena.is_nearly_empty());
+        sparse.seen = nearly_empty
+            .map(|(number, _)| (*number, seen.get(number).copied().unwrap_or(now)))
+            .collect();
+        let stayed = sparse.seen.iter().filter(|(number, since)| {
+            since.plus(period) <= now && !sparse.passed_over.contains_key(number)
+        });
+        let stayed = stayed.filter_map(|(number, _)| Some((*number, arenas.get(number)?)));
         // The one with the least to move, a high one first.
         let mut stayed: Vec<(u32, &Arena)> = stayed.collect();
         stayed.sort_by_key(|(number, arena)| (arena.used(), Reverse(*number)));
@@ -119,7 +121,6 @@ impl Arenas {
             tracing::debug!(arena, "arena is emptied");
             self.sparse.emptied = Some(arena);
         }
-        self.sparse.seen = sparse;
     }
 
     /// A run for a chunk of the arena that is emptied, in another in which at least as many units are used. `kept` free bytes
@@ -153,6 +154,14 @@ impl ChunkSpace {
     /// The arena cannot be emptied now.
     pub(crate) fn pass_over(&mut self, arena: u32, config: &StoreConfig, now: Monotonic) {
         self.arenas.pass_over(arena, now, config.remove_after);
+        self.look_again(now);
+    }
+
+    /// One that is emptied follows the other: a wait for each would make days of a large disk.
+    pub(super) fn look_again(&mut self, now: Monotonic) {
+        if let Some(at) = &mut self.look_at {
+            *at = now.plus(NEXT_AFTER).min(*at);
+        }
     }
 
     /// A run for a chunk of the arena that is emptied, elsewhere. What is kept for repair, waited for or made ahead of need is

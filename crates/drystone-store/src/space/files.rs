@@ -51,8 +51,8 @@ pub(crate) struct ChunkSpace {
     queue: VecDeque<(ChunkId, u64, u64)>,
     /// Units that the queue wants in all.
     pub(super) waiting_units: u64,
-    /// Since when there has been more free space than is kept.
-    idle_since: Option<Monotonic>,
+    /// When arenas are looked at for removal; `None` while no more space is free than is kept.
+    pub(super) look_at: Option<Monotonic>,
 }
 
 impl ChunkSpace {
@@ -65,7 +65,7 @@ impl ChunkSpace {
             held: Vec::new(),
             queue: VecDeque::new(),
             waiting_units: 0,
-            idle_since: None,
+            look_at: None,
         }
     }
 
@@ -221,19 +221,21 @@ impl ChunkSpace {
             && let Some(arena) = self.arenas.retire_emptied(spare)
         {
             self.remove(arena, work);
+            self.look_again(now);
         }
         if self.arenas.free_bytes() <= spare + self.arenas.arena_bytes() || self.is_making() {
-            self.idle_since = None;
+            self.look_at = None;
             return;
         }
-        let since = *self.idle_since.get_or_insert(now);
-        if now < since.plus(config.remove_after) || self.arenas.is_removing() {
+        let next = now.plus(config.remove_after);
+        let due = *self.look_at.get_or_insert(next) <= now;
+        if !due || self.arenas.is_removing() {
             return;
         }
         let Some(arena) = self.arenas.retire(spare) else {
             // All are in use, if only a little: they are looked at again after as long.
-            self.arenas.choose_sparse(spare, now);
-            self.idle_since = Some(now);
+            self.arenas.choose_sparse(spare, now, config.remove_after);
+            self.look_at = Some(next);
             return;
         };
         self.remove(arena, work);
@@ -254,9 +256,8 @@ impl ChunkSpace {
     }
 
     /// When arenas are looked at for removal.
-    pub(crate) fn next_wakeup(&self, config: &StoreConfig) -> Option<Monotonic> {
-        let since = self.idle_since.filter(|_| !self.arenas.is_removing());
-        since.map(|since| since.plus(config.remove_after))
+    pub(crate) fn next_wakeup(&self) -> Option<Monotonic> {
+        self.look_at.filter(|_| !self.arenas.is_removing())
     }
 
     /// Writes `parts`, whole blocks, from `start` of a chunk on, for its bytes from `start` to `end`; what lies behind

@@ -1,15 +1,15 @@
 //! What is known of arenas that are nearly empty.
 
 use drystone_env::Monotonic;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct SparseArenas {
     /// Gives out no units.
     pub(super) emptied: Option<u32>,
-    /// Nearly empty when they were looked at last.
-    pub(super) seen: BTreeSet<u32>,
+    /// Nearly empty at each look, and since when.
+    pub(super) seen: BTreeMap<u32, Monotonic>,
     /// Could not be emptied: not chosen before this time.
     pub(super) passed_over: BTreeMap<u32, Monotonic>,
     /// Arenas that were emptied and removed.

@@ -130,7 +130,7 @@ impl Store {
             self.journal.next_wakeup(),
             self.mover.next_wakeup(),
             self.emptier.next_wakeup(),
-            self.space.next_wakeup(&self.config),
+            self.space.next_wakeup(),
             self.checkpoint.next_wakeup(),
         ]
         .into_iter()

@@ -109,6 +109,37 @@ fn arenas_that_stay_nearly_empty_go_and_it_ends() {
     assert_eq!(sim.store.status().used_bytes, count * UNIT);
 }
 
+/// One follows the other: a disk does not wait anew for each.
+#[test]
+fn many_arenas_that_stay_nearly_empty_go_together() {
+    let config = StoreConfig {
+        remove_after: Duration::from_secs(2),
+        ..emptying()
+    };
+    let mut sim = Sim::on(SimDisk::with_capacity(3, 48 << 20), 3, config).unwrap();
+    let written = 8 * 75;
+    for chunk in 1..=written {
+        sim.write(chunk, K64, &content(chunk, 1, LENGTH)).unwrap();
+    }
+    sim.settle();
+    let left: Vec<u64> = (1..=written).filter(|chunk| chunk % 7 == 0).collect();
+    for chunk in (1..=written).filter(|chunk| chunk % 7 != 0) {
+        sim.delete(chunk);
+    }
+    let before = arenas(&sim);
+    assert!(before >= 75, "{before}");
+    // Three looks, and what it takes.
+    wait(&mut sim, 2000);
+    let status = sim.store.status();
+    assert!(
+        arenas(&sim) <= before / 3,
+        "{} arenas of {before} are left after 12 s: {status:?}",
+        arenas(&sim)
+    );
+    assert!(status.moved_chunks <= left.len() as u64, "{status:?}");
+    left.iter().for_each(|chunk| check(&mut sim, *chunk));
+}
+
 #[test]
 fn an_arena_is_not_emptied_at_once() {
     let mut sim = Sim::on(
