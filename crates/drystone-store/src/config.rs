@@ -73,6 +73,8 @@ impl Default for StoreConfig {
 
 /// Arenas of a disk, twice as many at most: few enough to keep each open, small enough to be given back.
 const ARENAS: u64 = 512;
+/// The part of a file system that is left to others is one of so many at most.
+const RESERVE_PART: u64 = 20;
 const LEAST_ARENA_BYTES: u64 = 16 << 20;
 const MOST_ARENA_BYTES: u64 = 16 << 30;
 
@@ -92,6 +94,17 @@ impl StoreConfig {
     /// is written then, a spare one, and one for what comes until the checkpoint ends.
     pub(crate) fn journal_bytes(&self) -> u64 {
         self.checkpoint_bytes.next_multiple_of(self.segment_bytes) + 3 * self.segment_bytes
+    }
+
+    /// Bytes that are left to others on a file system of `total` bytes.
+    pub(crate) fn reserve_bytes(&self, total: u64) -> u64 {
+        self.reserve_bytes.min(total / RESERVE_PART)
+    }
+
+    /// Bytes of a file system of `total` bytes that must be free when the journal grows. Metadata servers begin to refuse at
+    /// half of the reserve; a quarter of it is left for the indexes and checkpoints of all who share it.
+    pub(crate) fn journal_leaves(&self, total: u64) -> u64 {
+        self.reserve_bytes(total) / 4 * 3
     }
 
     /// Free space that is made ahead of need, of arenas of this length.

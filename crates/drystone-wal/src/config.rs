@@ -21,6 +21,9 @@ pub struct WalConfig {
     pub spare_segments: u32,
     /// Bypass the page cache.
     pub direct: bool,
+    /// Bytes of the file system that must be free when a segment beyond the second is made. Others keep theirs there;
+    /// without it the log goes on with the segments that it has. Default 0.
+    pub leave_bytes: u64,
     /// How long after the last batch a mark is written alone if nothing follows.
     pub mark_after: Duration,
 }
@@ -34,6 +37,7 @@ impl Default for WalConfig {
             batch_bytes: 4 << 20,
             spare_segments: 1,
             direct: true,
+            leave_bytes: 0,
             mark_after: Duration::from_millis(10),
         }
     }

@@ -171,3 +171,19 @@ fn a_file_system_that_has_less_than_it_says_gives_what_it_has() {
     let refused = create_within(&disk, "b", room(200, 30, 30), PLAIN);
     assert_eq!(refused.err().unwrap().kind(), io::ErrorKind::StorageFull);
 }
+
+#[test]
+fn a_file_of_a_fixed_length_leaves_what_it_must() {
+    let pool = BufferPool::new(4 * M1 as usize);
+    let make = |disk: &SharedDisk, leave: u64| create(disk, "a", (16 * M1, leave * M1), PLAIN, true, &pool);
+    let disk = SharedDisk::new(100, Vec::new());
+    let refused = make(&disk, 85).err().unwrap();
+    assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
+    assert_eq!(disk.space().unwrap().free, 100 * M1);
+    assert_eq!(make(&disk, 84).unwrap().len().unwrap(), 16 * M1);
+    // Another takes 10 while it grows.
+    let disk = SharedDisk::new(100, vec![10, 0, 0, 0, 0]);
+    let refused = make(&disk, 80).err().unwrap();
+    assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
+    assert_eq!(disk.space().unwrap().free, 90 * M1);
+}

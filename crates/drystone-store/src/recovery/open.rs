@@ -70,6 +70,7 @@ pub(crate) fn open(
         segment_bytes: config.segment_bytes,
         batch_bytes: config.batch_bytes,
         direct: config.direct,
+        leave_bytes: config.journal_leaves(disk.space().map_err(during("looking for space"))?.total),
         ..WalConfig::default()
     };
     let mut replay = JournalReplay::new(image, leaves, config.leaf_bytes);

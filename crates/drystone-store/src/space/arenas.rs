@@ -20,8 +20,6 @@ const LONG_PIECE: u32 = 16;
 const SHORTEST: u64 = 16;
 /// The part of a disk that only repair may take is one of so many.
 const REPAIR_PART: u64 = 20;
-/// The part of a file system that is left to others is one of so many at most.
-const RESERVE_PART: u64 = 20;
 
 /// What became of a claim at recovery.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -230,7 +228,7 @@ impl Arenas {
 
     /// Bytes of the file system that arenas leave to others, and to the journal.
     fn reserve(&self, config: &StoreConfig) -> u64 {
-        config.reserve_bytes.min(self.space.total / RESERVE_PART) + self.journal_growth
+        config.reserve_bytes(self.space.total) + self.journal_growth
     }
 
     pub(crate) fn leave_for_journal(&mut self, bytes: u64) {

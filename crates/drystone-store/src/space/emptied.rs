@@ -101,9 +101,10 @@ impl Arenas {
         sparse.seen = nearly_empty
             .map(|(number, _)| (*number, seen.get(number).copied().unwrap_or(now)))
             .collect();
-        let stayed = sparse.seen.iter().filter(|(number, since)| {
-            since.plus(period) <= now && !sparse.passed_over.contains_key(number)
-        });
+        let stayed = sparse
+            .seen
+            .iter()
+            .filter(|(number, since)| since.plus(period) <= now && !sparse.passed_over.contains_key(number));
         let stayed = stayed.filter_map(|(number, _)| Some((*number, arenas.get(number)?)));
         // The one with the least to move, a high one first.
         let mut stayed: Vec<(u32, &Arena)> = stayed.collect();

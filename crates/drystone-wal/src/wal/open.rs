@@ -156,7 +156,7 @@ fn create(
         direct: config.direct,
         ..OpenOptions::default()
     };
-    let file = io::create(disk, &name, config.segment_bytes, options, true, pool)
+    let file = io::create(disk, &name, (config.segment_bytes, 0), options, true, pool)
         .map_err(io_error(format!("create {name}")))?;
     Ok(SegmentFile {
         number,

@@ -114,6 +114,11 @@ impl Wal {
         let number = self.next_file;
         self.next_file += 1;
         self.creating = Some((token, number));
+        // With one it could not go on.
+        let leave = match self.full.is_empty() && self.spare.is_empty() {
+            true => 0,
+            false => self.config.leave_bytes,
+        };
         out.push(IoRequest {
             token,
             op: IoOp::Create {
@@ -125,6 +130,7 @@ impl Wal {
                     ..OpenOptions::default()
                 },
                 prewrite: true,
+                leave,
             },
         });
     }

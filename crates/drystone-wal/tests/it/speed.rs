@@ -47,7 +47,15 @@ fn seconds_of_limit(root: &Path, rounds: u64, batch_bytes: usize) -> f64 {
         direct: true,
         ..OpenOptions::default()
     };
-    let file = io::create(&disk as &dyn Disk, "limit", SEGMENT_BYTES, options, true, &pool).unwrap();
+    let file = io::create(
+        &disk as &dyn Disk,
+        "limit",
+        (SEGMENT_BYTES, 0),
+        options,
+        true,
+        &pool,
+    )
+    .unwrap();
     let mut buffer = pool.take(batch_bytes);
     buffer.fill(7);
     let start = clock.now();
