@@ -2,7 +2,7 @@
 
 use crate::harness::{How, K64, M1, Sim, content, deletion, emptying};
 use drystone_env::sim::SimDisk;
-use drystone_env::{Disk, IoOp, Rng};
+use drystone_env::{Disk, Rng};
 use drystone_store::format::UNIT;
 use drystone_store::{IoClass, RequestId, StoreConfig, StoreError, StoreInput, StoreReply};
 use drystone_types::{ChunkId, Epoch};
@@ -11,14 +11,14 @@ use std::time::Duration;
 
 const DISK: u64 = 12 << 20;
 /// Each takes one unit.
-const LENGTH: usize = 50_000;
+pub const LENGTH: usize = 50_000;
 const WRITTEN: u64 = 80;
 
 fn delete(sim: &mut Sim, chunk: u64) -> RequestId {
     sim.request(|request| deletion(request, chunk))
 }
 
-fn fence(sim: &mut Sim, chunk: u64, epoch: u64) -> RequestId {
+pub fn fence(sim: &mut Sim, chunk: u64, epoch: u64) -> RequestId {
     sim.request(|request| StoreInput::Fence {
         request,
         chunk: ChunkId(chunk),
@@ -68,7 +68,7 @@ fn check(sim: &mut Sim, chunk: u64) {
 }
 
 /// Until chunks are being moved.
-fn until_moving(sim: &mut Sim) {
+pub fn until_moving(sim: &mut Sim) {
     for _ in 0..100 {
         sim.tick(Duration::from_millis(6));
         if !sim.store.moving().is_empty() {
@@ -431,59 +431,6 @@ fn the_units_of_the_arena_can_be_had_when_they_are_needed() {
         "{written} chunks were written into {free} bytes"
     );
     survivors().for_each(|chunk| check(&mut sim, chunk));
-}
-
-/// A large chunk is never in memory as a whole.
-#[test]
-fn a_large_chunk_is_moved_in_pieces() {
-    let config = StoreConfig {
-        arena_bytes: Some(16 << 20),
-        spare_bytes: 1 << 20,
-        ..emptying()
-    };
-    let mut sim = Sim::on(SimDisk::with_capacity(10, 120 << 20), 10, config).unwrap();
-    let length = 3_500_000;
-    for chunk in 1..=16 {
-        let data = content(chunk, 1, length);
-        let frames = data.chunks(1 << 20).count();
-        for (at, part) in data.chunks(1 << 20).enumerate() {
-            let how = if at + 1 == frames {
-                How::Last(None)
-            } else {
-                How::Sync
-            };
-            sim.append(chunk, 4 * M1, at as u64 * M1, part, how);
-            sim.run();
-        }
-    }
-    sim.settle();
-    let left = [2, 6, 10, 14];
-    for chunk in (1..=16).filter(|chunk| !left.contains(chunk)) {
-        delete(&mut sim, chunk);
-        sim.run();
-    }
-    for _ in 0..200 {
-        sim.tick(Duration::from_millis(6));
-        loop {
-            for request in &sim.pending {
-                let bytes = match &request.op {
-                    IoOp::Read { length, .. } => u64::from(*length),
-                    IoOp::Write { parts, .. } => parts.iter().map(|part| part.len() as u64).sum(),
-                    _ => 0,
-                };
-                assert!(bytes <= M1 + (8 << 10), "{bytes} bytes at once");
-            }
-            if !sim.step() {
-                break;
-            }
-        }
-    }
-    let status = sim.store.status();
-    assert!(status.moved_bytes >= length as u64, "{status:?}");
-    let mut sim = sim.crash().unwrap();
-    for chunk in left {
-        assert!(sim.read_all(chunk, length as u64).unwrap() == content(chunk, 1, length));
-    }
 }
 
 /// Whatever is left of whatever was written, in whatever order: after a while nothing is moved any more.

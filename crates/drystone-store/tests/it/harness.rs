@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use drystone_env::sim::SimDisk;
-use drystone_env::{BufferPool, IoRequest, Monotonic, Rng, SeededRng};
+use drystone_env::{BufferPool, IoOp, IoRequest, Monotonic, Rng, SeededRng};
 use drystone_proto::checksum::{Checksums, block_checksums};
 use drystone_store::{
     AppendFrame, IoClass, LastFrame, OpenError, RecoveryReport, RequestId, Store, StoreConfig, StoreError,
     StoreInput, StoreOutput, StoreReply,
 };
 use drystone_types::{ChunkId, DiskId, DiskRef, Epoch, Incarnation, PlacementIndex};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,6 +79,8 @@ pub struct Sim {
     pub pending: Vec<IoRequest>,
     /// Of all disk work so far.
     pub classes: Vec<IoClass>,
+    /// The disk work that reads for others, not for a copy, by its tokens.
+    pub foreground_reads: BTreeSet<u64>,
     pub replies: BTreeMap<RequestId, Result<StoreReply, StoreError>>,
     pub next_request: u64,
     config: StoreConfig,
@@ -104,6 +106,7 @@ impl Sim {
             now: Monotonic(1),
             pending: Vec::new(),
             classes: Vec::new(),
+            foreground_reads: BTreeSet::new(),
             replies: BTreeMap::new(),
             next_request: 1,
             config,
@@ -126,6 +129,9 @@ impl Sim {
             match output {
                 StoreOutput::Io { class, request } => {
                     self.classes.push(class);
+                    if class == IoClass::Foreground && matches!(request.op, IoOp::Read { .. }) {
+                        self.foreground_reads.insert(request.token.0);
+                    }
                     self.pending.push(request);
                 }
                 StoreOutput::StoreReply { request, result } => {
@@ -150,12 +156,29 @@ impl Sim {
             return false;
         }
         let at = self.rng.below(self.pending.len() as u64) as usize;
+        self.execute(at);
+        true
+    }
+
+    /// Executes one piece of disk work, any but a read for somebody.
+    pub fn step_but_reads(&mut self) -> bool {
+        let others = self.pending.iter().enumerate();
+        let others = others.filter(|(_, request)| !self.foreground_reads.contains(&request.token.0));
+        let others: Vec<usize> = others.map(|(at, _)| at).collect();
+        if others.is_empty() {
+            return false;
+        }
+        let at = others[self.rng.below(others.len() as u64) as usize];
+        self.execute(at);
+        true
+    }
+
+    fn execute(&mut self, at: usize) {
         let request = self.pending.swap_remove(at);
         let completion = request.execute(&self.pool);
         if !self.disk.is_off() {
             self.input(StoreInput::Io(completion));
         }
-        true
     }
 
     pub fn tick(&mut self, by: Duration) {

@@ -11,6 +11,7 @@ mod emptying;
 mod fuzzed;
 mod harness;
 mod image;
+mod large_moves;
 mod model;
 mod schedules;
 mod space;
