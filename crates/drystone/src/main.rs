@@ -55,8 +55,9 @@ fn main() -> ExitCode {
     };
     let json = arguments.json;
     let outcome = runtime.block_on(run(arguments));
-    // Threads that block on a disk must not hold the process back.
-    runtime.shutdown_background();
+    // Threads that block on a disk must not hold the process back, and those of nodes that were still starting would panic
+    // without its timers: it ends with the process.
+    std::mem::forget(runtime);
     match outcome {
         Ok(code) => code,
         Err(error) => exit::report(&error, json),

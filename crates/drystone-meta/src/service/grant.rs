@@ -29,6 +29,8 @@ use std::time::Duration;
 const MAX_GRANTS: u32 = 64;
 /// Grants beyond the first of a request take no more than such a part of what is left.
 const AHEAD_PART: u64 = 16;
+/// A small file, as the status asks for one.
+const SMALL_BYTES: u64 = 64 << 10;
 /// Lists in a request are cut here: more servers never fail one client at a time.
 const MAX_LIST: usize = 1_024;
 
@@ -46,16 +48,36 @@ const FULL_REDUNDANCY_WAIT: Duration = Duration::from_millis(500);
 /// How often a new leader looks whether its servers have come: a tenth of what a failover takes.
 const SETTLE_POLL: Duration = Duration::from_millis(20);
 
-/// Why a chunk of the default policy would be refused now, if it would. While a new leader waits for its servers
-/// nothing is refused.
+/// Why new data of the default policy would be refused now, if it would: all of it, or what needs a whole chunk. While a
+/// new leader waits for its servers nothing is refused.
 pub(super) fn writes_refused(leader: &Leader, state: &StateReader) -> Option<String> {
     if leader.settling()?.is_some() {
         return None;
     }
     let policy = policy_of(&state.read().default_policy()).ok()?;
-    let bytes = policy.chunk_bytes.0;
-    let refused = place(leader, &GrantRequest::default(), &policy, bytes, None)?.err()?;
-    Some(refused.message)
+    let refused = |bytes: u64| -> Option<ErrorReply> {
+        place(leader, &GrantRequest::default(), &policy, bytes, None)?.err()
+    };
+    if let Some(error) = refused(SMALL_BYTES) {
+        return Some(with_deletions(error, state).message);
+    }
+    let error = with_deletions(refused(policy.chunk_bytes.0)?, state);
+    let chunk = policy.chunk_bytes;
+    Some(format!(
+        "files of {chunk} and more, smaller ones may have room: {}",
+        error.message
+    ))
+}
+
+/// The answer that there is no space says what is going to be free.
+fn with_deletions(mut error: ErrorReply, state: &StateReader) -> ErrorReply {
+    let doomed = state.read().counters().doomed;
+    if error.code == Code::NoSpace.number() && doomed > 0 {
+        error.message.push_str(&format!(
+            "; chunks that are being deleted: {doomed}, try again in a minute"
+        ));
+    }
+    error
 }
 
 /// Chooses disks that have so many bytes; those of a chunk that is named are taken for it, as many as it may
@@ -159,7 +181,7 @@ impl Grants {
                 Ok(disks) => disks,
                 // There is no room for more in advance.
                 Err(_) if is_ahead => break,
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(with_deletions(error, &self.state).into()),
             };
             let grant = self.grant_on(chunk, placement, &disks, bytes, record, ask.replace_in != 0);
             grants.push(grant.inspect_err(|_| self.leader.abandon(chunk))?);

@@ -36,7 +36,7 @@ pub fn print(data: &Path, plan: &Plan, cluster: &ClusterJson, how: &str, refused
     say("");
     if let Some(refused) = refused {
         say(format_args!(
-            "WARNING: new data is refused: {refused}. `drystone admin status` says when that changes."
+            "WARNING: new data is refused, some or all: {refused}. `drystone admin status` says when that changes."
         ));
     }
     for line in domains(plan, cluster) {
@@ -84,7 +84,7 @@ fn domains(plan: &Plan, cluster: &ClusterJson) -> Vec<String> {
         }
     }
     lines.push(format!(
-        "Note: files have {} replicas, each synced before a write is acknowledged; while servers are down {} will do.",
+        "Note: files have {} replicas, each synced before a write is acknowledged; while servers are down or full {} will do.",
         policy.replicas,
         policy.minimum()
     ));

@@ -9,6 +9,7 @@ mod plan;
 mod ports;
 mod prepare;
 mod processes;
+mod room;
 mod single;
 
 use crate::args::UpOptions;
@@ -100,6 +101,7 @@ pub async fn run(options: UpOptions) -> anyhow::Result<()> {
         }
         other => other.with_context(|| format!("cannot lock {}", data.display()))?,
     };
+    room::check_unused(&data)?;
     again::clear(&data);
     check_mode(&data, options.processes)?;
     if let Some(listen) = options.listen {
@@ -113,6 +115,7 @@ pub async fn run(options: UpOptions) -> anyhow::Result<()> {
         false => BTreeMap::new(),
     };
     ports::check(&env, &plan, |name| living.contains_key(name)).await?;
+    room::check(&plan, &data)?;
     // Only now is the plan kept: one whose ports are taken would keep the cluster from every later start.
     let outcome = match options.processes {
         true => processes::run(&env, &data, plan, living, options.replace_lost).await,

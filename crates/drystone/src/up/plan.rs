@@ -100,6 +100,12 @@ impl Plan {
         data.join(super::SECRET).exists() || places.any(|place| place.formatted)
     }
 
+    /// The names of nodes whose directories were never formatted.
+    pub fn new_nodes(&self) -> impl Iterator<Item = &str> {
+        let places = self.metadata.iter().chain(&self.chunk);
+        places.filter(|place| !place.formatted).map(|place| &*place.name)
+    }
+
     /// The directories of these nodes are formatted.
     pub fn note_formatted(&mut self, is_formatted: impl Fn(&str) -> bool) {
         for place in self.metadata.iter_mut().chain(&mut self.chunk) {

@@ -49,7 +49,7 @@ fn print(status: &ClusterStatus) -> Result<(), OutputError> {
         Condition::Well => "well",
         Condition::Unknown => "not known yet: the leader has not heard from every chunk server",
         Condition::Reduced => "reduced: less redundancy than there should be",
-        Condition::Refused => "NEW DATA IS REFUSED",
+        Condition::Refused => "NEW DATA IS REFUSED, some or all",
         Condition::Lost => {
             "DATA CANNOT BE READ: no server that answers has it (`drystone admin lost` lists the files)"
         }
