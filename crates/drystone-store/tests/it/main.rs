@@ -11,6 +11,7 @@ mod emptying;
 mod fuzzed;
 mod harness;
 mod image;
+mod killed;
 mod large_moves;
 mod model;
 mod schedules;
