@@ -16,6 +16,7 @@ use bytes::Bytes;
 use drystone_env::planted::{Bug, planted};
 use drystone_env::{Disk, DiskFile, IoCompletion, IoOp, IoOutput, IoRequest, IoToken, Monotonic};
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,8 +26,8 @@ const TOKEN_BIT: u64 = 1 << 63;
 const TURN_BLOCKS: u32 = 1;
 /// Blocks before those that only marks may use.
 const RESERVE_BLOCKS: u32 = 1;
-/// After a segment could not be made. A full disk is not relieved sooner by asking more often.
-const CREATE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// After a segment could not be made, or a write found no space. A full disk is not relieved sooner by asking more often.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// An open log. See the crate's page for what it promises.
 pub struct Wal {
@@ -53,7 +54,17 @@ pub struct Wal {
     /// When the last batch of records became durable, while no mark covers it.
     unmarked_since: Option<Monotonic>,
     failed: Option<String>,
+    /// Writes that found no space, why, and when they are made again.
+    again: Option<Again>,
     next_token: u64,
+}
+
+/// Writes that have failed for want of space: a file system that copies what it overwrites may need some, a segment that
+/// was made whole does not elsewhere. Nothing was synced, so that the same bytes may be written to the same place again.
+struct Again {
+    requests: Vec<IoRequest>,
+    reason: String,
+    at: Monotonic,
 }
 
 /// The segment that batches go to.
@@ -76,6 +87,8 @@ struct Full {
 struct Turning {
     token: IoToken,
     syncing: bool,
+    /// Its write, until that is done.
+    write: Option<IoRequest>,
     file: Arc<dyn DiskFile>,
 }
 
@@ -89,6 +102,8 @@ struct Tail {
 struct InFlight {
     token: IoToken,
     syncing: bool,
+    /// Its write, until that is done.
+    write: Option<IoRequest>,
     number: u64,
     oldest: u64,
     last: Lsn,
@@ -180,9 +195,14 @@ impl Wal {
         if let Err(fault) = completion.result {
             let doing = if batch.syncing { "sync" } else { "write" };
             let reason = format!("{doing} of batch {}: {fault}", batch.number);
+            if let Some(write) = for_want_of_space(&fault, batch.syncing, &batch.write) {
+                self.write_again(now, write, reason);
+                return Ok(None);
+            }
             self.failed = Some(reason.clone());
             return Err(WalError::Failed { reason });
         }
+        batch.write = None;
         let journal = self.config.directory == "journal";
         let unsynced = planted(Bug::JournalBeforeSync) && journal || planted(Bug::LogBeforeSync) && !journal;
         if !batch.syncing && (batch.is_mark || !unsynced) {
@@ -216,7 +236,7 @@ impl Wal {
             Ok(_) => unreachable!("a create brings a file"),
             Err(fault) => {
                 self.create_fault = Some(fault.to_string());
-                self.create_at = now.plus(CREATE_AGAIN_AFTER);
+                self.create_at = now.plus(AGAIN_AFTER);
             }
         }
     }
@@ -274,6 +294,11 @@ impl Wal {
         if let Err(fault) = completion.result {
             let doing = if turning.syncing { "sync" } else { "write" };
             let reason = format!("{doing} at the end of a segment: {fault}");
+            if let Some(write) = for_want_of_space(&fault, turning.syncing, &turning.write) {
+                self.turning = Some(turning);
+                self.write_again(now, write, reason);
+                return Ok(());
+            }
             self.failed = Some(reason.clone());
             return Err(WalError::Failed { reason });
         }
@@ -283,6 +308,7 @@ impl Wal {
             return Ok(());
         }
         turning.syncing = true;
+        turning.write = None;
         turning.token = self.token();
         out.push(IoRequest {
             token: turning.token,
@@ -292,6 +318,17 @@ impl Wal {
         });
         self.turning = Some(turning);
         Ok(())
+    }
+
+    /// A write is made again in a while.
+    fn write_again(&mut self, now: Monotonic, write: IoRequest, reason: String) {
+        let at = now.plus(AGAIN_AFTER);
+        let again = self.again.get_or_insert_with(|| Again {
+            requests: Vec::new(),
+            reason,
+            at,
+        });
+        again.requests.push(write);
     }
 
     /// The highest durable record.
@@ -325,11 +362,18 @@ impl Wal {
             .mark_at()
             .filter(|_| self.in_flight.is_none() && self.place_mark().is_some());
         let create = self.wants_segment().then_some(self.create_at);
-        [mark, create].into_iter().flatten().min()
+        let again = self.again.as_ref().map(|again| again.at);
+        [mark, create, again].into_iter().flatten().min()
     }
 
-    /// Writes a mark alone if one is due, and retries a segment that could not be made.
+    /// Writes a mark alone if one is due, and tries again what found no space.
     pub fn tick(&mut self, now: Monotonic, out: &mut Vec<IoRequest>) {
+        if let Some(again) = self
+            .again
+            .take_if(|again| again.at <= now && self.failed.is_none())
+        {
+            out.extend(again.requests);
+        }
         let due = self.mark_at().is_some_and(|at| at <= now);
         // Records that wait to be flushed carry the mark as well as one alone does.
         self.flush_wanted |= due && !self.open.is_empty();
@@ -349,9 +393,12 @@ impl Wal {
         self.open.is_empty() && self.in_flight.is_none() && self.turning.is_none()
     }
 
-    /// Why the open batch cannot be written: no segment could be made (a full disk). Ends by itself when space is
-    /// found or segments are released.
+    /// Why nothing can be written: no segment could be made, or a write found no space (a full disk). Ends by itself when
+    /// space is found or segments are released.
     pub fn starved(&self) -> Option<&str> {
+        if let Some(again) = &self.again {
+            return Some(&again.reason);
+        }
         let waits = self.in_flight.is_some() || self.turning.is_some();
         let stuck = self.flush_wanted && !waits && self.spare.is_empty();
         self.create_fault.as_deref().filter(|_| stuck)
@@ -361,6 +408,17 @@ impl Wal {
     /// all there is, until space is found or segments are released.
     pub fn is_short(&self) -> bool {
         self.create_fault.is_some() && self.spare.is_empty()
+    }
+
+    /// Bytes that batches can still take in the segments that there are.
+    pub fn left_bytes(&self) -> u64 {
+        let spare: u64 = self.spare.iter().map(|segment| segment.bytes).sum();
+        spare + u64::from(self.blocks_left()) * BLOCK_BYTES as u64
+    }
+
+    /// Bytes of a new segment.
+    pub fn segment_bytes(&self) -> u64 {
+        self.config.segment_bytes
     }
 
     /// Bytes of all segments, those included that are being made.
@@ -375,4 +433,13 @@ impl Wal {
         let current = u64::from(self.current.next_block) * BLOCK_BYTES as u64;
         full.map(|full| full.segment.bytes).sum::<u64>() + current
     }
+}
+
+/// The write to make again, if it is one and has only found no space. A sync is never made again.
+fn for_want_of_space(fault: &io::Error, syncing: bool, write: &Option<IoRequest>) -> Option<IoRequest> {
+    let is_full = matches!(
+        fault.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    );
+    write.clone().filter(|_| is_full && !syncing)
 }

@@ -72,6 +72,11 @@ impl SimDisk {
         self.state().armed.write = Some(nth.max(1));
     }
 
+    /// The `nth` write finds no space (ENOSPC) and has written any part of it, by whole blocks.
+    pub fn fill_at_write(&self, nth: u64) {
+        self.state().armed.no_room = Some(nth.max(1));
+    }
+
     /// The `nth` read fails.
     pub fn fail_read(&self, nth: u64) {
         self.state().armed.read = Some(nth.max(1));

@@ -89,7 +89,8 @@ impl DiskFile for SimFile {
         let free = state.capacity.saturating_sub(state.used());
         let lost = fires(&mut state.armed.lost);
         let misdirected = fires(&mut state.armed.misdirected);
-        let failed = fires(&mut state.armed.write);
+        let no_room = fires(&mut state.armed.no_room);
+        let failed = fires(&mut state.armed.write) || no_room;
         state.stats.faults += u64::from(lost) + u64::from(misdirected) + u64::from(failed);
         let inode = state.inodes.get_mut(&self.inode).ok_or_else(input_output_error)?;
         let end = offset.checked_add(data.len() as u64).ok_or_else(no_space)?;
@@ -115,6 +116,9 @@ impl DiskFile for SimFile {
             data = data.get(..whole as usize).unwrap_or(data);
         }
         inode.write(data, offset);
+        if no_room {
+            return Err(no_space());
+        }
         if failed {
             return Err(input_output_error());
         }

@@ -45,6 +45,7 @@ pub(super) struct Armed {
     pub(super) off: Option<u64>,
     pub(super) sync: Option<u64>,
     pub(super) write: Option<u64>,
+    pub(super) no_room: Option<u64>,
     pub(super) read: Option<u64>,
     pub(super) lost: Option<u64>,
     pub(super) misdirected: Option<u64>,

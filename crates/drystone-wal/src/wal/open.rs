@@ -111,6 +111,7 @@ impl Wal {
             released: Lsn(header.released),
             unmarked_since: None,
             failed: None,
+            again: None,
             next_token: 0,
             disk,
             config,

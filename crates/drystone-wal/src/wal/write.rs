@@ -35,7 +35,7 @@ impl Wal {
         }
     }
 
-    fn blocks_left(&self) -> u32 {
+    pub(super) fn blocks_left(&self) -> u32 {
         self.current
             .segment
             .blocks()
@@ -218,21 +218,23 @@ impl Wal {
         (self.tail.number, self.tail.crc) = (number, crc);
         self.current.next_block += blocks;
         let token = self.token();
+        let offset = u64::from(place_blocks) * BLOCK_BYTES as u64;
+        let file = Arc::clone(&self.current.segment.file);
+        let write = IoRequest {
+            token,
+            op: IoOp::Write { file, offset, parts },
+        };
         self.in_flight = Some(InFlight {
             token,
             syncing: false,
+            write: Some(write.clone()),
             number,
             oldest,
             last,
             is_mark,
             begins,
         });
-        let offset = u64::from(place_blocks) * BLOCK_BYTES as u64;
-        let file = Arc::clone(&self.current.segment.file);
-        out.push(IoRequest {
-            token,
-            op: IoOp::Write { file, offset, parts },
-        });
+        out.push(write);
     }
 
     /// Writes the turn for `first`, a batch that is durable, into the segment before.
@@ -247,15 +249,21 @@ impl Wal {
         let offset = u64::from(header.place_blocks) * BLOCK_BYTES as u64;
         let (parts, _) = self.open.successor().finish(header);
         let token = self.token();
+        let write = IoRequest {
+            token,
+            op: IoOp::Write {
+                file: Arc::clone(&file),
+                offset,
+                parts,
+            },
+        };
         self.turning = Some(Turning {
             token,
             syncing: false,
-            file: Arc::clone(&file),
+            write: Some(write.clone()),
+            file,
         });
-        out.push(IoRequest {
-            token,
-            op: IoOp::Write { file, offset, parts },
-        });
+        out.push(write);
     }
 
     pub(super) fn token(&mut self) -> IoToken {

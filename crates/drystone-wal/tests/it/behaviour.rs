@@ -312,6 +312,51 @@ fn a_failed_sync_or_write_is_final() {
     }
 }
 
+/// A file system that copies what it overwrites may find no space for it.
+#[test]
+fn a_write_without_space_is_made_again_a_second_later_and_loses_nothing() {
+    // Of batches in the first segment and the second one, and of the turn for that.
+    let mut turns = 0;
+    // Between the two another segment is made.
+    for (records, nth) in (1..9).flat_map(|records| [(records, 1), (records, 3)]) {
+        let disk = SimDisk::new(nth);
+        let mut log = Log::open(&disk, small());
+        for _ in 0..records {
+            log.put(&[7; 4000]);
+        }
+        disk.fill_at_write(nth);
+        let last = log.append(&[8; 4000]);
+        log.flush();
+        log.settle().unwrap();
+        if nth == 3 && log.wal.starved().is_none() {
+            // No segment was begun.
+            continue;
+        }
+        turns += nth - 1;
+        assert!(log.wal.starved().unwrap().contains("No space"), "{records} {nth}");
+        assert_eq!(log.wal.durable() < last, nth == 1);
+        // What comes meanwhile waits behind it.
+        let last = log.append(b"b");
+        log.flush();
+        log.wal.tick(Monotonic(log.now.0 + 900_000), &mut log.queue);
+        log.settle().unwrap();
+        assert!(log.wal.starved().is_some());
+        assert!(log.wal.next_wakeup() <= Some(Monotonic(1_000_000)));
+        log.now = Monotonic(1_000_000);
+        log.wal.tick(log.now, &mut log.queue);
+        log.settle().unwrap();
+        assert_eq!(
+            (log.wal.durable(), log.wal.starved()),
+            (last, None),
+            "{records} {nth}"
+        );
+        disk.crash();
+        let (_, _, found) = open(&disk, small()).unwrap();
+        assert_eq!(found.keys().last(), Some(&last.0));
+    }
+    assert!(turns > 0);
+}
+
 #[test]
 fn a_segment_that_cannot_be_made_is_asked_for_again_a_second_later() {
     let disk = SimDisk::new(1);
