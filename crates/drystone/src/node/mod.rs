@@ -6,7 +6,7 @@ pub mod door;
 #[cfg(test)]
 mod fuzzed;
 pub mod gateway;
-mod stopped;
+pub mod stopped;
 mod toml_file;
 
 use crate::lock::wait_until_unlocked;

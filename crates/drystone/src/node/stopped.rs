@@ -5,6 +5,11 @@ use drystone_chunk::StopReason;
 /// What the cluster says to a server that comes with an id which it may not have any more.
 const NEW_ID: &str = "new id";
 
+/// True if it fails again whenever it is started, until somebody has seen to it.
+pub fn needs_operator(failure: &str) -> bool {
+    failure.contains(NEW_ID)
+}
+
 /// Of a chunk server.
 pub fn chunk_server(reason: &StopReason) -> String {
     match reason {
@@ -19,7 +24,7 @@ pub fn chunk_server(reason: &StopReason) -> String {
 
 /// Of a metadata server, which failed like this.
 pub fn metadata_server(failure: String) -> String {
-    match failure.contains(NEW_ID) {
+    match needs_operator(&failure) {
         true => format!(
             "{failure}. Its directory was lost, or it was replaced. Move the directory out of the way, write a metadata-node \
              that the cluster has never seen and join = true into the node's configuration, run `drystone format --config \

@@ -9,6 +9,7 @@ mod plan;
 mod ports;
 mod prepare;
 mod processes;
+mod restarts;
 mod room;
 mod single;
 
@@ -251,6 +252,16 @@ fn describe(plan: &Plan, nodes: &[NodeConfig], pid_of: impl Fn(&str) -> u32) -> 
     ClusterJson {
         rest: format!("http://{}", plan.gateway.wire),
         nodes: nodes.collect(),
+    }
+}
+
+const TRY_AGAIN: &str = "`drystone up` in another terminal, with the same arguments, starts it again";
+
+/// What is to be said of a node that has ended and is started `again` after a pause.
+fn what_follows(again: Option<Duration>) -> String {
+    match again {
+        Some(pause) => format!("it is started again in {} s", pause.as_secs()),
+        None => TRY_AGAIN.to_owned(),
     }
 }
 

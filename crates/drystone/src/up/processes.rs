@@ -1,9 +1,13 @@
-//! One process per node: each survives a kill of `up`. One that dies is told of, and started again when an operator
-//! runs `up` once more.
+//! One process per node: each survives a kill of `up`. One that dies is told of. One that ends by itself is started again
+//! after a while, any other when an operator runs `up` once more.
 
 use super::plan::{Plan, toml};
 use super::prepare::{Prepared, Settled};
-use super::{ClusterJson, Started, again, banner, describe, health, publish, remove_files, write_atomically};
+use super::restarts::Restarts;
+use super::{
+    ClusterJson, Started, again, banner, describe, health, publish, remove_files, what_follows,
+    write_atomically,
+};
 use crate::connect;
 use crate::node::config::NodeConfig;
 use crate::node::terminated;
@@ -18,7 +22,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 /// How long a node may take to recover its disks.
@@ -53,6 +57,7 @@ pub async fn run(
         children: Vec::new(),
         binary: Binary::open(Path::new("/proc/self/exe"))?,
         is_unsaved: false,
+        restarts: Restarts::default(),
     };
     let prepared = fleet.prepare(env, replace_lost).await?;
     let outcome = tokio::select! {
@@ -85,6 +90,7 @@ struct Fleet {
     binary: Binary,
     // The file of process ids is older than they are.
     is_unsaved: bool,
+    restarts: Restarts,
 }
 
 /// The program that this process runs. An upgrade may remove its file or put another one in its place; the nodes of
@@ -138,7 +144,8 @@ impl Fleet {
         let mut answers = again::Answers::default();
         loop {
             env.clock.sleep(again::POLL).await;
-            self.tell_of_deaths();
+            self.tell_of_deaths(env);
+            self.start_again(env);
             if self.is_unsaved {
                 self.save_pids();
             }
@@ -191,20 +198,49 @@ impl Fleet {
     }
 
     /// Says once of each node that has ended that it has.
-    fn tell_of_deaths(&mut self) {
-        self.reap();
-        let data = &self.data;
+    fn tell_of_deaths(&mut self, env: &Env) {
+        let ended = self.reap();
+        let (data, now) = (&self.data, env.clock.now());
+        let restarts = &mut self.restarts;
         self.pids.retain(|name, pid| {
             let lives = is_node(data, name, *pid);
             if !lives {
+                let last = last_line(&log_file(data, name));
+                // Who was killed was meant to end; of a process that another `up` has started nobody knows.
+                let by_itself = ended
+                    .get(pid)
+                    .is_some_and(|status| status.code().is_some_and(|code| code != 0));
+                let again = by_itself.then(|| restarts.ended(name, &last, now)).flatten();
                 note(format_args!(
-                    "node {name} has ended ({}); `drystone up` in another terminal, with the same arguments, starts it \
-                     again",
-                    last_line(&log_file(data, name))
+                    "node {name} has ended ({last}); {}",
+                    what_follows(again)
                 ));
             }
             lives
         });
+    }
+
+    /// Starts what has ended some time ago.
+    fn start_again(&mut self, env: &Env) {
+        let now = env.clock.now();
+        let due = self.restarts.due(now);
+        for name in &due {
+            let config = self.configs.iter().find(|config| config.name == *name);
+            let Some(config) = config.filter(|_| !self.pids.contains_key(name)).cloned() else {
+                continue;
+            };
+            if let Err(error) = self.start_node(&config) {
+                let fault = format!("{error:#}");
+                let again = self.restarts.ended(name, &fault, now);
+                note(format_args!(
+                    "node {name} cannot be started: {fault}; {}",
+                    what_follows(again)
+                ));
+            }
+        }
+        if !due.is_empty() {
+            self.write_description();
+        }
     }
 
     /// Starts the nodes that do not live and waits until they are ready (`all`: until every node is). One that ends,
@@ -329,9 +365,17 @@ impl Fleet {
         }
     }
 
-    fn reap(&mut self) {
-        self.children
-            .retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
+    /// Takes the children that have ended off the list of processes: how each has, by its id.
+    fn reap(&mut self) -> BTreeMap<u32, ExitStatus> {
+        let mut ended = BTreeMap::new();
+        self.children.retain_mut(|child| match child.try_wait() {
+            Ok(Some(status)) => {
+                ended.insert(child.id(), status);
+                false
+            }
+            _ => true,
+        });
+        ended
     }
 
     /// Ends nodes: asks them to, and kills those that do not.
@@ -480,6 +524,7 @@ mod tests {
             children: Vec::new(),
             binary: Binary::open(Path::new("/proc/self/exe")).unwrap(),
             is_unsaved: false,
+            restarts: Restarts::default(),
         };
         // The directories of two of the five cannot be used.
         let names: Vec<String> = (fleet.plan.metadata.iter())

@@ -2,7 +2,8 @@
 
 use super::plan::Plan;
 use super::prepare::{Prepared, Settled};
-use super::{Started, again, banner, describe, health, publish, remove_files};
+use super::restarts::Restarts;
+use super::{Started, again, banner, describe, health, publish, remove_files, what_follows};
 use crate::node::config::NodeConfig;
 use crate::node::{Node, terminated};
 use crate::output::note;
@@ -32,6 +33,7 @@ pub async fn run(env: &Env, data: &Path, plan: Plan, replace_lost: bool) -> anyh
         members: Vec::new(),
         start: start_node,
         patience: PATIENCE,
+        restarts: Restarts::default(),
     };
     let prepared = cluster.prepare(env, replace_lost).await?;
     let outcome = tokio::select! {
@@ -148,6 +150,7 @@ struct Cluster {
     members: Vec<Member>,
     start: StartNode,
     patience: Duration,
+    restarts: Restarts,
 }
 
 impl Cluster {
@@ -168,14 +171,16 @@ impl Cluster {
         let mut answers = again::Answers::default();
         loop {
             env.clock.sleep(again::POLL).await;
-            self.take_late();
-            self.drop_failed().await?;
+            self.take_late(env);
+            self.drop_failed(env).await?;
+            self.start_again(env);
             if let Some(number) = answers.next(&self.data) {
                 // What runs goes on, whatever is wrong with the directories of the others.
                 let started = match self.prepare(env, false).await {
-                    Ok(prepared) => self.start_dead(env, &prepared, prepared.started()).await?,
-                    Err(error) => Started::failed(&error),
+                    Ok(prepared) => self.start_dead(env, &prepared, prepared.started()).await,
+                    Err(error) => Err(error),
                 };
+                let started = started.unwrap_or_else(|error| Started::failed(&error));
                 self.write_description();
                 started.tell();
                 answers.give(&self.data, number, started);
@@ -291,15 +296,32 @@ impl Cluster {
         }
     }
 
-    /// What was given up waiting for has started after all, or has failed.
-    fn take_late(&mut self) {
+    /// What was given up waiting for, or is started again, has started, or has failed.
+    fn take_late(&mut self, env: &Env) {
         for member in &mut self.members {
             let was_starting = matches!(member.state, State::Starting(_));
             if let Some(fault) = member.take_started() {
-                note(format_args!("drystone: {fault}; {TRY_AGAIN}"));
+                let again = match self.restarts.has(member.name()) {
+                    true => self.restarts.ended(member.name(), &fault, env.clock.now()),
+                    false => None,
+                };
+                note(format_args!("drystone: {fault}; {}", what_follows(again)));
             } else if was_starting && member.running().is_some() {
                 note(format_args!("node {} has started", member.name()));
             }
+        }
+    }
+
+    /// Starts what has ended some time ago.
+    fn start_again(&mut self, env: &Env) {
+        let due = self.restarts.due(env.clock.now());
+        for member in &mut self.members {
+            if member.is_stopped() && due.iter().any(|name| name == member.name()) {
+                member.begin(env, self.start);
+            }
+        }
+        if !due.is_empty() {
+            self.write_description();
         }
     }
 
@@ -315,16 +337,21 @@ impl Cluster {
         failed
     }
 
-    /// Stops the nodes that have failed and says so.
+    /// Stops the nodes that have failed and says so. They are started again after a while, but for those that an operator
+    /// has to see to.
     ///
     /// # Errors
-    /// Without them there is no majority of metadata servers.
-    async fn drop_failed(&mut self) -> anyhow::Result<()> {
+    /// Without those there is no majority of metadata servers.
+    async fn drop_failed(&mut self, env: &Env) -> anyhow::Result<()> {
         for (name, failure) in self.take_failed().await {
-            if !self.has_majority() {
+            let again = self.restarts.ended(&name, &failure, env.clock.now());
+            if again.is_none() && !self.has_majority() {
                 bail!("node {name}: {failure}");
             }
-            note(format_args!("node {name} has ended: {failure}; {TRY_AGAIN}"));
+            note(format_args!(
+                "node {name} has ended: {failure}; {}",
+                what_follows(again)
+            ));
         }
         Ok(())
     }
@@ -359,8 +386,6 @@ impl Cluster {
     }
 }
 
-const TRY_AGAIN: &str = "`drystone up` in another terminal, with the same arguments, starts it again";
-
 #[cfg(test)]
 mod tests {
     use super::super::plan::Plan;
@@ -368,6 +393,7 @@ mod tests {
     use crate::args::UpOptions;
     use std::collections::BTreeMap;
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     static STARTED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
@@ -392,9 +418,8 @@ mod tests {
         })
     }
 
-    #[tokio::test]
-    async fn a_node_whose_directory_does_not_answer_holds_up_nobody_and_is_told_of() {
-        let options = UpOptions {
+    fn options() -> UpOptions {
+        UpOptions {
             data: "d".into(),
             listen: Some("127.0.0.1:9700".parse().unwrap()),
             metadata: Some(1),
@@ -404,8 +429,12 @@ mod tests {
             replace_lost: false,
             insecure: false,
             host: Vec::new(),
-        };
-        let plan = Plan::make(1, 3, &options).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_whose_directory_does_not_answer_holds_up_nobody_and_is_told_of() {
+        let plan = Plan::make(1, 3, &options()).unwrap();
         let prepared = Prepared {
             nodes: plan.nodes(Path::new("/d")),
             unusable: BTreeMap::new(),
@@ -417,6 +446,7 @@ mod tests {
             members: Vec::new(),
             start,
             patience: Duration::MAX,
+            restarts: Restarts::default(),
         };
         cluster.take_configs(&prepared);
         let env = Env::os();
@@ -447,5 +477,53 @@ mod tests {
         assert!(said("node chunk-1 has not opened /d/chunk-1") && said("does the disk answer?"));
         assert!(said("node chunk-2: rot"));
         assert!(!cluster.running().contains("chunk-2"));
+    }
+
+    static FAILS: AtomicU32 = AtomicU32::new(2);
+
+    /// Nodes that cannot be started twice: there is no room for them.
+    fn start_at_last(env: Env, config: NodeConfig) -> BoxFuture<anyhow::Result<Node>> {
+        let left = FAILS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        match left {
+            Ok(_) => Box::pin(async { bail!("no space") }),
+            Err(_) => start(env, config),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_has_ended_is_started_again_until_it_stays() {
+        let plan = Plan::make(1, 3, &options()).unwrap();
+        let prepared = Prepared {
+            nodes: plan.nodes(Path::new("/d")),
+            unusable: BTreeMap::new(),
+            notes: Vec::new(),
+        };
+        let home = tempfile::tempdir().unwrap();
+        let mut cluster = Cluster {
+            data: home.path().to_owned(),
+            plan,
+            members: Vec::new(),
+            start: start_at_last,
+            patience: Duration::MAX,
+            restarts: Restarts::default(),
+        };
+        cluster.take_configs(&prepared);
+        let env = Env::os();
+        let begun = env.clock.now();
+        let again = cluster
+            .restarts
+            .ended("chunk-3", "the file system is full", begun);
+        assert_eq!(again, Some(Duration::from_secs(1)));
+        while cluster.members.iter().all(|member| member.running().is_none()) {
+            cluster.take_late(&env);
+            cluster.start_again(&env);
+            assert!(env.clock.now().since(begun) < Duration::from_secs(60));
+            env.clock.sleep(STEP).await;
+        }
+        // Nobody else is.
+        assert_eq!(cluster.running(), BTreeSet::from(["chunk-3".to_owned()]));
+        assert_eq!(FAILS.load(Ordering::Relaxed), 0);
+        let took = env.clock.now().since(begun);
+        assert!(took >= Duration::from_secs(1 + 2 + 4), "{took:?}");
     }
 }
