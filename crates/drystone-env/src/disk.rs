@@ -29,6 +29,8 @@ pub struct Space {
     pub total: u64,
     /// Bytes that this process can still allocate.
     pub free: u64,
+    /// Files that can still be made; `u64::MAX` where the file system sets no number.
+    pub free_files: u64,
     /// Identifies the device below among those of all machines that run: two disks with the same value fail together and
     /// have its space in common. Another when the machine is started again.
     pub device: u64,

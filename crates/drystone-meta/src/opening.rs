@@ -17,6 +17,9 @@ use drystone_wal::{WalConfig, WalError};
 use std::path::Path;
 use std::sync::Arc;
 
+/// With less free space a start that has to write gives up the ballast: some tables, and what the store says about them.
+const FULL_BYTES: u64 = 64 << 20;
+
 /// What a metadata server lives in.
 pub struct MetadataDirectory {
     /// For people.
@@ -86,8 +89,6 @@ pub(crate) fn open(
         reason,
     };
     let disk = Arc::clone(&directory.disk);
-    // A start writes, too.
-    Ballast::of(&disk).give_up_if_needed();
     let identity = drystone_identity::load(&*disk).map_err(|error| refuse(with_causes(&error)))?;
     if identity.role != Role::Metadata {
         return Err(refuse(format!(
@@ -102,8 +103,14 @@ pub(crate) fn open(
     let begun = layout::begun(&*disk).map_err(|error| refuse(with_causes(&error)))?;
     let raft = raft_config(config, &identity, boot, begun.is_some(), &state);
     let rng = env.rng(&format!("raft {} {}", identity.node, boot.random));
-    // As much of what the log holds behind the state as need not be in memory.
-    let mut apply = |entry| apply_opened(&mut state, entry, config.overlay_limit());
+    // As much of what the log holds behind the state as need not be in memory. Nothing else takes space here.
+    let mut ballast = Ballast::of(&disk);
+    let mut apply = |entry| {
+        if state.overlay_bytes() > config.overlay_limit() / 2 && is_full(&*disk) {
+            ballast.give_up();
+        }
+        apply_opened(&mut state, entry, config.overlay_limit())
+    };
     let opened = RaftNode::open_applying(Arc::clone(&disk), raft, rng, pool, &mut apply);
     let (node, opened) = opened.map_err(|error| not_opened(error, damage.as_deref(), &config.data))?;
     assert_eq!(
@@ -129,6 +136,11 @@ pub(crate) fn open(
         node,
         opened,
     })
+}
+
+/// Whether the store could not write what it has been given during a start.
+fn is_full(disk: &dyn Disk) -> bool {
+    disk.space().is_ok_and(|space| space.free < FULL_BYTES)
 }
 
 /// Why the server does not start, when its log did not open; `damage`: what is wrong with the state.

@@ -64,6 +64,8 @@ pub(crate) struct Wiring {
     snapshot_parts: mpsc::Sender<Incoming>,
     disk_full: Arc<AtomicBool>,
     log_full: Arc<AtomicBool>,
+    memory_full: Arc<AtomicBool>,
+    log_short: Arc<AtomicBool>,
     metrics: Metrics,
     /// This server as a node of the cluster.
     record: NodeRecord,
@@ -204,6 +206,8 @@ pub(crate) fn start_threads(
     lifecycle.background("meta-receive", receive(Arc::clone(&snapshots), parts_inbox));
     let disk_full = Arc::new(AtomicBool::new(false));
     let log_full = Arc::new(AtomicBool::new(false));
+    let memory_full = Arc::new(AtomicBool::new(false));
+    let log_short = Arc::new(AtomicBool::new(false));
     let flush_parts = FlushParts {
         me,
         clock: Arc::clone(&env.clock),
@@ -222,6 +226,7 @@ pub(crate) fn start_threads(
         },
         disk_full: Arc::clone(&disk_full),
         log_full: Arc::clone(&log_full),
+        memory_full: Arc::clone(&memory_full),
         config: Arc::clone(&config),
         metrics: metrics.clone(),
     };
@@ -239,6 +244,7 @@ pub(crate) fn start_threads(
         apply: inboxes.to_apply,
         flush: inboxes.to_flush,
         lanes,
+        log_short: Arc::clone(&log_short),
         metrics: metrics.clone(),
     };
     let driver = Driver::new(parts, node, inboxes.raft, applied);
@@ -263,6 +269,8 @@ pub(crate) fn start_threads(
         snapshot_parts,
         disk_full,
         log_full,
+        memory_full,
+        log_short,
         metrics,
         record,
     }
@@ -345,6 +353,8 @@ pub(crate) fn make_service(wiring: &Wiring) -> (Arc<MetaService>, Tasks) {
             leader: Arc::clone(&leader),
             disk_full: Arc::clone(&wiring.disk_full),
             log_full: Arc::clone(&wiring.log_full),
+            memory_full: Arc::clone(&wiring.memory_full),
+            log_short: Arc::clone(&wiring.log_short),
         },
         grants: Grants {
             clock: Arc::clone(clock),
@@ -387,6 +397,8 @@ pub(crate) fn make_service(wiring: &Wiring) -> (Arc<MetaService>, Tasks) {
             lifecycle: Arc::clone(lifecycle),
             disk_full: Arc::clone(&wiring.disk_full),
             log_full: Arc::clone(&wiring.log_full),
+            memory_full: Arc::clone(&wiring.memory_full),
+            log_short: Arc::clone(&wiring.log_short),
         },
     };
     let tasks = Tasks {

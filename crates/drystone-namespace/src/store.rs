@@ -99,6 +99,11 @@ pub trait OrderedStore: View + Sync + 'static {
     /// The store failed; this is final.
     fn sync(&self) -> Result<(), StoreError>;
 
+    /// Bytes that it takes of its file system, more or less; 0 where it has none.
+    fn disk_bytes(&self) -> u64 {
+        0
+    }
+
     /// The state between two batches, which later writes do not change: what a snapshot is exported from
     /// while the namespace goes on.
     ///

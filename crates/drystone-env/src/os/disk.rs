@@ -120,6 +120,10 @@ impl Disk for OsDisk {
         Ok(Space {
             total: stat.f_blocks * stat.f_frsize,
             free: stat.f_bavail * stat.f_frsize,
+            free_files: match stat.f_files {
+                0 => u64::MAX,
+                _ => stat.f_favail,
+            },
             device: fs::metadata(&self.root)?.dev() ^ machine(),
         })
     }

@@ -227,6 +227,7 @@ impl Disk for SimDisk {
         Ok(Space {
             total: state.capacity,
             free,
+            free_files: u64::MAX,
             device: state.device,
         })
     }

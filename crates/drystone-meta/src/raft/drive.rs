@@ -19,6 +19,7 @@ use drystone_raft::{CommittedEntry, DropReason, EntryKind, Input, Output, RaftNo
 use drystone_types::NodeId;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -59,6 +60,8 @@ pub(crate) struct DriverParts {
     pub(crate) apply: UnboundedSender<ToApply>,
     pub(crate) flush: UnboundedSender<ToFlush>,
     pub(crate) lanes: Lanes,
+    /// Set while the log is nearly at the end of its segments, and no other can be made.
+    pub(crate) log_short: Arc<AtomicBool>,
     pub(crate) metrics: Metrics,
 }
 
@@ -335,6 +338,10 @@ impl Driver {
     }
 
     fn after_round(&mut self, now: Monotonic) {
+        let short = self.node.log_is_short();
+        if self.parts.log_short.swap(short, Ordering::Relaxed) != short {
+            tracing::warn!(node = %self.parts.me, short, "the log finds no space");
+        }
         if self.node.is_leader() {
             self.begin_office(now);
             if now.since(self.state.looked) >= VIEW_INTERVAL {

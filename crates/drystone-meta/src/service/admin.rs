@@ -2,7 +2,7 @@
 
 use super::grant::writes_refused;
 use super::inline::{inline_voters, live_domains, policy_of, voter_domains};
-use super::mutate::{DISK_FULL, LOG_FULL};
+use super::mutate::{DISK_FULL, LOG_FULL, NO_ROOM};
 use super::refused::Refused;
 use super::remove_server::Removals;
 use super::router::{Route, Router, came_from_metadata};
@@ -56,6 +56,9 @@ pub(crate) struct Admin {
     pub(crate) disk_full: Arc<AtomicBool>,
     /// Commands wait for an export.
     pub(crate) log_full: Arc<AtomicBool>,
+    /// Nothing is taken: the state store waits for room, or the log does.
+    pub(crate) memory_full: Arc<AtomicBool>,
+    pub(crate) log_short: Arc<AtomicBool>,
 }
 
 impl Admin {
@@ -247,12 +250,15 @@ impl Admin {
         let (floor, applied) = (state.grant_floor().0, state.applied().0);
         let held = state.deletion_held();
         drop(state);
+        let no_room = self.memory_full.load(Ordering::Relaxed) || self.log_short.load(Ordering::Relaxed);
         let writes_refused = match (
+            no_room,
             self.disk_full.load(Ordering::Relaxed),
             self.log_full.load(Ordering::Relaxed),
         ) {
-            (true, _) => DISK_FULL.to_owned(),
-            (_, true) => LOG_FULL.to_owned(),
+            (true, ..) => NO_ROOM.to_owned(),
+            (_, true, _) => DISK_FULL.to_owned(),
+            (.., true) => LOG_FULL.to_owned(),
             _ => writes_refused(&self.leader, &self.state).unwrap_or_default(),
         };
         let mut warnings = warnings(&nodes, &view.conf.voters);

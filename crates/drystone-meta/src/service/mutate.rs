@@ -35,6 +35,8 @@ pub(super) const DISK_FULL: &str = "the metadata server's disk is nearly full: o
 
 pub(super) const LOG_FULL: &str =
     "the log kept for exports is at its limit: commands are taken again after the next export";
+pub(super) const NO_ROOM: &str = "the metadata server's file system is full, and what it can hold until there is room is used up: \
+                                  nothing is taken, not even deletions, until somebody makes room on it";
 /// An export takes seconds.
 const LOG_FULL_RETRY_MS: u32 = 500;
 
@@ -81,6 +83,9 @@ pub(crate) struct Mutations {
     pub(crate) disk_full: Arc<AtomicBool>,
     /// Too much log is kept for exports: commands are taken again in a moment.
     pub(crate) log_full: Arc<AtomicBool>,
+    /// Nothing is taken: the state store waits for room, or the log does.
+    pub(crate) memory_full: Arc<AtomicBool>,
+    pub(crate) log_short: Arc<AtomicBool>,
 }
 
 impl Mutations {
@@ -110,6 +115,10 @@ impl Mutations {
         let full = self.disk_full.load(Ordering::Relaxed);
         if full && !frees_space(op) && !self.keeps_answer(origin)? {
             return Err(refusal(Code::NoSpace, DISK_FULL).into());
+        }
+        let no_room = self.memory_full.load(Ordering::Relaxed) || self.log_short.load(Ordering::Relaxed);
+        if no_room && !self.keeps_answer(origin)? {
+            return Err(refusal(Code::NoSpace, NO_ROOM).into());
         }
         if self.log_full.load(Ordering::Relaxed) && !self.keeps_answer(origin)? {
             return Err(Refused::Error(ErrorReply {

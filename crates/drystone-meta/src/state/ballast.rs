@@ -1,8 +1,9 @@
 //! A file that takes a little of the file system while there is enough, so that there is some when others have filled it.
 //!
 //! A metadata server refuses what takes space long before its file system is full (`disk-reserve`). Another program does not. Then
-//! deletions, which would free space, could not be written any more, and the store, which cannot bear a write that fails,
-//! would end. So the ballast goes when nearly nothing else is left, and comes back when there is more than the reserve.
+//! deletions, which would free space, could not be written any more: the store, which cannot bear a write that fails,
+//! has to wait. So the ballast goes when nothing else has been left for some seconds (before, whoever fills the file system
+//! would take it with the rest), and comes back when there is more than the reserve.
 
 use drystone_env::{Disk, OpenOptions, Space};
 use std::sync::Arc;
@@ -32,23 +33,14 @@ impl Ballast {
         MOST_BYTES.min(space.total / PART) / 4096 * 4096
     }
 
-    /// Gives it up if next to nothing else is free. To be asked before anything is written that must not fail; it costs a
-    /// look at the free space.
-    pub(crate) fn give_up_if_needed(&mut self) {
-        if !self.is_here {
+    /// Gives it up: others have left nothing, and something must be written. Not before they have had the time to find that
+    /// nothing is left, or they take this, too.
+    pub(crate) fn give_up(&mut self) {
+        if !std::mem::take(&mut self.is_here) {
             return;
         }
-        if let Ok(space) = self.disk.space()
-            && space.free < Self::bytes(space) / 2
-        {
-            let gone = self.disk.unlink(NAME).and_then(|()| self.disk.sync_dir(""));
-            tracing::warn!(
-                free = space.free,
-                ?gone,
-                "the file system is full: the ballast is given up"
-            );
-            self.is_here = false;
-        }
+        let gone = self.disk.unlink(NAME).and_then(|()| self.disk.sync_dir(""));
+        tracing::warn!(?gone, "the file system is full: the ballast is given up");
     }
 
     /// Makes it if there is room for it beyond `reserve` bytes. Blocks.
@@ -95,11 +87,9 @@ mod tests {
         assert_eq!(left, TOTAL - TOTAL / 128);
         // It is still there after a start.
         let mut ballast = Ballast::of(&disk);
-        ballast.give_up_if_needed();
-        assert_eq!(disk.space().unwrap().free, left);
         sim.set_capacity(TOTAL - left);
         assert_eq!(disk.space().unwrap().free, 0);
-        ballast.give_up_if_needed();
+        ballast.give_up();
         assert!(disk.space().unwrap().free > 0);
         // Not while there is less than the reserve.
         sim.set_capacity(reserve);

@@ -6,6 +6,7 @@
 
 use super::ballast::Ballast;
 use super::cell::StateWriter;
+use super::room::{Room, needed, waiting};
 use super::snapshot::Snapshots;
 use super::stores::{Deferred, StateStore};
 use crate::config::Config;
@@ -15,7 +16,7 @@ use crate::message::ToFlush;
 use crate::metrics::Metrics;
 use crate::raft::handle::RaftHandle;
 use drystone_env::planted::{Bug, planted};
-use drystone_env::{Clock, Disk, Monotonic};
+use drystone_env::{Clock, Disk, Monotonic, Space};
 use drystone_namespace::OrderedStore;
 use drystone_raft::{BOOTSTRAP_INDEX, Input};
 use drystone_types::{LogIndex, NodeId};
@@ -30,6 +31,13 @@ const CHECKPOINT_RECORDS: usize = 250_000;
 /// chunk servers on it leave twice as much.
 const RESERVE_BYTES: u64 = 512 << 20;
 const RESERVE_PART: u64 = 40;
+/// For how long there must have been no room for a flush before the ballast is given up: who fills the file system meets its
+/// end within that, and stops.
+const BALLAST_AFTER: Duration = Duration::from_secs(5);
+/// For how long flushes must have waited before commands are refused for it, if there are the bytes that they need.
+const REFUSED_AFTER: Duration = Duration::from_secs(3);
+/// Between two looks at a file system on which little is left: how fast it fills.
+const SECOND_LOOK: Duration = Duration::from_millis(20);
 /// How often free space is looked at.
 const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -48,6 +56,8 @@ pub(crate) struct FlushParts {
     /// Set while a lone voter keeps more log for its exports than it may, and another export would let it go: commands
     /// of clients are refused then.
     pub(crate) log_full: Arc<AtomicBool>,
+    /// Set while flushes wait for room and memory for what is not flushed is used up: nothing is taken then.
+    pub(crate) memory_full: Arc<AtomicBool>,
     pub(crate) config: Arc<Config>,
     pub(crate) metrics: Metrics,
 }
@@ -64,6 +74,7 @@ struct Flusher {
     purged: u64,
     exports: ExportSchedule,
     ballast: Ballast,
+    room: Room,
 }
 
 /// Runs until told to stop, or until the store fails. The log begins behind `purged`.
@@ -75,6 +86,7 @@ pub(crate) async fn run(parts: FlushParts, mut inbox: UnboundedReceiver<ToFlush>
     let (interval, lifecycle) = (parts.config.flush_interval, Arc::clone(&parts.lifecycle));
     let mut flusher = Flusher {
         ballast: Ballast::of(&parts.disk),
+        room: Room::new(),
         parts,
         store,
         written: index,
@@ -96,8 +108,13 @@ pub(crate) async fn run(parts: FlushParts, mut inbox: UnboundedReceiver<ToFlush>
             takes_time.await;
         }
         let stop = matches!(message, Some(ToFlush::Stop));
+        flusher.look_for_room();
+        if flusher.room.is_open() && flusher.room.is_scarce() && flusher.is_pending() {
+            clock.sleep(SECOND_LOOK).await;
+            flusher.look_for_room();
+        }
         if let Err(reason) = flusher.step(message) {
-            lifecycle.fail(format!("state store: {reason}"));
+            lifecycle.fail(format!("state store: {reason}{}", flusher.where_full()));
             break;
         }
         if stop {
@@ -119,12 +136,16 @@ impl Flusher {
             // Without a lock: it closes, which takes as long as what is under way in it.
             drop(old);
         };
-        self.ballast.give_up_if_needed();
-        self.flush()?;
+        let has_room = self.room.is_open();
+        if has_room {
+            self.flush()?;
+        }
         match message {
             Some(ToFlush::Purge(below)) => {
                 self.exports.press();
-                self.checkpoint()?;
+                if has_room {
+                    self.checkpoint()?;
+                }
                 self.purge(below);
             }
             Some(ToFlush::Exported(made)) => {
@@ -136,6 +157,8 @@ impl Flusher {
                 let _ = closed.send(());
             }
             Some(ToFlush::Snapshot(at_least)) => self.snapshot(at_least)?,
+            // The log has what no checkpoint holds.
+            Some(ToFlush::Stop) if !has_room => {}
             Some(ToFlush::Stop) => self.checkpoint()?,
             Some(ToFlush::Now) | None => {
                 let since = self.parts.clock.now().since(self.checkpointed);
@@ -149,6 +172,47 @@ impl Flusher {
         drop(flushing);
         self.look_at_space();
         Ok(())
+    }
+
+    /// Looks whether a flush and what follows it have room. If there is none for long the ballast goes; if memory is used
+    /// up moreover, nothing is taken any more.
+    fn look_for_room(&mut self) {
+        // Where the file system does not say, its writes tell.
+        let Ok(space) = self.parts.disk.space() else {
+            return;
+        };
+        let now = self.parts.clock.now();
+        let overlay = self.parts.state.read().overlay_bytes();
+        let was_open = self.room.is_open();
+        let needed = needed(space, overlay as u64, self.store.disk_bytes());
+        self.room.look(now, space, needed);
+        let is_open = self.room.is_open();
+        if was_open != is_open {
+            let Space { free, free_files, .. } = space;
+            tracing::warn!(node = %self.parts.me, is_open, needed, free, free_files, "room for flushes of the state");
+        }
+        if self.room.lacking_for(now) >= BALLAST_AFTER {
+            self.ballast.give_up();
+        }
+        let waits = self.room.closed_for(now) >= REFUSED_AFTER || !self.room.lacking_for(now).is_zero();
+        let full = waits && overlay as u64 > waiting(space, self.parts.config.overlay_limit() as u64);
+        if self.parts.memory_full.swap(full, Ordering::Relaxed) != full {
+            tracing::warn!(node = %self.parts.me, overlay, full, "memory for what waits to be flushed");
+        }
+    }
+
+    fn is_pending(&self) -> bool {
+        self.written > self.checked || self.parts.state.read().overlay_bytes() > 0
+    }
+
+    /// What else is to be said of a store that has failed.
+    fn where_full(&self) -> &'static str {
+        match self.parts.disk.space() {
+            Ok(space) if space.free < needed(space, 0, self.store.disk_bytes()) => {
+                " (its file system is full: it goes on from its log when it is started again and there is room)"
+            }
+            _ => "",
+        }
     }
 
     /// The state may have been replaced by a snapshot since the last step: gives the store that was left then, which
@@ -199,7 +263,9 @@ impl Flusher {
     }
 
     fn keep_up(&mut self) -> Result<(), String> {
-        self.checkpoint()?;
+        if self.room.is_open() {
+            self.checkpoint()?;
+        }
         let scarce = self.parts.disk_full.load(Ordering::Relaxed) || self.exports.is_hurried();
         // Whoever is alone keeps nothing for others, and a full disk cannot.
         let keep = match scarce {
@@ -231,7 +297,7 @@ impl Flusher {
                 let parts = &self.parts;
                 let cut = self.purged > BOOTSTRAP_INDEX.0 + 1;
                 let after = parts.config.export_after.0;
-                if self.exports.is_due(now, self.written, bytes, after, cut) {
+                if self.room.is_open() && self.exports.is_due(now, self.written, bytes, after, cut) {
                     let view = self.store.view().map_err(|error| error.to_string())?;
                     self.exports.start(&parts.exports, view);
                 }
@@ -289,8 +355,8 @@ impl Flusher {
     }
 
     fn snapshot(&mut self, at_least: u64) -> Result<(), String> {
-        if self.written < at_least {
-            // Apply is behind what Raft has seen: Raft asks again.
+        if self.written < at_least || !self.room.is_open() {
+            // Apply or the flush is behind what Raft has seen, or no file can be made: Raft asks again.
             self.parts.raft.input(Input::SnapshotNotMade);
             return Ok(());
         }
@@ -311,7 +377,9 @@ impl Flusher {
         if let Ok(space) = self.parts.disk.space() {
             let usual = RESERVE_BYTES.min(space.total / RESERVE_PART);
             let reserve = self.parts.config.disk_reserve.map_or(usual, |bytes| bytes.0);
-            self.ballast.take_if_possible(space, reserve);
+            if self.room.is_open() {
+                self.ballast.take_if_possible(space, reserve);
+            }
             let full = space.free < reserve;
             if self.parts.disk_full.swap(full, Ordering::Relaxed) != full {
                 tracing::warn!(node = %self.parts.me, free = space.free, full, "disk reserve");

@@ -7,6 +7,7 @@ pub(crate) mod catch_up;
 pub(crate) mod cell;
 pub(crate) mod flush;
 pub(crate) mod readers;
+mod room;
 pub(crate) mod snapshot;
 pub mod store;
 pub mod stores;

@@ -148,6 +148,10 @@ impl OrderedStore for StateStore {
         self.0.sync()
     }
 
+    fn disk_bytes(&self) -> u64 {
+        self.0.disk_bytes()
+    }
+
     fn view(&self) -> Result<Box<dyn View>, StoreError> {
         self.0.view()
     }

@@ -4,6 +4,7 @@ use crate::kit::{Client, Cluster, target};
 use crate::leader::{WAIT, ask, beat, enlist, send_beat};
 use crate::remove_server::publish;
 use drystone_env::sim::StallingDisk;
+use drystone_meta::Config;
 use drystone_proto::Kind;
 use drystone_proto::cluster::{AdminOp, AdminReply, AdminRequest, Empty, Heartbeat};
 use drystone_proto::command::{Delete, Op};
@@ -153,4 +154,99 @@ async fn a_disk_that_is_nearly_full_takes_deletions_and_comes_back_by_itself() {
     let said: AdminReply = client.call(0, Kind::Admin, &ask, WAIT).await.unwrap();
     let refused = said.status.unwrap().writes_refused;
     assert!(!refused.contains("nearly full"), "{refused}");
+}
+
+/// A lone voter on a disk whose free space is told as it is limited, and a client with a session.
+async fn limited(tune: fn(&mut Config)) -> (Cluster, Arc<StallingDisk>, Client) {
+    let mut cluster = Cluster::start(1, tune).await;
+    cluster.stop(0).await;
+    let mut directory = cluster.open(0);
+    let disk = Arc::new(StallingDisk::new(Arc::clone(&directory.disk), "", Arc::default()));
+    directory.disk = Arc::clone(&disk) as _;
+    cluster.run_on(0, directory).await;
+    cluster.ready(&cluster.nodes[0]).await;
+    let client = cluster.client().await;
+    client.open().await;
+    (cluster, disk, client)
+}
+
+/// Publishes files of `length` bytes until one is refused for want of space, and deletions with it: how many there are.
+async fn publish_until_nothing_is_taken(cluster: &Cluster, client: &Client, length: usize) -> u64 {
+    let mut number = 0;
+    while number < 20_000 {
+        let op = Client::publish(&format!("file-{number}"), &vec![7; length]);
+        let Err(error) = client.try_mutate(0, op).await else {
+            number += 1;
+            continue;
+        };
+        if error.code() == Code::InlineRefused {
+            // It has just become the leader, and has not looked who answers.
+            cluster.env.clock.sleep(Duration::from_millis(10)).await;
+            continue;
+        }
+        assert_eq!(error.code(), Code::NoSpace, "{error}");
+        assert!(error.to_string().contains("nothing is taken"), "{error}");
+        let delete = Delete {
+            target: target("file-0"),
+            ..Delete::default()
+        };
+        let refused = client.try_mutate(0, Op::Delete(delete)).await;
+        assert_eq!(refused.unwrap_err().code(), Code::NoSpace);
+        let ask = AdminRequest {
+            op: Some(AdminOp::Status(Empty {})),
+        };
+        let said: AdminReply = client.call(0, Kind::Admin, &ask, WAIT).await.unwrap();
+        let why = said.status.unwrap().writes_refused;
+        assert!(why.contains("nothing is taken"), "{why}");
+        return number;
+    }
+    panic!("nothing ends");
+}
+
+/// There is room again: commands are taken, and all that was acknowledged is there, after a start, too.
+async fn goes_on(mut cluster: Cluster, disk: &StallingDisk, client: &Client, files: u64) {
+    disk.limit_free(u64::MAX);
+    let mut taken = false;
+    for _ in 0..1000 {
+        taken = client.try_mutate(0, Client::publish("again", b"")).await.is_ok();
+        if taken {
+            break;
+        }
+        cluster.env.clock.sleep(Duration::from_millis(10)).await;
+    }
+    assert!(taken, "there is room again");
+    assert_eq!(cluster.nodes[0].handle.as_ref().unwrap().failure(), None);
+    cluster.stop(0).await;
+    cluster.run(0).await;
+    cluster.ready(&cluster.nodes[0]).await;
+    let client = cluster.client().await;
+    for number in 0..files {
+        client.lookup(0, &format!("file-{number}")).await.unwrap();
+    }
+    client.lookup(0, "again").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flushes_wait_for_room_and_commands_are_refused_when_memory_is_used_up() {
+    let (cluster, disk, client) = limited(|config| {
+        config.overlay = ByteCount(1 << 20);
+        config.log_segment = ByteCount(16 << 20);
+    })
+    .await;
+    disk.limit_free(0);
+    // So long that commands are refused, not held up.
+    cluster.env.clock.sleep(Duration::from_secs(4)).await;
+    let files = publish_until_nothing_is_taken(&cluster, &client, 100).await;
+    assert!(files > 100, "{files}");
+    goes_on(cluster, &disk, &client, files).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_gets_no_segment_refuses_commands_before_its_end() {
+    let (cluster, disk, client) = limited(|_| {}).await;
+    disk.limit_free(0);
+    let files = publish_until_nothing_is_taken(&cluster, &client, 4000).await;
+    // Two segments of a megabyte, but for a quarter of one.
+    assert!((200..450).contains(&files), "{files}");
+    goes_on(cluster, &disk, &client, files).await;
 }

@@ -17,11 +17,16 @@ pub(crate) struct LogWriter {
     urgent: bool,
     /// Once `.0` is durable, records below `.1` may go.
     release: Option<(Lsn, Lsn)>,
+    segment_bytes: u64,
 }
+
+/// The log is short when it has less than this part of a segment left: what remains is for the cluster's own commands.
+const SHORT_PART: u64 = 4;
 
 impl LogWriter {
     pub(crate) fn new(wal: Wal) -> Self {
         Self {
+            segment_bytes: wal.segment_bytes(),
             wal,
             waiting: VecDeque::new(),
             urgent: false,
@@ -104,6 +109,12 @@ impl LogWriter {
 
     pub(crate) fn held_bytes(&self) -> u64 {
         self.wal.held_bytes()
+    }
+
+    /// True if a write waits for space, or little is left of the last segment, and another one cannot be made.
+    pub(crate) fn is_short(&self) -> bool {
+        let is_low = self.wal.left_bytes() < self.segment_bytes / SHORT_PART;
+        self.wal.starved().is_some() || self.wal.is_short() && is_low
     }
 
     /// Records below `below` may go once `marker` is durable.

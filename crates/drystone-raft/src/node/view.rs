@@ -54,6 +54,12 @@ impl RaftNode {
         self.log.held_bytes()
     }
 
+    /// True if the log finds no space on its disk: a write waits for some, or what is left in its segments is little, and
+    /// another one cannot be made. It goes on by itself when there is some.
+    pub fn log_is_short(&self) -> bool {
+        self.log.is_short()
+    }
+
     /// True if it leads.
     pub fn is_leader(&self) -> bool {
         self.raw.raft.state == StateRole::Leader

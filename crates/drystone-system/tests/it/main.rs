@@ -9,6 +9,7 @@ mod attributes;
 mod basics;
 mod commands;
 mod crashes;
+mod crowded;
 mod damage;
 mod descriptors;
 mod door;

@@ -103,26 +103,41 @@ pub(super) fn caught<T>(body: impl FnOnce() -> Result<T, StoreError>) -> Result<
     })
 }
 
-/// Removes fjall's journals (see the module above; whatever they held is in the Raft log) and puts an empty one in
-/// their place. fjall numbers writes, and the higher number counts: only if it finds a journal does it go on behind
+/// Empties fjall's journals (see the module above; whatever they held is in the Raft log): the last one is kept, without
+/// its content. fjall numbers writes, and the higher number counts: only if it finds a journal does it go on behind
 /// the numbers in the tables. Without one it would begin anew, and what is written from then on would lose against
-/// what it replaces.
+/// what it replaces. Where there is one no file is made: a start needs none on a file system that is full.
 fn empty_journals(directory: &Path) -> Result<(), StoreError> {
     let fault = |source| StoreError::Io {
         path: directory.to_owned(),
         source,
     };
-    let mut last = 0;
+    let mut journals = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(fault)? {
         let path = entry.map_err(fault)?.path();
         if path.extension().is_some_and(|extension| extension == "jnl") {
-            let number = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
-            last = last.max(number.unwrap_or(0_u64));
-            std::fs::remove_file(&path).map_err(fault)?;
+            let number = path
+                .file_stem()
+                .and_then(|stem| stem.to_str()?.parse::<u64>().ok());
+            journals.push((number, path));
         }
     }
-    let empty = directory.join(format!("{}.jnl", last + 1));
-    std::fs::File::create_new(empty)
+    journals.sort_unstable();
+    let kept = match journals.pop() {
+        Some((Some(_), path)) => path,
+        other => {
+            journals.extend(other);
+            directory.join("1.jnl")
+        }
+    };
+    for (_, path) in journals {
+        std::fs::remove_file(&path).map_err(fault)?;
+    }
+    std::fs::File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(kept)
         .and_then(|file| file.sync_all())
         .map_err(fault)
 }
@@ -279,8 +294,8 @@ impl FjallStore {
         })
     }
 
-    /// Bytes on disk.
-    pub fn disk_bytes(&self) -> u64 {
+    /// Bytes of its tables on the disk.
+    pub fn table_bytes(&self) -> u64 {
         self.keyspace.disk_space()
     }
 }

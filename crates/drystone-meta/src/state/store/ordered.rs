@@ -75,6 +75,10 @@ impl OrderedStore for FjallStore {
         self.checkpoint().map_err(failed("writing tables"))
     }
 
+    fn disk_bytes(&self) -> u64 {
+        self.table_bytes()
+    }
+
     fn view(&self) -> Result<Box<dyn View>, NamespaceError> {
         Ok(Box::new(FjallView {
             snapshot: self.database().snapshot(),
