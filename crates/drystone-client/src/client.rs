@@ -54,7 +54,6 @@ impl Client {
         let info = meta.cluster_info(env.clock.now().plus(options.deadline)).await?;
         let history = HistoryId::from_slice(&info.history)
             .ok_or_else(|| Error::new(ErrorKind::Unavailable, "connect", "the cluster names no history"))?;
-        let writes = Arc::new(WriteShared::new(&options, Arc::clone(&reads)));
         let caller = options.caller.clone();
         let process = ClientProcess {
             env,
@@ -65,8 +64,10 @@ impl Client {
             metrics,
             history,
         };
+        let requester = Requester::new(process, caller);
+        let writes = Arc::new(WriteShared::new(&requester, Arc::clone(&reads)));
         Ok(Client {
-            requester: Requester::new(process, caller),
+            requester,
             writes,
             reads,
         })
@@ -138,10 +139,7 @@ impl Client {
 
     /// Begins to write a file. Nothing is visible before [`Writer::finish`]. No I/O happens here.
     pub fn write(&self, target: impl Into<Target>, options: WriteOptions) -> Writer {
-        let context = WriteContext {
-            requester: self.requester.clone(),
-            shared: Arc::clone(&self.writes),
-        };
+        let context = WriteContext::new(self.requester.clone(), Arc::clone(&self.writes));
         Writer::new(context, target.into(), options)
     }
 
@@ -173,15 +171,14 @@ impl Client {
         open(context, target.into(), options).await
     }
 
-    /// The process is done with the cluster: gives the idempotency session back, if one was opened, instead of leaving
-    /// it to its time-out. Takes a moment at most, and all handles share the session: for the end of a short-lived
-    /// process. A later command opens another one.
+    /// The process is done with the cluster: gives back what writers began and did not publish (a writer that is still there can
+    /// publish it no more), and the idempotency session, if one was opened, instead of leaving them to their time-outs. Takes a
+    /// moment at most, and all handles share the session: for the end of a short-lived process. A later command opens another
+    /// one.
     pub async fn close(&self) {
-        let deadline = self
-            .requester
-            .now()
-            .plus(CLOSE_WAIT)
-            .min(self.requester.deadline());
-        self.requester.meta().close(self.caller(), deadline).await;
+        let requester = &self.requester;
+        let deadline = || requester.now().plus(CLOSE_WAIT).min(requester.deadline());
+        self.writes.abandoner.close(requester, deadline()).await;
+        requester.meta().close(self.caller(), deadline()).await;
     }
 }

@@ -44,6 +44,8 @@ metrics! {
     replicas_replaced;
     /// Replicas blamed during writes.
     replicas_blamed;
+    /// Chunks given up, because what was written to them was not published.
+    chunks_abandoned;
     /// Times that tiny content moved from the metadata to a chunk, because too few voters had it in time.
     inline_moved;
     /// Grants asked for (messages).

@@ -19,6 +19,7 @@ use crate::raft::drive::{Driver, DriverParts};
 use crate::raft::handle::RaftHandle;
 use crate::raft::reads::ReadQueue;
 use crate::raft::transport::Transport;
+use crate::service::abandon::Abandonments;
 use crate::service::admin::Admin;
 use crate::service::chunk_server::ChunkServers;
 use crate::service::dispatch::MetaService;
@@ -364,6 +365,12 @@ pub(crate) fn make_service(wiring: &Wiring) -> (Arc<MetaService>, Tasks) {
             leader: Arc::clone(&leader),
             metrics: metrics.clone(),
             disk_full: Arc::clone(&wiring.disk_full),
+        },
+        abandonments: Abandonments {
+            clock: Arc::clone(clock),
+            identity: identity.clone(),
+            raft: raft.clone(),
+            leader: Arc::clone(&leader),
         },
         chunk_servers: ChunkServers {
             clock: Arc::clone(clock),

@@ -1,15 +1,15 @@
 //! Chunk records: a commit with receipts makes one, the loss of the last reference dooms it, word of its
-//! replicas' deletion ends it.
+//! replicas' deletion ends it. A chunk that its writer gives up gets one that is doomed from the beginning.
 
 use crate::directory::checked_policy;
 use crate::key::{above, numbers, table};
-use crate::limits::{MAX_CHUNKS_PER_COMMAND, MAX_FORGOTTEN};
+use crate::limits::{MAX_ABANDONED, MAX_ABANDONED_REPLICAS, MAX_CHUNKS_PER_COMMAND, MAX_FORGOTTEN};
 use crate::namespace::{Context, Namespace};
 use crate::records::{MarkRecord, corrupt};
 use crate::refusal::{ReadError, refuse};
 use crate::store::{Order, OrderedStore, StoreError};
 use drystone_env::planted::{Bug, planted};
-use drystone_proto::command::{ForgetReplicas, NewChunk, Outcome};
+use drystone_proto::command::{AbandonChunks, ForgetReplicas, NewChunk, Outcome};
 use drystone_proto::grant::verify_receipt;
 use drystone_proto::record::{
     ChunkRecord, ChunkState, PlacedReplica, PlacementState, PolicyRecord, ReplicaRecord,
@@ -73,6 +73,12 @@ impl<S: OrderedStore> Namespace<S> {
         let Some(PlacementIndex(placement)) = self.placement_of(ChunkId(id)) else {
             return refuse(Code::Invalid, format!("chunk id {id} was never allocated"));
         };
+        if self.is_abandoned(ChunkId(id))? {
+            return refuse(
+                Code::GrantExpired,
+                format!("chunk {id} was given up by its writer"),
+            );
+        }
         if self
             .tables
             .load_record::<ChunkRecord>(&numbers(table::CHUNK, [id]))?
@@ -194,6 +200,77 @@ impl<S: OrderedStore> Namespace<S> {
                 .put_new(numbers(table::DOOMED, [id]), &MarkRecord { since: cx.since });
         }
         Ok(())
+    }
+
+    /// Dooms chunks that their writer gave up, and marks them, so that no command records them before the grant floor has passed
+    /// them. A chunk that is recorded, is marked, or lies below the floor is passed over.
+    pub(crate) fn abandon_chunks(
+        &mut self,
+        cx: &Context,
+        command: &AbandonChunks,
+    ) -> Result<Outcome, ReadError> {
+        if command.chunks.len() > MAX_ABANDONED {
+            return refuse(Code::TooLarge, format!("at most {MAX_ABANDONED} chunks at once"));
+        }
+        let mark = MarkRecord { since: cx.since };
+        for given_up in &command.chunks {
+            let id = given_up.chunk;
+            let Some(PlacementIndex(placement)) = self.placement_of(ChunkId(id)) else {
+                continue;
+            };
+            let is_below = id < self.state.grant_floor;
+            if is_below || self.chunk(ChunkId(id))?.is_some() || self.is_abandoned(ChunkId(id))? {
+                continue;
+            }
+            self.tables.put_new(numbers(table::ABANDONED, [id]), &mark);
+            self.state.abandoned += 1;
+            let mut replicas: Vec<PlacedReplica> = Vec::new();
+            for replica in &given_up.replicas {
+                let is_held = self.nodes.of_disk(replica.disk, replica.incarnation).is_some();
+                let is_new = replicas.iter().all(|other| other.replica() != *replica);
+                if replica.placement == placement
+                    && is_held
+                    && is_new
+                    && replicas.len() < MAX_ABANDONED_REPLICAS
+                {
+                    replicas.push(PlacedReplica::new(*replica, PlacementState::Placing));
+                }
+            }
+            if replicas.is_empty() {
+                continue;
+            }
+            let doomed = ChunkRecord {
+                id,
+                state: ChunkState::Doomed as i32,
+                replicas,
+                since: cx.since,
+                ..ChunkRecord::default()
+            };
+            self.state.doomed += 1;
+            self.put_chunk(cx, None, &doomed)?;
+            self.tables.put_new(numbers(table::DOOMED, [id]), &mark);
+        }
+        Ok(Outcome::default())
+    }
+
+    /// True if the chunk's writer gave it up, and the floor has not passed it: no command records it.
+    pub(crate) fn is_abandoned(&self, chunk: ChunkId) -> Result<bool, StoreError> {
+        if self.state.abandoned == 0 {
+            return Ok(false);
+        }
+        let mark = self
+            .tables
+            .get_record::<MarkRecord>(&numbers(table::ABANDONED, [chunk.0]))?;
+        Ok(mark.is_some())
+    }
+
+    /// The first mark of a chunk that was given up, if the floor has passed the chunk: it is not needed any more.
+    pub(crate) fn passed_mark(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        let end = numbers(table::ABANDONED, [self.state.grant_floor]);
+        let first = self
+            .tables
+            .first(&[table::ABANDONED], end.as_slice(), Order::Up)?;
+        Ok(first.map(|(key, _)| key))
     }
 
     /// Replicas of doomed chunks are gone. Those that a chunk does not have (late or repeated word), or whose

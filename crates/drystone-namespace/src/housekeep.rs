@@ -36,6 +36,13 @@ impl<S: OrderedStore> Namespace<S> {
                 }
             }
         }
+        while left > 0
+            && let Some(mark) = self.passed_mark()?
+        {
+            self.tables.delete(Key::from_slice(&mark));
+            self.state.abandoned -= 1;
+            left -= 1;
+        }
         left += kept;
         while left > 0 {
             let Some((mark, _)) = self
@@ -63,6 +70,9 @@ impl<S: OrderedStore> Namespace<S> {
             .first(&[table::RECLAIM], &[table::RECLAIM + 1], Order::Up)?
             .is_some()
         {
+            return Ok(true);
+        }
+        if self.passed_mark()?.is_some() {
             return Ok(true);
         }
         for queue in TIMED {

@@ -23,6 +23,7 @@
 //! | 12 | chunks by set of disks | disk, incarnation, replicas wanted (1 byte), the other disks with incarnations | `DiskSetRecord` |
 //! | 13 | chunks below their policy | chunk | `MarkRecord` |
 //! | 14 | closed sessions | log time at which to forget it, client | `MarkRecord` |
+//! | 15 | chunks given up, until the grant floor has passed them | chunk | `MarkRecord` |
 
 use drystone_types::DiskRef;
 use std::fmt;
@@ -127,8 +128,9 @@ pub(crate) mod table {
     pub(crate) const DISK_SET: u8 = 0x12;
     pub(crate) const BELOW: u8 = 0x13;
     pub(crate) const CLOSED_SESSION: u8 = 0x14;
+    pub(crate) const ABANDONED: u8 = 0x15;
     /// First byte above every table.
-    pub(crate) const END: u8 = 0x15;
+    pub(crate) const END: u8 = 0x16;
 }
 
 /// A key of a table byte and numbers.

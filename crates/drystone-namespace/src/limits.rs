@@ -60,6 +60,10 @@ pub const MAX_RANGES: usize = 65_536;
 pub const MAX_RANGES_PRUNED: usize = 1_024;
 /// Replicas of doomed chunks that one command forgets.
 pub const MAX_FORGOTTEN: usize = 4_096;
+/// Chunks that one command gives up: about 150 KiB of log.
+pub const MAX_ABANDONED: usize = 1_024;
+/// Replicas of a chunk that is given up: those of its grant, and a replacement for each of them.
+pub const MAX_ABANDONED_REPLICAS: usize = 16;
 /// Records that one housekeeping step touches at most, whatever it asks for.
 pub const MAX_HOUSEKEEPING: u32 = 10_000;
 /// Nodes that were not removed; they are in memory, with their disks.

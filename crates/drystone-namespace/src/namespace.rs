@@ -265,6 +265,7 @@ impl<S: OrderedStore> Namespace<S> {
             Op::RegisterNode(command) => self.register_node(cx, command),
             Op::UpdateNode(command) => self.update_node(cx, command),
             Op::ReleaseDeletion(_) => Ok(self.release_deletion()),
+            Op::AbandonChunks(command) => self.abandon_chunks(cx, command),
         }
     }
 
@@ -519,6 +520,7 @@ fn check_step(before: &StateRecord, after: &StateRecord) {
         after.doomed,
         after.sessions,
         after.closed_sessions,
+        after.abandoned,
         after.staged,
     ];
     assert!(

@@ -45,8 +45,8 @@ pub struct DiskSet {
 pub enum Recorded {
     /// The chunk's record names this placement on this disk, as verified, damaged or being made: no orphan.
     Named,
-    /// It may still be recorded: its chunk id is not below the grant floor, or this state has not applied the
-    /// command that placed it.
+    /// It may still be recorded: its chunk id is not below the grant floor and was not given up, or this state has not applied
+    /// the command that placed it.
     Undecided,
     /// It can never be recorded any more.
     Never,
@@ -309,8 +309,8 @@ impl<S: OrderedStore> Namespace<S> {
     }
 
     /// Whether a replica that a disk reports may be ordered away. Only [`Recorded::Never`] may: its placement is
-    /// known to this state, no record names it, and its chunk id lies below the grant floor, so that no command can
-    /// record it any more.
+    /// known to this state, no record names it, and its chunk id lies below the grant floor or was given up by its writer, so
+    /// that no command can record it any more.
     ///
     /// # Errors
     /// The store failed.
@@ -319,10 +319,11 @@ impl<S: OrderedStore> Namespace<S> {
         if record.is_some_and(|record| record.is_on(replica)) {
             return Ok(Recorded::Named);
         }
-        if chunk >= self.grant_floor() || replica.placement > self.applied().0 {
-            return Ok(Recorded::Undecided);
+        let is_over = chunk < self.grant_floor() || self.is_abandoned(chunk)?;
+        match is_over && replica.placement <= self.applied().0 {
+            true => Ok(Recorded::Never),
+            false => Ok(Recorded::Undecided),
         }
-        Ok(Recorded::Never)
     }
 }
 

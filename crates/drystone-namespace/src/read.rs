@@ -90,6 +90,8 @@ pub struct Counters {
     pub sessions: u64,
     /// Closed sessions whose ids are kept.
     pub closed_sessions: u64,
+    /// Chunks that were given up and may not be below the grant floor.
+    pub abandoned: u64,
     /// Staged inodes.
     pub staged: u64,
 }
@@ -419,6 +421,7 @@ impl<S: OrderedStore> Namespace<S> {
             doomed: state.doomed,
             sessions: state.sessions,
             closed_sessions: state.closed_sessions,
+            abandoned: state.abandoned,
             staged: state.staged,
         }
     }

@@ -86,6 +86,9 @@ pub struct StateRecord {
     /// when less than it was applied.
     #[prost(uint64, tag = "24")]
     pub session_floor: u64,
+    /// Chunks that their writers gave up and that the grant floor has not passed, as far as that was looked at.
+    #[prost(uint64, tag = "25")]
+    pub abandoned: u64,
 }
 
 /// One link of the batch chain.

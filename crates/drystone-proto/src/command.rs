@@ -433,6 +433,26 @@ pub struct ForgetReplicas {
     pub replicas: Vec<ChunkReplica>,
 }
 
+/// Nobody will publish these chunks: their writer gave them up. They are doomed at once, unless they are recorded or were given
+/// up before, and no command records them any more.
+#[derive(Clone, PartialEq, Message)]
+pub struct AbandonChunks {
+    /// Which, at most 1,024.
+    #[prost(message, repeated, tag = "1")]
+    pub chunks: Vec<AbandonedChunk>,
+}
+
+/// A chunk that its writer gave up.
+#[derive(Clone, PartialEq, Message)]
+pub struct AbandonedChunk {
+    /// Chunk.
+    #[prost(uint64, tag = "1")]
+    pub chunk: u64,
+    /// Where it may be: the replicas that were granted.
+    #[prost(message, repeated, tag = "2")]
+    pub replicas: Vec<ReplicaRecord>,
+}
+
 /// An operator has looked at a restored state: replicas may be deleted again. A no-op otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct ReleaseDeletion {}
@@ -506,7 +526,7 @@ pub struct Command {
     /// Which.
     #[prost(
         oneof = "Op",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21, 22, 23, 24, 25, 26, 27"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21, 22, 23, 24, 25, 26, 27, 28"
     )]
     pub op: Option<Op>,
 }
@@ -555,6 +575,8 @@ pub enum Op {
     UpdateNode(UpdateNode),
     #[prost(message, tag = "27")]
     ReleaseDeletion(ReleaseDeletion),
+    #[prost(message, tag = "28")]
+    AbandonChunks(AbandonChunks),
 }
 
 impl Op {
@@ -581,7 +603,8 @@ impl Op {
             | Op::ForgetReplicas(_)
             | Op::RegisterNode(_)
             | Op::UpdateNode(_)
-            | Op::ReleaseDeletion(_) => true,
+            | Op::ReleaseDeletion(_)
+            | Op::AbandonChunks(_) => true,
         }
     }
 }

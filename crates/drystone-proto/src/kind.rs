@@ -61,6 +61,8 @@ kinds! {
     Grant = 19, CLIENT | METADATA_SERVER;
     /// [`crate::meta::DamageReport`] -> [`crate::cluster::Empty`], leader.
     ReportDamage = 20, ANYONE;
+    /// A writer gives chunks up. [`crate::meta::AbandonRequest`] -> [`crate::cluster::Empty`], leader.
+    Abandon = 21, CLIENT | METADATA_SERVER;
 
     /// Bytes for a chunk, down the chain. [`crate::data::Append`] + payload -> [`crate::data::AppendReply`].
     Append = 33, CLIENT | CHUNK_SERVER;

@@ -241,6 +241,15 @@ pub struct GrantReply {
     pub grants: Vec<ChunkGrant>,
 }
 
+/// Gives up chunks that were granted and that no command names: their space comes back at once, not only when their grants have
+/// lost their effect. Committed content is never touched by it. May be repeated.
+#[derive(Clone, PartialEq, Message)]
+pub struct AbandonRequest {
+    /// The tokens of the chunks' grants, replacements too: only who holds them can give a chunk up. At most 1,024.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub grants: Vec<bytes::Bytes>,
+}
+
 /// A chunk to write to, and the chain.
 #[derive(Clone, PartialEq, Message)]
 pub struct ChunkGrant {

@@ -295,7 +295,7 @@ pub struct ChunkRecord {
     /// See the module.
     #[prost(uint64, tag = "8")]
     pub since: u64,
-    /// Log time at which it was doomed; 0 otherwise.
+    /// Log time at which it was doomed; 0 otherwise, and of one that its writer gave up: nobody ever read it.
     #[prost(uint64, tag = "9")]
     pub doomed_at: u64,
 }

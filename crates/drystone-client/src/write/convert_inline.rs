@@ -84,12 +84,20 @@ impl Writer {
         let parts = self
             .write_single(&inline.bytes, policy, Some(granted), true)
             .await?;
+        let content = content(&parts);
+        let sent = self.context.begun.sent(&content);
         let op = Op::ConvertInline(ConvertInline {
             inode: inline.inode,
             version: inline.version,
-            content: Some(content(&parts)),
+            content: Some(content),
         });
-        match requester.mutate(WRITE, None, op, requester.deadline()).await {
+        let converted = requester.mutate(WRITE, None, op, requester.deadline()).await;
+        if let Err(failed) = &converted
+            && failed.error.kind() != ErrorKind::Unknown
+        {
+            self.context.begun.refused(sent);
+        }
+        match converted {
             Ok(outcome) => Ok(Some(outcome)),
             Err(failed) if matches!(failed.code, Code::PreconditionFailed | Code::NotFound) => Ok(None),
             Err(failed) => Err(Failed {

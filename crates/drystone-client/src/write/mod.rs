@@ -5,8 +5,10 @@
 //! they must be, [`shared`] is what the writers of a process share. [`run`] is the shell around the core
 //! ([`trouble_wait`] says what it waits for), [`parts`] what it has sealed, [`holes`] what is not stored of it, [`sealed`] keeps that until it is published, [`writer`] cuts the stream, [`publish`] makes it visible,
 //! [`convert_inline`] moves a file out of the metadata when bytes in chunks are added to it, [`written`] knows where the
-//! sealed bytes are, in case they have to be written again ([`write_again`]).
+//! sealed bytes are, in case they have to be written again ([`write_again`]). What was begun and is not published is given
+//! up ([`abandon`]).
 
+mod abandon;
 mod buffer;
 mod chunk;
 mod convert_inline;

@@ -66,7 +66,9 @@ impl Writer {
         fresh: bool,
         exact: bool,
     ) -> Result<Option<Vec<SealedPart>>, Error> {
-        let WriteContext { requester, shared } = self.context.clone();
+        let WriteContext {
+            requester, shared, ..
+        } = self.context.clone();
         let now = requester.now();
         let directory = self.target.parent().filter(|_| !exact);
         let known = directory
@@ -112,7 +114,10 @@ impl Writer {
             let parts = self.write_small(data, true, true).await?;
             let parts =
                 parts.ok_or_else(|| Error::new(ErrorKind::TooLarge, WRITE, self.target.to_string()))?;
-            Ok::<Op, Failed>(self.publication(content(&parts))?)
+            let content = content(&parts);
+            // It may be on its way when this is over: it is not given up, whatever is answered.
+            drop(self.context.begun.sent(&content));
+            Ok::<Op, Failed>(self.publication(content)?)
         };
         match self.send(self.publication(inline)?, Some(Box::pin(chunk))).await {
             Ok(reply) => {
@@ -164,8 +169,17 @@ impl Writer {
     }
 
     pub(super) async fn publish(&self, content: Content) -> Result<Outcome, Failed> {
-        let reply = self.send(self.publication(content)?, None).await?;
-        Ok(reply.outcome.unwrap_or_default())
+        let begun = &self.context.begun;
+        let sent = begun.sent(&content);
+        match self.send(self.publication(content)?, None).await {
+            Ok(reply) => Ok(reply.outcome.unwrap_or_default()),
+            Err(failed) => {
+                if failed.error.kind() != ErrorKind::Unknown {
+                    begun.refused(sent);
+                }
+                Err(failed)
+            }
+        }
     }
 
     /// The command that makes `content` visible, or what was staged.

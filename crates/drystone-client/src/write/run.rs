@@ -107,6 +107,15 @@ pub(crate) async fn run(
             },
             () = sleep => ChunkInput::Tick,
         };
+        if let ChunkInput::Granted {
+            result: Ok(granted), ..
+        }
+        | ChunkInput::Replacement {
+            result: Ok(granted), ..
+        } = &input
+        {
+            context.begun.granted(granted.chunk, granted.token.clone());
+        }
         runner.core.set_slow(runner.slow());
         runner.core.on(clock.now(), input, &mut out);
         trouble.follow(&runner.core, &options.waits);

@@ -3,10 +3,12 @@
 //! Sealed parts must not wait for that command longer than their grants live. [`keep`] stages them in time, also
 //! while nobody calls the writer. It never publishes anything.
 
+use super::abandon::BegunChunks;
 use super::chunk::{SealedPart, Trouble};
 use super::holes::Holes;
 use super::options::WriteMode;
 use super::parts::{WRITE, impossible, not_visible};
+use super::shared::WriteContext;
 use super::written::WrittenParts;
 use crate::error::{Error, ErrorKind};
 use crate::requester::Requester;
@@ -31,6 +33,7 @@ const STAGE_LEASE: Duration = Duration::from_secs(6 * 3600);
 /// See the module.
 pub(super) struct SealedParts {
     requester: Requester,
+    begun: Arc<BegunChunks>,
     target: Target,
     mode: WriteMode,
     parents: bool,
@@ -138,9 +141,10 @@ impl Ledger {
 }
 
 impl SealedParts {
-    pub(super) fn new(requester: Requester, target: Target, mode: WriteMode, parents: bool) -> Arc<Self> {
+    pub(super) fn new(context: WriteContext, target: Target, mode: WriteMode, parents: bool) -> Arc<Self> {
         Arc::new(Self {
-            requester,
+            requester: context.requester,
+            begun: context.begun,
             target,
             mode,
             parents,
@@ -287,6 +291,7 @@ impl SealedParts {
             holes_behind &= !is_last;
             let content = ledger.holes.content(&parts, staged.data, is_last);
             let length: u64 = content.extents.iter().map(|extent| extent.length).sum();
+            let sent = self.begun.sent(&content);
             let op = Op::StageExtend(StageExtend {
                 inode: staged.inode,
                 offset: staged.length,
@@ -297,7 +302,15 @@ impl SealedParts {
                 .requester
                 .mutate(WRITE, None, op, self.requester.deadline())
                 .await;
-            let outcome = outcome.map_err(|failed| not_visible(failed, &self.target))?;
+            let outcome = match outcome {
+                Ok(outcome) => outcome,
+                Err(failed) => {
+                    if failed.error.kind() != ErrorKind::Unknown {
+                        self.begun.refused(sent);
+                    }
+                    return Err(not_visible(failed, &self.target));
+                }
+            };
             staged.length += length;
             staged.data += parts.iter().map(|part| part.length).sum::<u64>();
             if !parts.is_empty() {

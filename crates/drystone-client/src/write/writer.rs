@@ -20,7 +20,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 /// A stream of unknown length begins with a chunk of this size, so that a file that turns out small does not hold
 /// much space until it is sealed.
 const FIRST_UNKNOWN: u64 = 8 << 20;
-/// A file being written. Dropping it before [`Writer::finish`] leaves nothing visible; the space is reclaimed.
+/// A file being written. Dropping it before [`Writer::finish`] leaves nothing visible; the space is given
+/// back in the background.
 pub struct Writer {
     pub(super) context: WriteContext,
     pub(super) target: Target,
@@ -273,7 +274,9 @@ impl Writer {
     }
 
     async fn start(&mut self, policy: PolicyRecord, max_bytes: u64) -> Result<(), Error> {
-        let WriteContext { requester, shared } = self.context.clone();
+        let WriteContext {
+            requester, shared, ..
+        } = self.context.clone();
         let now = requester.now();
         let sealed = self.started().sealed.clone();
         // Beside a stretch that is slow no other is begun: its parts would wait for those of the slow one.
@@ -311,17 +314,18 @@ impl Writer {
 
     /// From the first stretch on somebody looks after what is sealed.
     fn started(&mut self) -> &Started {
-        let (requester, options) = (&self.context.requester, &self.options);
+        let (context, options) = (&self.context, &self.options);
         self.started.get_or_insert_with(|| {
             let sealed = SealedParts::new(
-                requester.clone(),
+                context.clone(),
                 self.target.clone(),
                 options.mode,
                 options.parents,
             );
             let (alive, gone) = oneshot::channel();
             let task = keep(sealed.clone(), gone);
-            requester.env().spawn.spawn("stager", Box::pin(task));
+            let spawn = &context.requester.env().spawn;
+            spawn.spawn("stager", Box::pin(task));
             Started {
                 sealed,
                 _alive: alive,

@@ -14,8 +14,8 @@ use drystone_proto::data::{
     ReadReply, ReplicaState,
 };
 use drystone_proto::meta::{
-    ChunkGrant, DamageReport, DiskLocation, GrantReply, GrantRequest, GrantedReplica, ListEntry, ListReply,
-    ListRequest, LocatedExtent, LookupReply, LookupRequest, MutateReply, MutateRequest,
+    AbandonRequest, ChunkGrant, DamageReport, DiskLocation, GrantReply, GrantRequest, GrantedReplica,
+    ListEntry, ListReply, ListRequest, LocatedExtent, LookupReply, LookupRequest, MutateReply, MutateRequest,
 };
 use drystone_proto::record::{
     ChunkRecord, HOLE, InodeKind, InodeRecord, PlacedReplica, PlacementState, PolicyRecord, ReplicaRecord,
@@ -75,6 +75,8 @@ pub(crate) struct Namespace {
     pub(crate) floor: u64,
     /// Times that something was staged.
     pub(crate) extended: u64,
+    /// Chunks that their writers gave up.
+    pub(crate) abandoned: BTreeSet<u64>,
 }
 
 /// Inodes by name, and whether they are directories.
@@ -237,6 +239,15 @@ struct FakeMeta {
     world: Arc<World>,
 }
 
+impl Namespace {
+    /// Chunks that are in files or staged.
+    pub(crate) fn recorded(&self) -> BTreeSet<u64> {
+        let files = self.files.values().chain(self.staged.values());
+        let recorded = files.flat_map(|file| file.extents.iter().map(|extent| extent.chunk));
+        recorded.collect()
+    }
+}
+
 impl Service for FakeMeta {
     fn hello(&self, hello: &Hello) -> Result<HelloReply, ErrorReply> {
         identity(self.node).answer(hello)
@@ -318,6 +329,15 @@ impl Service for FakeMeta {
                     .unwrap()
                     .reports
                     .push(request.decode().unwrap());
+                Reply::ok(&Empty {})
+            }
+            Kind::Abandon => {
+                let request: AbandonRequest = request.decode().unwrap();
+                let mut namespace = world.namespace.lock().unwrap();
+                for token in request.grants {
+                    let chunk = u64::from_le_bytes(token[..].try_into().unwrap());
+                    namespace.abandoned.insert(chunk);
+                }
                 Reply::ok(&Empty {})
             }
             kind => Reply::refuse(Code::NotSupported, format!("{kind:?}")),
@@ -590,18 +610,20 @@ impl World {
         };
         let mut grant = |_| {
             ns.next_chunk += 1;
+            let chunk = if request.replace_in > 0 {
+                request.replace_in
+            } else {
+                ns.next_chunk
+            };
             ChunkGrant {
-                chunk: if request.replace_in > 0 {
-                    request.replace_in
-                } else {
-                    ns.next_chunk
-                },
+                chunk,
+                // Only the fake reads it again.
+                token: Bytes::copy_from_slice(&chunk.to_le_bytes()),
                 replicas: free.iter().map(member).collect(),
                 epoch: 1,
                 capacity: request.max_bytes.max(1),
                 policy: request.policy.or(Some(self.policy())),
                 life_ms: self.life_ms.load(SeqCst),
-                ..ChunkGrant::default()
             }
         };
         Ok(GrantReply {

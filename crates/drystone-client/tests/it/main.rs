@@ -673,6 +673,77 @@ async fn what_was_staged_and_not_published_is_given_back() {
     assert!(client.stat("/f").await.is_err());
 }
 
+/// It stayed on the disks until its grants had lost their effect, a quarter of an hour later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_begun_and_not_published_is_given_up() {
+    let cluster = Cluster::start(1, 3).await;
+    cluster.world.chunk_bytes.store(64 << 10, SeqCst);
+    let client = cluster.client().await;
+    let large = bytes(1, 20 * (64 << 10) + 5);
+    let absent = || WriteOptions {
+        precondition: Precondition::absent(),
+        ..WriteOptions::default()
+    };
+    for (path, data) in [("/e", bytes(2, 30_000)), ("/f", large.clone())] {
+        client
+            .put(path, data.clone(), WriteOptions::default())
+            .await
+            .unwrap();
+        let refused = client.put(path, data, absent()).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Exists);
+    }
+    let mut writer = client.write("/g", WriteOptions::default());
+    writer.write(large.clone()).await.unwrap();
+    drop(writer);
+    client.close().await;
+    // How many were given up, and how many a server holds that were not and are not recorded.
+    let check = || {
+        let namespace = cluster.world.namespace.lock().unwrap();
+        let recorded = namespace.recorded();
+        let both: Vec<&u64> = namespace.abandoned.intersection(&recorded).collect();
+        assert!(both.is_empty(), "{both:?} are recorded");
+        let held: BTreeSet<u64> = (cluster.world.nodes.iter())
+            .flat_map(|node| node.replicas.lock().unwrap().keys().copied().collect::<Vec<_>>())
+            .collect();
+        let neither = held
+            .difference(&recorded)
+            .filter(|chunk| !namespace.abandoned.contains(chunk));
+        (namespace.abandoned.len(), neither.count())
+    };
+    while check().1 > 0 {
+        cluster.env.clock.sleep(Duration::from_millis(10)).await;
+    }
+    let (abandoned, _) = check();
+    assert!(abandoned > 21 + 1, "of all three: {abandoned}");
+
+    // A writer that hangs on what it reads from is not waited for.
+    cluster.world.chunk_bytes.store(4 << 20, SeqCst);
+    let client = cluster.client().await;
+    let mut hangs = client.write("/i", WriteOptions::default());
+    hangs.write(bytes(4, 2 << 20)).await.unwrap();
+    while check().1 == 0 {
+        cluster.env.clock.sleep(Duration::from_millis(10)).await;
+    }
+    client.close().await;
+    assert_eq!(check().1, 0);
+    drop(hangs);
+
+    // Nobody knows whether it is published: what it names is kept.
+    let client = cluster
+        .client_with(|options| options.deadline = Duration::from_millis(500))
+        .await;
+    assert!(client.make_directory("/d", Default::default()).await.unwrap());
+    cluster.world.lose_commands.store(u32::MAX, SeqCst);
+    let lost = client
+        .put("/h", large, WriteOptions::default())
+        .await
+        .unwrap_err();
+    assert_eq!(lost.kind(), ErrorKind::Unknown);
+    cluster.world.lose_commands.store(0, SeqCst);
+    client.close().await;
+    assert_eq!(check().1, 1, "it may be published");
+}
+
 /// It was once refused after 128 chunks, because its directory was still to be made.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_of_many_chunks_may_come_into_a_new_directory() {

@@ -1,5 +1,6 @@
 //! The service as the wire sees it: each kind of message has one part that answers it.
 
+use super::abandon::Abandonments;
 use super::admin::Admin;
 use super::chunk_server::ChunkServers;
 use super::grant::Grants;
@@ -35,6 +36,7 @@ pub(crate) struct MetaService {
     pub(crate) lookups: Lookups,
     pub(crate) mutations: Mutations,
     pub(crate) grants: Grants,
+    pub(crate) abandonments: Abandonments,
     pub(crate) chunk_servers: ChunkServers,
     pub(crate) membership: Arc<Membership>,
     pub(crate) admin: Admin,
@@ -53,6 +55,10 @@ impl MetaService {
             }
             Kind::Grant => {
                 let answer = |ask| self.grants.grant(ask, request);
+                router.routed(request, answer).await
+            }
+            Kind::Abandon => {
+                let answer = |ask| self.abandonments.abandon(ask, request);
                 router.routed(request, answer).await
             }
             Kind::Register => {

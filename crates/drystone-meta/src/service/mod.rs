@@ -1,9 +1,10 @@
 //! What others ask of a metadata server.
 //!
 //! Owns the way of a request: answered here, or handed on to the leader, one hop only (`router`). What a request does
-//! is in a file per kind: `lookup`, `mutate`, `grant`, `chunk_server`, `admin`, `lost`, and in `membership`. `dispatch` is
+//! is in a file per kind: `lookup`, `mutate`, `grant`, `abandon`, `chunk_server`, `admin`, `lost`, and in `membership`. `dispatch` is
 //! what the wire sees.
 
+pub(crate) mod abandon;
 pub(crate) mod admin;
 pub(crate) mod chunk_server;
 pub(crate) mod dispatch;

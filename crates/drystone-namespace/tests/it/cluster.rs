@@ -279,3 +279,18 @@ impl Cluster {
         }
     }
 }
+
+/// The writer of this content gives its chunks up.
+pub fn given_up(content: &Content) -> Op {
+    let given_up = |new: &NewChunk| AbandonedChunk {
+        chunk: new.chunk,
+        replicas: new
+            .receipts
+            .iter()
+            .filter_map(|receipt| receipt.replica)
+            .collect(),
+    };
+    Op::AbandonChunks(AbandonChunks {
+        chunks: content.chunks.iter().map(given_up).collect(),
+    })
+}

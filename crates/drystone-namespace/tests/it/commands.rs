@@ -1,13 +1,13 @@
 //! Named cases of single commands.
 
-use crate::cluster::{Cluster, POLICY, at, code, inline, node, settings};
+use crate::cluster::{Cluster, POLICY, at, code, given_up, inline, node, settings};
 use crate::invariants;
 use bytes::Bytes;
 use drystone_namespace::limits::*;
-use drystone_namespace::{Caller, Want};
+use drystone_namespace::{Caller, Recorded, Want};
 use drystone_proto::command::*;
 use drystone_proto::grant::sign_receipt;
-use drystone_proto::record::{InodeKind, PolicyRecord, Xattr};
+use drystone_proto::record::{ChunkRecord, InodeKind, PlacedReplica, PolicyRecord, ReplicaRecord, Xattr};
 use drystone_types::{ChunkId, Code, DiskId, DiskRef, Incarnation, InodeId, NodeId, PlacementIndex};
 
 fn put(path: &str, content: Content) -> Op {
@@ -211,6 +211,100 @@ fn below_the_grant_floor_nothing_is_committed_and_the_floor_never_falls() {
     let floor = cluster.ns.next_chunk().0 + 1;
     let above = cluster.refused(Op::RaiseGrantFloor(RaiseGrantFloor { floor }));
     assert_eq!(above, Some(Code::Invalid));
+}
+
+#[test]
+fn what_its_writer_gave_up_is_deleted_at_once_and_never_published() {
+    let mut cluster = Cluster::new();
+    let (kept, left) = (cluster.chunked(10, 1), cluster.chunked(10, 1));
+    cluster.ok(put("kept", kept.clone()));
+    cluster.own(given_up(&kept));
+    let chunk = |content: &Content| ChunkId(content.chunks[0].chunk);
+    let record = cluster.ns.chunk(chunk(&kept)).unwrap().unwrap();
+    assert!(!record.is_doomed(), "what is published stays");
+    cluster.own(given_up(&left));
+    cluster.own(given_up(&left));
+    let doomed = cluster.ns.doomed(ChunkId(0), 10).unwrap();
+    let replicas: Vec<ReplicaRecord> = doomed
+        .iter()
+        .flat_map(ChunkRecord::holders)
+        .map(PlacedReplica::replica)
+        .collect();
+    let granted = left.chunks[0]
+        .receipts
+        .iter()
+        .filter_map(|receipt| receipt.replica);
+    assert_eq!(replicas, granted.collect::<Vec<_>>());
+    assert_eq!(doomed[0].doomed_at, 0, "nobody reads it");
+    assert_eq!(cluster.refused(put("f", left.clone())), Some(Code::GrantExpired));
+    invariants::check(&cluster.ns);
+
+    let gone = replicas.iter().map(|replica| ChunkReplica {
+        chunk: chunk(&left).0,
+        replica: Some(*replica),
+    });
+    cluster.own(Op::ForgetReplicas(ForgetReplicas {
+        replicas: gone.collect(),
+    }));
+    assert_eq!(cluster.ns.chunk(chunk(&left)).unwrap(), None);
+    assert_eq!(
+        cluster.refused(put("f", left.clone())),
+        Some(Code::GrantExpired),
+        "it is still known"
+    );
+    let late = cluster.ns.is_recorded(chunk(&left), &replicas[0]).unwrap();
+    assert_eq!(late, Recorded::Never, "a frame that came after the deletion");
+    cluster.housekeep();
+    assert_eq!(cluster.ns.counters().abandoned, 1);
+    let floor = cluster.next_chunk;
+    cluster.own(Op::RaiseGrantFloor(RaiseGrantFloor { floor }));
+    cluster.housekeep();
+    assert_eq!(cluster.ns.counters().abandoned, 0);
+    assert_eq!(
+        cluster.refused(put("f", left)),
+        Some(Code::GrantExpired),
+        "below the floor"
+    );
+    invariants::check(&cluster.ns);
+}
+
+#[test]
+fn only_replicas_that_may_be_there_are_recorded_of_what_is_given_up() {
+    let mut cluster = Cluster::new();
+    let content = cluster.chunked(10, 1);
+    let chunk = content.chunks[0].chunk;
+    let good = content.chunks[0].receipts[0].replica.unwrap();
+    let of = |replicas: Vec<ReplicaRecord>, chunk: u64| {
+        Op::AbandonChunks(AbandonChunks {
+            chunks: vec![AbandonedChunk { chunk, replicas }],
+        })
+    };
+    let elsewhere = ReplicaRecord { disk: 999, ..good };
+    let earlier = ReplicaRecord {
+        placement: good.placement - 1,
+        ..good
+    };
+    cluster.own(of(vec![elsewhere, earlier, good, good], chunk));
+    let record = cluster.ns.chunk(ChunkId(chunk)).unwrap().unwrap();
+    assert_eq!(
+        record.holders().map(PlacedReplica::replica).collect::<Vec<_>>(),
+        [good]
+    );
+    let never = cluster.ns.next_chunk().0;
+    cluster.own(of(vec![good], never));
+    assert_eq!(
+        cluster.ns.chunk(ChunkId(never)).unwrap(),
+        None,
+        "its id was not given out"
+    );
+    let nowhere = cluster.chunked(10, 1);
+    cluster.own(of(vec![], nowhere.chunks[0].chunk));
+    assert_eq!(cluster.refused(put("f", nowhere)), Some(Code::GrantExpired));
+    let many = AbandonChunks {
+        chunks: vec![AbandonedChunk::default(); MAX_ABANDONED + 1],
+    };
+    assert_eq!(cluster.refused(Op::AbandonChunks(many)), Some(Code::TooLarge));
+    invariants::check(&cluster.ns);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Random command sequences against the reference model, and against a replica that flushes, crashes and reopens.
 
-use crate::cluster::{Cluster, at, code, inline, settings};
+use crate::cluster::{Cluster, at, code, given_up, inline, settings};
 use crate::invariants;
 use crate::model::{Answer, Body, Condition, Kind, Model, Node};
 use bytes::Bytes;
@@ -44,6 +44,8 @@ pub enum Step {
     Convert(Vec<u8>, bool),
     Housekeep(u32),
     Forget(usize),
+    GiveUp,
+    RaiseFloor,
     Repeat,
     Pass(u64),
 }
@@ -117,6 +119,8 @@ pub fn step() -> impl Strategy<Value = (u8, Step)> {
         4 => (either(), prop::bool::weighted(0.8)).prop_map(|(p, is_current)| Step::Convert(p, is_current)),
         4 => (1u32..40).prop_map(Step::Housekeep),
         1 => (0usize..5).prop_map(Step::Forget),
+        1 => Just(Step::GiveUp),
+        1 => Just(Step::RaiseFloor),
         2 => Just(Step::Repeat),
         1 => (0u64..300).prop_map(Step::Pass),
     ];
@@ -531,6 +535,30 @@ impl Driver {
                 let replicas = replicas.collect();
                 self.cluster.own(Op::ForgetReplicas(ForgetReplicas { replicas }));
             }
+            Step::GiveUp => {
+                let content = self.cluster.chunked(10, 1);
+                let mut op = given_up(&content);
+                if let Op::AbandonChunks(command) = &mut op {
+                    // Those that are recorded stay as they are.
+                    let own = content.chunks[0].chunk;
+                    let others = own.saturating_sub(5)..own;
+                    let others = others.map(|chunk| AbandonedChunk {
+                        chunk,
+                        ..AbandonedChunk::default()
+                    });
+                    command.chunks.extend(others);
+                }
+                self.cluster.own(op);
+                let late = self.run(
+                    user,
+                    Cluster::publish("given up", PublishMode::Replace, 0, content),
+                );
+                assert_ne!(late.code, 0);
+            }
+            Step::RaiseFloor => {
+                let floor = self.cluster.next_chunk;
+                self.cluster.own(Op::RaiseGrantFloor(RaiseGrantFloor { floor }));
+            }
             Step::Repeat => {
                 if let Some((entry, outcome)) = self.last.clone() {
                     let hash = self.cluster.ns.counters();
@@ -568,7 +596,7 @@ impl Driver {
             .chunks(ChunkId(0), usize::MAX)
             .unwrap()
             .iter()
-            .filter(|chunk| chunk.doomed_at == 0)
+            .filter(|chunk| !chunk.is_doomed())
             .map(|chunk| chunk.id)
             .collect();
         assert_eq!(

@@ -25,6 +25,7 @@ struct State {
     reclaim: BTreeSet<u64>,
     leases: BTreeSet<(u64, u64)>,
     doomed: BTreeSet<u64>,
+    abandoned: BTreeSet<u64>,
 }
 
 fn load(ns: &Namespace<MemoryStore>) -> State {
@@ -79,6 +80,7 @@ fn load(ns: &Namespace<MemoryStore>) -> State {
                 state.sets.insert(key[1..].to_vec(), (set.chunks, set.bytes));
             }
             0x13 => drop(state.below.insert(number(key, 0))),
+            0x15 => drop(state.abandoned.insert(number(key, 0))),
             _ => {}
         }
     })
@@ -284,4 +286,12 @@ fn counters(ns: &Namespace<MemoryStore>, state: &State) {
     assert_eq!(counters.closed_sessions, closed.len() as u64);
     assert_eq!(counters.sessions, (state.sessions.len() - closed.len()) as u64);
     assert_eq!(counters.staged, state.leases.len() as u64);
+    assert_eq!(counters.abandoned, state.abandoned.len() as u64);
+    for chunk in &state.abandoned {
+        let record = state.chunks.get(chunk);
+        assert!(
+            record.is_none_or(ChunkRecord::is_doomed),
+            "{record:?} was given up"
+        );
+    }
 }

@@ -134,6 +134,9 @@ messages! {
     command::AttributeChanges,
     record::PlacedReplica,
     command::ConvertInline,
+    command::AbandonChunks,
+    command::AbandonedChunk,
+    meta::AbandonRequest,
 }
 
 /// The first byte chooses the message, the rest is its body. Decoding never panics; what is decoded is encoded to

@@ -1,5 +1,5 @@
-//! A stream chunk from its grant to its end: receipts, commit, grant floor, orphans, repair, deletion, and everything
-//! late. The rules are those of `docs/design/0009-why-safe.md`, "Floor and deletion".
+//! A stream chunk from its grant to its end: receipts, commit, or that its writer gives it up; grant floor, orphans, repair,
+//! deletion, and everything late. The rules are those of `docs/design/0009-why-safe.md`, "Floor and deletion".
 
 use super::search::{Model, Step};
 
@@ -22,16 +22,22 @@ pub enum FloorRule {
     FinalHappensOnce,
     /// A chunk that was doomed is not committed again.
     DoomIsForEver,
+    /// A chunk that its writer gave up is not committed.
+    AbandonedAreRefused,
+    /// What says that it was given up is kept until the floor has passed it.
+    MarksUntilTheFloor,
 }
 
 impl FloorRule {
     /// All of them.
-    pub const ALL: [FloorRule; 5] = [
+    pub const ALL: [FloorRule; 7] = [
         FloorRule::OrphansBelowTheFloor,
         FloorRule::CommitsAboveTheFloor,
         FloorRule::OrdersNamePlacements,
         FloorRule::FinalHappensOnce,
         FloorRule::DoomIsForEver,
+        FloorRule::AbandonedAreRefused,
+        FloorRule::MarksUntilTheFloor,
     ];
 }
 
@@ -65,8 +71,12 @@ struct Disk {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Record {
     None,
-    Committed { length: u8 },
+    Committed {
+        length: u8,
+    },
     Doomed,
+    /// Its writer gave it up.
+    Abandoned,
 }
 
 /// A moment; disks in ascending order, because their names do not matter.
@@ -160,6 +170,7 @@ impl Floor {
             Record::None => false,
             Record::Committed { .. } => true,
             Record::Doomed => self.holds(FloorRule::DoomIsForEver),
+            Record::Abandoned => self.holds(FloorRule::AbandonedAreRefused),
         };
         let fits = |disk: &&mut Disk| disk.receipt == Some(length);
         let mut next = *state;
@@ -254,6 +265,19 @@ impl Model for Floor {
             if let Some(next) = Self::move_replica(state, from, to) {
                 step(("move, placement", state.placements), next);
             }
+        }
+        // The writer may send its commit all the same, or have sent it before.
+        if state.record == Record::None && !state.floor {
+            let mut next = *state;
+            next.record = Record::Abandoned;
+            for disk in next.disks.iter_mut().filter(|disk| !disk.lost) {
+                disk.orders[0] = true;
+            }
+            step(("give up", 0), next);
+        }
+        if state.record == Record::Abandoned && (state.floor || !self.holds(FloorRule::MarksUntilTheFloor)) {
+            let record = Record::None;
+            step(("forget that it was given up", 0), State { record, ..*state });
         }
         if let Record::Committed { length } = state.record {
             let mut next = *state;

@@ -76,7 +76,7 @@ pub(super) async fn staged(client: Client, chunks: Vec<u64>) -> BTreeSet<u64> {
             .await
             .ok()
             .and_then(|reply| reply.chunk);
-        if record.is_some_and(|record| record.doomed_at == 0) {
+        if record.is_some_and(|record| !record.is_doomed()) {
             staged.insert(chunk);
         }
     }

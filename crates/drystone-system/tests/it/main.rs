@@ -7,6 +7,7 @@
 
 mod attributes;
 mod basics;
+mod broken_off;
 mod commands;
 mod crashes;
 mod crowded;

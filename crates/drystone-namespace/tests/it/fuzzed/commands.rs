@@ -241,6 +241,16 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             Op::ForgetReplicas(ForgetReplicas::default()),
         ),
         ("update-node", 2, Op::UpdateNode(UpdateNode::default())),
+        (
+            "abandon-chunks",
+            2,
+            Op::AbandonChunks(AbandonChunks {
+                chunks: vec![AbandonedChunk {
+                    chunk: BASE.next_chunk,
+                    replicas: Vec::new(),
+                }],
+            }),
+        ),
     ];
     // Last, so that the chunks of the others keep their ids.
     let file = at("a/inline").expect("a target");
